@@ -1,0 +1,107 @@
+"""What can go wrong, and what the process says about it.
+
+::
+
+    BundlegateError                 70  our bug, unless a branch below says otherwise
+    ├── UsageError (ValueError)      2  an argument or a configuration is off
+    ├── DataRefused (ValueError)     4  a table can't be used: unreadable, empty, wrong columns, broken contract
+    │   └── DataNotFound             4  the file, sheet or table isn't there (FileNotFoundError)
+    ├── GateRefused                  1  the gate saw a difference
+    ├── NothingChecked               5  no evidence, so nothing was proved
+    ├── BundleRefused (ValueError)   6  a bundle is damaged, forged or can't be read safely
+    │   └── BundleNotFound           6  (FileNotFoundError)
+    ├── StoreRefused                 6  the store's history, pointer or versions don't hold together
+    ├── StorageFailed (OSError)     74  the disk or bucket failed: full, read-only, gone
+    └── Busy                        75  somebody else holds the lock; try again
+
+Every class takes positional arguments only and hands all of them to `Exception.__init__`, so that it survives
+pickling on its way out of a worker.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit codes of every command and flow; an output flag never changes one."""
+
+    OK = 0
+    """Passed, promoted, done."""
+    REFUSED = 1
+    """The gate refused."""
+    USAGE = 2
+    HOLD = 3
+    """The champion stays: no significant gain."""
+    DATA = 4
+    """Data refused: contract, schema, empty."""
+    NOTHING_CHECKED = 5
+    INTEGRITY = 6
+    """Integrity or trust refusal."""
+    BUG = 70
+    STORAGE = 74
+    """The disk or bucket failed."""
+    BUSY = 75
+    """Try again."""
+
+
+class BundlegateError(Exception):
+    """Root of the tree: one clear sentence, and the exit code that goes with it."""
+
+    exit_code: ExitCode = ExitCode.BUG
+
+
+class UsageError(BundlegateError, ValueError):
+    """An argument or a configuration is off."""
+
+    exit_code = ExitCode.USAGE
+
+
+class DataRefused(BundlegateError, ValueError):
+    """A table can't be used as it is."""
+
+    exit_code = ExitCode.DATA
+
+
+class DataNotFound(DataRefused, FileNotFoundError):
+    """The file, sheet or table isn't there."""
+
+
+class GateRefused(BundlegateError):
+    """The gate saw a difference between the saved bundle and the trained model."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class NothingChecked(BundlegateError):
+    """There was no evidence to check: never a pass."""
+
+    exit_code = ExitCode.NOTHING_CHECKED
+
+
+class BundleRefused(BundlegateError, ValueError):
+    """A bundle is damaged, forged or can't be read safely; the message names the record and the reason."""
+
+    exit_code = ExitCode.INTEGRITY
+
+
+class BundleNotFound(BundleRefused, FileNotFoundError):
+    """There is no bundle at that path or under that name."""
+
+
+class StoreRefused(BundlegateError):
+    """The store's history, pointer or versions don't hold together, or don't allow this step."""
+
+    exit_code = ExitCode.INTEGRITY
+
+
+class StorageFailed(BundlegateError, OSError):
+    """The disk or bucket failed; the message says what was left as it was."""
+
+    exit_code = ExitCode.STORAGE
+
+
+class Busy(BundlegateError):
+    """Somebody else holds the lock."""
+
+    exit_code = ExitCode.BUSY

@@ -1,0 +1,1 @@
+"""Tabular PyTorch models: building, training, scoring, saving and loading."""

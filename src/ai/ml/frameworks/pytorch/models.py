@@ -1,0 +1,181 @@
+"""The architectures, built from plain numbers, and the way back: plain numbers read off a live model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+DEFAULT_TRAINING_MODE = "mlp_dense"
+DEFAULT_HIDDEN_DIM = 128
+DEFAULT_NUM_HIDDEN_LAYERS = 2
+DEFAULT_DROPOUT = 0.0
+
+
+class MLP(nn.Module):
+    """[Linear, BatchNorm1d, ReLU, (Dropout)] × max(1, num_hidden_layers), then Linear.
+
+    The layers form one `nn.Sequential` named `net`; Dropout takes an index of its own and is there only if
+    `dropout > 0`, so that index, and with it every state-dict key after it, depends on `dropout`.
+    """
+
+    def __init__(self, input_dim: int, output_dim: int, hidden_dim: int, num_hidden_layers: int, dropout: float):
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = input_dim
+        for _ in range(max(1, num_hidden_layers)):
+            layers += [nn.Linear(width, hidden_dim), nn.BatchNorm1d(hidden_dim), nn.ReLU()]
+            if dropout > 0:
+                layers.append(nn.Dropout(dropout))
+            width = hidden_dim
+        layers.append(nn.Linear(width, output_dim))
+        self.net = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, input_dim)` to `(batch, output_dim)`."""
+        return self.net(x)
+
+
+class LinearBaseline(nn.Module):
+    """One Linear layer named `net`: logistic or linear regression."""
+
+    def __init__(self, input_dim: int, output_dim: int):
+        super().__init__()
+        self.net = nn.Linear(input_dim, output_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, input_dim)` to `(batch, output_dim)`."""
+        return self.net(x)
+
+
+class ResidualBlock(nn.Module):
+    """fc1 → bn1 → ReLU → dropout → fc2 → bn2 → add the input → ReLU."""
+
+    def __init__(self, hidden_dim: int, dropout: float):
+        super().__init__()
+        self.fc1 = nn.Linear(hidden_dim, hidden_dim)
+        self.bn1 = nn.BatchNorm1d(hidden_dim)
+        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
+        self.fc2 = nn.Linear(hidden_dim, hidden_dim)
+        self.bn2 = nn.BatchNorm1d(hidden_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, hidden_dim)` to the same shape."""
+        hidden = self.dropout(torch.relu(self.bn1(self.fc1(x))))
+        return torch.relu(self.bn2(self.fc2(hidden)) + x)
+
+
+class TabResNet(nn.Module):
+    """Linear → BatchNorm1d → ReLU → `ResidualBlock` × max(1, num_hidden_layers) → Linear."""
+
+    def __init__(self, input_dim: int, output_dim: int, hidden_dim: int, num_hidden_layers: int, dropout: float):
+        super().__init__()
+        self.input = nn.Linear(input_dim, hidden_dim)
+        self.input_bn = nn.BatchNorm1d(hidden_dim)
+        self.blocks = nn.ModuleList(ResidualBlock(hidden_dim, dropout) for _ in range(max(1, num_hidden_layers)))
+        self.head = nn.Linear(hidden_dim, output_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, input_dim)` to `(batch, output_dim)`."""
+        x = torch.relu(self.input_bn(self.input(x)))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+_BUILDERS: dict[str, Callable[[int, int, int, int, float], nn.Module]] = {
+    "mlp_dense": MLP,
+    "imbalance_aware": MLP,
+    "calibrated_classifier": MLP,
+    "tree_teacher_distillation": MLP,
+    "linear_glm_baseline": lambda input_dim, output_dim, *_: LinearBaseline(input_dim, output_dim),
+    "tabresnet": TabResNet,
+}
+TRAINING_MODES = tuple(sorted(_BUILDERS))
+
+
+def build_model(
+    input_dim: int, output_dim: int, training_mode: str, hidden_dim: int, num_hidden_layers: int, dropout: float
+) -> nn.Module:
+    """Build a model with fresh weights.
+
+    Raises:
+        ValueError: `training_mode` is unknown; the message names the known ones.
+
+    >>> build_model(4, 3, "mlp_dense", 8, 1, 0.0)(torch.zeros(2, 4)).shape
+    torch.Size([2, 3])
+    """
+    if training_mode not in _BUILDERS:
+        raise ValueError(f"unknown {training_mode=}: known are {', '.join(TRAINING_MODES)}")
+    return _BUILDERS[training_mode](input_dim, output_dim, hidden_dim, num_hidden_layers, dropout)
+
+
+def model_training_mode(model: nn.Module) -> str:
+    """The mode that rebuilds this architecture; `mlp_dense` for a type that isn't ours."""
+    match model:
+        case LinearBaseline():
+            return "linear_glm_baseline"
+        case TabResNet():
+            return "tabresnet"
+        case _:
+            return DEFAULT_TRAINING_MODE
+
+
+def model_hidden_dim(model: nn.Module) -> int:
+    """Width of the first layer's output; 128 where there is no Linear layer."""
+    match model:
+        case LinearBaseline():
+            return model.net.out_features
+        case TabResNet():
+            return model.input.out_features
+        case _:
+            first = next((layer for layer in model.modules() if isinstance(layer, nn.Linear)), None)
+            return DEFAULT_HIDDEN_DIM if first is None else first.out_features
+
+
+def model_num_hidden_layers(model: nn.Module) -> int:
+    """Hidden layers or residual blocks, at least 1; 2 for a type that isn't ours."""
+    match model:
+        case LinearBaseline():
+            return 1
+        case TabResNet():
+            return max(1, len(model.blocks))
+        case MLP():
+            return max(1, sum(isinstance(layer, nn.Linear) for layer in model.net) - 1)
+        case _:
+            return DEFAULT_NUM_HIDDEN_LAYERS
+
+
+def model_dropout(model: nn.Module) -> float:
+    """`p` of the first Dropout layer; 0 where there is none."""
+    if isinstance(model, LinearBaseline):
+        return DEFAULT_DROPOUT
+    first = next((layer for layer in model.modules() if isinstance(layer, nn.Dropout)), None)
+    return DEFAULT_DROPOUT if first is None else float(first.p)
+
+
+def model_config_of(model: nn.Module) -> dict[str, str | int | float]:
+    """The `model_config` of a live model: what `build_model` needs beside the two dimensions."""
+    return {
+        "training_mode": model_training_mode(model),
+        "hidden_dim": model_hidden_dim(model),
+        "num_hidden_layers": model_num_hidden_layers(model),
+        "dropout": model_dropout(model),
+    }
+
+
+def compute_class_weights(y_train: Tensor, output_dim: int, device: torch.device | str) -> Tensor:
+    """Weights that make every class count the same: total / (classes × count), counts clamped to at least 1.
+
+    Args:
+        y_train: `(n_rows,)` int64, class indices.
+        output_dim: number of classes.
+        device: where the result lives.
+
+    Returns:
+        `(output_dim,)` float32.
+    """
+    counts = torch.bincount(y_train.cpu(), minlength=output_dim).clamp(min=1).to(torch.float32)
+    return cast(Tensor, y_train.numel() / (output_dim * counts)).to(device)

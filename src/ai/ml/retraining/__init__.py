@@ -1,0 +1,1 @@
+"""The retraining cycle around a bundle: evidence, gate, store, decision, batch scoring."""

@@ -1,0 +1,1 @@
+"""Prefect tasks: each is settings, one library call and one artifact."""
