@@ -58,7 +58,7 @@ class CheckResult:
     message: str
     """One sentence."""
     difference: dict[str, Any] | None = None
-    """The first difference: `row`, `column`, `expected`, `got` (texts), `ulp` (an int, or None where it means nothing)."""
+    """The first difference: `row`, `column`, `expected`, `got` (texts), `ulp` (int, or None if meaningless)."""
     applies: bool = True
     """False where the check had nothing to look at (then `passed` is False too, and the message says why)."""
 
@@ -199,7 +199,7 @@ class Verdict:
             record = cast("dict[str, Any]", json.loads(document))
             if record["format"] > VERDICT_FORMAT:
                 raise BundleRefused(
-                    f"the verdict has format {record['format']}; this bundlegate reads up to {VERDICT_FORMAT}: upgrade it"
+                    f"the verdict has format {record['format']}; this bundlegate reads {VERDICT_FORMAT} at most: upgrade"
                 )
             verdict = cls(
                 record["format"],
