@@ -1,0 +1,46 @@
+# Two commands on a fresh machine with Python ≥ 3.11, pip and make:
+#   make demo    trains, proves, promotes and scores a model on an embedded data set
+#   make test    runs every test
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-from-lock
+
+.PHONY: demo test fast check lock clean
+
+demo: $(STAMP)
+	@$(BIN)/python -m flows.demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu"
+
+# The everyday subset.
+fast: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+# The lock is the whole environment, so nothing is resolved at installation; the project itself goes in last.
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "bundlegate needs Python 3.11 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Maintainers only: pins every dependency, direct or not. torch is pinned to the release whose CPU build pip finds.
+lock:
+	$(BIN)/python -m pip install --quiet pip-tools
+	echo 'torch==2.13.0' > build-constraint.txt
+	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-emit-index-url --no-emit-trusted-host \
+		--no-emit-find-links --no-annotate --no-header --extra dev --constraint build-constraint.txt \
+		--output-file requirements.lock pyproject.toml
+	rm build-constraint.txt
+	sed -i.bak 's/^torch==\([0-9.]*\)+cpu$$/torch==\1/' requirements.lock && rm requirements.lock.bak
+
+clean:
+	rm -rf $(VENV) demo .bundlegate build dist

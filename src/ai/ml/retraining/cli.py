@@ -1,0 +1,146 @@
+"""The console script `bundlegate`: bundles and the store, without Prefect.
+
+Only argparse is imported here; each command imports what it needs when it runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+EXIT_CODES = """\
+exit codes: 0 passed, promoted, done · 1 the gate refused · 2 usage · 3 hold · 4 data refused · 5 nothing was checked
+            6 integrity or trust refusal · 70 our bug · 74 the disk failed · 75 busy, try again"""
+
+BUNDLE_HELP = "bundle directory, a model_bundle.pt, or NAME@champion, NAME@previous, NAME@DIGEST in the store"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit code is the result."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.run is None:
+        parser.print_usage(sys.stderr)
+        print("bundlegate: a command is missing; --help lists them", file=sys.stderr)
+        return 2
+
+    from ai.ml.retraining.exits import run_command  # noqa: PLC0415
+
+    module, _, function = arguments.run.partition(":")
+    return run_command(lambda: int(getattr(import_module(f"ai.ml.retraining.{module}"), function)(arguments)))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their flags."""
+    parser = argparse.ArgumentParser(
+        prog="bundlegate",
+        description="Prove, inspect, score and promote bundles of tabular PyTorch models.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"bundlegate {version('bundlegate')}")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_bundle_commands(commands)
+    _add_store_commands(commands)
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction, name: str, run: str, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--store",
+        type=Path,
+        default=Path(os.environ.get("BUNDLEGATE_STORE", ".bundlegate/store")),
+        help="the store's folder (default: $BUNDLEGATE_STORE or %(default)s)",
+    )
+    return parser
+
+
+def _add_bundle_commands(commands: argparse._SubParsersAction) -> None:
+    inspect = _command(commands, "inspect", "bundle_commands:inspect", "show what a bundle is, loading nothing")
+    inspect.add_argument("bundle", help=BUNDLE_HELP)
+    inspect.add_argument("--json", action="store_true", help="for machines")
+
+    verify = _command(commands, "verify", "bundle_commands:verify", "run the gate on a bundle")
+    verify.add_argument("bundle", help=BUNDLE_HELP)
+    verify.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="another interpreter with bundlegate installed that must give the same bits (repeatable)",
+    )
+    verify.add_argument(
+        "--cpu-matrix", action="store_true", help="also under other CPU capabilities, MKL settings and thread counts"
+    )
+    verify.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    verify.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML")
+    verify.add_argument("--markdown", type=Path, metavar="FILE", help="also write Markdown for a pull request")
+
+    predict = _command(commands, "predict", "bundle_commands:predict", "score a table with a bundle")
+    predict.add_argument("bundle", help=BUNDLE_HELP)
+    predict.add_argument("input", help="CSV, Parquet or Excel file, or a folder of parts")
+    predict.add_argument("output", help="file or folder to write; the suffix says the format")
+    predict.add_argument("--proba", action="store_true", help="add a column of probabilities for each class")
+    predict.add_argument("--keep", nargs="+", default=[], metavar="COLUMN", help="carry these columns to the output")
+    predict.add_argument("--strict", action="store_true", help="refuse what the contract otherwise only counts")
+
+    evidence = _command(
+        commands, "evidence", "bundle_commands:evidence", "make evidence for a bundle that was trained elsewhere"
+    )
+    evidence.add_argument("bundle", help=BUNDLE_HELP)
+    evidence.add_argument("--rows", required=True, metavar="FILE", help="table with rows as they come in production")
+
+    selftest = _command(
+        commands, "selftest", "bundle_commands:selftest", "damage copies of a bundle: the gate must refuse every one"
+    )
+    selftest.add_argument("bundle", help=BUNDLE_HELP)
+    selftest.add_argument("--json", action="store_true", help="for machines")
+
+    example = _command(commands, "example", "bundle_commands:example", "write the embedded example table")
+    example.add_argument("output", type=Path, help="CSV or Parquet file to write")
+
+
+def _add_store_commands(commands: argparse._SubParsersAction) -> None:
+    history = _command(commands, "history", "store_commands:history", "show every decision on a model")
+    history.add_argument("name")
+    history.add_argument("--json", action="store_true", help="for machines")
+
+    show = _command(
+        commands, "show", "store_commands:show", "show which bundle is live, since when, why, and the way back"
+    )
+    show.add_argument("name")
+    show.add_argument("--json", action="store_true", help="for machines")
+
+    rollback = _command(
+        commands, "rollback", "store_commands:rollback", "make a former champion live again, after proving it again"
+    )
+    rollback.add_argument("name")
+    rollback.add_argument("--to", metavar="DIGEST", help="which one (default: the champion before this one)")
+    rollback.add_argument("--reason", required=True, help="goes into the ledger")
+
+    audit = _command(
+        commands, "audit", "store_commands:audit", "check the ledger's chain, every version's bytes and the pointer"
+    )
+    audit.add_argument("name")
+    audit.add_argument("--json", action="store_true", help="for machines")
+
+    prune = _command(commands, "prune", "store_commands:prune", "remove old versions and quarantined bundles")
+    prune.add_argument("name")
+    prune.add_argument("--keep", type=int, default=10, metavar="N", help="versions to keep (default: %(default)s)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

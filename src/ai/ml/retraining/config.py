@@ -1,0 +1,183 @@
+"""Everything a retraining run can be told: one definition for the TOML file, the flags and the flow's form."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ai.ml.core.errors import UsageError
+from ai.ml.core.types import TrainingConfig
+
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+TrainingMode = Literal[
+    "mlp_dense",
+    "imbalance_aware",
+    "calibrated_classifier",
+    "tree_teacher_distillation",
+    "linear_glm_baseline",
+    "tabresnet",
+]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are refused, values can't change after the check."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+SomeSection = TypeVar("SomeSection", bound=Section)
+
+
+class DataSettings(Section):
+    """Where the table is and how to read it."""
+
+    source: Annotated[
+        str,
+        Field(description="CSV, TSV, Parquet or Excel file, or a folder of Parquet parts", examples=["data/churn.csv"]),
+    ]
+    target: Annotated[str, Field(description="Column to predict", examples=["churned"])]
+    delimiter: Annotated[str | None, Field(description="CSV delimiter; found by itself when not given")] = None
+    encoding: Annotated[str | None, Field(description="CSV encoding; found by itself when not given")] = None
+    decimal: Annotated[Literal[".", ","], Field(description="Decimal mark of numbers written as text")] = "."
+    thousands: Annotated[str | None, Field(description="Thousands mark of numbers written as text")] = None
+    sheet: Annotated[str | None, Field(description="Excel sheet by name; the first when not given")] = None
+    query: Annotated[str | None, Field(description="SQL query, when the source is a database URL")] = None
+
+
+class TrainingSettings(Section):
+    """How to train; `ai.ml.core.types.TrainingConfig` says more about each."""
+
+    training_mode: Annotated[TrainingMode, Field(description="Architecture and loss")] = "mlp_dense"
+    task: Annotated[
+        Literal["auto", "classification", "regression"],
+        Field(description="auto: numeric targets with many distinct values are regression"),
+    ] = "auto"
+    test_size: Annotated[float, Field(gt=0, lt=1, description="Share of rows held out for the decision")] = 0.2
+    random_seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of split, weights and order")] = 42
+    epochs: Annotated[int, Field(ge=1, le=100_000, description="Most epochs; early stopping ends sooner")] = 500
+    batch_size: Annotated[int, Field(ge=2, description="Rows per update")] = 64
+    learning_rate: Annotated[float, Field(gt=0, le=10, description="Adam's step size")] = 1e-3
+    hidden_dim: Annotated[int, Field(ge=1, le=65_536, description="Width of a hidden layer")] = 128
+    num_hidden_layers: Annotated[int, Field(ge=1, le=256, description="Hidden layers or residual blocks")] = 2
+    dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout probability while training")] = 0.1
+    validation_size: Annotated[
+        float, Field(ge=0, lt=1, description="Share of training rows that early stopping watches; 0: no early stopping")
+    ] = 0.1
+    patience: Annotated[int, Field(ge=1, description="Epochs without a better validation loss before stopping")] = 20
+    exclude_columns: Annotated[tuple[str, ...], Field(description="Columns that the model must not see")] = ()
+    date_columns: Annotated[tuple[str, ...], Field(description="Text columns that are dates")] = ()
+    category_columns: Annotated[tuple[str, ...], Field(description="Number columns that are codes")] = ()
+    keep_columns: Annotated[tuple[str, ...], Field(description="Identifier-like columns to keep all the same")] = ()
+    device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1", pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    num_threads: Annotated[int, Field(ge=1, description="Threads while training; another count gives other bits")] = 1
+
+    def for_target(self, target: str) -> TrainingConfig:
+        """The trainer's own record of these settings."""
+        return TrainingConfig(target_column=target, **self.model_dump())
+
+
+class GateSettings(Section):
+    """What the gate must prove before a bundle may be promoted."""
+
+    precision: Annotated[
+        Literal["exact", "fast"],
+        Field(description="exact: float64 forward, same bits on every CPU; fast: float32, same bits on this one"),
+    ] = "exact"
+    pythons: Annotated[tuple[str, ...], Field(description="Further interpreters that must give the same bits")] = ()
+    cpu_matrix: Annotated[bool, Field(description="Also replay under other CPU capabilities and thread counts")] = False
+
+
+class DecisionSettings(Section):
+    """When a proven challenger replaces the champion."""
+
+    margin: Annotated[
+        float, Field(ge=0, description="Least gain over the champion in the decision's metric (log loss or RMSE)")
+    ] = 0.0
+    confidence: Annotated[float, Field(gt=0.5, lt=1, description="Confidence of the bootstrap interval")] = 0.95
+    resamples: Annotated[int, Field(ge=100, le=100_000, description="Bootstrap resamples")] = 2_000
+    floors: Annotated[
+        dict[str, float],
+        Field(description="Metric limits: at least for accuracy and auc, at most for log_loss, rmse and mae"),
+    ] = {}
+    slice_column: Annotated[str | None, Field(description="Column whose values are judged one by one")] = None
+    slice_floors: Annotated[dict[str, float], Field(description="The same limits for every slice")] = {}
+    incomparable: Annotated[
+        Literal["hold", "promote", "reject"], Field(description="What to do when the champion can't score the new rows")
+    ] = "hold"
+
+
+class RetrainConfig(Section):
+    """One retraining run of one model."""
+
+    name: Annotated[str, Field(pattern=MODEL_NAME, description="The model's name in the store", examples=["churn"])]
+    store: Annotated[str, Field(description="Folder of versions, champion and ledger")] = ".bundlegate/store"
+    data: DataSettings
+    training: TrainingSettings = TrainingSettings()
+    gate: GateSettings = GateSettings()
+    decision: DecisionSettings = DecisionSettings()
+
+
+def load_config(
+    model: type[SomeSection], file: Path | None = None, overrides: dict[str, Any] | None = None
+) -> SomeSection:
+    """Check a TOML file with the flags' values laid over it.
+
+    Args:
+        model: the settings to fill, such as `RetrainConfig`.
+        file: TOML with the same sections and keys; `None` starts from nothing.
+        overrides: nested like the file; these win.
+
+    Raises:
+        UsageError: the file can't be read, or a key or value is off; the sentence names it.
+    """
+    values = _read_toml(file) if file is not None else {}
+    merged = _merge(values, overrides or {})
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        where = f"{file}: " if file is not None else ""
+        raise UsageError(where + "; ".join(_sentence(model, dict(issue)) for issue in error.errors())) from None
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"no configuration file at {file}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{file} can't be read as TOML: {error}") from None
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        inner = merged.get(key)
+        both = isinstance(value, dict) and isinstance(inner, dict)
+        merged[key] = _merge(cast("dict[str, Any]", inner), cast("dict[str, Any]", value)) if both else value
+    return merged
+
+
+def _sentence(model: type[BaseModel], issue: dict[str, Any]) -> str:
+    path = ".".join(str(part) for part in issue["loc"])
+    match issue["type"]:
+        case "extra_forbidden":
+            near = difflib.get_close_matches(str(issue["loc"][-1]), _known_keys(model, issue["loc"][:-1]), n=1)
+            return f"unknown key {path}" + (f": did you mean {near[0]}?" if near else "")
+        case "missing":
+            return f"{path} is missing"
+        case _:
+            return f"{path} = {issue['input']!r}: {issue['msg'][0].lower()}{issue['msg'][1:]}"
+
+
+def _known_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

@@ -1,0 +1,45 @@
+"""How a command ends: one sentence and the right exit code for what a user can mend, a traceback for our own bugs."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+
+from ai.ml.core.errors import BundlegateError, ExitCode
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it: Ctrl-C is never a pass."""
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code that goes with an exception."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return int(error.exit_code if isinstance(error, BundlegateError) else ExitCode.BUG)
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Call `command`, turn what it raises into a message on stderr, and return the exit code."""
+    try:
+        return command()
+    except KeyboardInterrupt:
+        print("interrupted: nothing was promoted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`… | head`): not an error of the command. Python would complain
+        # once more when it flushes at exit.
+        sys.stdout = open("/dev/null", "w")  # noqa: PTH123, SIM115
+        return ExitCode.OK
+    except Exception as error:
+        return report_error(error)
+
+
+def report_error(error: BaseException) -> int:
+    """Say what went wrong on stderr and return the exit code."""
+    if isinstance(error, BundlegateError) and error.exit_code is not ExitCode.BUG:
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+        print("error: this is a bug in bundlegate; the traceback above is what its authors need", file=sys.stderr)
+    return exit_code_of(error)

@@ -1,0 +1,46 @@
+"""The one logger of the project: what a run is doing, in sentences.
+
+Prefect forwards it to its API (`logging.extra_loggers` in `pyproject.toml`); a command prints it to the terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ai.ml.frameworks.pytorch.trainer import EpochReport
+
+logger = logging.getLogger("bundlegate")
+
+
+def log_to_terminal() -> None:
+    """Print the project's own messages to stderr, plainly."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(lambda record: record.name.startswith(logger.name))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+@contextmanager
+def epoch_bar() -> Iterator[Callable[[EpochReport], None]]:
+    """A progress bar over epochs on a terminal, nothing elsewhere."""
+    from rich.console import Console  # noqa: PLC0415 - imports stay out of `--help`
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    columns = (TextColumn("  training"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("train", total=None, state="")
+
+        def show(report: EpochReport) -> None:
+            loss = report.train_loss if report.validation_loss is None else report.validation_loss
+            state = f"epoch {report.epoch}/{report.epochs}, loss {loss:.4f}"
+            progress.update(bar, total=report.epochs, completed=report.epoch, state=state)
+
+        yield show

@@ -1,0 +1,58 @@
+"""Checkpoints that are never believed blindly: a cached result counts only while what it points to is still so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect.cache_policies import CachePolicy
+from prefect.context import TaskRunContext
+from prefect.filesystems import LocalFileSystem
+from prefect.logging import get_run_logger
+from prefect.results import ResultStore, get_result_store
+
+from ai.ml.retraining.checkpoints import code_version, content_key, problems
+
+
+@dataclass
+class ContentKey(CachePolicy):
+    """Key = content of the inputs + version of the code; a record whose files are gone or changed is dropped.
+
+    Prefect's own policies hand out a stored result without a look at what it points to: with the bundle deleted a run
+    ends Completed with a dangling path. So `compute_key` reads the stored record, hashes everything behind it, and
+    removes the record if anything differs, so that the task runs again.
+    """
+
+    inputs: Callable[[dict[str, Any]], object] = lambda inputs: inputs
+    """Picks from the task's arguments the content that decides its result."""
+
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
+    ) -> str | None:
+        """The key, after a stale record under it was removed."""
+        key = f"{task_ctx.task.name}-{content_key(self.inputs(inputs), code_version())}"
+        store = get_result_store()
+        if store.exists(key):
+            stale = _stale_reasons(store, key)
+            if stale:
+                get_run_logger().warning("%s is done again: %s", task_ctx.task.name, "; ".join(stale))
+                _forget(store, key)
+        return key
+
+
+def _stale_reasons(store: ResultStore, key: str) -> list[str]:
+    try:
+        return problems(store.read(key).result)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a checkpoint, the cure is to redo the step
+        return [f"its checkpoint can't be read ({type(error).__name__}: {error})"]
+
+
+def _forget(store: ResultStore, key: str) -> None:
+    storage = store.result_storage
+    if not isinstance(storage, LocalFileSystem):
+        raise TypeError(f"checkpoints need a local result storage, not {type(storage).__name__}")
+    record: Path = storage._resolve_path(key)  # pyright: ignore[reportPrivateUsage]
+    record.unlink(missing_ok=True)
+    store.cache.pop(store._resolved_key_path(key), None)  # pyright: ignore[reportPrivateUsage]

@@ -1,0 +1,45 @@
+"""Decision, promotion and quarantine. Never cached; the store's own protocol makes each of them happen once."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from ai.ml.core.errors import GateRefused
+from ai.ml.retraining import steps
+from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, PromotionRecord, VerdictRef
+from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.log import logger
+from tasks.reporting import emit_outcome, show_decision
+
+
+@task(name="decide", task_run_name="decide {config.name}", cache_policy=NO_CACHE)
+def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
+    """Score challenger and champion on the same rows, and say PROMOTE, HOLD or REJECT."""
+    decision = steps.decide(config, candidate)
+    logger.info("decided   %s: %s", decision.outcome, decision.reason)
+    show_decision(config.name, decision)
+    return decision
+
+
+@task(name="promote", task_run_name="promote {candidate.bundle.digest:.12}", cache_policy=NO_CACHE)
+def promote(
+    config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef, decision: DecisionRecord
+) -> PromotionRecord:
+    """Put the decision into the store: publish and move the champion's pointer, or record why not."""
+    promotion = steps.promote(config, candidate, verdict, decision, flow_run_id=flow_run.get_id())
+    logger.info("champion  %s", promotion.sentence)
+    emit_outcome(config.name, promotion)
+    return promotion
+
+
+@task(name="quarantine", task_run_name="quarantine {candidate.bundle.digest:.12}", cache_policy=NO_CACHE)
+def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef) -> None:
+    """Keep the refused bundle apart with its verdict, write it into the ledger, and fail the run.
+
+    Raises:
+        GateRefused: always; the message is the verdict's.
+    """
+    place = steps.quarantine(config, candidate, verdict, flow_run_id=flow_run.get_id())
+    raise GateRefused(f"{verdict.reason}; the bundle is in quarantine at {place}")

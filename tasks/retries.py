@@ -1,0 +1,20 @@
+"""What is worth a second try: a disk or a network that failed, never a table, a setting or a verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.client.schemas.objects import State, TaskRun
+
+from ai.ml.core.errors import Busy, StorageFailed
+
+RETRY_DELAYS = [2.0, 10.0, 60.0]
+"""Seconds; jitter is added so that runs that failed together don't come back together."""
+
+
+def failed_storage(task: Any, task_run: TaskRun, state: State[Any]) -> bool:
+    """True if the step failed for a reason that can pass by itself."""
+    error: Any = state.data
+    if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)):
+        return False
+    return isinstance(error, (StorageFailed, Busy, TimeoutError, ConnectionError))

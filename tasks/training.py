@@ -1,0 +1,56 @@
+"""Reading the table and training the candidate: the two steps whose results are worth a checkpoint."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from ai.ml.retraining import steps
+from ai.ml.retraining.checkpoints import CandidateRef, DataRef
+from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.log import epoch_bar, logger
+from tasks.caching import ContentKey
+from tasks.reporting import show_metrics
+from tasks.retries import RETRY_DELAYS, failed_storage
+
+
+@task(
+    name="read-data",
+    task_run_name="read {config.data.source}",
+    cache_policy=ContentKey(inputs=lambda inputs: [steps.source_key(inputs["config"].data), *_place(inputs)]),
+    persist_result=True,
+    result_serializer="json",
+    retries=len(RETRY_DELAYS),
+    retry_delay_seconds=RETRY_DELAYS,
+    retry_jitter_factor=0.5,
+    retry_condition_fn=failed_storage,
+)
+def read_data(config: RetrainConfig) -> DataRef:
+    """Keep the table as it arrived, so that every later step sees the same rows."""
+    data = steps.snapshot_data(config)
+    logger.info("read      %s rows × %s columns from %s", f"{data.rows:,}", len(data.columns), data.source)
+    return data
+
+
+@task(
+    name="train-candidate",
+    task_run_name="train {config.name}",
+    cache_policy=ContentKey(
+        inputs=lambda inputs: [steps.candidate_key(inputs["config"], inputs["data"]), *_place(inputs)]
+    ),
+    persist_result=True,
+    result_serializer="json",
+)
+def train_candidate(config: RetrainConfig, data: DataRef) -> CandidateRef:
+    """Train, then seal weights, evidence and manifest into a bundle directory."""
+    with epoch_bar() as progress:
+        candidate = steps.build_candidate(config, data, progress)
+    for finding in candidate.findings:
+        logger.info("note      %s", finding)
+    logger.info("trained   %s", steps.describe_metrics(candidate.metrics))
+    show_metrics(config.name, candidate)
+    return candidate
+
+
+def _place(inputs: dict[str, RetrainConfig]) -> tuple[str, str]:
+    """Where the files of a checkpoint are: another store has its own."""
+    return str(steps.work_dir(inputs["config"])), inputs["config"].name
