@@ -1,0 +1,147 @@
+"""Hashing, and writing that a crash can't tear: write beside, fsync, rename, fsync the directory."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ai.ml.core.errors import StorageFailed
+
+_CHUNK = 1 << 20
+_TEMP_NAME = re.compile(r"^\..+\.(?P<pid>\d+)\.[0-9a-f]{16}\.tmp$")
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Lower-case hex sha-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Lower-case hex sha-256 of a file's bytes, streamed."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def dump_json(value: object) -> bytes:
+    """The one JSON form that we write: sorted keys, UTF-8, no NaN, so that equal content gives equal bytes."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def fsync_dir(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def temp_path(path: Path) -> Path:
+    """A name beside `path` that no other writer uses and that tells whose it is."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
+
+
+def write_atomic(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:
+    """Replace `path` whole or not at all.
+
+    Args:
+        path: the file; its directory must be there.
+        data: the new content, or a function that writes it to a binary stream.
+
+    Raises:
+        StorageFailed: the disk refused; the old file is as it was and nothing is left beside it.
+    """
+    temp = temp_path(path)
+    try:
+        try:
+            write_new(temp, data)
+            os.replace(temp, path)
+            fsync_dir(path.parent)
+        except OSError as error:
+            raise storage_failed(f"writing {path}", error, "the old file is as it was") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temp.unlink(missing_ok=True)
+
+
+def write_new(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:
+    """Create `path` (it must not be there), write it and fsync it; mode 0666 as the umask allows."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    with os.fdopen(descriptor, "wb") as stream:
+        if callable(data):
+            data(stream)
+        else:
+            stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def publish_dir(staging: Path, target: Path) -> None:
+    """Give a finished directory its final name by one rename, durable before and after.
+
+    Raises:
+        FileExistsError: `target` is there already; `staging` is left as it is.
+        StorageFailed: the disk refused; `target` isn't there.
+    """
+    if target.exists():
+        raise FileExistsError(f"{target} is there already")
+    try:
+        for path in _tree(staging):
+            _fsync_any(path)
+        os.rename(staging, target)
+        fsync_dir(target.parent)
+    except OSError as error:
+        if target.is_dir() and not staging.exists():
+            raise storage_failed(f"making {target} durable", error, "it is in place") from error
+        raise storage_failed(f"publishing {target}", error, "nothing was published") from error
+
+
+def sweep_temps(directory: Path) -> list[Path]:
+    """Remove what writers that are dead left beside their targets; returns what was removed."""
+    removed: list[Path] = []
+    for path in directory.glob(".*.tmp"):
+        match = _TEMP_NAME.match(path.name)
+        if match and not _is_alive(int(match["pid"])):
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def storage_failed(doing: str, error: OSError, state: str) -> StorageFailed:
+    """The sentence for an error of the disk: what was being done, why it failed, what is left."""
+    return StorageFailed(f"{doing} failed: {error.strerror or error}; {state}")
+
+
+def _tree(root: Path) -> Iterator[Path]:
+    """Everything below `root`, children first, then `root`."""
+    for folder, _, names in os.walk(root, topdown=False):
+        yield from (Path(folder, name) for name in names)
+        yield Path(folder)
+
+
+def _fsync_any(path: Path) -> None:
+    if path.is_dir():
+        fsync_dir(path)
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
