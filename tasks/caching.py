@@ -45,7 +45,7 @@ class ContentKey(CachePolicy):
 def _stale_reasons(store: ResultStore, key: str) -> list[str]:
     try:
         return problems(store.read(key).result)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with a checkpoint, the cure is to redo the step
+    except Exception as error:
         return [f"its checkpoint can't be read ({type(error).__name__}: {error})"]
 
 

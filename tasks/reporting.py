@@ -23,8 +23,8 @@ def show_metrics(name: str, candidate: CandidateRef) -> None:
 
 def show_verdict(name: str, verdict: VerdictRef) -> None:
     """The gate's verdict as Markdown."""
-    from ai.ml.retraining.verdict import Verdict  # noqa: PLC0415
-    from ai.ml.retraining.verdict_render import to_markdown  # noqa: PLC0415
+    from ai.ml.retraining.verdict import Verdict
+    from ai.ml.retraining.verdict_render import to_markdown
 
     document = Verdict.from_json(Path(verdict.file.path).read_bytes())
     _publish(create_markdown_artifact, key=_key(name, "verdict"), markdown=to_markdown(document))

@@ -62,7 +62,7 @@ def write_atomic(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:
     try:
         try:
             write_new(temp, data)
-            os.replace(temp, path)
+            temp.replace(path)
             fsync_dir(path.parent)
         except OSError as error:
             raise storage_failed(f"writing {path}", error, "the old file is as it was") from error
@@ -95,7 +95,7 @@ def publish_dir(staging: Path, target: Path) -> None:
     try:
         for path in _tree(staging):
             _fsync_any(path)
-        os.rename(staging, target)
+        staging.rename(target)
         fsync_dir(target.parent)
     except OSError as error:
         if target.is_dir() and not staging.exists():

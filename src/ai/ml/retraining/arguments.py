@@ -80,7 +80,9 @@ def _kinds(annotation: Any) -> set[Any]:
 class _Pairs(argparse.Action):
     """`accuracy=0.8 auc=0.7` as a dict."""
 
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
         pairs: dict[str, str] = dict(getattr(namespace, self.dest) or {})
         for text in values:
             key, equals, value = str(text).partition("=")

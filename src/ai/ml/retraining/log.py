@@ -30,8 +30,8 @@ def log_to_terminal() -> None:
 @contextmanager
 def epoch_bar() -> Iterator[Callable[[EpochReport], None]]:
     """A progress bar over epochs on a terminal, nothing elsewhere."""
-    from rich.console import Console  # noqa: PLC0415 - imports stay out of `--help`
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("  training"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     console = Console(stderr=True)

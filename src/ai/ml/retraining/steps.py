@@ -16,20 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ai.ml.core.files import dump_json, publish_dir, sha256_bytes, write_atomic
-from ai.ml.core.manifest import read_manifest
+from ai.ml.core.files import dump_json, publish_dir, write_atomic
 from ai.ml.core.tables import ReadOptions, fingerprint, read_table, write_table
 from ai.ml.retraining.checkpoints import (
     BundleRef,
     CandidateRef,
     DataRef,
     FileRef,
-    ScoredRef,
-    VerdictRef,
     code_version,
     content_key,
 )
-from ai.ml.retraining.config import DataSettings, GateSettings, RetrainConfig
+from ai.ml.retraining.config import DataSettings, RetrainConfig
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.trainer import EpochReport
@@ -100,9 +97,9 @@ def build_candidate(
         DataRefused: the table can't be trained on.
         UsageError: the settings don't fit together.
     """
-    from ai.ml.frameworks.pytorch.inference import ScoringSettings  # noqa: PLC0415 - torch costs a second
-    from ai.ml.frameworks.pytorch.trainer import train  # noqa: PLC0415
-    from ai.ml.retraining.candidate import stage_candidate  # noqa: PLC0415
+    from ai.ml.frameworks.pytorch.inference import ScoringSettings
+    from ai.ml.frameworks.pytorch.trainer import train
+    from ai.ml.retraining.candidate import stage_candidate
 
     key = candidate_key(config, data)
     target = work_dir(config) / f"candidate-{key[:16]}"
@@ -133,10 +130,10 @@ def build_candidate(
 
 def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
     """Describe what `build_candidate` left in `folder`."""
-    from ai.ml.core.manifest import bundle_digest  # noqa: PLC0415
+    from ai.ml.core.manifest import bundle_digest
 
     metrics = (folder / "bundle" / "metrics.json").read_text(encoding="utf-8")
-    import json  # noqa: PLC0415
+    import json
 
     return CandidateRef(
         bundle=BundleRef(path=str(folder / "bundle"), digest=bundle_digest(folder / "bundle")),

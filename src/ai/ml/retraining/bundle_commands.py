@@ -1,0 +1,128 @@
+"""The console commands that take a bundle: inspect, verify, predict, evidence, selftest, example."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from rich.console import Console
+
+from ai.ml.core.errors import BundleNotFound, ExitCode, UsageError
+
+BUNDLE_FILE = "model_bundle.pt"
+
+
+def bundle_directory(reference: str, store: Path) -> Path:
+    """The bundle directory that a path or a store reference names.
+
+    Raises:
+        BundleNotFound: there is none.
+    """
+    path = Path(reference)
+    if path.is_dir():
+        return path
+    if path.is_file():
+        return path.parent
+    if "@" in reference and "/" not in reference:
+        from ai.ml.retraining.store import Store
+
+        return Store(store).resolve(reference)
+    raise BundleNotFound(f"no bundle at {reference}: expected a bundle directory, a {BUNDLE_FILE}, or NAME@champion")
+
+
+def inspect(arguments: Namespace) -> int:
+    """Print what the manifest says, or what a foreign file shows without being loaded."""
+    from ai.ml.retraining.inspect_view import bundle_facts, show_facts
+
+    reference = Path(arguments.bundle)
+    place = reference if reference.is_file() else bundle_directory(arguments.bundle, arguments.store)
+    facts = bundle_facts(place)
+    if arguments.json:
+        sys.stdout.buffer.write(_json(facts))
+    else:
+        show_facts(facts, Console())
+    return ExitCode.OK
+
+
+def verify(arguments: Namespace) -> int:
+    """Run the gate and print or write its verdict."""
+    from ai.ml.retraining.gate import GatePolicy, prove
+    from ai.ml.retraining.verdict_render import show_verdict, to_junit, to_markdown
+
+    bundle_dir = bundle_directory(arguments.bundle, arguments.store)
+    policy = GatePolicy(pythons=tuple(arguments.python), cpu_matrix=arguments.cpu_matrix)
+    verdict = prove(bundle_dir, policy)
+    for path, render in ((arguments.junit, to_junit), (arguments.markdown, to_markdown)):
+        if path is not None:
+            write_text(path, render(verdict))
+    if arguments.json:
+        sys.stdout.buffer.write(verdict.to_json())
+    else:
+        show_verdict(verdict, Console())
+    return verdict.exit_code
+
+
+def predict(arguments: Namespace) -> int:
+    """Score a table or a folder of parts."""
+    from ai.ml.retraining.batch import predict_dataset
+    from ai.ml.retraining.batch_config import BatchSettings
+
+    bundle_dir = bundle_directory(arguments.bundle, arguments.store)
+    settings = BatchSettings(proba=arguments.proba, keep=tuple(arguments.keep), strict=arguments.strict)
+    report = predict_dataset(bundle_dir, arguments.input, arguments.output, settings)
+    print(report.sentence)
+    return report.exit_code
+
+
+def evidence(arguments: Namespace) -> int:
+    """Make evidence for a bundle that was trained elsewhere."""
+    from ai.ml.core.tables import read_table
+    from ai.ml.retraining.evidence import make_evidence
+
+    bundle_dir = bundle_directory(arguments.bundle, arguments.store)
+    digest = make_evidence(bundle_dir, read_table(arguments.rows))
+    print(
+        f"{bundle_dir} now has evidence made by this environment: it proves later environments against this one, "
+        f"not the training; digest {digest}"
+    )
+    return ExitCode.OK
+
+
+def selftest(arguments: Namespace) -> int:
+    """Damage copies of a bundle in every way known and show which check refused each."""
+    from ai.ml.retraining.selftest import run_selftest, show_selftest
+
+    report = run_selftest(bundle_directory(arguments.bundle, arguments.store))
+    if arguments.json:
+        sys.stdout.buffer.write(_json(report.to_dict()))
+    else:
+        show_selftest(report, Console())
+    return report.exit_code
+
+
+def example(arguments: Namespace) -> int:
+    """Write the embedded example table."""
+    from ai.ml.core.tables import write_table
+    from ai.ml.retraining.example import penguins
+
+    table = penguins()
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    write_table(table, arguments.output)
+    print(f"{arguments.output}: {table.num_rows} penguins × {table.num_columns} columns (CC0)")
+    return ExitCode.OK
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a report where the user asked for it."""
+    from ai.ml.core.files import write_atomic
+
+    if not path.parent.is_dir():
+        raise UsageError(f"can't write {path}: there is no folder {path.parent}")
+    write_atomic(path, text.encode())
+
+
+def _json(value: object) -> bytes:
+    from ai.ml.core.files import dump_json
+
+    return dump_json(value)

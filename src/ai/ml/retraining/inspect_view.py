@@ -1,0 +1,110 @@
+"""What a bundle is, from its manifest alone: nothing is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ai.ml.core.manifest import bundle_digest, check_files, read_manifest
+
+SHOWN_FEATURES = 12
+
+
+def bundle_facts(place: Path) -> dict[str, Any]:
+    """Everything that is known of a bundle without building anything from it.
+
+    Args:
+        place: a bundle directory, or a `.pt` file; a file without a manifest beside it is read statically.
+
+    Raises:
+        BundleRefused: the manifest or the file is damaged.
+        BundleNotFound: there is neither.
+    """
+    folder = place if place.is_dir() else place.parent
+    if not (folder / "manifest.json").is_file():
+        from ai.ml.frameworks.pytorch.safe_load import inspect_payload
+
+        file = place if place.is_file() else place / "model_bundle.pt"
+        return {"path": str(file), "manifest": None, "payload": inspect_payload(file)}
+    manifest = read_manifest(folder)
+    return {
+        "path": str(folder),
+        "digest": bundle_digest(folder),
+        "format": manifest.format,
+        "files": {name: {"sha256": entry.sha256, "size": entry.size} for name, entry in manifest.files.items()},
+        "problems": check_files(folder, manifest),
+        "versions": manifest.versions,
+        "model": manifest.model,
+        "scoring": manifest.scoring,
+        "contract": manifest.contract,
+        "evidence": manifest.evidence,
+        "lineage": manifest.lineage,
+    }
+
+
+def show_facts(facts: dict[str, Any], console: Console) -> None:
+    """Print `bundle_facts` for a person."""
+    if facts.get("digest") is None:
+        console.print(f"[bold]{facts['path']}[/bold]: no manifest beside it; read statically, nothing was built")
+        console.print(_pairs(facts["payload"]))
+        return
+    console.print(f"[bold]{facts['path']}[/bold]")
+    console.print(_pairs({"digest": facts["digest"], "format": facts["format"], "scoring": facts["scoring"]}))
+    for title in ("model", "versions", "lineage", "evidence"):
+        console.print(f"\n[bold]{title}[/bold]")
+        console.print(_pairs(facts[title] or {"": "none"}))
+    _show_files(facts, console)
+    _show_contract(facts["contract"], console)
+
+
+def _show_files(facts: dict[str, Any], console: Console) -> None:
+    table = Table("file", "bytes", "sha-256", title="files", title_justify="left")
+    for name, entry in sorted(facts["files"].items()):
+        table.add_row(name, f"{entry['size']:,}", entry["sha256"])
+    console.print(table)
+    for sentence in facts["problems"]:
+        console.print(f"[red]damaged[/red]: {sentence}")
+    if not facts["problems"]:
+        console.print("every file is as the manifest says")
+
+
+def _show_contract(contract: dict[str, Any] | None, console: Console) -> None:
+    if contract is None:
+        console.print("no input contract: rows are scored by the cell rules of the format's original writer")
+        return
+    table = Table("column", "kind", "missing", "values", title="input contract", title_justify="left")
+    for column in contract["columns"]:
+        table.add_row(column["name"], column["kind"], f"{column.get('missing_share') or 0:.1%}", _values(column))
+    console.print(table)
+
+
+def _values(column: dict[str, Any]) -> str:
+    levels = column.get("levels")
+    if levels:
+        named = [f"{name!r} × {count:,}" for name, count in list(levels.items())[:5]]
+        return ", ".join(named) + (f", … {len(levels)} in all" if len(levels) > 5 else "")
+    if column.get("date_format"):
+        return str(column["date_format"])
+    return f"{column.get('minimum', column.get('min'))} … {column.get('maximum', column.get('max'))}"
+
+
+def _pairs(values: dict[str, Any]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    for key, value in values.items():
+        grid.add_row(key, _short(value))
+    return grid
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and len(value) > SHOWN_FEATURES:
+        return ", ".join(map(str, value[:SHOWN_FEATURES])) + f", … {len(value)} in all"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {inner}" for key, inner in value.items())
+    return str(value)
