@@ -52,7 +52,7 @@ ALLOWED_NAMES = frozenset(
         *(("torch", name) for name in _STORAGE_NAMES),
     }
 )
-_CALLABLE = frozenset(name for name in ALLOWED_NAMES if name[0] != "torch" and name not in {("numpy", "ndarray")})
+_CALLABLE = frozenset(name for name in ALLOWED_NAMES if name[0] != "torch" and name != ("numpy", "ndarray"))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ data; no object of the file survives. Messages begin with the payload key that i
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -204,7 +205,7 @@ def _label_encoder(record: Any) -> LabelEncoder | None:
     if any(isinstance(label, float) and not math.isfinite(label) for label in labels):
         raise BundleRefused("label_encoder.classes_: holds NaN or an infinity")
     try:
-        ordered = all(before < after for before, after in zip(labels, labels[1:], strict=False))
+        ordered = all(before < after for before, after in itertools.pairwise(labels))
     except TypeError:
         raise BundleRefused("label_encoder.classes_: holds labels of different types") from None
     if not ordered:

@@ -147,7 +147,7 @@ def _write_payload(payload: dict[str, Any], stream: BinaryIO) -> None:
 
 
 class _CanonicalPickler(pickle.Pickler):
-    """Equal content, equal bytes: no memo (it depends on which texts happen to be one object), fixed attribute order."""
+    """Equal content, equal bytes: no memo (it depends on which texts are one object), attributes in a fixed order."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
