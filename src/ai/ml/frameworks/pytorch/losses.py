@@ -1,0 +1,112 @@
+"""What each training mode minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from torch import Tensor
+from torch.nn import functional as F
+
+from ai.ml.core.errors import UsageError
+from ai.ml.core.types import TaskType
+from ai.ml.frameworks.pytorch.models import compute_class_weights
+
+LABEL_SMOOTHING = 0.05
+TEACHER_TREES = 120
+TEACHER_DEPTH = {"classification": 8, "regression": 10}
+TEACHER_SHARE = 0.5
+TEMPERATURE = 2.0
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""`(batch, output_dim)` outputs and their targets to one number."""
+
+
+def check_mode(training_mode: str, task: TaskType) -> None:
+    """Refuse what a mode can't do.
+
+    Raises:
+        UsageError: the mode is for classification only.
+    """
+    if task == "regression" and training_mode in ("imbalance_aware", "calibrated_classifier"):
+        raise UsageError(f"training_mode {training_mode!r} is for classification; the target is a regression")
+
+
+def hard_loss(training_mode: str, task: TaskType, y_train: Tensor, output_dim: int) -> Criterion:
+    """The loss against the known answers.
+
+    Cross-entropy; class-weighted for `imbalance_aware`; with label smoothing for `calibrated_classifier`; mean squared
+    error for regression.
+
+    Args:
+        training_mode: one of the known modes.
+        task: see `check_mode`.
+        y_train: `(n_rows,)` int64 class indices, or `(n_rows, 1)` float32.
+        output_dim: classes, or 1.
+    """
+    if task == "regression":
+        return F.mse_loss
+    if training_mode == "imbalance_aware":
+        weights = compute_class_weights(y_train, output_dim, y_train.device)
+        return lambda logits, y: F.cross_entropy(logits, y, weight=weights.to(logits.dtype))
+    smoothing = LABEL_SMOOTHING if training_mode == "calibrated_classifier" else 0.0
+    return lambda logits, y: F.cross_entropy(logits, y, label_smoothing=smoothing)
+
+
+def soft_loss(task: TaskType) -> Criterion:
+    """The loss against a teacher's answers.
+
+    For classification the Kullback-Leibler divergence of softened distributions, times the squared temperature so that
+    its gradients keep their size (Hinton, Vinyals, Dean 2015, arXiv:1503.02531); for regression the mean squared error.
+    """
+    if task == "regression":
+        return F.mse_loss
+
+    def divergence(logits: Tensor, teacher: Tensor) -> Tensor:
+        softened = F.softmax(teacher.clamp_min(1e-8).log() / TEMPERATURE, dim=1)
+        student = F.log_softmax(logits / TEMPERATURE, dim=1)
+        return F.kl_div(student, softened, reduction="batchmean") * TEMPERATURE**2
+
+    return divergence
+
+
+def teach(task: TaskType, x: np.ndarray, y: np.ndarray, output_dim: int, seed: int) -> np.ndarray:
+    """Fit the teacher, a random forest, and return its answers to the rows that it was fitted on.
+
+    Args:
+        task: which forest.
+        x: `(n_rows, input_dim)` float64, scaled.
+        y: `(n_rows,)` class indices, or scaled values.
+        output_dim: classes, or 1.
+        seed: of the forest.
+
+    Returns:
+        `(n_rows, output_dim)` float32: probabilities, or scaled values.
+    """
+    if task == "regression":
+        forest = RandomForestRegressor(
+            TEACHER_TREES, max_depth=TEACHER_DEPTH[task], random_state=seed, n_jobs=1
+        ).fit(x, y)
+        return forest.predict(x).astype(np.float32)[:, None]
+    classifier = RandomForestClassifier(TEACHER_TREES, max_depth=TEACHER_DEPTH[task], random_state=seed, n_jobs=1)
+    classifier.fit(x, y)
+    answers = np.zeros((len(x), output_dim), dtype=np.float32)
+    # A class that isn't among these rows has no column in the forest's answers.
+    answers[:, classifier.classes_.astype(int)] = classifier.predict_proba(x)
+    return answers
+
+
+def distilled(hard: Criterion, soft: Criterion) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Half hard, half soft, over the outputs of one forward pass."""
+
+    def loss(outputs: Tensor, y: Tensor, teacher: Tensor) -> Tensor:
+        return (1 - TEACHER_SHARE) * hard(outputs, y) + TEACHER_SHARE * soft(outputs, teacher)
+
+    return loss
+
+
+def mean_loss(criterion: Criterion, raw: np.ndarray, y: Tensor) -> float:
+    """The loss over rows that a `Scorer` answered: `(n_rows, output_dim)` float32 in, a float out."""
+    return float(criterion(torch.from_numpy(raw).to(torch.float64), y.to(torch.float64) if y.is_floating_point() else y))

@@ -1,0 +1,52 @@
+"""Splitting rows into training, validation and holdout."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from ai.ml.core.errors import DataRefused
+from ai.ml.core.types import TaskType
+
+LEAST_VALIDATION_ROWS = 10
+
+
+def split_holdout(task: TaskType, y: np.ndarray, test_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training and holdout row numbers, stratified by label for classification.
+
+    Args:
+        task: decides whether to stratify.
+        y: `(n_rows,)` labels or values.
+        test_size: share of rows held out.
+        seed: same seed, same split.
+
+    Returns:
+        Two int64 arrays, in scikit-learn's shuffled order.
+
+    Raises:
+        DataRefused: too few rows for both parts to hold every class.
+    """
+    rows = np.arange(len(y))
+    stratify = y if task == "classification" and len(np.unique(y)) > 1 else None
+    try:
+        train, holdout = train_test_split(rows, test_size=test_size, random_state=seed, stratify=stratify)
+    except ValueError as error:
+        raise DataRefused(f"{len(y)} rows can't be split with test_size={test_size}: {error}") from None
+    if len(train) < 2:
+        raise DataRefused(f"{len(y)} rows with test_size={test_size} leave {len(train)} to train on; 2 are needed")
+    return train, holdout
+
+
+def split_validation(
+    task: TaskType, y: np.ndarray, validation_size: float, seed: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Fitting and validation row numbers within the training rows; None where too few would be left to judge by."""
+    if validation_size == 0 or len(y) * validation_size < LEAST_VALIDATION_ROWS:
+        return None
+    rows = np.arange(len(y))
+    stratify = y if task == "classification" else None
+    try:
+        fitting, validation = train_test_split(rows, test_size=validation_size, random_state=seed, stratify=stratify)
+    except ValueError:
+        return None
+    return fitting, validation

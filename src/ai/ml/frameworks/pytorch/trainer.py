@@ -1,0 +1,290 @@
+"""Training: a raw table and a configuration in, a bundle with its metrics and history out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from sklearn.preprocessing import LabelEncoder, StandardScaler
+from torch import Tensor, nn
+
+from ai.ml.core.contract import Conformer, Finding, InputContract, derive_contract, target_values
+from ai.ml.core.errors import UsageError
+from ai.ml.core.files import dump_json, sha256_bytes
+from ai.ml.core.manifest import current_versions
+from ai.ml.core.tables import fingerprint
+from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
+from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
+from ai.ml.frameworks.pytorch.features import FittedFeatures, fit_features
+from ai.ml.frameworks.pytorch.fitting import EpochReport, Fitting, TrainingTensors
+from ai.ml.frameworks.pytorch.inference import Scorer
+from ai.ml.frameworks.pytorch.losses import Criterion, check_mode, distilled, hard_loss, mean_loss, soft_loss, teach
+from ai.ml.frameworks.pytorch.models import TRAINING_MODES, build_model, model_config_of
+from ai.ml.frameworks.pytorch.split import split_holdout, split_validation
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training leaves."""
+
+    bundle: ModelBundle
+    """In `eval()`, on the CPU, with its contract."""
+    metrics: Metrics
+    history: tuple[EpochReport, ...]
+    train_rows: np.ndarray
+    """Row numbers of the table, validation rows included."""
+    holdout_rows: np.ndarray
+    """Row numbers of the table that nothing was fitted on."""
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """The table as numbers."""
+
+    contract: InputContract
+    features: FittedFeatures
+    """Fitted on the training rows."""
+    label_encoder: LabelEncoder | None
+    target_scaler: StandardScaler | None
+    y: np.ndarray
+    """`(n_train,)` class indices int64, or scaled values float64."""
+    train_rows: np.ndarray
+    holdout_rows: np.ndarray
+    labels: np.ndarray
+    """`(n_rows,)` of the whole table, as they came."""
+
+    @property
+    def output_dim(self) -> int:
+        return 1 if self.label_encoder is None else len(self.label_encoder.classes_)
+
+
+def train(
+    table: pa.Table,
+    config: TrainingConfig,
+    *,
+    progress: Callable[[EpochReport], None] | None = None,
+    checkpoint: Path | None = None,
+) -> TrainingResult:
+    """Train a model on a raw table.
+
+    The same table, configuration and machine give the same bits. Vectorizer, medians and scaler are fitted on the
+    training rows only; early stopping watches a part of those; the holdout rows are seen by nothing but the metrics.
+    The caller's random state and thread count are as before afterwards.
+
+    Args:
+        table: raw cells under their column names, target included.
+        config: see `TrainingConfig`.
+        progress: called after every epoch.
+        checkpoint: where to keep the state between epochs; found there, a killed training of the same table and
+            configuration goes on from it to the same bits. The caller removes it.
+
+    Raises:
+        UsageError: a setting is off, or doesn't fit the table.
+        DataRefused: the table can't be learned from.
+        StorageFailed: the checkpoint can't be written.
+    """
+    check_config(config)
+    derived = derive_contract(table, config)
+    findings = list(derived.findings)
+    check_mode(config.training_mode, derived.contract.task)
+    problem = _prepare(table, derived.contract, config)
+    with _training_environment(config):
+        device = choose_device(config.device)
+        model, fitting, criterion = _assemble(problem, config, device, findings)
+        if checkpoint is not None:
+            keeper = EpochCheckpoint(checkpoint, _fingerprint(table, config))
+            record, reason = keeper.load()
+            if record is not None:
+                fitting.load_state_dict(record)
+            elif reason is not None:
+                findings.append(Finding("training", None, reason))
+        else:
+            keeper = None
+        while not fitting.finished:
+            report = fitting.run_epoch()
+            if progress is not None:
+                progress(report)
+            if keeper is not None and keeper.due():
+                keeper.save(fitting.state_dict())
+        fitting.restore_best()
+        bundle = _bundle(problem, config, model.cpu())
+        metrics = evaluate(bundle, table, problem.train_rows, problem.holdout_rows, criterion)
+    return TrainingResult(
+        bundle, metrics, tuple(fitting.state.history), problem.train_rows, problem.holdout_rows, tuple(findings)
+    )
+
+
+def check_config(config: TrainingConfig) -> None:
+    """Check every setting by itself, before anything is read.
+
+    Raises:
+        UsageError: the message is the rule and the value.
+    """
+    if config.training_mode not in TRAINING_MODES:
+        raise UsageError(f"unknown training_mode={config.training_mode!r}: known are {', '.join(TRAINING_MODES)}")
+    if config.task not in ("auto", "classification", "regression"):
+        raise UsageError(f"task must be auto, classification or regression, got {config.task!r}")
+    rules = {
+        "test_size": ("above 0 and below 1", 0 < config.test_size < 1),
+        "validation_size": ("at least 0 and below 1", 0 <= config.validation_size < 1),
+        "random_seed": ("from 0 to 4294967295", 0 <= config.random_seed < 2**32),
+        "epochs": ("at least 1", config.epochs >= 1),
+        "batch_size": ("at least 2", config.batch_size >= 2),
+        "learning_rate": ("above 0", 0 < config.learning_rate < float("inf")),
+        "hidden_dim": ("at least 1", config.hidden_dim >= 1),
+        "num_hidden_layers": ("at least 1", config.num_hidden_layers >= 1),
+        "dropout": ("at least 0 and below 1", 0 <= config.dropout < 1),
+        "patience": ("at least 1, or None", config.patience is None or config.patience >= 1),
+        "num_threads": ("at least 1, or None", config.num_threads is None or config.num_threads >= 1),
+    }
+    for name, (rule, holds) in rules.items():
+        if not holds:
+            raise UsageError(f"{name} must be {rule}, got {getattr(config, name)!r}")
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one.
+
+    Raises:
+        UsageError: CUDA was asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device {name!r}: this machine has no CUDA device; use auto or cpu")
+    return torch.device(name)
+
+
+def evaluate(
+    bundle: ModelBundle, table: pa.Table, train_rows: np.ndarray, holdout_rows: np.ndarray, criterion: Criterion
+) -> Metrics:
+    """Losses on the training and holdout rows, and the holdout's accuracy or RMSE, all through `Scorer`."""
+    scorer = Scorer(bundle)
+    labels = target_values(bundle.contract, table) if bundle.contract else np.empty(0)
+    losses: list[float] = []
+    value = 0.0
+    for rows in (train_rows, holdout_rows):
+        answers = scorer.score_table(table.take(pa.array(rows)))
+        losses.append(mean_loss(criterion, answers.raw, _target_tensor(bundle, labels[rows])))
+        if bundle.task == "classification":
+            value = float(np.mean(answers.decoded.astype(str) == labels[rows].astype(str)))
+        else:
+            value = float(np.sqrt(np.mean((answers.decoded - labels[rows]) ** 2)))
+    name = "accuracy" if bundle.task == "classification" else "rmse"
+    return Metrics(bundle.task, losses[0], losses[1], name, value)
+
+
+def _prepare(table: pa.Table, contract: InputContract, config: TrainingConfig) -> _Problem:
+    labels = target_values(contract, table)
+    train_rows, holdout_rows = split_holdout(contract.task, labels, config.test_size, config.random_seed)
+    typed = Conformer(contract).table(table.take(pa.array(train_rows))).table
+    features = fit_features(typed)
+    label_encoder, target_scaler = None, None
+    if contract.task == "classification":
+        label_encoder = LabelEncoder().fit(labels)
+        y = label_encoder.transform(labels[train_rows])
+    else:
+        target_scaler = StandardScaler().fit(labels[train_rows, None])
+        y = target_scaler.transform(labels[train_rows, None])[:, 0]
+    return _Problem(contract, features, label_encoder, target_scaler, y, train_rows, holdout_rows, labels)
+
+
+def _assemble(
+    problem: _Problem, config: TrainingConfig, device: torch.device, findings: list[Finding]
+) -> tuple[nn.Module, Fitting, Criterion]:
+    task = problem.contract.task
+    parts = split_validation(task, problem.y, config.validation_size, config.random_seed)
+    if parts is None and config.validation_size > 0:
+        message = f"too few rows for a validation part: all {config.epochs} epochs run, without early stopping"
+        findings.append(Finding("training", None, message))
+    fitting_rows, validation_rows = parts if parts is not None else (np.arange(len(problem.y)), None)
+    scaled = problem.features.scaled
+    dtype = torch.int64 if task == "classification" else torch.float32
+    x = torch.from_numpy(scaled.astype(np.float32)).to(device)
+    y = torch.from_numpy(problem.y if task == "classification" else problem.y[:, None]).to(device=device, dtype=dtype)
+    hard = hard_loss(config.training_mode, task, y, problem.output_dim)
+    teacher, loss = None, hard
+    if config.training_mode == "tree_teacher_distillation":
+        x_taught, y_taught = scaled[fitting_rows], problem.y[fitting_rows]
+        teacher = torch.from_numpy(teach(task, x_taught, y_taught, problem.output_dim, config.random_seed)).to(device)
+        loss = distilled(hard, soft_loss(task))
+    data = TrainingTensors(
+        x[fitting_rows],
+        y[fitting_rows],
+        teacher,
+        None if validation_rows is None else x[validation_rows],
+        None if validation_rows is None else y[validation_rows],
+    )
+    torch.manual_seed(config.random_seed)
+    model = build_model(
+        scaled.shape[1],
+        problem.output_dim,
+        config.training_mode,
+        config.hidden_dim,
+        config.num_hidden_layers,
+        config.dropout,
+    ).to(device)
+    return model, Fitting(model, data, (loss, hard), config), _on_cpu(hard, config, task, y, problem.output_dim)
+
+
+def _on_cpu(hard: Criterion, config: TrainingConfig, task: str, y: Tensor, output_dim: int) -> Criterion:
+    """The hard loss for answers that a `Scorer` gives, which are on the CPU."""
+    if y.device.type == "cpu":
+        return hard
+    return hard_loss(config.training_mode, "regression" if task == "regression" else "classification", y.cpu(), output_dim)
+
+
+def _bundle(problem: _Problem, config: TrainingConfig, model: nn.Module) -> ModelBundle:
+    encoder = problem.label_encoder
+    bundle = ModelBundle(
+        model=model.eval(),
+        task=problem.contract.task,
+        vectorizer=problem.features.vectorizer,
+        scaler=problem.features.scaler,
+        feature_medians=problem.features.medians,
+        label_encoder=encoder,
+        target_scaler=problem.target_scaler,
+        target_column=config.target_column,
+        input_dim=problem.features.scaled.shape[1],
+        output_dim=problem.output_dim,
+        class_names=None if encoder is None else [str(label) for label in encoder.classes_],
+        model_config=model_config_of(model),
+    )
+    bundle.contract = problem.contract  # pyright: ignore[reportAttributeAccessIssue]
+    return bundle
+
+
+def _target_tensor(bundle: ModelBundle, labels: np.ndarray) -> Tensor:
+    if bundle.label_encoder is not None:
+        return torch.from_numpy(bundle.label_encoder.transform(labels))
+    scaler = bundle.target_scaler
+    values = labels[:, None] if scaler is None else scaler.transform(labels[:, None])
+    return torch.from_numpy(np.asarray(values, dtype=np.float32))
+
+
+def _fingerprint(table: pa.Table, config: TrainingConfig) -> str:
+    return sha256_bytes(dump_json([fingerprint(table), dataclasses.asdict(config), current_versions()]))
+
+
+@contextlib.contextmanager
+def _training_environment(config: TrainingConfig) -> Iterator[None]:
+    """The configured threads, deterministic kernels, and a random state of our own."""
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    torch.use_deterministic_algorithms(bool(devices), warn_only=True)
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
