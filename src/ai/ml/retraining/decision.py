@@ -1,0 +1,193 @@
+"""Challenger against champion on the same rows: PROMOTE, HOLD or REJECT, with the figures that say why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.types import TaskType
+from ai.ml.retraining.bootstrap import Interval, paired_gain
+
+Outcome = Literal["PROMOTE", "HOLD", "REJECT"]
+AT_LEAST = ("accuracy", "auc")
+AT_MOST = ("log_loss", "rmse", "mae")
+LEAST_PROBABILITY = 1e-12
+"""A class that a model rules out and that comes all the same costs this much at most in the log loss."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model's answers to rows whose truth is known."""
+
+    digest: str
+    task: TaskType
+    truth: np.ndarray
+    """`(n_rows,)` class indices int64 (-1 for a class that the model doesn't know), or float64 values."""
+    answers: np.ndarray
+    """`(n_rows, n_classes)` float64 probabilities, or `(n_rows,)` float64 values."""
+    slices: np.ndarray | None = None
+    """`(n_rows,)` texts: the group that each row belongs to."""
+
+
+@dataclass(frozen=True)
+class DecisionPolicy:
+    """When a challenger wins."""
+
+    margin: float = 0.0
+    """Least gain in log loss or RMSE, in its own units, that the interval's lower end must exceed."""
+    confidence: float = 0.95
+    resamples: int = 2_000
+    seed: int = 0
+    floors: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Limits that any candidate must meet: at least for accuracy and auc, at most for log_loss, rmse, mae."""
+    slice_floors: Mapping[str, float] = field(default_factory=dict[str, float])
+    """The same limits for each slice."""
+    incomparable: Literal["hold", "promote", "reject"] = "hold"
+    """What to do when the champion can't score the rows."""
+
+    def __post_init__(self) -> None:
+        for name in (*self.floors, *self.slice_floors):
+            if name not in (*AT_LEAST, *AT_MOST):
+                raise UsageError(f"floor {name!r} is no metric: known are {', '.join((*AT_LEAST, *AT_MOST))}")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The outcome and everything it rests on."""
+
+    outcome: Outcome
+    reason: str
+    """One sentence."""
+    metric: str
+    """The one that decides: `log_loss` or `rmse`."""
+    rows: int
+    challenger: dict[str, float]
+    champion: dict[str, float] | None
+    champion_digest: str | None
+    gain: Interval | None
+    """Champion minus challenger in `metric`: above 0 is better."""
+    slices: dict[str, dict[str, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the ledger keeps it."""
+        record = vars(self) | {"gain": None if self.gain is None else vars(self.gain)}
+        return dict(record)
+
+
+def decide(
+    challenger: Scored, champion: Scored | None, policy: DecisionPolicy | None = None, *, incomparable: str | None = None
+) -> Decision:
+    """Compare a challenger with the champion.
+
+    Args:
+        challenger: its answers to the holdout rows.
+        champion: its answers to the same rows in the same order; None if there is none, or if it can't score them.
+        policy: margin, confidence and floors.
+        incomparable: why the champion can't score the rows, where it can't.
+
+    Raises:
+        DataRefused: there are no rows, or the two were scored on different ones.
+    """
+    policy = policy or DecisionPolicy()
+    if not len(challenger.truth):
+        raise DataRefused("no rows to decide on: the holdout is empty")
+    metric = "log_loss" if challenger.task == "classification" else "rmse"
+    metrics, slices = measure(challenger), measure_slices(challenger)
+    failed = _below_floors(metrics, policy.floors, "") or next(
+        (why for name, values in slices.items() if (why := _below_floors(values, policy.slice_floors, f" in slice {name!r}"))),
+        None,
+    )
+    base = {
+        "metric": metric,
+        "rows": len(challenger.truth),
+        "challenger": metrics,
+        "champion": None if champion is None else measure(champion),
+        "champion_digest": None if champion is None else champion.digest,
+        "slices": slices,
+    }
+    if failed is not None:
+        return Decision("REJECT", failed, gain=None, **base)
+    if incomparable is not None:
+        outcome = {"hold": "HOLD", "promote": "PROMOTE", "reject": "REJECT"}[policy.incomparable]
+        reason = f"the champion can't score these rows ({incomparable}); the policy for that is {policy.incomparable}"
+        return Decision(outcome, reason, gain=None, **base)  # type: ignore[arg-type]
+    if champion is None:
+        return Decision("PROMOTE", f"the first bundle of this model; {metric} {metrics[metric]:.4g}", gain=None, **base)
+    gain = _gain(challenger, champion, policy)
+    wins = gain.low > policy.margin
+    return Decision("PROMOTE" if wins else "HOLD", _reason(metric, gain, policy, wins=wins), gain=gain, **base)
+
+
+def measure(scored: Scored) -> dict[str, float]:
+    """Log loss and accuracy, AUC for two classes; RMSE and MAE for regression."""
+    losses = row_losses(scored)
+    if scored.task == "regression":
+        errors = scored.answers - scored.truth
+        return {"rmse": float(np.sqrt(losses.mean())), "mae": float(np.abs(errors).mean())}
+    metrics = {
+        "log_loss": float(losses.mean()),
+        "accuracy": float((scored.answers.argmax(axis=1) == scored.truth).mean()),
+    }
+    if scored.answers.shape[1] == 2 and set(np.unique(scored.truth)) == {0, 1}:
+        from sklearn.metrics import roc_auc_score
+
+        metrics["auc"] = float(roc_auc_score(scored.truth, scored.answers[:, 1]))
+    return metrics
+
+
+def measure_slices(scored: Scored) -> dict[str, dict[str, float]]:
+    """The same per slice."""
+    if scored.slices is None:
+        return {}
+    parts: dict[str, dict[str, float]] = {}
+    for name in np.unique(scored.slices):
+        rows = scored.slices == name
+        parts[str(name)] = measure(Scored(scored.digest, scored.task, scored.truth[rows], scored.answers[rows]))
+    return parts
+
+
+def row_losses(scored: Scored) -> np.ndarray:
+    """`(n_rows,)` float64: minus the log of the true class's probability, or the squared error."""
+    if scored.task == "regression":
+        return (scored.answers - scored.truth) ** 2
+    known = scored.truth >= 0
+    chosen = scored.answers[np.arange(len(scored.truth)), np.where(known, scored.truth, 0)]
+    return -np.log(np.clip(np.where(known, chosen, 0.0), LEAST_PROBABILITY, 1.0))
+
+
+def _gain(challenger: Scored, champion: Scored, policy: DecisionPolicy) -> Interval:
+    if len(challenger.truth) != len(champion.truth):
+        raise DataRefused(f"challenger and champion were scored on {len(challenger.truth)} and {len(champion.truth)} rows")
+    return paired_gain(
+        row_losses(champion),
+        row_losses(challenger),
+        root=challenger.task == "regression",
+        confidence=policy.confidence,
+        resamples=policy.resamples,
+        seed=policy.seed,
+    )
+
+
+def _reason(metric: str, gain: Interval, policy: DecisionPolicy, *, wins: bool) -> str:
+    interval = f"{gain.low:+.4g} to {gain.high:+.4g} at {policy.confidence:.0%}"
+    if wins:
+        return f"{metric} is better by {gain.estimate:.4g} ({interval}), above the margin of {policy.margin:g}"
+    return (
+        f"no significant gain: {metric} changes by {gain.estimate:+.4g} ({interval}), "
+        f"which isn't surely above the margin of {policy.margin:g}; the champion stays"
+    )
+
+
+def _below_floors(metrics: Mapping[str, float], floors: Mapping[str, float], where: str) -> str | None:
+    for name, limit in floors.items():
+        value = metrics.get(name)
+        if value is None:
+            return f"the floor for {name}{where} can't be judged: this model has {', '.join(metrics)}"
+        if (name in AT_LEAST and value < limit) or (name in AT_MOST and value > limit) or value != value:
+            word = "below" if name in AT_LEAST else "above"
+            return f"{name}{where} is {value:.4g}, {word} the limit of {limit:g}"
+    return None
