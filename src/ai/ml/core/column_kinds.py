@@ -1,0 +1,232 @@
+"""The kind of each training column, decided once: number, category or date, or no input at all."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ai.ml.core.cells import as_texts, coerce_text, is_text_type, level_text, one_array
+from ai.ml.core.conform import read_numbers
+from ai.ml.core.dates import ISO, find_format, is_date_format, read_dates
+from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.findings import Finding
+from ai.ml.core.input_contract import ColumnContract
+from ai.ml.core.types import TrainingConfig
+
+NUMBER_SHARE = 0.9
+"""Of the cells with content: with so many numbers, the texts among them count as missing."""
+MIN_DISTINCT_NUMBERS = 20
+IDENTIFIER_SHARE = 0.95
+"""Distinct cells of the cells with content."""
+MIN_IDENTIFIER_ROWS = 20
+_CODE_NAME = re.compile(r"(?i)(?:^|[_\s-])(?:code|zip|zipcode|postcode|postal|plz|sku|(?:region|type|class)_id)$")
+_IDENTIFIER_NAME = re.compile(r"(?i:(?:^|[_\s.-])(?:id|uuid|guid|key|rowid|index|nr|no)$|^unnamed: 0$|^$)|[a-z]I[dD]$")
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """A column's contract, None if it is no input, and what there is to say."""
+
+    column: ColumnContract | None
+    findings: tuple[Finding, ...] = ()
+
+
+class KindRules:
+    """The rules with the user's wishes laid over them."""
+
+    def __init__(self, config: TrainingConfig):
+        self.categories = set(config.category_columns)
+        self.kept = set(config.keep_columns)
+        self.date_formats = dict(map(_split_date_column, config.date_columns))
+
+    def infer(self, name: str, values: pa.ChunkedArray) -> Inferred:
+        """Decide a column's kind and sum it up.
+
+        Raises:
+            DataRefused: its Arrow type is none that a model can read, or its dates can't be told.
+        """
+        array = one_array(values)
+        kind = array.type
+        if array.null_count == len(array):
+            return _all_missing(name)
+        if name in self.date_formats or pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+            return self._date(name, array)
+        if not (is_text_type(kind) or _is_number_type(kind) or pa.types.is_boolean(kind)):
+            raise DataRefused(f"column {name!r} holds {kind}, expected numbers, texts or dates; exclude or convert it")
+        if name in self.categories or pa.types.is_boolean(kind):
+            return self._category(name, array)
+        if is_text_type(kind):
+            return self._text(name, array)
+        return self._number(name, array, ())
+
+    def _text(self, name: str, array: pa.Array) -> Inferred:
+        numbers, is_number, is_missing = coerce_text(array)
+        content = int((~is_missing).sum())
+        if not content:
+            return _all_missing(name)
+        share = is_number.sum() / content
+        distinct = len(np.unique(numbers[is_number]))
+        if share == 1 or (share >= NUMBER_SHARE and distinct > MIN_DISTINCT_NUMBERS):
+            padded = _leading_zero(array)
+            if padded is not None:
+                said = f"{name!r} holds codes such as {padded!r}: kept as a category"
+                return self._category(name, array, (Finding("codes", name, said),))
+            odd = ~(is_number | is_missing)
+            if odd.any():
+                example = array[int(np.flatnonzero(odd)[0])].as_py()
+                said = f"{name!r} is a column of numbers; {odd.sum()} texts such as {example!r} count as missing"
+                return self._number(name, array, (Finding("mixed", name, said),))
+            return self._number(name, array, ())
+        return self._category(name, array)
+
+    def _number(self, name: str, array: pa.Array, findings: tuple[Finding, ...]) -> Inferred:
+        numbers, _ = read_numbers(array)
+        finite = np.sort(numbers[np.isfinite(numbers)])
+        if not len(finite):
+            return _all_missing(name)
+        if name not in self.kept and _counts_up(name, finite):
+            said = f"{name!r} looks like a row number or identifier: left out; --keep-column {name!r} keeps it"
+            return Inferred(None, (Finding("identifier", name, said),))
+        if _may_be_codes(name, finite):
+            said = f"{name!r} may be codes rather than amounts: --category {name!r} makes it a category"
+            findings = (*findings, Finding("maybe_codes", name, said))
+        column = ColumnContract(
+            name,
+            "number",
+            1 - len(finite) / len(array),
+            float(finite[0]),
+            float(finite[-1]),
+            percentiles(finite),
+        )
+        return Inferred(column, findings)
+
+    def _category(self, name: str, array: pa.Array, findings: tuple[Finding, ...] = ()) -> Inferred:
+        levels, missing = count_levels(array)
+        content = len(array) - missing
+        if not content:
+            return _all_missing(name)
+        wanted = name in self.kept or name in self.categories
+        if not wanted and content >= MIN_IDENTIFIER_ROWS and len(levels) >= IDENTIFIER_SHARE * content:
+            what = "dates" if _reads_as_dates(name, levels) else "identifiers"
+            remedy = f"--date-column {name!r} reads them" if what == "dates" else f"--keep-column {name!r} keeps it"
+            said = f"{name!r} holds {what}, {len(levels)} different ones in {content} cells: left out; {remedy}"
+            return Inferred(None, (Finding("maybe_dates" if what == "dates" else "identifier", name, said),))
+        if name not in self.categories and _reads_as_dates(name, levels):
+            said = f"{name!r} looks like dates but is used as a category: --date-column {name!r} reads it as dates"
+            findings = (*findings, Finding("maybe_dates", name, said))
+        return Inferred(ColumnContract(name, "category", missing / len(array), levels=levels), findings)
+
+    def _date(self, name: str, array: pa.Array) -> Inferred:
+        date_format = self.date_formats.get(name) or ISO
+        texts = as_texts(array)[1] if is_text_type(array.type) else None
+        if texts is not None and not self.date_formats.get(name):
+            found = find_format(name, pa.array(texts, pa.string()))
+            if found is None:
+                raise DataRefused(
+                    f"column {name!r} was named as dates, but cells such as {_example(texts)!r} read as none; known "
+                    f"are ISO, d/m/Y, m/d/Y, d.m.Y, Y/m/d and Ymd, or give it as '{name}:%d-%m-%Y'"
+                )
+            date_format = found
+        days, unreadable = read_dates(array, date_format)
+        known = np.sort(days[~np.isnat(days)]).astype(np.int64)
+        if not len(known):
+            if unreadable.any():
+                raise DataRefused(f"column {name!r} was named as dates, but no cell reads as {date_format}")
+            return _all_missing(name)
+        findings: tuple[Finding, ...] = ()
+        if unreadable.any():
+            said = f"{name!r} is a column of dates; {unreadable.sum()} cells that are none count as missing"
+            findings = (Finding("mixed", name, said),)
+        ends = float(known[0]), float(known[-1])
+        share = 1 - len(known) / len(array)
+        return Inferred(
+            ColumnContract(name, "date", share, *ends, percentiles(known), date_format=date_format), findings
+        )
+
+
+def percentiles(ordered: np.ndarray) -> tuple[float, ...]:
+    """The 0th to 100th percentile of sorted values `(n,)`, each a value that occurs."""
+    places = np.ceil(np.linspace(0, 1, 101) * len(ordered)).astype(np.int64) - 1
+    return tuple(float(value) for value in ordered[np.clip(places, 0, None)])
+
+
+def count_levels(array: pa.Array) -> tuple[dict[str, int], int]:
+    """A category's texts with their counts, sorted, and the number of missing cells."""
+    codes, texts = as_texts(array)
+    per_code = np.bincount(codes + 1, minlength=len(texts) + 1)
+    missing = int(per_code[0])
+    levels: dict[str, int] = {}
+    for text, count in zip(texts, per_code[1:].tolist(), strict=True):
+        level = level_text(text or "")
+        if level:
+            levels[level] = levels.get(level, 0) + count
+        else:
+            missing += count
+    return dict(sorted(levels.items())), missing
+
+
+def date_name(entry: str) -> str:
+    """The column's name of an entry of `date_columns`, which may carry a format: `day:%d/%m/%Y`."""
+    return _split_date_column(entry)[0]
+
+
+def _split_date_column(entry: str) -> tuple[str, str | None]:
+    name, colon, date_format = entry.partition(":%")
+    if not colon:
+        return entry, None
+    if not is_date_format("%" + date_format):
+        raise UsageError(f"date column {entry!r}: the format must hold %Y, %m and %d once each and nothing else")
+    return name, "%" + date_format
+
+
+def _is_number_type(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def _all_missing(name: str) -> Inferred:
+    return Inferred(None, (Finding("all_missing", name, f"{name!r} holds nothing but missing cells: left out"),))
+
+
+def _leading_zero(array: pa.Array) -> str | None:
+    """A cell like 00123: as a number, it would be the same as 123."""
+    distinct = array.dictionary_encode().dictionary
+    padded = distinct.filter(pc.match_substring_regex(distinct, r"^\s*0[0-9]+\s*$"))
+    return padded[0].as_py() if len(padded) else None
+
+
+def _counts_up(name: str, ordered: np.ndarray) -> bool:
+    """Whole numbers, all different, and either nearly without gaps or by their name an identifier."""
+    if len(ordered) < MIN_IDENTIFIER_ROWS or (ordered != np.floor(ordered)).any() or (np.diff(ordered) == 0).any():
+        return False
+    dense = ordered[-1] - ordered[0] + 1 <= 1.05 * len(ordered)
+    return bool(dense or _IDENTIFIER_NAME.search(name))
+
+
+def _may_be_codes(name: str, ordered: np.ndarray) -> bool:
+    """Few different whole numbers that are named like codes, or all of them of the same three or more digits."""
+    if (ordered != np.floor(ordered)).any() or ordered[0] < 0:
+        return False
+    distinct = np.unique(ordered)
+    if _CODE_NAME.search(name):
+        return True
+    is_years = ordered[0] >= 1900 and ordered[-1] <= 2100
+    few = 3 <= len(distinct) <= 50 and len(distinct) <= 0.05 * len(ordered)
+    same_length = ordered[0] >= 100 and len(str(int(ordered[0]))) == len(str(int(ordered[-1])))
+    return bool(few and same_length and not is_years and (np.diff(distinct) % 10 != 0).any())
+
+
+def _reads_as_dates(name: str, levels: dict[str, int]) -> bool:
+    sample = list(levels)[:: max(1, len(levels) // 200)]
+    try:
+        found = find_format(name, pa.array(sample, pa.string()), enough=1.0)
+    except DataRefused:
+        return True
+    return found is not None
+
+
+def _example(texts: list[str | None]) -> str | None:
+    return next((text for text in texts if text and text.strip()), None)

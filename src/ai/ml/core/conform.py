@@ -1,0 +1,289 @@
+"""Hold a table against an input contract: cast every cell to the kind found at training, and count the odd ones.
+
+Nothing is guessed again from the table at hand: a chunk whose category column happens to hold only digits stays a
+category.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ai.ml.core.cells import as_texts, coerce_text, is_text_type, level_text, one_array, read_number
+from ai.ml.core.counts import ColumnCounts, ContractCounts
+from ai.ml.core.dates import ISO, expand_dates, read_dates
+from ai.ml.core.errors import DataRefused
+from ai.ml.core.input_contract import ColumnContract, InputContract
+from ai.ml.core.tables import rows_table
+
+KIND_CELLS = 10
+"""So many cells with content, and none of the column's kind: then the kind has changed. Fewer are counted only, or a
+row's answer would depend on its company."""
+_BOOLEAN_PAIRS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
+_TRUTH = {"true": 1.0, "false": 0.0}
+
+
+@dataclass(frozen=True)
+class Conformed:
+    """A table as the model reads it, and what was odd about it."""
+
+    table: pa.Table
+    """Numbers and expanded dates float64 (null: missing), categories dictionary<int32, string> (missing: ""), in the
+    contract's order."""
+    counts: ContractCounts
+
+
+@dataclass(frozen=True)
+class _Cast:
+    """One column, cast."""
+
+    arrays: dict[str, pa.Array]
+    counts: ColumnCounts
+    has_content: np.ndarray
+    """`(n_rows,)` bool: a cell of the column's kind."""
+
+
+class Conformer:
+    """Casts tables and rows to one contract; its look-up tables are made once."""
+
+    def __init__(self, contract: InputContract):
+        self.contract = contract
+        self._levels = {
+            column.name: _Levels(column.name, tuple(column.levels or ()))
+            for column in contract.columns
+            if column.kind == "category"
+        }
+
+    def table(self, table: pa.Table | pa.RecordBatch) -> Conformed:
+        """Cast a table; the target and unknown columns are left out.
+
+        Raises:
+            DataRefused: a column is missing, or one's kind has changed.
+        """
+        found, notes = self._match(table.schema.names)
+        absent = [column.name for column in self.contract.columns if column.name not in found]
+        if absent:
+            raise DataRefused(self._missing_columns(absent, table.schema.names))
+        return self._cast({name: table.column(place) for name, place in found.items()}, table.num_rows, notes)
+
+    def rows(self, rows: Sequence[Mapping[str, Any]]) -> Conformed:
+        """Cast rows as dicts; an absent key is a missing cell.
+
+        Raises:
+            DataRefused: a row has keys but none that the model reads.
+        """
+        known = {column.name for column in self.contract.columns}
+        for index, row in enumerate(rows):
+            if row and known.isdisjoint(row) and not self._match(list(map(str, row)))[0]:
+                raise DataRefused(f"row {index}: " + self._missing_columns(sorted(known), list(map(str, row))))
+        table = rows_table(rows)
+        found, notes = self._match(table.column_names)
+        nulls = pa.nulls(len(rows))
+        columns = {
+            column.name: table.column(found[column.name]) if column.name in found else nulls
+            for column in self.contract.columns
+        }
+        return self._cast(columns, len(rows), notes)
+
+    def _cast(self, columns: Mapping[str, Any], n_rows: int, notes: tuple[str, ...]) -> Conformed:
+        arrays: dict[str, pa.Array] = {}
+        counts: dict[str, ColumnCounts] = {}
+        has_content = np.zeros(n_rows, dtype=bool)
+        for column in self.contract.columns:
+            cast = self._column(column, one_array(columns[column.name]))
+            arrays.update(cast.arrays)
+            counts[column.name] = cast.counts
+            has_content |= cast.has_content
+        table = pa.table(arrays) if arrays else pa.table({"": pa.nulls(n_rows)}).select([])
+        empty = int(n_rows - has_content.sum()) if self.contract.columns else 0
+        return Conformed(table, ContractCounts(n_rows, counts, empty, notes))
+
+    def _column(self, column: ColumnContract, array: pa.Array) -> _Cast:
+        if column.kind == "category":
+            return self._levels[column.name].cast(array)
+        if column.kind == "date":
+            days, unreadable = read_dates(array, column.date_format or ISO)
+            _refuse_changed_kind(column, array, unreadable, ~np.isnat(days))
+            expanded = expand_dates(column.name, days)
+            known = ~np.isnat(days)
+            outside = _outside(column, np.where(known, days.astype(np.int64), 0)) & known
+            arrays = {name: pa.array(values, from_pandas=True) for name, values in expanded.items()}
+            return _Cast(arrays, _tally(known, unreadable, outside), known)
+        numbers, odd = read_numbers(array)
+        known = np.isfinite(numbers)
+        infinite = np.isinf(numbers)
+        _refuse_changed_kind(column, array, odd & ~known, known | infinite)
+        outside = _outside(column, numbers) & known
+        values = pa.array(numbers, mask=~known)
+        return _Cast({column.name: values}, _tally(known, odd | infinite, outside), known)
+
+    def _match(self, names: Sequence[str]) -> tuple[dict[str, int], tuple[str, ...]]:
+        """For each contract column its place in a table, by name or else by name without outer blanks."""
+        exact = {name: place for place, name in reversed(list(enumerate(names)))}
+        found: dict[str, int] = {}
+        notes: list[str] = []
+        for column in self.contract.columns:
+            if column.name in exact:
+                found[column.name] = exact[column.name]
+                if names.count(column.name) > 1:
+                    raise DataRefused(f"more than one column is called {column.name!r}")
+                continue
+            near = [name for name in names if name.strip() == column.name.strip()]
+            if len(near) == 1:
+                found[column.name] = exact[near[0]]
+                notes.append(f"column {near[0]!r} was read as {column.name!r}")
+        return found, tuple(notes)
+
+    def _missing_columns(self, absent: Sequence[str], names: Sequence[str]) -> str:
+        known = {column.name for column in self.contract.columns}
+        spare = {name.strip().casefold(): name for name in names if name not in known}
+        parts: list[str] = []
+        for name in absent:
+            near = difflib.get_close_matches(name.strip().casefold(), list(spare), n=1)
+            parts.append(repr(name) + (f" (is it {spare[near[0]]!r}?)" if near else ""))
+        came = ", ".join(map(repr, names[:20])) + (", …" if len(names) > 20 else "")
+        return f"columns are missing: {', '.join(parts)}; came: {came or 'none'}; name them as in the training table"
+
+
+class _Levels:
+    """The texts of one category column, and how cells come to them."""
+
+    def __init__(self, name: str, levels: tuple[str, ...]):
+        self.name = name
+        # Code 0 is the missing cell.
+        self.texts = ["", *levels]
+        self.codes = {text: code for code, text in enumerate(self.texts)}
+        self.dictionary = pa.array(self.texts, pa.string())
+        self.truth = _truth_codes(levels, self.codes)
+        self.expects_numbers = any(read_number(text) is not None for text in levels)
+
+    def cast(self, array: pa.Array) -> _Cast:
+        """Cast a column of any plain type."""
+        codes, texts = as_texts(array)
+        is_boolean = pa.types.is_boolean(array.type) or not is_text_type(array.type)
+        known = len(self.texts)
+        unseen: dict[str, int] = {}
+        # One more entry for code -1, a null.
+        places = np.zeros(len(texts) + 1, dtype=np.int32)
+        translated = np.zeros(len(texts) + 1, dtype=bool)
+        for index, text in enumerate(texts):
+            level = level_text(text or "")
+            place = self.codes.get(level)
+            if place is None and self.truth:
+                place = self.truth.get(level.casefold())
+                translated[index] = place is not None and (is_boolean or level in ("0", "1"))
+            places[index] = unseen.setdefault(level, known + len(unseen)) if place is None else place
+        self._refuse_numbers(array, places, unseen, codes)
+        row_places = places[codes]
+        dictionary = (
+            pa.concat_arrays([self.dictionary, pa.array(list(unseen), pa.string())]) if unseen else self.dictionary
+        )
+        values = pa.DictionaryArray.from_arrays(pa.array(row_places), dictionary)
+        content = row_places > 0
+        counts = ColumnCounts(
+            int(len(row_places) - content.sum()), int((row_places >= known).sum()), int(translated[codes].sum())
+        )
+        return _Cast({self.name: values}, counts, content)
+
+    def _refuse_numbers(
+        self, array: pa.Array, places: np.ndarray, unseen: Mapping[str, int], codes: np.ndarray
+    ) -> None:
+        """A column of texts that now holds numbers only isn't the same column."""
+        if not unseen or self.expects_numbers or (places[:-1] > 0).sum() > len(unseen):
+            return
+        if all(read_number(text) is not None for text in unseen):
+            cells = int((places[codes] > 0).sum())
+            if cells >= KIND_CELLS:
+                raise DataRefused(
+                    f"column {self.name!r} was a category at training ({', '.join(map(repr, self.texts[1:4]))}, …), "
+                    f"now all {cells} cells are numbers such as {next(iter(unseen))!r}"
+                )
+
+
+def read_numbers(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """A column of any plain type as numbers.
+
+    Returns:
+        numbers: `(n_rows,)` float64, NaN where there is none.
+        odd: `(n_rows,)` bool: the cell has content that is no number, or a truth value written as text.
+    """
+    kind = array.type
+    none = np.zeros(len(array), dtype=bool)
+    if pa.types.is_null(kind):
+        return np.full(len(array), np.nan), none
+    if pa.types.is_boolean(kind):
+        array = array.cast(pa.int8())
+    if is_text_type(kind):
+        numbers, is_number, is_missing = coerce_text(array)
+        odd = ~(is_number | is_missing)
+        if odd.any():
+            numbers = _with_truth(array, numbers, odd)
+        return numbers, odd
+    if (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+    ):
+        values = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return np.asarray(values, dtype=np.float64), none
+    return np.full(len(array), np.nan), ~array.is_null().to_numpy(zero_copy_only=False)
+
+
+def conform(contract: InputContract, table: pa.Table | pa.RecordBatch) -> Conformed:
+    """`Conformer(contract).table(table)`, for one table."""
+    return Conformer(contract).table(table)
+
+
+def conform_rows(contract: InputContract, rows: Sequence[Mapping[str, Any]]) -> Conformed:
+    """`Conformer(contract).rows(rows)`, for one list of rows."""
+    return Conformer(contract).rows(rows)
+
+
+def _with_truth(array: pa.Array, numbers: np.ndarray, odd: np.ndarray) -> np.ndarray:
+    """`True` and `False` as texts among numbers are 1 and 0, as they are when a file types them."""
+    texts = pc.utf8_lower(pc.utf8_trim_whitespace(array)).to_numpy(zero_copy_only=False)
+    numbers = numbers.copy()
+    for text, value in _TRUTH.items():
+        numbers[odd & (texts == text)] = value
+    return numbers
+
+
+def _truth_codes(levels: Sequence[str], codes: Mapping[str, int]) -> dict[str, int]:
+    """For a column of two truth values: how others write them, in lower case, and the level meant."""
+    folded = {text.casefold(): codes[text] for text in levels}
+    for yes, no in _BOOLEAN_PAIRS:
+        if folded and len(folded) == len(levels) and set(folded) == {yes, no}:
+            return {**folded, "true": folded[yes], "false": folded[no], "1": folded[yes], "0": folded[no]}
+    return {}
+
+
+def _outside(column: ColumnContract, values: np.ndarray) -> np.ndarray:
+    if column.minimum is None or column.maximum is None:
+        return np.zeros(len(values), dtype=bool)
+    return (values < column.minimum) | (values > column.maximum)
+
+
+def _tally(known: np.ndarray, odd: np.ndarray, outside: np.ndarray) -> ColumnCounts:
+    missing = int((~known & ~odd).sum())
+    return ColumnCounts(missing=missing, coerced=int(odd.sum()), out_of_range=int(outside.sum()))
+
+
+def _refuse_changed_kind(column: ColumnContract, array: pa.Array, unreadable: np.ndarray, readable: np.ndarray) -> None:
+    cells = int(unreadable.sum())
+    if cells < KIND_CELLS or readable.any():
+        return
+    example = array[int(np.flatnonzero(unreadable)[0])].as_py()
+    hint = ""
+    if isinstance(example, str) and column.kind == "number" and "," in example:
+        hint = "; is it a decimal comma? then say --decimal ,"
+    raise DataRefused(
+        f"column {column.name!r} was a {column.kind} at training, now none of its {cells} cells with content is one, "
+        f"such as {example!r} ({array.type}){hint}"
+    )

@@ -1,0 +1,29 @@
+"""The input contract: derived from a training table, held against every table that is scored.
+
+The parts: `input_contract` (the record), `derivation` (from a training table), `conform` (casting and counting),
+`counts` (what was odd, and limits on it), `target` (the column to predict).
+"""
+
+from ai.ml.core.conform import Conformed, Conformer, conform, conform_rows
+from ai.ml.core.counts import STRICT, ColumnCounts, ContractCounts, Limits
+from ai.ml.core.derivation import Derived, derive_contract
+from ai.ml.core.findings import Finding
+from ai.ml.core.input_contract import ColumnContract, InputContract
+from ai.ml.core.target import target_values
+
+__all__ = [
+    "STRICT",
+    "ColumnContract",
+    "ColumnCounts",
+    "Conformed",
+    "Conformer",
+    "ContractCounts",
+    "Derived",
+    "Finding",
+    "InputContract",
+    "Limits",
+    "conform",
+    "conform_rows",
+    "derive_contract",
+    "target_values",
+]

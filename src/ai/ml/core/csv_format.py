@@ -1,0 +1,143 @@
+"""How a CSV file is written: encoding, delimiter and quotes, found from its first bytes."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections import Counter
+from dataclasses import dataclass
+
+from ai.ml.core.errors import DataRefused
+
+DELIMITERS = (",", ";", "\t", "|")
+PREFIX_BYTES = 1 << 20
+"""What the detection looks at."""
+_SAMPLED_RECORDS = 200
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_WESTERN = frozenset({"cp1252", "latin_1", "iso8859_15", "iso8859_1", "cp1254", "iso8859_9", "mac_roman", "cp850"})
+
+
+@dataclass(frozen=True)
+class CsvFormat:
+    """How to read a CSV file."""
+
+    encoding: str
+    """A Python codec."""
+    delimiter: str
+    quote: str
+
+
+def detect_format(
+    prefix: bytes, *, where: str, encoding: str | None = None, delimiter: str | None = None, is_whole: bool = False
+) -> CsvFormat:
+    """Find out how a CSV file is written.
+
+    Args:
+        prefix: its first bytes, uncompressed.
+        where: the file's name, for messages.
+        encoding: said by the user; found if None.
+        delimiter: the same.
+        is_whole: the prefix is all there is.
+
+    Raises:
+        DataRefused: it isn't text, or not in the encoding that the user said.
+    """
+    encoding = _known_codec(encoding, where) if encoding else detect_encoding(prefix, where)
+    text = _decode(prefix, encoding, where)
+    if "\x00" in text:
+        raise DataRefused(f"{where} holds zero bytes: it is no text file, or in an encoding to be named by --encoding")
+    if not is_whole:
+        # The last line may be cut.
+        text = text[: text.rfind("\n") + 1] or text
+    found = delimiter or _detect_delimiter(text)
+    header = next(csv.reader(io.StringIO(text, newline=""), delimiter=found), [])
+    single = bool(header) and all(len(name) > 1 and name[0] == name[-1] == "'" for name in header)
+    return CsvFormat(encoding, found, "'" if single else '"')
+
+
+def detect_encoding(prefix: bytes, where: str = "the file") -> str:
+    """The codec of a text: by its byte order mark, UTF-8 if it is that, or else the likeliest one.
+
+    Western European is preferred when the guess is weak: single-byte encodings differ in a few letters only, and a
+    short text doesn't tell them apart.
+
+    Raises:
+        DataRefused: no codec fits.
+    """
+    for mark, codec in _BOMS:
+        if prefix.startswith(mark):
+            return codec
+    zeros = prefix[:2000].count(0)
+    if zeros:
+        return _unmarked_utf16(prefix, zeros)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(prefix)
+        return "utf-8"
+    except UnicodeDecodeError:
+        pass
+    from charset_normalizer import from_bytes
+
+    # Only lines with other than ASCII letters say anything.
+    telling = b"\n".join(line for line in prefix.splitlines() if not line.isascii())[: 1 << 16]
+    best = from_bytes(telling).best()
+    if best is not None and best.encoding not in _WESTERN and (best.coherence > 0.2 or _is_multibyte(best.encoding)):
+        return best.encoding
+    try:
+        prefix.decode("cp1252")
+        return "cp1252"
+    except UnicodeDecodeError:
+        if best is None:
+            raise DataRefused(f"{where}: its encoding can't be told; name it by --encoding") from None
+        return best.encoding
+
+
+def _unmarked_utf16(prefix: bytes, zeros: int) -> str:
+    if zeros * 4 < len(prefix[:2000]):
+        return "utf-8"
+    return "utf-16-le" if prefix[1::2][:1000].count(0) > prefix[0::2][:1000].count(0) else "utf-16-be"
+
+
+def _is_multibyte(codec: str) -> bool:
+    return codec.startswith(("shift", "cp93", "cp94", "cp95", "big5", "gb", "euc", "hz", "iso2022", "johab"))
+
+
+def _known_codec(encoding: str, where: str) -> str:
+    try:
+        name = codecs.lookup(encoding).name
+    except LookupError:
+        raise DataRefused(f"{where}: unknown encoding {encoding!r}; try utf-8, cp1252, latin-1 or utf-16") from None
+    return "utf-8-sig" if name == "utf-8" else name
+
+
+def _decode(prefix: bytes, encoding: str, where: str) -> str:
+    try:
+        return codecs.getincrementaldecoder(encoding)().decode(prefix).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise DataRefused(
+            f"{where} isn't {encoding.removesuffix('-sig')}: byte {error.start} is 0x{prefix[error.start]:02x}; "
+            "name its encoding by --encoding"
+        ) from None
+
+
+def _detect_delimiter(text: str) -> str:
+    """The delimiter that cuts the most records into as many cells as the header; a comma if none cuts at all."""
+    best, best_score = ",", (0.0, 0)
+    for delimiter in DELIMITERS:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        try:
+            widths = [len(record) for record, _ in zip(reader, range(_SAMPLED_RECORDS), strict=False) if record]
+        except csv.Error:
+            continue
+        if not widths or widths[0] < 2:
+            continue
+        score = (Counter(widths)[widths[0]] / len(widths), widths[0])
+        if score > best_score:
+            best, best_score = delimiter, score
+    return best

@@ -1,0 +1,298 @@
+"""Tables as they really come, into Arrow: CSV, Parquet, Excel, SQL and what is in memory already.
+
+A CSV cell stays the text that the file holds: what it means is decided once, by the contract, not by the file at hand.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+
+from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed, UsageError
+from ai.ml.core.files import write_atomic
+from ai.ml.core.fingerprint import fingerprint
+
+__all__ = ["ReadOptions", "fingerprint", "read_batches", "read_table", "rows_table", "write_table"]
+
+DEFAULT_BATCH_ROWS = 65_536
+CSV_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+EXCEL_SUFFIXES = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+_READS = "reads .csv, .tsv, .txt (also .gz), .parquet, .xlsx and database URLs"
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a source doesn't say of itself."""
+
+    delimiter: str | None = None
+    """CSV; found by itself when None."""
+    encoding: str | None = None
+    """CSV; the same."""
+    decimal: str = "."
+    """`,` reads the text `12,5` as 12.5."""
+    thousands: str | None = None
+    """`.` reads the text `1.234` as 1234."""
+    sheet: str | None = None
+    """Excel sheet by name; the first when None."""
+    query: str | None = None
+    """SQL, when the source is a database URL."""
+
+    def __post_init__(self) -> None:
+        if self.decimal not in (".", ","):
+            raise UsageError(f"decimal must be '.' or ',', got {self.decimal!r}")
+        if self.thousands is not None and (len(self.thousands) != 1 or self.thousands.isalnum()):
+            raise UsageError(f"thousands must be one mark such as '.', got {self.thousands!r}")
+        if self.thousands == self.decimal:
+            raise UsageError(f"decimal and thousands are both {self.decimal!r}")
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise UsageError(f"delimiter must be one character, got {self.delimiter!r}")
+
+
+def read_table(source: Any, options: ReadOptions | None = None) -> pa.Table:
+    """Read a whole table.
+
+    Args:
+        source: path of a file or of a folder of Parquet parts; database URL; pandas or polars frame; Arrow table or
+            batch; list of dicts.
+        options: how to read it.
+
+    Returns:
+        The columns in the source's order, outer blanks of their names gone. CSV columns are strings, blank cells "".
+
+    Raises:
+        DataNotFound: there is no such file, sheet or table.
+        DataRefused: it can't be read as a table, or two columns have one name.
+    """
+    options = options or ReadOptions()
+    table = _in_memory(source)
+    if table is None:
+        place = str(source)
+        if "://" in place:
+            from ai.ml.core.sql_source import read_query
+
+            table = pa.Table.from_batches(list(read_query(place, options.query, None)))
+        else:
+            table = _read_file(Path(source), options)
+    return _finished(table, str(source) if isinstance(source, str | Path) else "the table", options)
+
+
+def read_batches(
+    source: Any, options: ReadOptions | None = None, batch_rows: int = DEFAULT_BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """Read a table piece by piece: the same rows as `read_table`, in order, at most `batch_rows` at a time.
+
+    CSV, Parquet and SQL are streamed; Excel and what is in memory are cut up.
+
+    Raises:
+        DataNotFound: there is no such file, sheet or table.
+        DataRefused: it can't be read as a table.
+    """
+    options = options or ReadOptions()
+    if batch_rows < 1:
+        raise UsageError(f"batch_rows must be at least 1, got {batch_rows}")
+    place = str(source) if isinstance(source, str | Path) else "the table"
+    for batch in _recut(_stream(source, place, options, batch_rows), batch_rows):
+        table = _finished(pa.Table.from_batches([batch]), place, options)
+        yield table.combine_chunks().to_batches()[0] if table.num_rows else batch
+
+
+def write_table(table: pa.Table, path: Path | str) -> None:
+    """Write a table as Parquet (with page checksums), CSV or TSV, by the name's suffix; whole or not at all.
+
+    Raises:
+        UsageError: the suffix is none of these.
+        StorageFailed: the disk refused.
+        DataRefused: the format can't hold a column's type.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in PARQUET_SUFFIXES:
+        write_atomic(path, lambda stream: pq.write_table(table, stream, write_page_checksum=True))
+    elif suffix in CSV_SUFFIXES:
+        plain = pa.table([_decoded(column) for column in table.columns], names=table.column_names)
+        delimiter = "\t" if suffix in (".tsv", ".tab") else ","
+        write_atomic(path, lambda stream: _write_csv(plain, stream, delimiter))
+    else:
+        raise UsageError(f"{path.name}: tables are written as .parquet, .csv or .tsv")
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as dicts as a table: a key that a row lacks is a null; cells of mixed types become texts."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {str(name): cells_array([row.get(name) for row in rows]) for name in names}
+    return pa.table(columns) if columns else pa.table({"": pa.nulls(len(rows))}).select([])
+
+
+def cells_array(cells: Sequence[Any]) -> pa.Array:
+    """Python cells as one Arrow column; texts where the types don't go together."""
+    try:
+        return pa.array(cells, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, ValueError):
+        return pa.array([None if _is_null(cell) else str(cell) for cell in cells], pa.string())
+
+
+def _is_null(cell: Any) -> bool:
+    return cell is None or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, float) and cell != cell)
+
+
+def _write_csv(table: pa.Table, stream: BinaryIO, delimiter: str) -> None:
+    try:
+        pcsv.write_csv(table, stream, pcsv.WriteOptions(delimiter=delimiter))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataRefused(f"CSV can't hold this table: {error}") from None
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _in_memory(source: Any) -> pa.Table | None:
+    """What is in memory as a table; None for a path or URL."""
+    if isinstance(source, str | Path):
+        return None
+    if isinstance(source, pa.Table):
+        return source
+    if isinstance(source, pa.RecordBatch):
+        return pa.Table.from_batches([source])
+    package = type(source).__module__.partition(".")[0]
+    if package == "pandas":
+        return _from_pandas(source)
+    if package == "polars":
+        return source.collect().to_arrow() if hasattr(source, "collect") else source.to_arrow()
+    if isinstance(source, Sequence) and all(isinstance(row, Mapping) for row in source):
+        return rows_table(cast("Sequence[Mapping[str, Any]]", source))
+    if hasattr(source, "__arrow_c_stream__"):
+        return pa.table(source)
+    raise UsageError(f"expected a path, a URL, a table, a frame or a list of dicts, got {type(source).__name__}")
+
+
+def _from_pandas(frame: Any) -> pa.Table:
+    frame = frame.reset_index(drop=True)
+    frame.columns = [str(name) for name in frame.columns]
+    _refuse_duplicates(list(frame.columns), "the table")
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {}
+    for name in frame.columns:
+        try:
+            columns[name] = pa.Array.from_pandas(frame[name])
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            # Objects of several types: their texts, which is what a CSV of this frame would hold.
+            columns[name] = pa.Array.from_pandas(frame[name].astype("string"))
+    return pa.table(columns)
+
+
+def _read_file(path: Path, options: ReadOptions) -> pa.Table:
+    match _form(path):
+        case "csv":
+            from ai.ml.core.csv_source import read_csv
+
+            return read_csv(path, options.delimiter, options.encoding)
+        case "parquet":
+            from ai.ml.core.parquet_source import read_parquet
+
+            return read_parquet(path)
+        case _:
+            from ai.ml.core.excel_source import read_sheet
+
+            return read_sheet(path, options.sheet)
+
+
+def _stream(source: Any, place: str, options: ReadOptions, batch_rows: int) -> Iterable[pa.RecordBatch]:
+    table = _in_memory(source)
+    if table is not None:
+        return table.to_batches(batch_rows)
+    if "://" in place:
+        from ai.ml.core.sql_source import read_query
+
+        return read_query(place, options.query, batch_rows)
+    path = Path(source)
+    form = _form(path)
+    if form == "csv":
+        from ai.ml.core.csv_source import stream_csv
+
+        return stream_csv(path, options.delimiter, options.encoding)
+    if form == "parquet":
+        from ai.ml.core.parquet_source import stream_parquet
+
+        return stream_parquet(path, batch_rows)
+    return _read_file(path, options).to_batches(batch_rows)
+
+
+def _form(path: Path) -> str:
+    try:
+        if path.is_dir():
+            return "parquet"
+        if not path.exists():
+            raise DataNotFound(f"no file at {path}{_near_files(path)}")
+    except PermissionError as error:
+        raise StorageFailed(f"reading {path} failed: {error.strerror}") from None
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    last = suffixes[-1] if suffixes else ""
+    if last == ".gz":
+        last = suffixes[-2] if len(suffixes) > 1 and suffixes[-2] in CSV_SUFFIXES else ".csv"
+    for form, known in (("csv", CSV_SUFFIXES), ("parquet", PARQUET_SUFFIXES), ("excel", EXCEL_SUFFIXES)):
+        if last in known:
+            return form
+    raise DataRefused(f"{path.name}: unknown kind of file; bundlegate {_READS}")
+
+
+def _near_files(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f": there is no folder {path.parent} either"
+    near = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=3)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _finished(table: pa.Table, place: str, options: ReadOptions) -> pa.Table:
+    """Names without outer blanks and a byte order mark, all different; numbers with the decimal mark of Python."""
+    names = [name.removeprefix("\ufeff").strip() for name in table.column_names]
+    _refuse_duplicates(names, place)
+    if names != table.column_names:
+        table = table.rename_columns(names)
+    if options.decimal != "." or options.thousands is not None:
+        from ai.ml.core.number_marks import plain_numbers
+
+        table = plain_numbers(table, options.decimal, options.thousands)
+    return table
+
+
+def _refuse_duplicates(names: Sequence[str], place: str) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        shown = ", ".join(repr(name) if name else "'' (no name)" for name in twice)
+        raise DataRefused(f"{place}: more than one column is called {shown}; rename or drop all but one")
+
+
+def _recut(batches: Iterable[pa.RecordBatch], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in pieces of exactly `batch_rows`, the last one shorter; a schema's change ends a piece."""
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        if waiting and waiting[0].schema != batch.schema:
+            yield _joined(waiting)
+            waiting, rows = [], 0
+        start = 0
+        while start < batch.num_rows:
+            piece = batch.slice(start, batch_rows - rows)
+            waiting.append(piece)
+            start, rows = start + piece.num_rows, rows + piece.num_rows
+            if rows == batch_rows:
+                yield _joined(waiting)
+                waiting, rows = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    # Each chunk may bring its own dictionary.
+    return pa.Table.from_batches(batches).unify_dictionaries().combine_chunks().to_batches()[0]

@@ -1,0 +1,112 @@
+"""The column to predict: which task it makes, its labels, and what it must not be."""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+import pyarrow as pa
+
+from ai.ml.core.cells import as_texts, level_text, one_array, read_number
+from ai.ml.core.conform import read_numbers
+from ai.ml.core.errors import DataRefused
+from ai.ml.core.input_contract import InputContract
+from ai.ml.core.types import TaskType, TrainingConfig
+
+
+def find_task(table: pa.Table, config: TrainingConfig) -> tuple[TaskType, list[str] | None]:
+    """The task and, for a classification, its labels in order.
+
+    Numeric targets with more than max(20, 5 % of rows) distinct values are a regression, unless the config says.
+
+    Raises:
+        DataRefused: the target isn't there, has missing cells, is constant, can't be what the config says, or a class
+            has a single row.
+    """
+    array = target_array(table, config.target_column)
+    name = config.target_column
+    codes, labels = _labels(array, name)
+    if len(labels) < 2:
+        raise DataRefused(f"target {name!r} is {labels[0]!r} in all {len(array)} rows: there is nothing to learn")
+    are_numbers = all(read_number(label) is not None for label in labels) and not pa.types.is_boolean(array.type)
+    task: TaskType
+    if config.task == "auto":
+        task = "regression" if are_numbers and len(labels) > max(20, 0.05 * len(array)) else "classification"
+    else:
+        task = config.task
+    if task == "regression":
+        _regression_values(array, name)
+        return task, None
+    counts = np.bincount(codes, minlength=len(labels))
+    single = [labels[code] for code in np.flatnonzero(counts < 2)]
+    if single:
+        shown = ", ".join(map(repr, single[:10])) + (f" and {len(single) - 10} more" if len(single) > 10 else "")
+        hint = "; if these are amounts, say --task regression" if are_numbers else ""
+        raise DataRefused(
+            f"target {name!r}: a class needs at least 2 rows, these have one: {shown}; drop or merge them{hint}"
+        )
+    return task, sorted(labels)
+
+
+def target_values(contract: InputContract, table: pa.Table) -> np.ndarray:
+    """The target of a table's rows: `(n_rows,)`, object of labels for a classification, float64 for a regression.
+
+    Raises:
+        DataRefused: the target isn't there, has missing cells, or isn't a number in a regression.
+    """
+    array = target_array(table, contract.target_column)
+    if contract.task == "regression":
+        return _regression_values(array, contract.target_column)
+    codes, labels = _labels(array, contract.target_column)
+    return np.array(labels, dtype=object)[codes] if len(codes) else np.empty(0, dtype=object)
+
+
+def target_array(table: pa.Table, name: str) -> pa.Array:
+    """The target's column, by name or else by name without outer blanks.
+
+    Raises:
+        DataRefused: it isn't there.
+    """
+    names = table.column_names
+    match = [other for other in names if other == name] or [other for other in names if other.strip() == name.strip()]
+    if len(match) != 1:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = (
+            f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; there are {', '.join(map(repr, names))}"
+        )
+        raise DataRefused(f"there is no target column {name!r}{hint}")
+    return one_array(table.column(match[0]))
+
+
+def _labels(array: pa.Array, name: str) -> tuple[np.ndarray, list[str]]:
+    """Codes `(n_rows,)` int64 into labels that are all different."""
+    kind = array.type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+        raise DataRefused(f"target {name!r} holds {kind}, expected numbers or texts")
+    codes, texts = as_texts(array)
+    places: dict[str, int] = {}
+    code_places = np.array([places.setdefault(level_text(text or ""), len(places)) for text in texts] + [-1])
+    row_places = code_places[codes]
+    missing = row_places == places.get("", -1)
+    missing |= row_places < 0
+    if missing.any():
+        first = int(np.flatnonzero(missing)[0])
+        came = array[first].as_py()
+        said = f"{came!r} counts as missing" if came else "blank"
+        raise DataRefused(
+            f"target {name!r} is missing in {int(missing.sum())} of {len(array)} rows, first in row {first} ({said}): "
+            "fill or drop these rows"
+        )
+    return row_places, list(places)
+
+
+def _regression_values(array: pa.Array, name: str) -> np.ndarray:
+    numbers, _ = read_numbers(array)
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if len(bad):
+        came = array[int(bad[0])].as_py()
+        raise DataRefused(
+            f"target {name!r} must be a finite number for a regression: {len(bad)} of {len(array)} rows aren't, "
+            f"first row {int(bad[0])} with {came!r}"
+        )
+    return numbers
