@@ -8,6 +8,7 @@ from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import CandidateRef, DataRef
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import epoch_bar, logger
+from ai.ml.retraining.summary import metrics_line
 from tasks.caching import ContentKey
 from tasks.reporting import show_metrics
 from tasks.retries import RETRY_DELAYS, failed_storage
@@ -46,7 +47,7 @@ def train_candidate(config: RetrainConfig, data: DataRef) -> CandidateRef:
         candidate = steps.build_candidate(config, data, progress)
     for finding in candidate.findings:
         logger.info("note      %s", finding)
-    logger.info("trained   %s", steps.describe_metrics(candidate.metrics))
+    logger.info("trained   %s", metrics_line(candidate.metrics))
     show_metrics(config.name, candidate)
     return candidate
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from ai.ml.core.errors import StorageFailed
 
-_CHUNK = 1 << 20
 _TEMP_NAME = re.compile(r"^\..+\.(?P<pid>\d+)\.[0-9a-f]{16}\.tmp$")
 
 
@@ -59,13 +60,14 @@ def write_atomic(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:
         StorageFailed: the disk refused; the old file is as it was and nothing is left beside it.
     """
     temp = temp_path(path)
+    state = "the old file is as it was"
     try:
-        try:
-            write_new(temp, data)
-            temp.replace(path)
-            fsync_dir(path.parent)
-        except OSError as error:
-            raise storage_failed(f"writing {path}", error, "the old file is as it was") from error
+        write_new(temp, data)
+        temp.replace(path)
+        state = "the new file is in place but may not outlast a power cut"
+        fsync_dir(path.parent)
+    except OSError as error:
+        raise storage_failed(f"writing {path}", error, state) from error
     finally:
         with contextlib.suppress(OSError):
             temp.unlink(missing_ok=True)
@@ -83,6 +85,50 @@ def write_new(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:
         os.fsync(stream.fileno())
 
 
+class HashingStream:
+    """A binary stream to write to that hashes on the way, so that a large file is read by nobody twice."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+        self._digest = hashlib.sha256()
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Hash and pass on; returns the number of bytes."""
+        self._digest.update(data)
+        return self._stream.write(data)
+
+    def flush(self) -> None:
+        """Pass on."""
+        self._stream.flush()
+
+    def hexdigest(self) -> str:
+        """sha-256 of everything written so far."""
+        return self._digest.hexdigest()
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a plain file to read; never a link, a pipe or a device, and never blocking on one.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it is a link, or the disk refused.
+        ValueError: it is something else that isn't a plain file.
+    """
+    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise ValueError(f"{path} is not a plain file")
+    return stream
+
+
+def make_dirs(path: Path) -> None:
+    """Create a directory with its parents, as `mkdir(parents=True, exist_ok=True)` does, durably."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        fsync_dir(folder.parent)
+
+
 def publish_dir(staging: Path, target: Path) -> None:
     """Give a finished directory its final name by one rename, durable before and after.
 
@@ -90,7 +136,7 @@ def publish_dir(staging: Path, target: Path) -> None:
         FileExistsError: `target` is there already; `staging` is left as it is.
         StorageFailed: the disk refused; `target` isn't there.
     """
-    if target.exists():
+    if os.path.lexists(target):
         raise FileExistsError(f"{target} is there already")
     try:
         for path in _tree(staging):
@@ -100,6 +146,8 @@ def publish_dir(staging: Path, target: Path) -> None:
     except OSError as error:
         if target.is_dir() and not staging.exists():
             raise storage_failed(f"making {target} durable", error, "it is in place") from error
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):  # somebody published between the look and the rename
+            raise FileExistsError(f"{target} is there already") from None
         raise storage_failed(f"publishing {target}", error, "nothing was published") from error
 
 

@@ -6,9 +6,11 @@ flow run.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused
-from ai.ml.core.files import dump_json, sha256_bytes, sha256_file, write_atomic
+from ai.ml.core.files import dump_json, open_plain, sha256_bytes, storage_failed, write_atomic
 
 MANIFEST_FORMAT = 1
 """Raise it when a key changes its meaning or leaves, keep `Manifest.from_json` reading every lower number, and add a
@@ -27,7 +29,16 @@ MANIFEST_NAME = "manifest.json"
 MANIFEST_MAX_BYTES = 64 << 20
 
 _PACKAGES = ("bundlegate", "torch", "numpy", "scikit-learn", "pyarrow")
-_KEYS = ("format", "files", "versions", "model", "scoring", "contract", "evidence", "lineage")
+_KINDS: dict[str, Any] = {
+    "files": dict,
+    "versions": dict,
+    "model": dict,
+    "scoring": dict,
+    "contract": dict | None,
+    "evidence": dict | None,
+    "lineage": dict,
+}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class Manifest:
     def to_json(self) -> bytes:
         """The bytes whose sha-256 is the digest."""
         files = {name: {"sha256": entry.sha256, "size": entry.size} for name, entry in self.files.items()}
-        own = {key: getattr(self, key) for key in _KEYS} | {"files": files}
+        own = {key: getattr(self, key) for key in _KINDS} | {"format": self.format, "files": files}
         return dump_json({**self.extra, **own})
 
     @classmethod
@@ -71,27 +82,18 @@ class Manifest:
         """
         try:
             record = json.loads(data)
-            number = record["format"]
-            if not isinstance(number, int) or isinstance(number, bool):
-                raise TypeError("format is not a number")
-            if number > MANIFEST_FORMAT:
-                raise BundleRefused(
-                    f"{MANIFEST_NAME} has format {number}, this bundlegate reads up to {MANIFEST_FORMAT}: upgrade it"
-                )
+            _check_format(record["format"])
+            for key, kind in _KINDS.items():
+                if not isinstance(record[key], kind):
+                    raise TypeError(f"{key} is a {type(record[key]).__name__}")
             files = {str(name): _entry(entry) for name, entry in record["files"].items()}
-            for key in ("versions", "model", "scoring", "lineage"):
-                if not isinstance(record[key], dict):
-                    raise TypeError(f"{key} is not an object")
-            for key in ("contract", "evidence"):
-                if not isinstance(record[key], dict | None):
-                    raise TypeError(f"{key} is neither an object nor null")
+        except BundleRefused:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            if isinstance(error, BundleRefused):
-                raise
-            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:200]
             raise BundleRefused(f"{MANIFEST_NAME} is damaged: {reason}") from None
-        rest = {key: value for key, value in record.items() if key not in _KEYS}
-        return cls(**{key: record[key] for key in _KEYS} | {"files": files}, extra=rest)
+        own = {key: record[key] for key in _KINDS} | {"format": record["format"], "files": files}
+        return cls(**own, extra={key: value for key, value in record.items() if key not in own})
 
 
 def current_versions() -> dict[str, str]:
@@ -124,17 +126,19 @@ def write_manifest(
     """Hash every file below `bundle_dir` and write the manifest over them; returns the digest.
 
     Raises:
+        BundleRefused: there is a link or another thing in it that isn't a plain file.
         StorageFailed: the disk refused; an earlier manifest is as it was.
     """
-    files = {
-        name: FileEntry(sha256_file(bundle_dir / name), (bundle_dir / name).stat().st_size)
-        for name in _names(bundle_dir)
-    }
-    manifest = Manifest(
-        MANIFEST_FORMAT, files, current_versions(), model, scoring, contract, evidence, lineage
-    ).to_json()
-    write_atomic(bundle_dir / MANIFEST_NAME, manifest)
-    return sha256_bytes(manifest)
+    try:
+        files = {name: _measure(bundle_dir / name) for name in _names(bundle_dir)}
+    except ValueError as error:
+        raise BundleRefused(f"the bundle can't be sealed: {error}") from None
+    except OSError as error:
+        raise storage_failed(f"hashing {bundle_dir}", error, "no manifest was written") from error
+    manifest = Manifest(MANIFEST_FORMAT, files, current_versions(), model, scoring, contract, evidence, lineage)
+    content = manifest.to_json()
+    write_atomic(bundle_dir / MANIFEST_NAME, content)
+    return sha256_bytes(content)
 
 
 def read_manifest(bundle_dir: Path) -> Manifest:
@@ -158,29 +162,48 @@ def bundle_digest(bundle_dir: Path) -> str:
 
 def check_files(bundle_dir: Path, manifest: Manifest) -> list[str]:
     """One sentence per file that is missing, changed, or not in the manifest; links are never followed."""
-    problems: list[str] = []
     present = set(_names(bundle_dir))
-    for name, entry in sorted(manifest.files.items()):
-        path = bundle_dir / name
-        if name not in present:
-            problems.append(f"{name} is missing")
-        elif path.is_symlink() or not path.is_file():
-            problems.append(f"{name} is a link or not a plain file")
-        elif path.stat().st_size != entry.size:
-            problems.append(f"{name} has {path.stat().st_size} bytes, the manifest says {entry.size}")
-        elif (found := sha256_file(path)) != entry.sha256:
-            problems.append(f"{name} has changed: sha-256 {found[:12]}…, the manifest says {entry.sha256[:12]}…")
-    problems += [f"{name} is not in the manifest" for name in sorted(present - set(manifest.files))]
-    return problems
+    problems = [
+        problem
+        for name, entry in sorted(manifest.files.items())
+        if (problem := _difference(bundle_dir / name, name, entry) if name in present else f"{name} is missing")
+    ]
+    return problems + [f"{name} is not in the manifest" for name in sorted(present - set(manifest.files))]
+
+
+def _difference(path: Path, name: str, expected: FileEntry) -> str | None:
+    try:
+        with open_plain(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size != expected.size:
+                return f"{name} has {size} bytes, the manifest says {expected.size}"
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return f"{name} is a link, not a plain file, or can't be read"
+    if found != expected.sha256:
+        return f"{name} has changed: sha-256 {found[:12]}…, the manifest says {expected.sha256[:12]}…"
+    return None
+
+
+def _measure(path: Path) -> FileEntry:
+    if path.is_symlink():
+        raise ValueError(f"{path} is a link")
+    with open_plain(path) as stream:
+        return FileEntry(hashlib.file_digest(stream, "sha256").hexdigest(), os.fstat(stream.fileno()).st_size)
 
 
 def _manifest_bytes(bundle_dir: Path) -> bytes:
     path = bundle_dir / MANIFEST_NAME
-    if path.is_symlink() or not path.is_file():
-        raise BundleNotFound(f"no {MANIFEST_NAME} in {bundle_dir}: not a sealed bundle directory")
-    if path.stat().st_size > MANIFEST_MAX_BYTES:
-        raise BundleRefused(f"{path} has {path.stat().st_size:,} bytes, more than {MANIFEST_MAX_BYTES:,}")
-    return path.read_bytes()
+    try:
+        with open_plain(path) as stream:
+            content = stream.read(MANIFEST_MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise BundleNotFound(f"no {MANIFEST_NAME} in {bundle_dir}: not a sealed bundle directory") from None
+    except (OSError, ValueError) as error:
+        raise BundleRefused(f"{path} is a link, not a plain file, or can't be read: {error}") from None
+    if len(content) > MANIFEST_MAX_BYTES:
+        raise BundleRefused(f"{path} has more than {MANIFEST_MAX_BYTES:,} bytes")
+    return content
 
 
 def _names(bundle_dir: Path) -> Iterator[str]:
@@ -193,8 +216,19 @@ def _names(bundle_dir: Path) -> Iterator[str]:
                 yield relative
 
 
+def _check_format(number: Any) -> None:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise TypeError("format is not a number")
+    if number > MANIFEST_FORMAT:
+        raise BundleRefused(
+            f"{MANIFEST_NAME} has format {number}, this bundlegate reads up to {MANIFEST_FORMAT}: upgrade it"
+        )
+
+
 def _entry(record: Any) -> FileEntry:
-    entry = FileEntry(record["sha256"], record["size"])
-    if not isinstance(entry.sha256, str) or not isinstance(entry.size, int):
-        raise TypeError("an entry of files is neither a hash nor a size")
-    return entry
+    sha256, size = record["sha256"], record["size"]
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        raise TypeError("an entry of files has no sha-256")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise TypeError("an entry of files has no size")
+    return FileEntry(sha256, size)

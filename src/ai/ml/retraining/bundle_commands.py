@@ -48,7 +48,7 @@ def inspect(arguments: Namespace) -> int:
 def verify(arguments: Namespace) -> int:
     """Run the gate and print or write its verdict."""
     from ai.ml.retraining.gate import GatePolicy, prove
-    from ai.ml.retraining.verdict_render import show_verdict, to_junit, to_markdown
+    from ai.ml.retraining.verdict_render import to_junit, to_markdown, to_terminal
 
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
     policy = GatePolicy(pythons=tuple(arguments.python), cpu_matrix=arguments.cpu_matrix)
@@ -59,7 +59,7 @@ def verify(arguments: Namespace) -> int:
     if arguments.json:
         sys.stdout.buffer.write(verdict.to_json())
     else:
-        show_verdict(verdict, Console())
+        Console().print(to_terminal(verdict))
     return verdict.exit_code
 
 
@@ -78,7 +78,7 @@ def predict(arguments: Namespace) -> int:
 def evidence(arguments: Namespace) -> int:
     """Make evidence for a bundle that was trained elsewhere."""
     from ai.ml.core.tables import read_table
-    from ai.ml.retraining.evidence import make_evidence
+    from ai.ml.retraining.candidate import make_evidence
 
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
     digest = make_evidence(bundle_dir, read_table(arguments.rows))
@@ -113,13 +113,13 @@ def example(arguments: Namespace) -> int:
     return ExitCode.OK
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str | bytes) -> None:
     """Write a report where the user asked for it."""
     from ai.ml.core.files import write_atomic
 
     if not path.parent.is_dir():
         raise UsageError(f"can't write {path}: there is no folder {path.parent}")
-    write_atomic(path, text.encode())
+    write_atomic(path, text if isinstance(text, bytes) else text.encode())
 
 
 def _json(value: object) -> bytes:

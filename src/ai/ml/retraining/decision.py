@@ -79,7 +79,11 @@ class Decision:
 
 
 def decide(
-    challenger: Scored, champion: Scored | None, policy: DecisionPolicy | None = None, *, incomparable: str | None = None
+    challenger: Scored,
+    champion: Scored | None,
+    policy: DecisionPolicy | None = None,
+    *,
+    incomparable: str | None = None,
 ) -> Decision:
     """Compare a challenger with the champion.
 
@@ -98,7 +102,11 @@ def decide(
     metric = "log_loss" if challenger.task == "classification" else "rmse"
     metrics, slices = measure(challenger), measure_slices(challenger)
     failed = _below_floors(metrics, policy.floors, "") or next(
-        (why for name, values in slices.items() if (why := _below_floors(values, policy.slice_floors, f" in slice {name!r}"))),
+        (
+            why
+            for name, values in slices.items()
+            if (why := _below_floors(values, policy.slice_floors, f" in slice {name!r}"))
+        ),
         None,
     )
     base = {
@@ -120,6 +128,14 @@ def decide(
     gain = _gain(challenger, champion, policy)
     wins = gain.low > policy.margin
     return Decision("PROMOTE" if wins else "HOLD", _reason(metric, gain, policy, wins=wins), gain=gain, **base)
+
+
+def incomparable(challenger: Scored, champion: Scored) -> str | None:
+    """Why two models can't be weighed against each other; None if they can."""
+    if challenger.task != champion.task:
+        return f"it is a {champion.task} model, the challenger a {challenger.task} model"
+    unknown = int((champion.truth < 0).sum()) if champion.task == "classification" else 0
+    return f"{unknown:,} rows have a class that it doesn't know" if unknown else None
 
 
 def measure(scored: Scored) -> dict[str, float]:
@@ -161,7 +177,9 @@ def row_losses(scored: Scored) -> np.ndarray:
 
 def _gain(challenger: Scored, champion: Scored, policy: DecisionPolicy) -> Interval:
     if len(challenger.truth) != len(champion.truth):
-        raise DataRefused(f"challenger and champion were scored on {len(challenger.truth)} and {len(champion.truth)} rows")
+        raise DataRefused(
+            f"challenger and champion were scored on {len(challenger.truth)} and {len(champion.truth)} rows"
+        )
     return paired_gain(
         row_losses(champion),
         row_losses(challenger),

@@ -70,7 +70,9 @@ class Ledger:
         except StorageFailed:
             raise
         except OSError as error:
-            raise storage_failed(f"writing {self.path}", error, "the decision isn't recorded and has no effect") from error
+            raise storage_failed(
+                f"writing {self.path}", error, "the decision isn't recorded and has no effect"
+            ) from error
         return Entry(sequence, previous, sha256_bytes(line), body)
 
     def problems(self) -> list[str]:
@@ -86,7 +88,9 @@ class Ledger:
                 )
             expected = entry.sha256
         if self.path.exists() and self.path.stat().st_size > whole_bytes:
-            sentences.append(f"{self.path.name}: {self.path.stat().st_size - whole_bytes} bytes behind its last whole line")
+            sentences.append(
+                f"{self.path.name}: {self.path.stat().st_size - whole_bytes} bytes behind its last whole line"
+            )
         return sentences
 
     def _read(self) -> tuple[list[Entry], int]:

@@ -8,6 +8,7 @@ mistake for a result.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -16,20 +17,29 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from ai.ml.core.errors import DataRefused
 from ai.ml.core.files import dump_json, publish_dir, write_atomic
+from ai.ml.core.manifest import bundle_digest, read_manifest
 from ai.ml.core.tables import ReadOptions, fingerprint, read_table, write_table
 from ai.ml.retraining.checkpoints import (
     BundleRef,
     CandidateRef,
     DataRef,
+    DecisionRecord,
     FileRef,
+    PromotionRecord,
+    ScoredRef,
+    VerdictRef,
     code_version,
     content_key,
 )
 from ai.ml.retraining.config import DataSettings, RetrainConfig
+from ai.ml.retraining.store import Store
+from ai.ml.retraining.verdict import Verdict
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.trainer import EpochReport
+    from ai.ml.retraining.decision import Scored
 
 KEEP_RUNS = 3
 """Snapshots and candidates of the latest runs that stay in the work folder as checkpoints."""
@@ -130,18 +140,166 @@ def build_candidate(
 
 def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
     """Describe what `build_candidate` left in `folder`."""
-    from ai.ml.core.manifest import bundle_digest
-
-    metrics = (folder / "bundle" / "metrics.json").read_text(encoding="utf-8")
-    import json
-
+    bundle_dir = folder / "bundle"
     return CandidateRef(
-        bundle=BundleRef(path=str(folder / "bundle"), digest=bundle_digest(folder / "bundle")),
+        bundle=BundleRef(path=str(bundle_dir), digest=bundle_digest(bundle_dir)),
         holdout=FileRef.of(folder / "holdout.parquet"),
         history=FileRef.of(folder / "history.json"),
-        metrics=json.loads(metrics),
+        metrics=json.loads((bundle_dir / "metrics.json").read_text(encoding="utf-8")),
         findings=tuple(findings),
     )
+
+
+def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRef:
+    """Run the gate on the sealed bundle, in fresh processes; the verdict is kept in the work folder.
+
+    Raises:
+        UsageError: an interpreter of the gate's settings can't be used.
+    """
+    from ai.ml.retraining.gate import GatePolicy, prove
+
+    gate = config.gate
+    policy = GatePolicy(pythons=gate.pythons, cpu_matrix=gate.cpu_matrix, expect_digest=candidate.bundle.digest)
+    verdict = prove(Path(candidate.bundle.path), policy)
+    path = work_dir(config) / f"verdict-{candidate.bundle.digest[:16]}.json"
+    write_atomic(path, verdict.to_json())
+    keep_latest(path.parent, "verdict-*.json")
+    return VerdictRef(digest=verdict.digest, outcome=verdict.outcome, reason=verdict.reason, file=FileRef.of(path))
+
+
+def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
+    """Score challenger and champion on the same holdout rows and weigh them.
+
+    The champion is scored on rows that it may have been trained on, which can only favour it.
+    """
+    from ai.ml.retraining import decision as rules
+
+    settings = config.decision
+    policy = rules.DecisionPolicy(
+        margin=settings.margin,
+        confidence=settings.confidence,
+        resamples=settings.resamples,
+        floors=settings.floors,
+        slice_floors=settings.slice_floors,
+        incomparable=settings.incomparable,
+    )
+    store = Store(Path(config.store))
+    digest = store.champion(config.name)
+    holdout = read_table(candidate.holdout.path)
+    challenger = score_known(Path(candidate.bundle.path), holdout, settings.slice_column)
+    champion, incomparable = None, None
+    if digest == candidate.bundle.digest:
+        decision = rules.decide(challenger, None, policy)
+        reason = "this very bundle is the champion already"
+        return DecisionRecord(outcome="PROMOTE", reason=reason, champion=digest, document=decision.to_dict())
+    if digest is not None:
+        try:
+            champion = score_known(store.resolve(f"{config.name}@champion"), holdout, settings.slice_column)
+            incomparable = rules.incomparable(challenger, champion)
+        except DataRefused as error:
+            incomparable = str(error)
+    outcome = rules.decide(challenger, None if incomparable else champion, policy, incomparable=incomparable)
+    return DecisionRecord(outcome=outcome.outcome, reason=outcome.reason, champion=digest, document=outcome.to_dict())
+
+
+def score_known(bundle_dir: Path, table: pa.Table, slice_column: str | None = None) -> Scored:
+    """A bundle's answers to rows whose truth is in the table, as the decision takes them.
+
+    Raises:
+        DataRefused: the rows don't meet the bundle's contract, or there is no such slice column.
+    """
+    import numpy as np
+
+    from ai.ml.core.contract import target_values
+    from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
+    from ai.ml.frameworks.pytorch.serialization import load_bundle
+    from ai.ml.retraining.decision import Scored
+
+    bundle = load_bundle(bundle_dir / "model_bundle.pt", map_location="cpu")
+    manifest = read_manifest(bundle_dir)
+    if bundle.contract is None:
+        raise DataRefused(f"{bundle_dir} has no input contract to read the rows by")
+    if slice_column is not None and slice_column not in table.column_names:
+        raise DataRefused(f"slice column {slice_column!r} is not in the table")
+    slices = None if slice_column is None else np.array([str(value) for value in table[slice_column].to_pylist()])
+    scorer = Scorer(bundle, ScoringSettings.from_manifest(manifest.scoring), "cpu")
+    answers = scorer.score_table(table)
+    labels = target_values(bundle.contract, table)
+    digest = bundle_digest(bundle_dir)
+    if bundle.task == "regression":
+        return Scored(digest, "regression", labels.astype(np.float64), answers.decoded.astype(np.float64), slices)
+    place = {name: index for index, name in enumerate(bundle.class_names or [])}
+    truth = np.array([place.get(str(label), -1) for label in labels], dtype=np.int64)
+    return Scored(digest, "classification", truth, scorer.probabilities(answers.raw), slices)
+
+
+def promote(
+    config: RetrainConfig,
+    candidate: CandidateRef,
+    verdict: VerdictRef,
+    decision: DecisionRecord,
+    flow_run_id: str | None,
+) -> PromotionRecord:
+    """Put the decision into the store: publish and move the pointer, or record why not.
+
+    Raises:
+        GateRefused: the verdict didn't pass, or is about another bundle.
+        Busy: somebody else promoted a champion since the decision.
+    """
+    store, name, digest = Store(Path(config.store)), config.name, candidate.bundle.digest
+    note = {"flow_run": flow_run_id, "data": config.data.source, "metrics": candidate.metrics}
+    if decision.outcome != "PROMOTE":
+        action = "held" if decision.outcome == "HOLD" else "rejected"
+        store.record(name, action, digest, note=note, verdict=_verdict(verdict).sha256, decision=decision.document)
+        champion = store.champion(name)
+        path = "" if champion is None else str(store.resolve(f"{name}@champion"))
+        sentence = f"{name}: the champion stays {champion[:12]}" if champion else f"{name}: there is no champion"
+        outcome = "HELD" if decision.outcome == "HOLD" else "REJECTED"
+        return PromotionRecord(outcome=outcome, digest=digest, path=path, sentence=sentence)
+    promotion = store.promote(
+        name,
+        Path(candidate.bundle.path),
+        _verdict(verdict),
+        decision=decision.document,
+        note=note,
+        expected_champion=decision.champion,
+    )
+    sentence = f"{name}: {digest[:12]} is the champion" + (" already" if promotion.already else "")
+    return PromotionRecord(outcome="PROMOTED", digest=digest, path=str(promotion.path), sentence=sentence)
+
+
+def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef, flow_run_id: str | None) -> Path:
+    """Keep a refused bundle apart with its verdict, and write the refusal into the ledger.
+
+    The candidate in the work folder goes: a damaged checkpoint must not be found again.
+    """
+    folder = Path(candidate.bundle.path)
+    place = Store(Path(config.store)).quarantine(
+        config.name, folder, _verdict(verdict), note={"flow_run": flow_run_id, "data": config.data.source}
+    )
+    shutil.rmtree(folder.parent, ignore_errors=True)
+    return place
+
+
+def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
+    """The holdout rows with the candidate's answers beside the known ones, for a person to look at."""
+    from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
+    from ai.ml.frameworks.pytorch.serialization import load_bundle
+
+    folder = Path(candidate.bundle.path)
+    bundle = load_bundle(folder / "model_bundle.pt", map_location="cpu")
+    table = read_table(candidate.holdout.path)
+    scorer = Scorer(bundle, ScoringSettings.from_manifest(read_manifest(folder).scoring), "cpu")
+    answers = scorer.score_table(table)
+    decoded = answers.decoded.astype(str) if bundle.task == "classification" else answers.decoded
+    scored = table.append_column(f"{bundle.target_column}_predicted", pa.array(decoded))
+    path = folder.parent / "holdout-scored.parquet"
+    write_table(scored, path)
+    return ScoredRef(file=FileRef.of(path), rows=scored.num_rows)
+
+
+def _verdict(reference: VerdictRef) -> Verdict:
+    return Verdict.from_json(Path(reference.file.path).read_bytes())
 
 
 def _lineage(config: RetrainConfig, data: DataRef) -> dict[str, Any]:

@@ -133,7 +133,14 @@ class Store:
         return Promotion(verdict.digest, path, before, entry, already=False)
 
     def record(
-        self, name: str, action: str, digest: str, *, actor: str | None = None, note: dict[str, Any] | None = None, **body: Any
+        self,
+        name: str,
+        action: str,
+        digest: str,
+        *,
+        actor: str | None = None,
+        note: dict[str, Any] | None = None,
+        **body: Any,
     ) -> Entry:
         """Write a decision that leaves the champion as it is: `held`, `rejected`; once for the same digest in a row."""
         if action in CHAMPION_ACTIONS:
@@ -145,7 +152,13 @@ class Store:
             return self._ledger(name).append(_body(action, digest, actor, note, body))
 
     def quarantine(
-        self, name: str, bundle_dir: Path, verdict: Verdict, *, actor: str | None = None, note: dict[str, Any] | None = None
+        self,
+        name: str,
+        bundle_dir: Path,
+        verdict: Verdict,
+        *,
+        actor: str | None = None,
+        note: dict[str, Any] | None = None,
     ) -> Path:
         """Keep a refused bundle apart, with its verdict, and write the refusal into the ledger."""
         digest = verdict.digest or "unsealed"

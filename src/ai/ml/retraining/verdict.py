@@ -199,7 +199,7 @@ class Verdict:
             record = cast("dict[str, Any]", json.loads(document))
             if record["format"] > VERDICT_FORMAT:
                 raise BundleRefused(
-                    f"the verdict has format {record['format']}; this bundlegate reads {VERDICT_FORMAT} at most: upgrade"
+                    f"the verdict has format {record['format']}; bundlegate here reads {VERDICT_FORMAT}: upgrade it"
                 )
             verdict = cls(
                 record["format"],

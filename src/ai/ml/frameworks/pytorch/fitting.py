@@ -88,7 +88,9 @@ class Fitting:
     def finished(self) -> bool:
         """All epochs done, or no better validation loss for too long."""
         state, patience = self.state, self.config.patience
-        stale = self.data.x_validation is not None and patience is not None and state.epoch - state.best_epoch >= patience
+        stale = (
+            self.data.x_validation is not None and patience is not None and state.epoch - state.best_epoch >= patience
+        )
         return state.epoch >= self.config.epochs or stale
 
     def run_epoch(self) -> EpochReport:

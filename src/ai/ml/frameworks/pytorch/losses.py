@@ -86,9 +86,9 @@ def teach(task: TaskType, x: np.ndarray, y: np.ndarray, output_dim: int, seed: i
         `(n_rows, output_dim)` float32: probabilities, or scaled values.
     """
     if task == "regression":
-        forest = RandomForestRegressor(
-            TEACHER_TREES, max_depth=TEACHER_DEPTH[task], random_state=seed, n_jobs=1
-        ).fit(x, y)
+        forest = RandomForestRegressor(TEACHER_TREES, max_depth=TEACHER_DEPTH[task], random_state=seed, n_jobs=1).fit(
+            x, y
+        )
         return forest.predict(x).astype(np.float32)[:, None]
     classifier = RandomForestClassifier(TEACHER_TREES, max_depth=TEACHER_DEPTH[task], random_state=seed, n_jobs=1)
     classifier.fit(x, y)
@@ -109,4 +109,6 @@ def distilled(hard: Criterion, soft: Criterion) -> Callable[[Tensor, Tensor, Ten
 
 def mean_loss(criterion: Criterion, raw: np.ndarray, y: Tensor) -> float:
     """The loss over rows that a `Scorer` answered: `(n_rows, output_dim)` float32 in, a float out."""
-    return float(criterion(torch.from_numpy(raw).to(torch.float64), y.to(torch.float64) if y.is_floating_point() else y))
+    return float(
+        criterion(torch.from_numpy(raw).to(torch.float64), y.to(torch.float64) if y.is_floating_point() else y)
+    )

@@ -238,7 +238,9 @@ def _on_cpu(hard: Criterion, config: TrainingConfig, task: str, y: Tensor, outpu
     """The hard loss for answers that a `Scorer` gives, which are on the CPU."""
     if y.device.type == "cpu":
         return hard
-    return hard_loss(config.training_mode, "regression" if task == "regression" else "classification", y.cpu(), output_dim)
+    return hard_loss(
+        config.training_mode, "regression" if task == "regression" else "classification", y.cpu(), output_dim
+    )
 
 
 def _bundle(problem: _Problem, config: TrainingConfig, model: nn.Module) -> ModelBundle:

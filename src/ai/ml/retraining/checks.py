@@ -1,0 +1,213 @@
+"""The gate's checks: each compares one thing, says so in one sentence with figures, and shows the first difference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai.ml.core.contract import InputContract, target_values
+
+from ai.ml.core.manifest import Manifest, check_files
+from ai.ml.retraining.answers import AnswerSet
+from ai.ml.retraining.bits import compare_answers
+from ai.ml.retraining.evidence import Evidence
+from ai.ml.retraining.verdict import CheckResult
+
+RMSE_TOLERANCE = 1e-9
+"""Relative. A sum of squares depends on the order it is taken in; everything else is compared exactly."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one fresh process found out about one bundle directory."""
+
+    environment: str
+    report: Mapping[str, Any] | None
+    """None where the process died; `failure` says how."""
+    answers: AnswerSet | None
+    failure: str = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why not every step was taken, in one sentence; empty if all were."""
+        if self.report is None:
+            return self.failure
+        error = self.report["error"]
+        return "" if error is None else f"{error['step']} stopped with {error['type']}: {error['message']}"
+
+
+def check_integrity(bundle_dir: Path, manifest: Manifest, digest: str, expect_digest: str | None) -> CheckResult:
+    """Every file is there, plain, with the manifest's sha-256; none is extra; the manifest is the one meant."""
+    faults = check_files(bundle_dir, manifest)
+    if expect_digest is not None and expect_digest != digest:
+        faults.insert(0, f"the manifest's digest is {digest}, expected {expect_digest}")
+    figures = {"files": len(manifest.files), "faults": len(faults)}
+    if faults:
+        difference = {"row": None, "column": "files", "expected": "as the manifest says", "got": faults[0], "ulp": None}
+        return CheckResult("integrity", "current", False, figures, faults[0], difference)
+    return CheckResult("integrity", "current", True, figures, f"{len(manifest.files)} files are what the manifest says")
+
+
+def check_manifest(manifest: Manifest, evidence: Evidence) -> CheckResult:
+    """What the manifest says of the model and of scoring is what the model that answered says of itself."""
+    said = {"model": manifest.model, "scoring": manifest.scoring}
+    wrong = [name for name, section in said.items() if section != evidence.sections.get(name)]
+    figures = {"sections": len(said), "sections_differing": wrong}
+    if not wrong:
+        return CheckResult("manifest", "current", True, figures, "the manifest describes the model that answered")
+    first = wrong[0]
+    pair = json.dumps(evidence.sections.get(first), sort_keys=True), json.dumps(said[first], sort_keys=True)
+    difference = {"row": None, "column": first, "expected": pair[0], "got": pair[1], "ulp": None}
+    message = f"the manifest's section `{first}` isn't that of the model that answered the probes"
+    return CheckResult("manifest", "current", False, figures, message, difference)
+
+
+def check_loading(finding: Finding) -> CheckResult:
+    """The closed loader reads the bundle in a fresh process."""
+    report = finding.report
+    error = None if report is None else report["error"]
+    loaded = report is not None and (error is None or error["step"] != "load")
+    if not loaded:
+        return CheckResult("loading", finding.environment, False, {}, finding.trouble)
+    return CheckResult("loading", finding.environment, True, {}, "a fresh process loaded the bundle")
+
+
+def check_replay(finding: Finding, evidence: Evidence) -> CheckResult:
+    """The fresh process gave the trained model's raw outputs byte for byte, and its decoded answers."""
+    place = finding.environment
+    if finding.answers is None:
+        figures = {"rows": evidence.rows}
+        return CheckResult("replay", place, False, figures, finding.trouble or "no answers came back")
+    expected, got = evidence.answers, finding.answers
+    comparison = compare_answers(expected.raw, expected.decoded, got.raw, got.decoded)
+    stage = next((name for name, sha in expected.stages.items() if got.stages.get(name) != sha), None)
+    margin = (finding.report or {}).get("replay", {}).get("rounding_margin")
+    figures = {**comparison.figures(), "first_stage": stage, "rounding_margin": margin}
+    if comparison.difference is None:
+        return CheckResult("replay", place, True, figures, f"{comparison.rows} rows are equal bit for bit")
+    difference = {**comparison.difference, "probe": _probe_kind(evidence, comparison.difference["row"])}
+    message = (
+        f"{comparison.rows_differing} of {comparison.rows} rows differ from the trained model's answers and "
+        f"{comparison.label_flips} decoded answers with them; first at row {difference['row']}, "
+        f"{difference['column']}: expected {difference['expected']}, got {difference['got']}"
+    )
+    return CheckResult("replay", place, False, figures, message, difference)
+
+
+def check_structure(finding: Finding, expected: Mapping[str, str], *, live: bool = False) -> CheckResult:
+    """Every weight and preprocessing attribute has the trained model's type, dtype, shape and bytes.
+
+    Args:
+        finding: with the step `structure`.
+        expected: `describe_structure` of the trained model.
+        live: whether that came from the live model just now, and not from the evidence.
+    """
+    name, source = ("live", "the live model") if live else ("structure", "the evidence")
+    place, got = finding.environment, _step(finding, "structure")
+    if got is None:
+        return CheckResult(name, place, False, {"parts": len(expected)}, finding.trouble)
+    parts = (*expected, *(part for part in got if part not in expected))
+    differing = [part for part in parts if expected.get(part) != got.get(part)]
+    figures = {"parts": len(parts), "parts_differing": len(differing)}
+    if not differing:
+        return CheckResult(name, place, True, figures, f"{len(parts)} parts are those of {source}")
+    first = differing[0]
+    pair = expected.get(first, "absent"), got.get(first, "absent")
+    difference = {"row": None, "column": first, "expected": pair[0], "got": pair[1], "ulp": None}
+    message = f"{len(differing)} of {len(parts)} parts aren't those of {source}; first {first}: {pair[0]} → {pair[1]}"
+    return CheckResult(name, place, False, figures, message, difference)
+
+
+def check_fixpoint(finding: Finding, evidence: Evidence) -> CheckResult:
+    """Saving what was loaded gives the same file; a file that another writer made settles after one saving."""
+    place, digests = finding.environment, _step(finding, "fixpoint")
+    if digests is None:
+        return CheckResult("fixpoint", place, False, {}, finding.trouble)
+    # A bundle from elsewhere needn't be in our canonical form, but what we save of it must be.
+    first = "file" if evidence.origin == "training" else "saved"
+    stages = [first, *(name for name in ("saved", "saved_again") if name != first)]
+    figures = {"sha256": digests[first], "foreign": first != "file"}
+    changed = next((name for name in stages if digests[name] != digests[first]), None)
+    if changed is None:
+        return CheckResult("fixpoint", place, True, figures, "load and save give back the same bytes")
+    message = f"save(load(file)) isn't the file: expected sha-256 {digests[first]}, got {digests[changed]}"
+    difference = {
+        "row": None,
+        "column": changed,
+        "expected": digests[first],
+        "got": digests[changed],
+        "ulp": None,
+    }
+    return CheckResult("fixpoint", place, False, figures, message, difference)
+
+
+def check_invariance(finding: Finding) -> CheckResult:
+    """Other batches, orders, input forms and thread counts gave the same bits."""
+    place, variants = finding.environment, _step(finding, "invariance")
+    if variants is None:
+        return CheckResult("invariance", place, False, {"variants": 0}, finding.trouble)
+    broken = [variant for variant in variants if variant["error"] or variant["difference"]]
+    figures = {
+        "variants": [variant["variant"] for variant in variants],
+        "variants_differing": [variant["variant"] for variant in broken],
+    }
+    if not broken:
+        return CheckResult("invariance", place, bool(variants), figures, f"{len(variants)} variants give the same bits")
+    first = broken[0]
+    said = first["error"] or f"{first['rows_differing']} of {first['rows']} rows differ"
+    return CheckResult("invariance", place, False, figures, f"{first['variant']}: {said}", first["difference"])
+
+
+def check_metrics(bundle_dir: Path, evidence: Evidence, contract: InputContract | None) -> CheckResult:
+    """`metrics.json` is what the training measured, and what the answers give where the evidence is complete."""
+    path = bundle_dir / "metrics.json"
+    if not path.exists() and evidence.metrics is None:
+        return CheckResult("metrics", "current", False, {}, "there is no metrics.json", None, False)
+    try:
+        stored = json.loads(path.read_bytes())
+        name, value = str(stored["test_metric_name"]), float(stored["test_metric_value"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return CheckResult("metrics", "current", False, {}, f"metrics.json can't be read: {error!r}")
+    recomputed = recompute_metric(evidence, contract, name)
+    figures = {"stored": stored, "recomputed": recomputed}
+    if evidence.metrics is not None and stored != evidence.metrics:
+        return _wrong_metrics(figures, json.dumps(evidence.metrics), json.dumps(stored), "the training measured")
+    tolerance = RMSE_TOLERANCE * abs(value) if name == "rmse" else 0.0
+    if recomputed is not None and not abs(recomputed - value) <= tolerance:
+        return _wrong_metrics(figures, repr(recomputed), repr(value), f"the evidence gives {name}")
+    if recomputed is None and evidence.metrics is None:
+        return CheckResult("metrics", "current", False, figures, "nothing to hold metrics.json against", None, False)
+    return CheckResult("metrics", "current", True, figures, f"{name} {value:g} is what the training measured")
+
+
+def recompute_metric(evidence: Evidence, contract: InputContract | None, name: str) -> float | None:
+    """The holdout metric from the evidence's own answers; None where the sample isn't the whole holdout."""
+    holdout = evidence.holdout
+    if contract is None or evidence.holdout_rows != holdout.num_rows or name not in ("accuracy", "rmse"):
+        return None
+    if contract.target_column not in holdout.column_names or holdout[contract.target_column].null_count:
+        return None
+    target = target_values(contract, holdout)
+    decoded = evidence.answers.decoded[: holdout.num_rows]
+    if name == "accuracy":
+        return float(np.mean(decoded.astype(str) == target.astype(str)))
+    return float(np.sqrt(np.mean(np.square(decoded.astype(np.float64) - target))))
+
+
+def _wrong_metrics(figures: dict[str, Any], expected: str, got: str, what: str) -> CheckResult:
+    difference = {"row": None, "column": "metrics.json", "expected": expected, "got": got, "ulp": None}
+    message = f"{what} {expected}, metrics.json says {got}"
+    return CheckResult("metrics", "current", False, figures, message, difference)
+
+
+def _step(finding: Finding, name: str) -> Any:
+    return None if finding.report is None else finding.report.get(name)
+
+
+def _probe_kind(evidence: Evidence, row: int) -> str:
+    inside = evidence.holdout.num_rows
+    return "holdout row" if row < inside else evidence.generated.probes[row - inside].kind

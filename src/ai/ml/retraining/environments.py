@@ -1,0 +1,183 @@
+"""Where the gate replays: which interpreters and CPU settings, and the fresh process of each.
+
+A process gets a clean environment (what decides the kernels is set before torch is imported, and nothing of ours
+reaches it), an empty working directory of its own, isolated mode, and a file naming bundle directories. CUDA is
+hidden: evidence is about the CPU path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ai.ml.core.errors import UsageError
+
+CURRENT = "current"
+_CAPABILITIES = ("default", "avx2", "avx512")
+_MKL_MODES = ("off", "COMPATIBLE", "AVX2")
+_KEPT = ("SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
+_PROBE = "import importlib.util, sys; sys.exit(importlib.util.find_spec('ai.ml.retraining.replay') is None)"
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """An environment that was asked for."""
+
+    name: str
+    python: str
+    """Path of its interpreter."""
+    variables: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One bundle directory and the steps of `replay.STEPS` to take with it."""
+
+    bundle_dir: Path
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """What a process wrote down about one job."""
+
+    report: dict[str, Any] | None
+    """None where the process ended before it wrote one."""
+    answers: Path
+    """Where its `answers.npz` is, if it came so far."""
+    failure: str
+    """One sentence on why there is no report, else empty."""
+
+
+def current_environment() -> EnvironmentSpec:
+    """This interpreter, torch's own choice of kernels and threads."""
+    return EnvironmentSpec(CURRENT, sys.executable)
+
+
+def python_environments(pythons: Sequence[str]) -> tuple[EnvironmentSpec, ...]:
+    """One environment per interpreter.
+
+    Raises:
+        UsageError: one can't be started, or can't import bundlegate.
+    """
+    # Absolute, since the process starts in a folder of its own; not resolved, since a venv's python is a link.
+    paths = [str(Path(shutil.which(python) or python).absolute()) for python in dict.fromkeys(pythons)]
+    for path in paths:
+        _check_interpreter(path)
+    return tuple(EnvironmentSpec(f"python:{path}", path) for path in paths)
+
+
+def cpu_environments(best_capability: str) -> tuple[EnvironmentSpec, ...]:
+    """CPU capability × MKL mode × threads (1, all) in this interpreter.
+
+    Args:
+        best_capability: what torch reports for this machine (`DEFAULT`, `AVX2`, `AVX512`): asking for more would
+            crash it. Anything else, as on ARM, leaves torch's own choice alone.
+    """
+    best = best_capability.lower()
+    known = _CAPABILITIES[: _CAPABILITIES.index(best) + 1] if best in _CAPABILITIES else (None,)
+    specs: list[EnvironmentSpec] = []
+    for capability in known:
+        for mkl in _MKL_MODES:
+            for threads in sorted({1, os.cpu_count() or 1}):
+                variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+                if capability is not None:
+                    variables["ATEN_CPU_CAPABILITY"] = capability
+                if mkl != "off":
+                    variables["MKL_CBWR"] = mkl
+                name = f"cpu:{capability or 'own'}/mkl:{mkl}/threads:{threads}"
+                specs.append(EnvironmentSpec(name, sys.executable, variables))
+    return tuple(specs)
+
+
+def run_jobs(
+    spec: EnvironmentSpec, requests: Sequence[JobRequest], work_dir: Path, timeout_s: float
+) -> list[JobOutcome]:
+    """Run jobs in fresh processes of one environment, one process for as many as it survives.
+
+    Args:
+        spec: the environment.
+        requests: the jobs, in order.
+        work_dir: an empty folder for what the processes write.
+        timeout_s: seconds that one process may take.
+
+    Returns:
+        One outcome per request. A job during which the process died or ran out of time has no report; the jobs after
+        it get a process of their own.
+    """
+    outcomes: list[JobOutcome] = []
+    folders = [work_dir / f"job{index}" for index in range(len(requests))]
+    while len(outcomes) < len(requests):
+        start = len(outcomes)
+        failure = _run_process(spec, requests[start:], folders[start:], timeout_s)
+        while len(outcomes) < len(requests) and (report := _read_report(folders[len(outcomes)])) is not None:
+            outcomes.append(JobOutcome(report, folders[len(outcomes)] / "answers.npz", ""))
+        if len(outcomes) < len(requests):
+            outcomes.append(JobOutcome(None, folders[len(outcomes)] / "answers.npz", failure))
+    return outcomes
+
+
+def _run_process(
+    spec: EnvironmentSpec, requests: Sequence[JobRequest], folders: Sequence[Path], timeout_s: float
+) -> str:
+    """Start one process for some jobs and wait for it; returns why it stopped early, if it did."""
+    jobs = [
+        {"bundle_dir": str(request.bundle_dir.resolve()), "out_dir": str(folder), "steps": list(request.steps)}
+        for request, folder in zip(requests, folders, strict=True)
+    ]
+    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as desk:
+        job_file = Path(desk) / "jobs.json"
+        job_file.write_text(json.dumps({"jobs": jobs}), "utf-8")
+        command = [spec.python, "-I", "-B", "-m", "ai.ml.retraining.replay", str(job_file)]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=empty,
+                env=_clean_variables(spec.variables),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return f"the replay process gave no answer within {timeout_s:g} s"
+        except OSError as error:
+            return f"the replay process can't be started: {error}"
+    last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
+    return f"the replay process ended with exit status {done.returncode}: {last}"
+
+
+def _clean_variables(variables: dict[str, str]) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {**kept, "PATH": os.defpath, "LANG": "C.UTF-8", "CUDA_VISIBLE_DEVICES": "", **variables}
+
+
+def _check_interpreter(python: str) -> None:
+    command = [python, "-I", "-B", "-c", _PROBE]
+    try:
+        with tempfile.TemporaryDirectory() as empty:
+            done = subprocess.run(
+                command, cwd=empty, env=_clean_variables({}), capture_output=True, timeout=60, check=False
+            )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"--python {python}: expected a Python interpreter, it can't be started: {error}") from error
+    if done.returncode != 0:
+        raise UsageError(
+            f"--python {python} can't import bundlegate: install it there (`{python} -m pip install bundlegate`); "
+            "the gate lends it nothing"
+        )
+
+
+def _read_report(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / "report.json").read_bytes())
+    except FileNotFoundError:
+        return None

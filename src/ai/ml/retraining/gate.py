@@ -1,0 +1,199 @@
+"""The gate: prove that a saved bundle is the model that was trained, or say where it isn't.
+
+The bundle's files are hashed and its evidence is read here; loading, scoring and saving it again happen in fresh
+processes that get the directory and nothing else, one per environment. This process only compares.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ai.ml.core.contract import InputContract
+
+from ai.ml.core.errors import BundleNotFound, BundleRefused, NothingChecked
+from ai.ml.core.manifest import Manifest, bundle_digest, read_manifest
+from ai.ml.retraining import checks
+from ai.ml.retraining.answers import read_answers
+from ai.ml.retraining.checks import Finding
+from ai.ml.retraining.environments import (
+    CURRENT,
+    EnvironmentSpec,
+    JobOutcome,
+    JobRequest,
+    cpu_environments,
+    current_environment,
+    python_environments,
+    run_jobs,
+)
+from ai.ml.retraining.evidence import Evidence, read_evidence
+from ai.ml.retraining.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
+
+if TYPE_CHECKING:
+    from ai.ml.core.types import ModelBundle
+
+ALL_STEPS = ("replay", "structure", "fixpoint", "invariance")
+BUNDLE_FILE = "model_bundle.pt"
+
+
+@dataclass(frozen=True)
+class GatePolicy:
+    """What to prove beyond the checks that always run."""
+
+    pythons: tuple[str, ...] = ()
+    """Interpreters of other environments to replay in, such as the serving machine's."""
+    cpu_matrix: bool = False
+    """Replay under every CPU capability × MKL mode × thread count that this machine has."""
+    expect_digest: str | None = None
+    """The digest that the bundle directory must have."""
+    timeout_s: float = 600.0
+    """Seconds that one replay process may take."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the verdict."""
+        return {
+            "pythons": list(self.pythons),
+            "cpu_matrix": self.cpu_matrix,
+            "expect_digest": self.expect_digest,
+            "timeout_s": self.timeout_s,
+        }
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What this process knows about a bundle directory before any other one looks at it."""
+
+    bundle_dir: Path
+    digest: str
+    manifest: Manifest | None
+    evidence: Evidence | None
+    checks: tuple[CheckResult, ...]
+
+    @property
+    def firm(self) -> bool:
+        """The files are what the manifest says and there is evidence: worth starting a process for."""
+        return self.evidence is not None and not any(check.refused for check in self.checks)
+
+
+def prove(bundle_dir: Path, policy: GatePolicy | None = None, *, live: ModelBundle | None = None) -> Verdict:
+    """Run every check on a bundle directory.
+
+    Args:
+        bundle_dir: as `stage_candidate` or `make_evidence` left it; only read.
+        policy: which environments to replay in; none but this one by default.
+        live: the trained model, still in memory: the saved weights and preprocessing are compared with it as well.
+
+    Returns:
+        A verdict, also for a bundle that is damaged or has no evidence.
+
+    Raises:
+        BundleNotFound: there is no bundle in that directory.
+        UsageError: an interpreter of the policy can't be started or lacks bundlegate.
+    """
+    policy = policy or GatePolicy()
+    others = python_environments(policy.pythons)
+    ground = survey(bundle_dir, policy.expect_digest)
+    if not ground.firm:
+        return Verdict(VERDICT_FORMAT, ground.digest, policy.to_dict(), (), ground.checks)
+    with tempfile.TemporaryDirectory(prefix="bundlegate-gate-") as desk:
+        here = _visit(ground, current_environment(), ALL_STEPS, Path(desk) / "here", policy)
+        results = [*ground.checks, *judge(ground, here), *_compare_live(here, live)]
+        environments = [_environment(current_environment(), here)]
+        if policy.cpu_matrix:
+            others = (*cpu_environments(_capability(here)), *others)
+        for index, spec in enumerate(others):
+            finding = _visit(ground, spec, ("replay",), Path(desk) / f"other{index}", policy)
+            environments.append(_environment(spec, finding))
+            results.append(checks.check_replay(finding, _evidence_of(ground)))
+    return Verdict(VERDICT_FORMAT, ground.digest, policy.to_dict(), tuple(environments), tuple(results))
+
+
+def survey(bundle_dir: Path, expect_digest: str | None = None) -> Ground:
+    """Hash the files of a bundle directory, read its evidence and hold its metrics against that.
+
+    Raises:
+        BundleNotFound: there is no bundle in that directory.
+    """
+    if not bundle_dir.is_dir() or not any((bundle_dir / name).exists() for name in (BUNDLE_FILE, "manifest.json")):
+        raise BundleNotFound(
+            f"expected a bundle directory with {BUNDLE_FILE} and manifest.json, found none: {bundle_dir}"
+        )
+    try:
+        manifest = read_manifest(bundle_dir)
+        digest = bundle_digest(bundle_dir)
+    except BundleNotFound:
+        message = "there is no manifest.json, so nothing says what the files should be: run `bundlegate evidence` first"
+        absent = CheckResult("integrity", CURRENT, False, {}, message, None, False)
+        return Ground(bundle_dir, "", None, None, (absent,))
+    except BundleRefused as refusal:
+        return Ground(bundle_dir, "", None, None, (CheckResult("integrity", CURRENT, False, {}, str(refusal)),))
+    integrity = checks.check_integrity(bundle_dir, manifest, digest, expect_digest)
+    if integrity.refused:
+        return Ground(bundle_dir, digest, manifest, None, (integrity,))
+    try:
+        evidence = read_evidence(bundle_dir)
+        contract = None if manifest.contract is None else InputContract.from_json(manifest.contract)
+        described = checks.check_manifest(manifest, evidence)
+        metrics = checks.check_metrics(bundle_dir, evidence, contract)
+    except NothingChecked as nothing:
+        idle = CheckResult("replay", CURRENT, False, {"rows": 0}, str(nothing), None, False)
+        return Ground(bundle_dir, digest, manifest, None, (integrity, idle))
+    except (ValueError, KeyError, TypeError) as error:
+        broken = CheckResult("evidence", CURRENT, False, {}, str(error))
+        return Ground(bundle_dir, digest, manifest, None, (integrity, broken))
+    return Ground(bundle_dir, digest, manifest, evidence, (integrity, described, metrics))
+
+
+def judge(ground: Ground, finding: Finding, steps: tuple[str, ...] = ALL_STEPS) -> list[CheckResult]:
+    """Compare what a fresh process found with the evidence, for the steps it was asked to take."""
+    evidence = _evidence_of(ground)
+    results = [checks.check_loading(finding)]
+    if "structure" in steps:
+        results.append(checks.check_structure(finding, evidence.structure))
+    if "replay" in steps:
+        results.append(checks.check_replay(finding, evidence))
+    if "invariance" in steps:
+        results.append(checks.check_invariance(finding))
+    if "fixpoint" in steps:
+        results.append(checks.check_fixpoint(finding, evidence))
+    return results
+
+
+def finding_of(name: str, outcome: JobOutcome) -> Finding:
+    """What a process left behind, its answers read."""
+    answers = None
+    if outcome.report is not None and "replay" in outcome.report:
+        answers = read_answers(outcome.answers)
+    return Finding(name, outcome.report, answers, outcome.failure)
+
+
+def _visit(ground: Ground, spec: EnvironmentSpec, steps: tuple[str, ...], desk: Path, policy: GatePolicy) -> Finding:
+    outcome = run_jobs(spec, [JobRequest(ground.bundle_dir, steps)], desk, policy.timeout_s)[0]
+    return finding_of(spec.name, outcome)
+
+
+def _compare_live(here: Finding, live: ModelBundle | None) -> list[CheckResult]:
+    if live is None:
+        return []
+    # torch comes in with it, and only a caller that holds a live model has it loaded anyway.
+    from ai.ml.retraining.structure import describe_structure
+
+    return [checks.check_structure(here, describe_structure(live), live=True)]
+
+
+def _environment(spec: EnvironmentSpec, finding: Finding) -> Environment:
+    process: Mapping[str, Any] = {} if finding.report is None else finding.report["environment"]
+    return Environment(spec.name, dict(process.get("versions", {})), dict(spec.variables))
+
+
+def _capability(finding: Finding) -> str:
+    return "" if finding.report is None else str(finding.report["environment"]["versions"].get("cpu_capability", ""))
+
+
+def _evidence_of(ground: Ground) -> Evidence:
+    if ground.evidence is None:
+        raise NothingChecked(f"{ground.bundle_dir.name} holds no evidence that could be read")
+    return ground.evidence

@@ -1,0 +1,154 @@
+"""The fresh process: it gets bundle directories and nothing else, and writes down what it finds in them.
+
+    python -I -m ai.ml.retraining.replay JOBS.json      {"jobs": [{"bundle_dir", "out_dir", "steps"}, …]}
+    python -I -m ai.ml.retraining.replay BUNDLE_DIR     replay alone, its report as JSON on the standard output
+
+For each job `out_dir` gets `answers.npz` and, last, `report.json`; a job without a report is where the process died.
+It judges nothing: comparing is the gate's part, in the process that holds the evidence. Neither Prefect nor pandas
+is imported for it, pandas only by the variant of `invariance` that is about DataFrames.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from ai.ml.core.files import dump_json, sha256_bytes, write_atomic
+from ai.ml.core.manifest import current_versions, read_manifest
+from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
+from ai.ml.frameworks.pytorch.loading import load_bundle
+from ai.ml.frameworks.pytorch.saving import encode_bundle
+
+from ai.ml.core.errors import BundlegateError, ExitCode, UsageError
+from ai.ml.retraining.answers import AnswerSet, encode_answers
+from ai.ml.retraining.evidence import Evidence, answer_probes, read_evidence
+from ai.ml.retraining.invariance import check_variants
+from ai.ml.retraining.structure import describe_structure
+
+BUNDLE_FILE = "model_bundle.pt"
+SETTINGS = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "OMP_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to find out about one bundle directory, and where to write it."""
+
+    bundle_dir: Path
+    out_dir: Path
+    steps: tuple[str, ...] = ("replay",)
+    """Of `STEPS`, in the order to take them."""
+
+
+@dataclass
+class Subject:
+    """A bundle as this process loaded it."""
+
+    job: Job
+    scorer: Scorer
+    evidence: Evidence
+
+    @classmethod
+    def load(cls, job: Job) -> Subject:
+        """Raises whatever the loader, the manifest or the evidence raises."""
+        bundle = load_bundle(job.bundle_dir / BUNDLE_FILE, map_location="cpu")
+        settings = ScoringSettings.from_manifest(read_manifest(job.bundle_dir).scoring)
+        return cls(job, Scorer(bundle, settings, "cpu"), read_evidence(job.bundle_dir))
+
+    @cached_property
+    def answers(self) -> AnswerSet:
+        """To all of its own evidence's probes."""
+        return answer_probes(self.scorer, self.evidence.holdout, self.evidence.generated)
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """Load one bundle directory and take the steps asked for.
+
+    Returns:
+        The report, as written to `out_dir/report.json`; `error` says in which step what stopped it, if anything did.
+    """
+    report: dict[str, Any] = {"environment": describe_process(), "error": None}
+    step = "load"
+    try:
+        subject = Subject.load(job)
+        for step in job.steps:
+            report[step] = STEPS[step](subject)
+    # A damaged bundle may raise anything: what it raises is the finding.
+    except Exception as error:
+        report["error"] = {"step": step, "type": type(error).__name__, "message": str(error)}
+    job.out_dir.mkdir(parents=True, exist_ok=True)
+    write_atomic(job.out_dir / "report.json", dump_json(report))
+    return report
+
+
+def _replay(subject: Subject) -> dict[str, Any]:
+    folder = subject.job.out_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "answers.npz", encode_answers(subject.answers))
+    return {
+        "rows": len(subject.answers.raw),
+        "heavy_imports": sorted({"pandas", "prefect"} & {*sys.modules}),
+    }
+
+
+def _structure(subject: Subject) -> dict[str, str]:
+    return describe_structure(subject.scorer.bundle)
+
+
+def _fixpoint(subject: Subject) -> dict[str, str]:
+    """What saving gives after loading, once and twice: sha-256 of the file, of its copy and of the copy's copy."""
+    first = encode_bundle(subject.scorer.bundle)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / BUNDLE_FILE
+        copy.write_bytes(first)
+        second = encode_bundle(load_bundle(copy, map_location="cpu"))
+    documents = {"file": (subject.job.bundle_dir / BUNDLE_FILE).read_bytes(), "saved": first, "saved_again": second}
+    return {name: sha256_bytes(document) for name, document in documents.items()}
+
+
+def _invariance(subject: Subject) -> list[dict[str, Any]]:
+    return check_variants(subject.scorer, subject.evidence, subject.answers)
+
+
+STEPS: dict[str, Callable[[Subject], Any]] = {
+    "replay": _replay,
+    "structure": _structure,
+    "fixpoint": _fixpoint,
+    "invariance": _invariance,
+}
+
+
+def describe_process() -> dict[str, Any]:
+    """Library versions and the settings that decide which kernels run."""
+    settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
+    return {"versions": current_versions(), "settings": settings, "threads": torch.get_num_threads()}
+
+
+def main(arguments: list[str], out: TextIO = sys.stdout) -> int:
+    """Run the jobs of a file, or the replay of one bundle directory; 0 unless the call itself is off."""
+    if len(arguments) != 1:
+        raise UsageError(f"expected one argument, BUNDLE_DIR or JOBS.json, got {arguments}")
+    target = Path(arguments[0])
+    if target.is_dir():
+        with tempfile.TemporaryDirectory() as folder:
+            report = run_job(Job(target, Path(folder)))
+        out.write(dump_json(report).decode())
+        return ExitCode.OK if report["error"] is None else ExitCode.REFUSED
+    for job in json.loads(target.read_bytes())["jobs"]:
+        run_job(Job(Path(job["bundle_dir"]), Path(job["out_dir"]), tuple(job["steps"])))
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except BundlegateError as refusal:
+        print(refusal, file=sys.stderr)
+        sys.exit(int(refusal.exit_code))
