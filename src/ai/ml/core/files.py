@@ -11,6 +11,7 @@ import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -106,7 +107,7 @@ class HashingStream:
         return self._digest.hexdigest()
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> BufferedReader:
     """Open a plain file to read; never a link, a pipe or a device, and never blocking on one.
 
     Raises:

@@ -92,7 +92,7 @@ class Manifest:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:200]
             raise BundleRefused(f"{MANIFEST_NAME} is damaged: {reason}") from None
-        own = {key: record[key] for key in _KINDS} | {"format": record["format"], "files": files}
+        own: dict[str, Any] = {key: record[key] for key in _KINDS} | {"format": record["format"], "files": files}
         return cls(**own, extra={key: value for key, value in record.items() if key not in own})
 
 
@@ -197,7 +197,7 @@ def _manifest_bytes(bundle_dir: Path) -> bytes:
     try:
         with open_plain(path) as stream:
             content = stream.read(MANIFEST_MAX_BYTES + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise BundleNotFound(f"no {MANIFEST_NAME} in {bundle_dir}: not a sealed bundle directory") from None
     except (OSError, ValueError) as error:
         raise BundleRefused(f"{path} is a link, not a plain file, or can't be read: {error}") from None
