@@ -47,6 +47,7 @@ class _Cast:
     counts: ColumnCounts
     has_content: np.ndarray
     """`(n_rows,)` bool: a cell of the column's kind."""
+    note: str | None = None
 
 
 class Conformer:
@@ -100,6 +101,7 @@ class Conformer:
             arrays.update(cast.arrays)
             counts[column.name] = cast.counts
             has_content |= cast.has_content
+            notes = (*notes, cast.note) if cast.note else notes
         table = pa.table(arrays) if arrays else pa.table({"": pa.nulls(n_rows)}).select([])
         empty = int(n_rows - has_content.sum()) if self.contract.columns else 0
         return Conformed(table, ContractCounts(n_rows, counts, empty, notes))
@@ -166,18 +168,18 @@ class _Levels:
     def cast(self, array: pa.Array) -> _Cast:
         """Cast a column of any plain type."""
         codes, texts = as_texts(array)
-        is_boolean = pa.types.is_boolean(array.type) or not is_text_type(array.type)
         known = len(self.texts)
         unseen: dict[str, int] = {}
         # One more entry for code -1, a null.
         places = np.zeros(len(texts) + 1, dtype=np.int32)
-        translated = np.zeros(len(texts) + 1, dtype=bool)
+        note: str | None = None
         for index, text in enumerate(texts):
             level = level_text(text or "")
             place = self.codes.get(level)
             if place is None and self.truth:
                 place = self.truth.get(level.casefold())
-                translated[index] = place is not None and (is_boolean or level in ("0", "1"))
+                if place is not None:
+                    note = f"column {self.name!r}: truth values such as {level!r} were read as {self.texts[place]!r}"
             places[index] = unseen.setdefault(level, known + len(unseen)) if place is None else place
         self._refuse_numbers(array, places, unseen, codes)
         row_places = places[codes]
@@ -186,10 +188,8 @@ class _Levels:
         )
         values = pa.DictionaryArray.from_arrays(pa.array(row_places), dictionary)
         content = row_places > 0
-        counts = ColumnCounts(
-            int(len(row_places) - content.sum()), int((row_places >= known).sum()), int(translated[codes].sum())
-        )
-        return _Cast({self.name: values}, counts, content)
+        counts = ColumnCounts(int(len(row_places) - content.sum()), int((row_places >= known).sum()))
+        return _Cast({self.name: values}, counts, content, note)
 
     def _refuse_numbers(
         self, array: pa.Array, places: np.ndarray, unseen: Mapping[str, int], codes: np.ndarray

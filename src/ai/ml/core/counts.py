@@ -19,7 +19,7 @@ class ColumnCounts:
     unseen: int = 0
     """A category that training hadn't: scored as none of the known ones."""
     coerced: int = 0
-    """Content that isn't of the column's kind: unreadable or infinite, scored as missing, or a boolean translated."""
+    """Content that isn't of the column's kind: unreadable or infinite, and so missing; or `True` among numbers."""
     out_of_range: int = 0
     """A number or date below the least or above the greatest of training."""
 

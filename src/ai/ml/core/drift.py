@@ -1,0 +1,193 @@
+"""How far a table has moved from the one that a model was trained on: PSI and KS per column, from the contract alone.
+
+Both come from counts between the contract's percentiles, so a table of any size is measured in pieces and the training
+data needn't be there. The usual thresholds: a population stability index (PSI) below 0.1 is stable, from 0.25 on it is
+major; a Kolmogorov-Smirnov (KS) distance counts only where its p-value says that it is no accident.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from ai.ml.core.conform import Conformed, Conformer
+from ai.ml.core.errors import DataRefused
+from ai.ml.core.input_contract import ColumnContract, InputContract
+
+PSI_MODERATE = 0.1
+PSI_MAJOR = 0.25
+KS_DISTANCE = 0.1
+KS_P_VALUE = 0.01
+LEAST_SHARE = 1e-4
+"""Stands for the share of a bin that nothing fell into, or one bin would make the index infinite."""
+
+Severity = Literal["stable", "moderate", "major"]
+
+
+@dataclass(frozen=True)
+class ColumnDrift:
+    """One column's distance from training."""
+
+    column: str
+    psi: float
+    """Over deciles (levels, for a category) and the missing cells."""
+    ks: float | None
+    """Greatest distance of the two cumulative distributions, to about 0.01; None for a category."""
+    ks_p_value: float | None
+    missing_share: float
+    missing_share_at_training: float
+    severity: Severity
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """Every column, the most moved one first."""
+
+    rows: int
+    columns: tuple[ColumnDrift, ...]
+
+    @property
+    def severity(self) -> Severity:
+        """The worst column's."""
+        return self.columns[0].severity if self.columns else "stable"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "rows": self.rows,
+            "severity": self.severity,
+            "thresholds": {
+                "psi_moderate": PSI_MODERATE,
+                "psi_major": PSI_MAJOR,
+                "ks_distance": KS_DISTANCE,
+                "ks_p_value": KS_P_VALUE,
+            },
+            "columns": [dict(vars(column)) for column in self.columns],
+        }
+
+    def refuse_beyond(self, max_psi: float) -> None:
+        """Turn drift into a refusal.
+
+        Raises:
+            DataRefused: a column's PSI is greater than `max_psi`; all of them are named.
+        """
+        beyond = [column for column in self.columns if column.psi > max_psi]
+        if beyond:
+            shown = ", ".join(f"{column.column!r} {column.psi:.2f}" for column in beyond)
+            raise DataRefused(f"the table has drifted from training: PSI above {max_psi:g} in {shown}")
+
+
+class DriftMeter:
+    """Counts conformed pieces of a table, then reports."""
+
+    def __init__(self, contract: InputContract):
+        self.contract = contract
+        self.rows = 0
+        self._counts = {column.name: np.zeros(len(_expected(column)), dtype=np.int64) for column in contract.columns}
+
+    def add(self, conformed: Conformed) -> None:
+        """Count the rows of a piece that `Conformer` of the same contract gave."""
+        self.rows += conformed.table.num_rows
+        for column in self.contract.columns:
+            self._counts[column.name] += _count(column, conformed.table)
+
+    def report(self) -> DriftReport:
+        """Where the counts stand."""
+        columns = [_measure(column, self._counts[column.name], self.contract.rows) for column in self.contract.columns]
+        return DriftReport(self.rows, tuple(sorted(columns, key=lambda drift: -drift.psi)))
+
+
+def measure_drift(contract: InputContract, table: pa.Table) -> DriftReport:
+    """Drift of one raw table.
+
+    Raises:
+        DataRefused: the table doesn't meet the contract.
+    """
+    meter = DriftMeter(contract)
+    meter.add(Conformer(contract).table(table))
+    return meter.report()
+
+
+def _edges(column: ColumnContract) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct percentiles `(k,)` and the share of training values at or below each."""
+    values, last = np.unique(np.asarray(column.quantiles)[::-1], return_index=True)
+    return values, (len(column.quantiles) - 1 - last) / (len(column.quantiles) - 1)
+
+
+def _expected(column: ColumnContract) -> np.ndarray:
+    """Share of the training rows per bin; the last bin is the missing cells, a category's last but one the unseen."""
+    present = 1 - column.missing_share
+    if column.kind == "category":
+        levels = np.array(list((column.levels or {}).values()), dtype=np.float64)
+        shares = np.append(levels / max(levels.sum(), 1), 0.0) * present
+    else:
+        # Bins: up to the first edge, between edges, above the last.
+        shares = np.diff(_edges(column)[1], prepend=0.0, append=1.0) * present
+    return np.append(shares, column.missing_share)
+
+
+def _count(column: ColumnContract, table: pa.Table) -> np.ndarray:
+    size = len(_expected(column))
+    if column.kind == "category":
+        codes = table.column(column.name).combine_chunks().indices.to_numpy(zero_copy_only=False)
+        known = np.minimum(codes, size - 1)
+        return np.roll(np.bincount(known, minlength=size), -1)
+    values = _days(column.name, table) if column.kind == "date" else _numbers(column.name, table)
+    finite = values[~np.isnan(values)]
+    bins = np.bincount(np.searchsorted(_edges(column)[0], finite, side="left"), minlength=size - 1)
+    return np.append(bins, len(values) - len(finite))
+
+
+def _numbers(name: str, table: pa.Table) -> np.ndarray:
+    return table.column(name).to_numpy(zero_copy_only=False)
+
+
+def _days(name: str, table: pa.Table) -> np.ndarray:
+    """Days since 1970 of an expanded date, NaN where it is missing."""
+    year, year_day = _numbers(f"{name}_year", table), _numbers(f"{name}_dayofyear", table)
+    known = ~np.isnan(year)
+    start = (np.where(known, year, 1970) - 1970).astype("datetime64[Y]").astype("datetime64[D]").astype(np.float64)
+    return np.where(known, start + year_day - 1, np.nan)
+
+
+def _measure(column: ColumnContract, counts: np.ndarray, training_rows: int) -> ColumnDrift:
+    expected = _expected(column)
+    shares = counts / max(1, counts.sum())
+    psi = _psi(_coarse(column, expected), _coarse(column, shares)) if counts.sum() else 0.0
+    ks, p_value = (None, None) if column.kind == "category" else _ks(column, counts, training_rows)
+    moved = ks is not None and p_value is not None and ks >= KS_DISTANCE and p_value < KS_P_VALUE
+    severity: Severity = "major" if psi >= PSI_MAJOR else "moderate" if psi >= PSI_MODERATE or moved else "stable"
+    return ColumnDrift(column.name, psi, ks, p_value, float(shares[-1]), column.missing_share, severity)
+
+
+def _coarse(column: ColumnContract, shares: np.ndarray) -> np.ndarray:
+    """Percentile bins gathered to about ten; a category's rare levels gathered to one."""
+    if column.kind == "category":
+        rare = _expected(column)[:-2] < 0.01
+        return np.concatenate([shares[:-2][~rare], [shares[:-2][rare].sum()], shares[-2:]])
+    below = np.append(0.0, _edges(column)[1])
+    tenth = np.minimum(np.ceil(below * 10 - 1e-9), 10).astype(np.int64)
+    return np.append(np.bincount(tenth, shares[:-1]), shares[-1])
+
+
+def _psi(expected: np.ndarray, came: np.ndarray) -> float:
+    used = (expected > 0) | (came > 0)
+    before, after = np.maximum(expected[used], LEAST_SHARE), np.maximum(came[used], LEAST_SHARE)
+    return float(((after - before) * np.log(after / before)).sum())
+
+
+def _ks(column: ColumnContract, counts: np.ndarray, training_rows: int) -> tuple[float | None, float | None]:
+    from scipy.special import kolmogorov
+
+    bins, rows = counts[:-1], int(counts[:-1].sum())
+    if not rows or not column.quantiles:
+        return None, None
+    reached = _edges(column)[1]
+    distance = float(np.abs(np.cumsum(bins)[:-1] / rows - reached).max())
+    trained = max(1.0, training_rows * (1 - column.missing_share))
+    effective = rows * trained / (rows + trained)
+    # The percentiles know the training distribution to a hundredth: less than that is no distance.
+    return distance, float(kolmogorov(np.sqrt(effective) * max(0.0, distance - 0.01)))
