@@ -1,1 +1,10 @@
 """Prefect flows. Deployment code: run from a checkout, not part of the wheel."""
+
+import os
+
+# Read by Prefect when it is imported, so before anything here imports it. On the terminal our own messages are enough,
+# errors included; Prefect's still reach its API.
+os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "bundlegate")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import Flow
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.retraining.arguments import add_settings, given_settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -21,7 +22,10 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_WESTERN = frozenset({"cp1252", "latin_1", "iso8859_15", "iso8859_1", "cp1254", "iso8859_9", "mac_roman", "cp850"})
+_LATIN = ("cp1252", "cp1250", "cp1254")
+"""Western first: these differ in a few letters only, and a short text doesn't tell them apart."""
+_FOREIGN_SHARE = 0.5
+_CELL_ENDS = re.compile(rb"[,;\t|\r\n]")
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,8 @@ def detect_format(
 def detect_encoding(prefix: bytes, where: str = "the file") -> str:
     """The codec of a text: by its byte order mark, UTF-8 if it is that, or else the likeliest one.
 
-    Western European is preferred when the guess is weak: single-byte encodings differ in a few letters only, and a
-    short text doesn't tell them apart.
+    Latin letters: Western European, unless that gives symbols where another one gives letters. Others: what
+    charset-normalizer finds.
 
     Raises:
         DataRefused: no codec fits.
@@ -82,30 +86,34 @@ def detect_encoding(prefix: bytes, where: str = "the file") -> str:
         return "utf-8"
     except UnicodeDecodeError:
         pass
+    # Only cells with other than ASCII letters say anything.
+    telling = [cell for cell in _CELL_ENDS.split(prefix) if not cell.isascii()]
+    sample = b"\n".join(telling)[: 1 << 16]
+    letters = sum(byte > 127 or chr(byte).isalpha() for byte in sample)
+    if sum(byte > 127 for byte in sample) > _FOREIGN_SHARE * letters:
+        return _foreign(sample, where)
+    return min(_LATIN, key=lambda codec: _symbols_in_words(sample, codec))
+
+
+def _foreign(sample: bytes, where: str) -> str:
+    """The codec of a text whose letters are mostly not ASCII: Cyrillic, Greek, Chinese, …"""
     from charset_normalizer import from_bytes
 
-    # Only lines with other than ASCII letters say anything.
-    telling = b"\n".join(line for line in prefix.splitlines() if not line.isascii())[: 1 << 16]
-    best = from_bytes(telling).best()
-    if best is not None and best.encoding not in _WESTERN and (best.coherence > 0.2 or _is_multibyte(best.encoding)):
-        return best.encoding
-    try:
-        prefix.decode("cp1252")
-        return "cp1252"
-    except UnicodeDecodeError:
-        if best is None:
-            raise DataRefused(f"{where}: its encoding can't be told; name it by --encoding") from None
-        return best.encoding
+    for match in from_bytes(sample):
+        if not match.encoding.startswith(("utf", "cp037", "cp500")):
+            return match.encoding
+    raise DataRefused(f"{where}: its encoding can't be told; name it by --encoding")
+
+
+def _symbols_in_words(sample: bytes, codec: str) -> int:
+    """Marks like £ or ³ where a letter belongs: the codec isn't the right one. Undefined bytes count as well."""
+    return sum(ord(letter) > 127 and not letter.isalpha() for letter in sample.decode(codec, "replace"))
 
 
 def _unmarked_utf16(prefix: bytes, zeros: int) -> str:
     if zeros * 4 < len(prefix[:2000]):
         return "utf-8"
     return "utf-16-le" if prefix[1::2][:1000].count(0) > prefix[0::2][:1000].count(0) else "utf-16-be"
-
-
-def _is_multibyte(codec: str) -> bool:
-    return codec.startswith(("shift", "cp93", "cp94", "cp95", "big5", "gb", "euc", "hz", "iso2022", "johab"))
 
 
 def _known_codec(encoding: str, where: str) -> str:

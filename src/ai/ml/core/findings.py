@@ -16,6 +16,7 @@ FindingKind = Literal[
     "leak",
     "excluded",
     "not_there",
+    "training",
 ]
 
 

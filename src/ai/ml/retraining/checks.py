@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ai.ml.core.contract import InputContract, target_values
 
+from ai.ml.core.contract import InputContract, target_values
 from ai.ml.core.manifest import Manifest, check_files
 from ai.ml.retraining.answers import AnswerSet
 from ai.ml.retraining.bits import compare_answers

@@ -11,6 +11,7 @@ import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 EXIT_CODES = """\
 exit codes: 0 passed, promoted, done · 1 the gate refused · 2 usage · 3 hold · 4 data refused · 5 nothing was checked
@@ -50,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: argparse._SubParsersAction, name: str, run: str, text: str) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, run: str, text: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
         help=text,
@@ -68,7 +69,7 @@ def _command(commands: argparse._SubParsersAction, name: str, run: str, text: st
     return parser
 
 
-def _add_bundle_commands(commands: argparse._SubParsersAction) -> None:
+def _add_bundle_commands(commands: Any) -> None:
     inspect = _command(commands, "inspect", "bundle_commands:inspect", "show what a bundle is, loading nothing")
     inspect.add_argument("bundle", help=BUNDLE_HELP)
     inspect.add_argument("--json", action="store_true", help="for machines")
@@ -113,7 +114,7 @@ def _add_bundle_commands(commands: argparse._SubParsersAction) -> None:
     example.add_argument("output", type=Path, help="CSV or Parquet file to write")
 
 
-def _add_store_commands(commands: argparse._SubParsersAction) -> None:
+def _add_store_commands(commands: Any) -> None:
     history = _command(commands, "history", "store_commands:history", "show every decision on a model")
     history.add_argument("name")
     history.add_argument("--json", action="store_true", help="for machines")

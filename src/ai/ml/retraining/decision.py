@@ -83,7 +83,7 @@ def decide(
     champion: Scored | None,
     policy: DecisionPolicy | None = None,
     *,
-    incomparable: str | None = None,
+    unfit: str | None = None,
 ) -> Decision:
     """Compare a challenger with the champion.
 
@@ -91,7 +91,7 @@ def decide(
         challenger: its answers to the holdout rows.
         champion: its answers to the same rows in the same order; None if there is none, or if it can't score them.
         policy: margin, confidence and floors.
-        incomparable: why the champion can't score the rows, where it can't.
+        unfit: why the champion can't be compared on these rows, where it can't; `champion` is None then.
 
     Raises:
         DataRefused: there are no rows, or the two were scored on different ones.
@@ -101,33 +101,47 @@ def decide(
         raise DataRefused("no rows to decide on: the holdout is empty")
     metric = "log_loss" if challenger.task == "classification" else "rmse"
     metrics, slices = measure(challenger), measure_slices(challenger)
-    failed = _below_floors(metrics, policy.floors, "") or next(
-        (
-            why
-            for name, values in slices.items()
-            if (why := _below_floors(values, policy.slice_floors, f" in slice {name!r}"))
-        ),
-        None,
+    gain = None if champion is None else _gain(challenger, champion, policy)
+    outcome, reason = _weigh(metric, metrics, slices, gain, policy, unfit)
+    return Decision(
+        outcome,
+        reason,
+        metric,
+        len(challenger.truth),
+        metrics,
+        None if champion is None else measure(champion),
+        None if champion is None else champion.digest,
+        gain,
+        slices,
     )
-    base = {
-        "metric": metric,
-        "rows": len(challenger.truth),
-        "challenger": metrics,
-        "champion": None if champion is None else measure(champion),
-        "champion_digest": None if champion is None else champion.digest,
-        "slices": slices,
-    }
+
+
+def _weigh(
+    metric: str,
+    metrics: Mapping[str, float],
+    slices: Mapping[str, Mapping[str, float]],
+    gain: Interval | None,
+    policy: DecisionPolicy,
+    unfit: str | None,
+) -> tuple[Outcome, str]:
+    failed = _below_floors(metrics, policy.floors, "")
+    for name, values in slices.items():
+        failed = failed or _below_floors(values, policy.slice_floors, f" in slice {name!r}")
     if failed is not None:
-        return Decision("REJECT", failed, gain=None, **base)
-    if incomparable is not None:
-        outcome = {"hold": "HOLD", "promote": "PROMOTE", "reject": "REJECT"}[policy.incomparable]
-        reason = f"the champion can't score these rows ({incomparable}); the policy for that is {policy.incomparable}"
-        return Decision(outcome, reason, gain=None, **base)  # type: ignore[arg-type]
-    if champion is None:
-        return Decision("PROMOTE", f"the first bundle of this model; {metric} {metrics[metric]:.4g}", gain=None, **base)
-    gain = _gain(challenger, champion, policy)
-    wins = gain.low > policy.margin
-    return Decision("PROMOTE" if wins else "HOLD", _reason(metric, gain, policy, wins=wins), gain=gain, **base)
+        return "REJECT", failed
+    if unfit is not None:
+        outcomes: dict[str, Outcome] = {"hold": "HOLD", "promote": "PROMOTE", "reject": "REJECT"}
+        reason = f"the champion can't be compared on these rows: {unfit}; the policy for that is {policy.incomparable}"
+        return outcomes[policy.incomparable], reason
+    if gain is None:
+        return "PROMOTE", f"the first bundle of this model; {metric} {metrics[metric]:.4g}"
+    interval = f"{gain.low:+.4g} to {gain.high:+.4g} at {policy.confidence:.0%}"
+    if gain.low > policy.margin:
+        return "PROMOTE", f"{metric} is better by {gain.estimate:.4g} ({interval}), above the margin {policy.margin:g}"
+    return "HOLD", (
+        f"no significant gain: {metric} gets better by {gain.estimate:+.4g} ({interval}), which isn't surely more than "
+        f"the margin {policy.margin:g}; the champion stays"
+    )
 
 
 def incomparable(challenger: Scored, champion: Scored) -> str | None:
@@ -187,16 +201,6 @@ def _gain(challenger: Scored, champion: Scored, policy: DecisionPolicy) -> Inter
         confidence=policy.confidence,
         resamples=policy.resamples,
         seed=policy.seed,
-    )
-
-
-def _reason(metric: str, gain: Interval, policy: DecisionPolicy, *, wins: bool) -> str:
-    interval = f"{gain.low:+.4g} to {gain.high:+.4g} at {policy.confidence:.0%}"
-    if wins:
-        return f"{metric} is better by {gain.estimate:.4g} ({interval}), above the margin of {policy.margin:g}"
-    return (
-        f"no significant gain: {metric} changes by {gain.estimate:+.4g} ({interval}), "
-        f"which isn't surely above the margin of {policy.margin:g}; the champion stays"
     )
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ai.ml.core.contract import InputContract
-
 from ai.ml.core.errors import BundleNotFound, BundleRefused, NothingChecked
 from ai.ml.core.manifest import Manifest, bundle_digest, read_manifest
 from ai.ml.retraining import checks

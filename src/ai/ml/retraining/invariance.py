@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+
 from ai.ml.core.tables import read_table, write_table
 from ai.ml.frameworks.pytorch.inference import Answers, Scorer
-
 from ai.ml.retraining.answers import AnswerSet
 from ai.ml.retraining.bits import compare_answers
 from ai.ml.retraining.evidence import Evidence, plain_labels

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ def log_to_terminal() -> None:
 
 
 @contextmanager
-def epoch_bar() -> Iterator[Callable[[EpochReport], None]]:
+def epoch_bar() -> Generator[Callable[[EpochReport], None]]:
     """A progress bar over epochs on a terminal, nothing elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

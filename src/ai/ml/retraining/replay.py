@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+
+from ai.ml.core.errors import BundlegateError, ExitCode, UsageError
 from ai.ml.core.files import dump_json, sha256_bytes, write_atomic
 from ai.ml.core.manifest import current_versions, read_manifest
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.loading import load_bundle
 from ai.ml.frameworks.pytorch.saving import encode_bundle
-
-from ai.ml.core.errors import BundlegateError, ExitCode, UsageError
 from ai.ml.retraining.answers import AnswerSet, encode_answers
 from ai.ml.retraining.evidence import Evidence, answer_probes, read_evidence
 from ai.ml.retraining.invariance import check_variants

@@ -187,7 +187,7 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     digest = store.champion(config.name)
     holdout = read_table(candidate.holdout.path)
     challenger = score_known(Path(candidate.bundle.path), holdout, settings.slice_column)
-    champion, incomparable = None, None
+    champion, unfit = None, None
     if digest == candidate.bundle.digest:
         decision = rules.decide(challenger, None, policy)
         reason = "this very bundle is the champion already"
@@ -195,10 +195,10 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     if digest is not None:
         try:
             champion = score_known(store.resolve(f"{config.name}@champion"), holdout, settings.slice_column)
-            incomparable = rules.incomparable(challenger, champion)
+            unfit = rules.incomparable(challenger, champion)
         except DataRefused as error:
-            incomparable = str(error)
-    outcome = rules.decide(challenger, None if incomparable else champion, policy, incomparable=incomparable)
+            unfit = str(error)
+    outcome = rules.decide(challenger, None if unfit else champion, policy, unfit=unfit)
     return DecisionRecord(outcome=outcome.outcome, reason=outcome.reason, champion=digest, document=outcome.to_dict())
 
 

@@ -26,7 +26,7 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,7 +120,7 @@ class Store:
         check_verdict(verdict, bundle_dir)
         with self._writing(name) as folder:
             before = self.champion(name)
-            if before == verdict.digest:
+            if before is not None and before == verdict.digest:
                 entry = next(entry for entry in reversed(self.history(name)) if entry.body.get("digest") == before)
                 return Promotion(before, self.versions(name) / before, self._previous(name), entry, already=True)
             if expected_champion is not ... and expected_champion != before:
@@ -284,7 +284,7 @@ class Store:
         return Ledger(self.folder(name) / "ledger.jsonl")
 
     @contextlib.contextmanager
-    def _writing(self, name: str) -> Iterator[Path]:
+    def _writing(self, name: str) -> Generator[Path]:
         """Hold the model's lock, with what a killed writer left already mended."""
         folder = self.folder(name)
         try:
@@ -322,8 +322,9 @@ class Store:
             return path
         copy = _copy_beside(bundle_dir, path)
         try:
-            if bundle_digest(copy) != digest or (problems := check_files(copy, read_manifest(copy))):
-                raise BundleRefused(f"{bundle_dir} changed while it was published: {problems}")
+            problems = check_files(copy, read_manifest(copy))
+            if bundle_digest(copy) != digest or problems:
+                raise BundleRefused(f"{bundle_dir} changed while it was published: {', '.join(problems)}")
             publish_dir(copy, path)
         finally:
             shutil.rmtree(copy, ignore_errors=True)
@@ -411,10 +412,9 @@ def _copy_beside(source: Path, target: Path) -> Path:
     copy = target.with_name(f".{target.name}.{secrets.token_hex(4)}.copy")
     try:
         shutil.copytree(source, copy, symlinks=True)
-    except (OSError, shutil.Error) as error:
+    except OSError as error:
         shutil.rmtree(copy, ignore_errors=True)
-        cause = error if isinstance(error, OSError) else OSError(str(error))
-        raise storage_failed(f"copying {source} into the store", cause, "nothing was published") from error
+        raise storage_failed(f"copying {source} into the store", error, "nothing was published") from error
     return copy
 
 

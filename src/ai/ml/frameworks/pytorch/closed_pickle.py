@@ -114,8 +114,9 @@ class _Machine:
         try:
             for count, (opcode, argument, position) in enumerate(pickletools.genops(self.data)):
                 if opcode.name == "STOP":
-                    if position + 1 != len(self.data):
-                        raise refused(f"{len(self.data) - position - 1} bytes behind its end")
+                    behind = len(self.data) - (position or 0) - 1
+                    if behind:
+                        raise refused(f"{behind} bytes behind its end")
                     return self._result()
                 step = _STEPS.get(opcode.name)
                 if step is None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.types import TaskType
@@ -47,12 +47,12 @@ def hard_loss(training_mode: str, task: TaskType, y_train: Tensor, output_dim: i
         output_dim: classes, or 1.
     """
     if task == "regression":
-        return F.mse_loss
+        return functional.mse_loss
     if training_mode == "imbalance_aware":
         weights = compute_class_weights(y_train, output_dim, y_train.device)
-        return lambda logits, y: F.cross_entropy(logits, y, weight=weights.to(logits.dtype))
+        return lambda logits, y: functional.cross_entropy(logits, y, weight=weights.to(logits.dtype))
     smoothing = LABEL_SMOOTHING if training_mode == "calibrated_classifier" else 0.0
-    return lambda logits, y: F.cross_entropy(logits, y, label_smoothing=smoothing)
+    return lambda logits, y: functional.cross_entropy(logits, y, label_smoothing=smoothing)
 
 
 def soft_loss(task: TaskType) -> Criterion:
@@ -62,12 +62,12 @@ def soft_loss(task: TaskType) -> Criterion:
     its gradients keep their size (Hinton, Vinyals, Dean 2015, arXiv:1503.02531); for regression the mean squared error.
     """
     if task == "regression":
-        return F.mse_loss
+        return functional.mse_loss
 
     def divergence(logits: Tensor, teacher: Tensor) -> Tensor:
-        softened = F.softmax(teacher.clamp_min(1e-8).log() / TEMPERATURE, dim=1)
-        student = F.log_softmax(logits / TEMPERATURE, dim=1)
-        return F.kl_div(student, softened, reduction="batchmean") * TEMPERATURE**2
+        softened = functional.softmax(teacher.clamp_min(1e-8).log() / TEMPERATURE, dim=1)
+        student = functional.log_softmax(logits / TEMPERATURE, dim=1)
+        return functional.kl_div(student, softened, reduction="batchmean") * TEMPERATURE**2
 
     return divergence
 

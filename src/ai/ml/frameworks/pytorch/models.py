@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -178,4 +177,4 @@ def compute_class_weights(y_train: Tensor, output_dim: int, device: torch.device
         `(output_dim,)` float32.
     """
     counts = torch.bincount(y_train.cpu(), minlength=output_dim).clamp(min=1).to(torch.float32)
-    return cast(Tensor, y_train.numel() / (output_dim * counts)).to(device)
+    return (y_train.numel() / (output_dim * counts)).to(device)

@@ -135,7 +135,7 @@ def _check_classification(payload: Payload) -> None:
         raise BundleRefused(f"class_names: {len(names)} names, output_dim says {payload.output_dim} classes")
     if encoder is None:
         return
-    classes = encoder.classes_.tolist()
+    classes: list[Any] = np.asarray(encoder.classes_).tolist()
     if len(classes) != payload.output_dim:
         raise BundleRefused(f"label_encoder: {len(classes)} classes, output_dim says {payload.output_dim}")
     if names is not None and names != [str(label) for label in classes]:
@@ -394,7 +394,7 @@ def _bytes(record: Any, key: str) -> bytes:
 
 
 def _task(value: Any) -> str:
-    if value not in ("classification", "regression") or not isinstance(value, str):
+    if not isinstance(value, str) or value not in ("classification", "regression"):
         raise BundleRefused(f"task: expected 'classification' or 'regression', got {_shown(value)}")
     return value
 

@@ -21,7 +21,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -51,7 +51,7 @@ class NewFile:
 
 
 @contextlib.contextmanager
-def locked(directory: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+def locked(directory: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Generator[None]:
     """Hold the directory's write lock.
 
     Raises:

@@ -30,6 +30,7 @@ from ai.ml.frameworks.pytorch.layout import build_skeleton
 from ai.ml.frameworks.pytorch.payload_schema import Payload, TensorSpec, read_payload_tree
 
 # Storages that a model of ours can have; a file with another dtype is refused by name.
+_CHUNK = 4 << 20
 _DTYPES = {"FloatStorage": torch.float32, "LongStorage": torch.int64}
 
 
@@ -58,8 +59,7 @@ def load_checked(path: Path, map_location: Any = None) -> Loaded:
         shapes = {name: spec.shape for name, spec in payload.tensors.items()}
         model, config = build_skeleton(payload.input_dim, payload.output_dim, payload.model_config, shapes)
         _check_dtypes(model, payload.tensors)
-        stream.seek(0)
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = _sha256(stream)
         tensors = _read_tensors(stream, payload.tensors, map_location)
     _check_values(tensors)
     model.load_state_dict(tensors, strict=True, assign=True)
@@ -122,8 +122,7 @@ def inspect_payload(path: Path) -> dict[str, Any]:
         archive = read_archive(stream)
         payload = read_payload_tree(read_pickle(archive.pickle))
         _check_storages(payload.tensors, archive)
-        stream.seek(0)
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = _sha256(stream)
     return {
         "sha256": digest,
         "task": payload.task,
@@ -138,6 +137,14 @@ def inspect_payload(path: Path) -> dict[str, Any]:
         "devices": sorted({spec.storage.location for spec in payload.tensors.values()}),
         "written_with": payload.written_with,
     }
+
+
+def _sha256(stream: BinaryIO) -> str:
+    stream.seek(0)
+    digest = hashlib.sha256()
+    while chunk := stream.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _check_storages(tensors: dict[str, TensorSpec], archive: Archive) -> None:

@@ -34,7 +34,7 @@ def split_holdout(task: TaskType, y: np.ndarray, test_size: float, seed: int) ->
         raise DataRefused(f"{len(y)} rows can't be split with test_size={test_size}: {error}") from None
     if len(train) < 2:
         raise DataRefused(f"{len(y)} rows with test_size={test_size} leave {len(train)} to train on; 2 are needed")
-    return train, holdout
+    return np.asarray(train), np.asarray(holdout)
 
 
 def split_validation(
@@ -49,4 +49,4 @@ def split_validation(
         fitting, validation = train_test_split(rows, test_size=validation_size, random_state=seed, stratify=stratify)
     except ValueError:
         return None
-    return fitting, validation
+    return np.asarray(fitting), np.asarray(validation)

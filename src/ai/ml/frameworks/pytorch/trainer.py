@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class _Problem:
 
     @property
     def output_dim(self) -> int:
-        return 1 if self.label_encoder is None else len(self.label_encoder.classes_)
+        return 1 if self.label_encoder is None else len(np.asarray(self.label_encoder.classes_))
 
 
 def train(
@@ -189,10 +189,10 @@ def _prepare(table: pa.Table, contract: InputContract, config: TrainingConfig) -
     label_encoder, target_scaler = None, None
     if contract.task == "classification":
         label_encoder = LabelEncoder().fit(labels)
-        y = label_encoder.transform(labels[train_rows])
+        y = np.asarray(label_encoder.transform(labels[train_rows]))
     else:
         target_scaler = StandardScaler().fit(labels[train_rows, None])
-        y = target_scaler.transform(labels[train_rows, None])[:, 0]
+        y = np.asarray(target_scaler.transform(labels[train_rows, None]))[:, 0]
     return _Problem(contract, features, label_encoder, target_scaler, y, train_rows, holdout_rows, labels)
 
 
@@ -256,7 +256,7 @@ def _bundle(problem: _Problem, config: TrainingConfig, model: nn.Module) -> Mode
         target_column=config.target_column,
         input_dim=problem.features.scaled.shape[1],
         output_dim=problem.output_dim,
-        class_names=None if encoder is None else [str(label) for label in encoder.classes_],
+        class_names=None if encoder is None else [str(label) for label in np.asarray(encoder.classes_)],
         model_config=model_config_of(model),
     )
     bundle.contract = problem.contract  # pyright: ignore[reportAttributeAccessIssue]
@@ -276,7 +276,7 @@ def _fingerprint(table: pa.Table, config: TrainingConfig) -> str:
 
 
 @contextlib.contextmanager
-def _training_environment(config: TrainingConfig) -> Iterator[None]:
+def _training_environment(config: TrainingConfig) -> Generator[None]:
     """The configured threads, deterministic kernels, and a random state of our own."""
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
