@@ -12,11 +12,11 @@ demo: $(STAMP)
 	@$(BIN)/python -m flows.demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not gpu"
 
 # The everyday subset.
 fast: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,0 +1,132 @@
+"""The console commands that take a model's name: history, show, rollback, audit, prune."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ai.ml.core.errors import BundleNotFound, ExitCode
+from ai.ml.core.files import dump_json
+from ai.ml.retraining.ledger import Entry
+from ai.ml.retraining.store import Store
+
+SHORT = 12
+
+
+def history(arguments: Namespace) -> int:
+    """Every decision on a model, oldest first."""
+    entries = _entries(arguments)
+    if arguments.json:
+        return _print_json([_record(entry) for entry in entries])
+    table = Table("#", "time (UTC)", "what", "bundle", "who", "why", title=arguments.name, title_justify="left")
+    for entry in entries:
+        body = entry.body
+        table.add_row(
+            str(entry.sequence), body["time"], body["action"], body["digest"][:SHORT], body["actor"], reason_of(body)
+        )
+    Console().print(table)
+    return ExitCode.OK
+
+
+def show(arguments: Namespace) -> int:
+    """Which bundle is live, since when, why, and how to go back."""
+    facts = live_facts(Store(arguments.store), arguments.name)
+    if arguments.json:
+        return _print_json(facts)
+    console = Console()
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for key in ("live", "since", "why", "by", "metrics", "verdict", "path", "go back"):
+        grid.add_row(key, str(facts[key]))
+    console.print(grid)
+    return ExitCode.OK
+
+
+def rollback(arguments: Namespace) -> int:
+    """Make a former champion live again, after proving it here and now."""
+    from ai.ml.retraining.gate import prove
+
+    store = Store(arguments.store)
+    _entries(arguments)
+    promotion = store.rollback(arguments.name, arguments.to, reason=arguments.reason, prove=prove)
+    print(
+        f"{arguments.name}: {promotion.digest[:SHORT]} is the champion again, proved just now; "
+        f"{str(promotion.previous)[:SHORT]} is @previous"
+    )
+    return ExitCode.OK
+
+
+def audit(arguments: Namespace) -> int:
+    """Check the ledger's chain, every version's bytes and the pointer; exit 6 if anything isn't as it was written."""
+    store = Store(arguments.store)
+    problems = store.audit(arguments.name)
+    if arguments.json:
+        _print_json({"name": arguments.name, "problems": problems})
+    elif problems:
+        print("\n".join(problems))
+    else:
+        versions = len(list(store.versions(arguments.name).glob("*")))
+        print(f"{arguments.name}: {len(store.history(arguments.name))} ledger lines and {versions} versions are whole")
+    return ExitCode.INTEGRITY if problems else ExitCode.OK
+
+
+def prune(arguments: Namespace) -> int:
+    """Remove old versions and quarantined bundles."""
+    _entries(arguments)
+    gone = Store(arguments.store).prune(arguments.name, arguments.keep)
+    for path in gone:
+        print(f"removed {path}")
+    print(f"{arguments.name}: {len(gone)} removed")
+    return ExitCode.OK
+
+
+def live_facts(store: Store, name: str) -> dict[str, Any]:
+    """What `show` says of a model.
+
+    Raises:
+        BundleNotFound: nothing was promoted under that name.
+    """
+    path = store.resolve(f"{name}@champion")
+    moves = [entry for entry in store.history(name) if entry.body["action"] in ("promoted", "rolled-back")]
+    entry = next(entry for entry in reversed(moves) if entry.body["digest"] == path.name)
+    body = entry.body
+    before = body.get("champion_before")
+    back = f"bundlegate rollback {name} --reason '…'" if before else "there was no champion before"
+    return {
+        "live": path.name,
+        "since": body["time"],
+        "why": reason_of(body),
+        "by": body["actor"],
+        "metrics": body.get("decision", {}).get("challenger"),
+        "verdict": body["verdict"],
+        "path": str(path),
+        "previous": before,
+        "go back": back,
+    }
+
+
+def reason_of(body: dict[str, Any]) -> str:
+    """The sentence of a ledger line."""
+    return str(body.get("reason") or body.get("decision", {}).get("reason") or "")
+
+
+def _entries(arguments: Namespace) -> list[Entry]:
+    entries = Store(arguments.store).history(arguments.name)
+    if not entries:
+        raise BundleNotFound(f"no decision on {arguments.name!r} in {Path(arguments.store).absolute()}")
+    return entries
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    return {"sequence": entry.sequence, "previous": entry.previous, "sha256": entry.sha256, **entry.body}
+
+
+def _print_json(value: object) -> int:
+    sys.stdout.buffer.write(dump_json(value))
+    return ExitCode.OK

@@ -1,0 +1,229 @@
+"""The retraining flow as a user runs it: real processes against a real Prefect server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from builders import mixed_table
+
+from ai.ml.core.tables import read_table, write_table
+from ai.ml.retraining.store import Store
+from conftest import ROOT
+
+pytestmark = pytest.mark.xdist_group("prefect")
+
+
+def run_flow(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flows.retrain", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def base_arguments(folder: Path, *, epochs: int = 12) -> list[str]:
+    return ["--name", "m", "--target", "y", "--store", str(folder / "store"), "--epochs", str(epochs)]
+
+
+@pytest.fixture
+def classification_csv(tmp_path: Path) -> Path:
+    path = tmp_path / "table.csv"
+    write_table(mixed_table(300, seed=3), path)
+    return path
+
+
+def actions(folder: Path) -> list[str]:
+    return [entry.body["action"] for entry in Store(folder / "store").history("m")]
+
+
+@pytest.mark.slow
+def test_csv_classification_is_promoted_and_a_second_run_keeps_what_is_done(
+    tmp_path: Path, classification_csv: Path, prefect_environment: dict[str, str]
+) -> None:
+    arguments = [*base_arguments(tmp_path), "--data", str(classification_csv)]
+    first = run_flow(prefect_environment, *arguments, "--json")
+    assert first.returncode == 0, first.stderr
+    summary = json.loads(first.stdout)
+    assert summary["verdict"]["outcome"] == "PASSED"
+    assert summary["promotion"]["outcome"] == "PROMOTED"
+    champion = Store(tmp_path / "store").resolve("m@champion")
+    assert champion.name == summary["candidate"]["bundle"]["digest"]
+    scored = read_table(summary["scored"]["file"]["path"])
+    assert scored.num_rows == 60
+    assert set(scored["y_predicted"].to_pylist()) <= {"yes", "no"}
+
+    history = Path(summary["candidate"]["history"]["path"])
+    written = history.stat().st_mtime_ns
+    second = run_flow(prefect_environment, *arguments)
+    assert second.returncode == 0, second.stderr
+    assert "champion already" in second.stderr
+    assert "PASSED" in second.stdout
+    assert history.stat().st_mtime_ns == written, "the training was done again"
+    assert actions(tmp_path) == ["promoted"]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_was_damaged_is_done_again_and_said(
+    tmp_path: Path, classification_csv: Path, prefect_environment: dict[str, str]
+) -> None:
+    arguments = [*base_arguments(tmp_path), "--data", str(classification_csv), "--json"]
+    first = run_flow(prefect_environment, *arguments)
+    assert first.returncode == 0, first.stderr
+    before = json.loads(first.stdout)["candidate"]["bundle"]
+    bundle = Path(before["path"]) / "model_bundle.pt"
+    content = bytearray(bundle.read_bytes())
+    content[len(content) // 2] ^= 1
+    bundle.write_bytes(content)
+
+    second = run_flow(prefect_environment, *arguments)
+    assert second.returncode == 0, second.stderr
+    assert "train-candidate is done again: model_bundle.pt" in second.stderr
+    assert json.loads(second.stdout)["candidate"]["bundle"]["digest"] == before["digest"]
+    assert actions(tmp_path) == ["promoted"]
+
+
+@pytest.mark.slow
+def test_parquet_regression_is_promoted(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
+    path = tmp_path / "table.parquet"
+    write_table(mixed_table(300, seed=4, task="regression"), path)
+    run = run_flow(prefect_environment, *base_arguments(tmp_path), "--data", str(path), "--json")
+    assert run.returncode == 0, run.stderr
+    summary = json.loads(run.stdout)
+    assert summary["candidate"]["metrics"]["test_metric_name"] == "rmse"
+    assert summary["promotion"]["outcome"] == "PROMOTED"
+
+
+@pytest.mark.slow
+def test_a_worse_challenger_is_held_and_a_floor_rejects(
+    tmp_path: Path, classification_csv: Path, prefect_environment: dict[str, str]
+) -> None:
+    data = ["--data", str(classification_csv)]
+    assert run_flow(prefect_environment, *base_arguments(tmp_path, epochs=40), *data).returncode == 0
+    held = run_flow(prefect_environment, *base_arguments(tmp_path, epochs=1), *data)
+    assert held.returncode == 3, held.stderr
+    assert "the champion stays" in held.stdout
+    rejected = run_flow(prefect_environment, *base_arguments(tmp_path, epochs=2), *data, "--floors", "accuracy=0.999")
+    assert rejected.returncode == 1
+    assert "below the limit of 0.999" in rejected.stdout
+    assert actions(tmp_path) == ["promoted", "held", "rejected"]
+
+
+@pytest.mark.slow
+def test_killed_in_training_it_goes_on_to_the_same_digest(
+    tmp_path: Path, classification_csv: Path, prefect_environment: dict[str, str]
+) -> None:
+    arguments = [*base_arguments(tmp_path, epochs=400), "--patience", "400", "--data", str(classification_csv)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.retrain", *arguments],
+        cwd=ROOT,
+        env=prefect_environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    work = tmp_path / "store" / "m" / "work"
+    deadline = time.monotonic() + 120
+    while not list(work.glob("*.epochs")):
+        assert time.monotonic() < deadline, "no epoch checkpoint appeared"
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert actions(tmp_path) == []
+
+    resumed = run_flow(prefect_environment, *arguments, "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    other = [*arguments]
+    other[other.index("--store") + 1] = str(tmp_path / "other")
+    whole = run_flow(prefect_environment, *other, "--json")
+    digests = [json.loads(run.stdout)["candidate"]["bundle"]["digest"] for run in (resumed, whole)]
+    assert digests[0] == digests[1]
+    assert actions(tmp_path) == ["promoted"]
+    assert not list(work.glob("*.epochs"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["--data", "{csv}", "--target", "nope"], 4, "no target column 'nope'"),
+        (["--data", "{csv}.gone", "--target", "y"], 4, "no file"),
+        (["--data", "{csv}", "--target", "y", "--epochs", "0"], 2, "training.epochs = '0'"),
+        (["--data", "{csv}", "--target", "y", "--mode", "mlp"], 2, "training.training_mode = 'mlp'"),
+        (["--data", "{csv}", "--target", "y", "--exclude-columns", "gone"], 2, "'gone'"),
+        (["--data", "{csv}"], 2, "data.target is missing"),
+    ],
+)
+@pytest.mark.slow
+def test_a_users_mistake_is_one_sentence_and_an_exit_code(
+    tmp_path: Path,
+    classification_csv: Path,
+    prefect_environment: dict[str, str],
+    arguments: list[str],
+    code: int,
+    sentence: str,
+) -> None:
+    filled = [argument.format(csv=classification_csv) for argument in arguments]
+    run = run_flow(prefect_environment, "--name", "m", "--store", str(tmp_path / "store"), *filled)
+    assert run.returncode == code, run.stderr
+    assert sentence in run.stderr
+    assert run.stderr.count("error: ") == 1
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.slow
+def test_a_failing_proof_quarantines_and_fails_the_run(
+    tmp_path: Path,
+    classification_csv: Path,
+    prefect_environment: dict[str, str],
+) -> None:
+    """A bit flips between the checkpoint and the proof: the script wraps the real training step."""
+    script = tmp_path / "damaging.py"
+    script.write_text(
+        "import sys\n"
+        "import flows\n"
+        "from pathlib import Path\n"
+        "from ai.ml.retraining import steps\n"
+        "real = steps.build_candidate\n"
+        "def damaged(*args, **kwargs):\n"
+        "    candidate = real(*args, **kwargs)\n"
+        "    file = Path(candidate.bundle.path) / 'model_bundle.pt'\n"
+        "    content = bytearray(file.read_bytes())\n"
+        "    content[len(content) // 2] ^= 1\n"
+        "    file.write_bytes(content)\n"
+        "    return candidate\n"
+        "steps.build_candidate = damaged\n"
+        "from ai.ml.retraining.config import RetrainConfig\n"
+        "from ai.ml.retraining.summary import show_summary\n"
+        "from flows.retrain import retrain\n"
+        "from tasks.command_line import run_from_command_line\n"
+        "sys.exit(run_from_command_line(retrain, RetrainConfig, show_summary))\n"
+    )
+    environment = {**prefect_environment, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, str(script), *base_arguments(tmp_path), "--data", str(classification_csv)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        stdin=subprocess.DEVNULL,
+    )
+    assert run.returncode == 1, run.stderr
+    assert "model_bundle.pt" in run.stderr
+    assert "in quarantine at" in run.stderr
+    assert actions(tmp_path) == ["refused"]
+    assert Store(tmp_path / "store").champion("m") is None
+    quarantined = next((tmp_path / "store" / "m" / "quarantine").iterdir())
+    assert json.loads((quarantined / "verdict.json").read_bytes())["outcome"] == "REFUSED"
