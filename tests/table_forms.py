@@ -89,7 +89,8 @@ def via_pandas(table: pa.Table, folder: Path) -> pa.Table:
 
 
 def via_pandas_objects(table: pa.Table, folder: Path) -> pa.Table:
-    return read_table(pd.DataFrame({name: pd.Series(table[name].to_pylist(), dtype=object) for name in table.column_names}))
+    objects = {name: pd.Series(table[name].to_pylist(), dtype=object) for name in table.column_names}
+    return read_table(pd.DataFrame(objects))
 
 
 def via_pandas_categories(table: pa.Table, folder: Path) -> pa.Table:

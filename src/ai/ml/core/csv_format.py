@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import itertools
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 
@@ -24,7 +26,11 @@ _BOMS = (
 )
 _LATIN = ("cp1252", "cp1250", "cp1254")
 """Western first: these differ in a few letters only, and a short text doesn't tell them apart."""
+_FOREIGN_BYTES = 8
 _FOREIGN_SHARE = 0.5
+"""Of the letters, that aren't ASCII: more than in any text of Latin letters."""
+_FOREIGN = ("cp1251", "cp1253", "koi8_r", "cp1255", "cp1256", "cp932", "gb18030", "cp949", "big5")
+_JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
 _CELL_ENDS = re.compile(rb"[,;\t|\r\n]")
 
 
@@ -53,7 +59,7 @@ def detect_format(
     Raises:
         DataRefused: it isn't text, or not in the encoding that the user said.
     """
-    encoding = _known_codec(encoding, where) if encoding else detect_encoding(prefix, where)
+    encoding = _known_codec(encoding, where) if encoding else detect_encoding(prefix)
     text = _decode(prefix, encoding, where)
     if "\x00" in text:
         raise DataRefused(f"{where} holds zero bytes: it is no text file, or in an encoding to be named by --encoding")
@@ -66,14 +72,10 @@ def detect_format(
     return CsvFormat(encoding, found, "'" if single else '"')
 
 
-def detect_encoding(prefix: bytes, where: str = "the file") -> str:
+def detect_encoding(prefix: bytes) -> str:
     """The codec of a text: by its byte order mark, UTF-8 if it is that, or else the likeliest one.
 
-    Latin letters: Western European, unless that gives symbols where another one gives letters. Others: what
-    charset-normalizer finds.
-
-    Raises:
-        DataRefused: no codec fits.
+    Latin letters: Western European, unless that gives symbols where another one gives letters.
     """
     for mark, codec in _BOMS:
         if prefix.startswith(mark):
@@ -90,19 +92,30 @@ def detect_encoding(prefix: bytes, where: str = "the file") -> str:
     telling = [cell for cell in _CELL_ENDS.split(prefix) if not cell.isascii()]
     sample = b"\n".join(telling)[: 1 << 16]
     letters = sum(byte > 127 or chr(byte).isalpha() for byte in sample)
-    if sum(byte > 127 for byte in sample) > _FOREIGN_SHARE * letters:
-        return _foreign(sample, where)
+    foreign = sum(byte > 127 for byte in sample)
+    if foreign >= _FOREIGN_BYTES and foreign > _FOREIGN_SHARE * letters:
+        return _foreign(sample)
     return min(_LATIN, key=lambda codec: _symbols_in_words(sample, codec))
 
 
-def _foreign(sample: bytes, where: str) -> str:
-    """The codec of a text whose letters are mostly not ASCII: Cyrillic, Greek, Chinese, …"""
+def _foreign(sample: bytes) -> str:
+    """The codec of a text whose letters are mostly not ASCII: Cyrillic, Greek, Chinese, …
+
+    charset-normalizer's guesses at a short text are often equally good, or leave out the right one: the text with the
+    fewest symbols, of one script and in sensible case, wins.
+    """
     from charset_normalizer import from_bytes
 
-    for match in from_bytes(sample):
-        if not match.encoding.startswith(("utf", "cp037", "cp500")):
-            return match.encoding
-    raise DataRefused(f"{where}: its encoding can't be told; name it by --encoding")
+    guesses = [match.encoding for match in from_bytes(sample) if not match.encoding.startswith("utf")]
+    return min((*_FOREIGN, *guesses), key=lambda codec: _oddity(sample, codec))
+
+
+def _oddity(sample: bytes, codec: str) -> tuple[int, int, int]:
+    """Symbols where letters belong, scripts mixed, and how often the case jumps up inside a word."""
+    text = sample.decode(codec, "replace")
+    names = {unicodedata.name(letter, "UNKNOWN").split()[0] for letter in set(text) if ord(letter) > 127}
+    jumps = sum(one.islower() and two.isupper() for one, two in itertools.pairwise(text))
+    return _symbols_in_words(sample, codec), len(names - _JAPANESE) + bool(names & _JAPANESE), jumps
 
 
 def _symbols_in_words(sample: bytes, codec: str) -> int:

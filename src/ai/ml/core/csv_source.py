@@ -54,7 +54,7 @@ def _settings(found: CsvFormat, names: list[str] | None) -> dict[str, Any]:
     # `utf-8-sig` is Python's name; Arrow skips the mark by itself, and its own UTF-8 reader is far faster.
     encoding = "utf8" if found.encoding in ("utf-8", "utf-8-sig") else found.encoding
     return {
-        "read_options": pcsv.ReadOptions(encoding=encoding, block_size=_BLOCK_BYTES),
+        "read_options": pcsv.ReadOptions(encoding=encoding, block_size=_BLOCK_BYTES, use_threads=False),
         "parse_options": pcsv.ParseOptions(
             delimiter=found.delimiter,
             quote_char=found.quote,

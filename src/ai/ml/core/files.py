@@ -86,27 +86,6 @@ def write_new(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:
         os.fsync(stream.fileno())
 
 
-class HashingStream:
-    """A binary stream to write to that hashes on the way, so that a large file is read by nobody twice."""
-
-    def __init__(self, stream: BinaryIO):
-        self._stream = stream
-        self._digest = hashlib.sha256()
-
-    def write(self, data: bytes | memoryview) -> int:
-        """Hash and pass on; returns the number of bytes."""
-        self._digest.update(data)
-        return self._stream.write(data)
-
-    def flush(self) -> None:
-        """Pass on."""
-        self._stream.flush()
-
-    def hexdigest(self) -> str:
-        """sha-256 of everything written so far."""
-        return self._digest.hexdigest()
-
-
 def open_plain(path: Path) -> BufferedReader:
     """Open a plain file to read; never a link, a pipe or a device, and never blocking on one.
 
