@@ -5,40 +5,49 @@ makes them durable, and then renames a **record** into place that names them wit
 commit: before it the old pair holds, after it the new one does. What follows (old metrics out, new bundle in, new
 metrics in, record out) only tidies up, and can be done again by anyone who finds the record.
 
-- A **writer** holds a lock on the directory (`flock` on the directory itself: no lock file, and the lock dies with its
-  owner), and finishes or sweeps away what a killed writer left.
-- A **reader** never writes. While a record stands it takes each file from under its temporary name if it is still
-  there, else from under its final one.
+- A **writer** holds the directory's lock, and finishes or sweeps away what a killed writer left.
+- A **reader** never writes. While a record stands it takes each file from under the name, temporary or final, where
+  the content is that the record names.
 - A reader that knows only the two names can meet the new bundle without metrics for an instant, never with old ones.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
 import re
-import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-from ai.ml.core.errors import Busy, StorageFailed
-from ai.ml.core.files import dump_json, fsync_dir, sha256_bytes, sha256_file, storage_failed, temp_path, write_new
+from ai.ml.core.directory_lock import LOCK_NAME, locked
+from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed
+from ai.ml.core.files import (
+    dump_json,
+    fsync_dir,
+    sha256_bytes,
+    sha256_file,
+    storage_failed,
+    sweep_temps,
+    temp_path,
+    write_new,
+)
+from ai.ml.core.manifest import MANIFEST_NAME
 
 BUNDLE_NAME = "model_bundle.pt"
 METRICS_NAME = "metrics.json"
 RECORD_NAME = ".bundle-commit.json"
-LOCK_TIMEOUT_S = 60.0
 RECORD_FORMAT = 1
-"""Raise it when a key changes its meaning; `_read_record` must keep finishing lower numbers."""
+"""Raise it when a key changes its meaning; `_decode_record` must keep reading lower numbers, and refuse higher ones."""
 
-# What described the pair that is being replaced; our own, written after `save_bundle` by whoever seals the directory.
-_STALE_WITH_PAIR = ("manifest.json",)
 _OUR_TEMPS = re.compile(r"\.(?:model_bundle\.pt|metrics\.json|\.bundle-commit\.json)\.\d+\.[0-9a-f]{16}\.tmp")
+_EVIDENCE_FILE = re.compile(r"evidence/[\w-][\w.-]*")
+# A reader that is overtaken looks again; each look is overtaken only by another whole save.
+_MOST_LOOKS = 1000
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,31 +59,14 @@ class NewFile:
     sha256: str
 
 
-@contextlib.contextmanager
-def locked(directory: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Generator[None]:
-    """Hold the directory's write lock.
-
-    Raises:
-        Busy: another writer held it all the time.
-    """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise Busy(f"another process has been saving into {directory} for {timeout_s:.0f} s") from None
-                time.sleep(0.01)
-        yield
-    finally:
-        os.close(descriptor)
+Record = Mapping[str, NewFile | None]
+"""The committed pair by final name; None where the pair has no such file."""
 
 
 def replace_pair(directory: Path, write_bundle: Callable[[Path], str], metrics: bytes | None) -> None:
     """Replace both files as one; with `metrics` None the new pair has no metrics.
+
+    A manifest that described the older pair goes with it, and so does the evidence that it names.
 
     Args:
         directory: must be there.
@@ -83,74 +75,165 @@ def replace_pair(directory: Path, write_bundle: Callable[[Path], str], metrics: 
 
     Raises:
         StorageFailed: the disk refused; says whether the old pair or the new one holds.
+        BundleRefused: an unfinished save lies there that this version can't finish.
         Busy: another writer holds the directory.
     """
-    with locked(directory):
-        finish_pending(directory)
-        temps = {name: temp_path(directory / name) for name in (BUNDLE_NAME, METRICS_NAME, RECORD_NAME)}
-        committed = False
-        try:
-            digest = write_bundle(temps[BUNDLE_NAME])
-            new: dict[str, NewFile | None] = {
-                BUNDLE_NAME: NewFile(temps[BUNDLE_NAME].name, temps[BUNDLE_NAME].stat().st_size, digest),
-                METRICS_NAME: None,
-            }
-            if metrics is not None:
-                write_new(temps[METRICS_NAME], metrics)
-                new[METRICS_NAME] = NewFile(temps[METRICS_NAME].name, len(metrics), sha256_bytes(metrics))
-            write_new(temps[RECORD_NAME], _encode_record(new))
-            fsync_dir(directory)
-            temps[RECORD_NAME].replace(directory / RECORD_NAME)
-            committed = True
-            fsync_dir(directory)
-            _apply(directory, new)
-        except OSError as error:
-            if isinstance(error, StorageFailed):
-                raise
-            state = (
-                "the new bundle is committed, the next save or load finishes it" if committed else "nothing was changed"
-            )
-            raise storage_failed(f"saving into {directory}", error, state) from error
-        finally:
-            if not committed:
-                for temp in temps.values():
-                    with contextlib.suppress(OSError):
-                        temp.unlink(missing_ok=True)
+    try:
+        with locked(directory):
+            finish_pending(directory)
+            _check_targets(directory)
+            new = _commit(directory, write_bundle, metrics)
+            _finish(directory, new)
+    except StorageFailed:
+        raise
+    except OSError as error:
+        raise storage_failed(f"saving into {directory}", error, "nothing was changed") from error
 
 
 def finish_pending(directory: Path) -> None:
-    """Under the lock: finish a committed save that was cut off, and sweep what an uncommitted one left."""
-    record = _read_record(directory)
-    try:
-        if record is not None:
-            _apply(directory, record)
-        elif (directory / RECORD_NAME).exists():
-            (directory / RECORD_NAME).unlink()
-        for path in directory.iterdir():
-            if _OUR_TEMPS.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_failed(f"finishing an earlier save in {directory}", error, "run the save again") from error
+    """Under the lock: finish a committed save that was cut off, and sweep what an uncommitted one left.
+
+    Raises:
+        BundleRefused: the record can't be read.
+        OSError: the disk refused.
+    """
+    record = read_record(directory)
+    if record is not None:
+        _apply(directory, record)
+    for path in directory.iterdir():
+        if _OUR_TEMPS.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    sweep_temps(directory)
 
 
 def committed_files(directory: Path) -> dict[str, Path]:
-    """Where the files of the committed pair lie just now: empty without a pending record; never writes."""
-    record = _read_record(directory)
-    if record is None:
-        return {}
-    files: dict[str, Path] = {}
-    for name, new in record.items():
-        if new is None:
-            continue
-        temp = directory / new.temp
-        files[name] = temp if _holds(temp, new) else directory / name
-    return files
+    """Where the files of the committed pair lie just now, by final name; never writes.
+
+    Returns:
+        Empty without a pending record: the files lie under their own names. Else a name that is missing is a file
+        that the committed pair doesn't have.
+
+    Raises:
+        BundleRefused: the record can't be read, or what it names isn't there.
+    """
+    record = None
+    for _ in range(_MOST_LOOKS):
+        before, record = record, read_record(directory)
+        if record is None:
+            return {}
+        files = _locate(directory, record)
+        if files is not None:
+            return files
+        if record == before:
+            break
+    raise BundleRefused(
+        f"{directory / RECORD_NAME} names files of an unfinished save that aren't in {directory}: save the bundle again"
+    )
 
 
-def _apply(directory: Path, new: Mapping[str, NewFile | None]) -> None:
+def read_committed(path: Path, read: Callable[[Path], T]) -> T:
+    """Call `read` with the place where the committed content of a bundle file lies, again if a writer moves it.
+
+    Raises:
+        FileNotFoundError: as `read` raises it, when there is no such file.
+        BundleRefused: as `committed_files`.
+    """
+    for _ in range(_MOST_LOOKS):
+        file = committed_files(path.parent).get(path.name, path)
+        try:
+            return read(file)
+        except FileNotFoundError:
+            if file == path:
+                raise
+    raise BundleRefused(f"{path} was replaced {_MOST_LOOKS} times while it was read")
+
+
+def open_pair(directory: Path) -> tuple[BinaryIO, bytes | None]:
+    """The bundle file, open for reading, and the metrics that belong to it, whatever writers do meanwhile.
+
+    Raises:
+        BundleNotFound: there is no bundle.
+        BundleRefused: as `committed_files`.
+    """
+    for _ in range(_MOST_LOOKS):
+        record, files = read_record(directory), committed_files(directory)
+        bundle, metrics = (files.get(name, directory / name) for name in (BUNDLE_NAME, METRICS_NAME))
+        with contextlib.ExitStack() as stack:
+            try:
+                stream = stack.enter_context(bundle.open("rb"))
+            except FileNotFoundError:
+                if record is None and read_record(directory) is None:
+                    raise BundleNotFound(f"no bundle at {bundle}") from None
+                continue
+            try:
+                content = None if files and METRICS_NAME not in files else metrics.read_bytes()
+            except FileNotFoundError:
+                content = None
+            # In this order: had a save begun to touch the metrics before, then its record would stand now, or it
+            # is over and another bundle lies here. The open stream keeps the inode's number from being used again.
+            if read_record(directory) == record and _is_open(stream, bundle):
+                stack.pop_all()
+                return stream, content
+    raise BundleRefused(f"{directory} was replaced {_MOST_LOOKS} times while it was read")
+
+
+def read_record(directory: Path) -> Record | None:
+    """The pending record, or None.
+
+    Raises:
+        BundleRefused: it is of a newer format, or damaged (which the protocol can't bring about).
+        OSError: the disk refused.
+    """
+    path = directory / RECORD_NAME
+    try:
+        return _decode_record(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleRefused(
+            f"{path} belongs to an unfinished save and can't be read ({error}): finish it with the bundlegate that "
+            "began it, or remove this file and save again"
+        ) from None
+
+
+def _commit(directory: Path, write_bundle: Callable[[Path], str], metrics: bytes | None) -> Record:
+    """Stage both files and rename the record into place; an error before that removes what was staged."""
+    temps = {name: temp_path(directory / name) for name in (BUNDLE_NAME, METRICS_NAME, RECORD_NAME)}
+    bundle = temps[BUNDLE_NAME]
+    try:
+        digest = write_bundle(bundle)
+        new: dict[str, NewFile | None] = {
+            BUNDLE_NAME: NewFile(bundle.name, bundle.stat().st_size, digest),
+            METRICS_NAME: None,
+        }
+        if metrics is not None:
+            write_new(temps[METRICS_NAME], metrics)
+            new[METRICS_NAME] = NewFile(temps[METRICS_NAME].name, len(metrics), sha256_bytes(metrics))
+        write_new(temps[RECORD_NAME], _encode_record(new))
+        fsync_dir(directory)
+        temps[RECORD_NAME].replace(directory / RECORD_NAME)
+    except BaseException:
+        # An interruption can come right behind the rename: then the files belong to the record.
+        if _is_certainly_absent(directory / RECORD_NAME):
+            for temp in temps.values():
+                with contextlib.suppress(OSError):
+                    temp.unlink(missing_ok=True)
+        raise
+    return new
+
+
+def _finish(directory: Path, new: Record) -> None:
+    try:
+        fsync_dir(directory)
+        _apply(directory, new)
+    except OSError as error:
+        state = "the new bundle is committed, unfinished: it loads from here, and the next save tidies up"
+        raise storage_failed(f"saving into {directory}", error, state) from error
+
+
+def _apply(directory: Path, new: Record) -> None:
     """Put the committed files under their names; may be begun again after any of its steps."""
-    for name in _STALE_WITH_PAIR:
-        (directory / name).unlink(missing_ok=True)
+    _remove_seal(directory)
     metrics = new[METRICS_NAME]
     # Out first, in last: whoever reads the two names without the record never pairs a new bundle with old metrics.
     if metrics is None or (directory / metrics.temp).exists():
@@ -164,54 +247,84 @@ def _apply(directory: Path, new: Mapping[str, NewFile | None]) -> None:
     fsync_dir(directory)
 
 
-def _encode_record(new: Mapping[str, NewFile | None]) -> bytes:
-    files = {name: None if entry is None else vars(entry) for name, entry in new.items()}
-    return dump_json({"format": RECORD_FORMAT, "files": files})
-
-
-def _read_record(directory: Path) -> dict[str, NewFile | None] | None:
-    """The pending record; None if there is none, or if it isn't one of ours (it was renamed whole or not at all)."""
+def _remove_seal(directory: Path) -> None:
+    """Remove what described the pair that is being replaced: the evidence, and last the manifest that names it."""
+    manifest, evidence = directory / MANIFEST_NAME, directory / "evidence"
     try:
-        document: Any = json.loads((directory / RECORD_NAME).read_bytes())
-        files = document["files"]
-        if (
-            document["format"] != RECORD_FORMAT
-            or set(files) != {BUNDLE_NAME, METRICS_NAME}
-            or files[BUNDLE_NAME] is None
-        ):
+        names = [name for name in json.loads(manifest.read_bytes())["files"] if _EVIDENCE_FILE.fullmatch(name)]
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError, RecursionError):
+        names = []
+    if names and evidence.is_dir() and not evidence.is_symlink():
+        for name in names:
+            (directory / name).unlink(missing_ok=True)
+        fsync_dir(evidence)
+        with contextlib.suppress(OSError):  # somebody put a file of their own there
+            evidence.rmdir()
+    manifest.unlink(missing_ok=True)
+
+
+def _check_targets(directory: Path) -> None:
+    """Find out before the commit that a name is taken by what a file can't replace."""
+    for name in (BUNDLE_NAME, METRICS_NAME, MANIFEST_NAME, LOCK_NAME):
+        path = directory / name
+        if path.is_dir() and not path.is_symlink():
+            raise StorageFailed(f"saving into {directory} failed: {name} is a directory there; nothing was changed")
+
+
+def _locate(directory: Path, record: Record) -> dict[str, Path] | None:
+    """The place of each file of the record; None if one is at neither of its places."""
+    files: dict[str, Path] = {}
+    for name, new in record.items():
+        if new is None:
+            continue
+        # The temporary name first: a file only moves from there to the final one.
+        place = next((path for path in (directory / new.temp, directory / name) if _holds(path, new)), None)
+        if place is None:
             return None
-        new = {name: None if entry is None else NewFile(**entry) for name, entry in files.items()}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    # The names come from a file: they may only be temporary names of ours, in this very directory.
-    if any(entry is not None and not _OUR_TEMPS.fullmatch(str(entry.temp)) for entry in new.values()):
-        return None
-    return new
+        files[name] = place
+    return files
 
 
 def _holds(path: Path, expected: NewFile) -> bool:
     try:
         return path.stat().st_size == expected.size and sha256_file(path) == expected.sha256
-    except OSError:
+    except FileNotFoundError:
         return False
 
 
-def write_hashed(path: Path, write: Callable[[BinaryIO], None]) -> str:
-    """Create a file durably and return the sha-256 of what was written, without reading it again."""
-    digest = hashlib.sha256()
+def _is_open(stream: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
-    class Tee:
-        """Hashes on the way to the file."""
 
-        def __init__(self, stream: BinaryIO):
-            self.stream = stream
+def _is_certainly_absent(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
-        def write(self, data: Any) -> int:
-            digest.update(data)
-            return self.stream.write(data)
 
-        def flush(self) -> None:
-            self.stream.flush()
+def _encode_record(new: Record) -> bytes:
+    files = {name: None if entry is None else vars(entry) for name, entry in new.items()}
+    return dump_json({"format": RECORD_FORMAT, "files": files})
 
-    write_new(path, lambda stream: write(Tee(stream)))  # pyright: ignore[reportArgumentType] - write and flush suffice
-    return digest.hexdigest()
+
+def _decode_record(content: bytes) -> Record:
+    document: Any = json.loads(content)
+    number, files = document["format"], document["files"]
+    if number != RECORD_FORMAT:
+        raise ValueError(f"format {number!r}, this bundlegate knows {RECORD_FORMAT}")
+    if set(files) != {BUNDLE_NAME, METRICS_NAME} or files[BUNDLE_NAME] is None:
+        raise ValueError("it doesn't name the pair")
+    new = {name: None if entry is None else NewFile(**entry) for name, entry in files.items()}
+    # The names come from a file: they may only be temporary names of ours, in this very directory.
+    if any(entry is not None and not _OUR_TEMPS.fullmatch(entry.temp) for entry in new.values()):
+        raise ValueError("it names a file that isn't its own")
+    return new

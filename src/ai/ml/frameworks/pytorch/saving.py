@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
+import hashlib
 import io
 import json
+import math
 import pickle
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -19,11 +21,11 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 from torch import Tensor, nn
 
-from ai.ml.core.errors import BundleRefused, StorageFailed
-from ai.ml.core.files import storage_failed
+from ai.ml.core.errors import BundleRefused
+from ai.ml.core.files import make_dirs, storage_failed, write_new
 from ai.ml.core.types import Metrics, ModelBundle
 from ai.ml.frameworks.pytorch.models import model_config_of
-from ai.ml.frameworks.pytorch.redo import BUNDLE_NAME, replace_pair, write_hashed
+from ai.ml.frameworks.pytorch.redo import BUNDLE_NAME, replace_pair
 from ai.ml.frameworks.pytorch.safe_load import check_structure
 
 # Attributes in the order in which they are written; what scikit-learn may add later stays out until it is known here.
@@ -68,24 +70,23 @@ def save_bundle(bundle: ModelBundle, output_dir: str | Path, metrics: Metrics | 
         BundleRefused: the bundle can't be stored so that it loads again; the old pair is as it was.
         StorageFailed: the disk refused; the sentence says which pair holds.
         Busy: another process keeps saving into the same directory.
+        TypeError: `metrics` holds what JSON has no form for; nothing was touched.
     """
     directory = Path(output_dir)
     payload = payload_of(bundle)
     document = None if metrics is None else _encode_metrics(metrics)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        replace_pair(directory, lambda temp: _write_checked(payload, temp), document)
-    except StorageFailed:
-        raise
+        make_dirs(directory)
     except OSError as error:
-        raise storage_failed(f"saving into {directory}", error, "nothing was changed") from error
+        raise storage_failed(f"making {directory}", error, "nothing was saved") from error
+    replace_pair(directory, lambda temp: _write_checked(payload, temp), document)
     return directory / BUNDLE_NAME
 
 
 def encode_bundle(bundle: ModelBundle) -> bytes:
     """The bytes that `save_bundle` writes: the same for equal content, so `encode(load(f))` are the bytes of `f`."""
     stream = io.BytesIO()
-    _write_payload(payload_of(bundle), stream)
+    _write_payload(payload_of(bundle), _Sink(stream))
     return stream.getvalue()
 
 
@@ -116,34 +117,86 @@ def _own_tensors(model: nn.Module) -> OrderedDict[str, Tensor]:
     seen: set[int] = set()
     tensors: OrderedDict[str, Tensor] = OrderedDict()
     for name, value in model.state_dict().items():
-        tensor = cast(Tensor, value).detach()
+        if not isinstance(value, Tensor):
+            raise BundleRefused(f"state_dict[{name!r}]: a {type(value).__name__}, expected a tensor")
+        tensor = value.detach()
+        _check_values(name, tensor)
         storage = tensor.untyped_storage()
         whole = tensor.is_contiguous() and storage.nbytes() == tensor.numel() * tensor.element_size()
         if not whole or storage.data_ptr() in seen:
             tensor = tensor.clone(memory_format=torch.contiguous_format)
         seen.add(tensor.untyped_storage().data_ptr())
-        if (
-            tensor.is_floating_point()
-            and tensor.numel()
-            and not torch.isfinite(torch.stack(torch.aminmax(tensor))).all()
-        ):
-            raise BundleRefused(f"state_dict[{name!r}]: holds NaN or an infinity; a model that diverged isn't saved")
         tensors[name] = tensor
     return tensors
 
 
+def _check_values(name: str, tensor: Tensor) -> None:
+    """What the loader would refuse of a tensor's values: found here, where the model can still be looked at."""
+    if tensor.is_meta or tensor.layout != torch.strided:
+        raise BundleRefused(f"state_dict[{name!r}]: has no values of its own ({tensor.device}, {tensor.layout})")
+    if not tensor.numel():
+        raise BundleRefused(f"state_dict[{name!r}]: is empty, of shape {tuple(tensor.shape)}")
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise BundleRefused(f"state_dict[{name!r}]: {tensor.dtype}, expected float32 or int64")
+    low, high = (bound.item() for bound in torch.aminmax(tensor))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise BundleRefused(f"state_dict[{name!r}]: holds NaN or an infinity; a model that diverged isn't saved")
+    if low < 0 and (name.endswith("running_var") or not tensor.is_floating_point()):
+        raise BundleRefused(f"state_dict[{name!r}]: holds {low}, expected a variance or count of at least 0")
+
+
 def _write_checked(payload: dict[str, Any], temp: Path) -> str:
-    digest = write_hashed(temp, lambda stream: _write_payload(payload, stream))
+    """Write the file and read it back as the loader would; returns its sha-256."""
+    sinks: list[_Sink] = []
+
+    def write(stream: BinaryIO) -> None:
+        sinks.append(_Sink(stream))
+        _write_payload(payload, sinks[0])
+
+    write_new(temp, write)
     try:
         check_structure(temp)
     except BundleRefused as error:
         raise BundleRefused(f"the bundle can't be saved so that it loads again: {error}") from None
-    return digest
+    return sinks[0].digest.hexdigest()
 
 
-def _write_payload(payload: dict[str, Any], stream: BinaryIO) -> None:
+class _Sink:
+    """What torch's writer writes to: hashes on the way, so that nobody has to read a large file again.
+
+    An error of the disk waits until torch is done: its C++ would turn it into one that says nothing of the cause.
+    """
+
+    def __init__(self, stream: BinaryIO):
+        self.stream = stream
+        self.digest = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Take all of `data`; returns its size in bytes."""
+        if self.error is None:
+            self.digest.update(data)
+            try:
+                self.stream.write(data)
+            except OSError as error:
+                self.error = error
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        """Nothing: the file is flushed and fsynced when it is whole."""
+
+
+def _write_payload(payload: dict[str, Any], sink: _Sink) -> None:
     # Through a stream, not a path: torch puts a path's stem into the bytes.
-    torch.save(payload, stream, pickle_module=SimpleNamespace(Pickler=_CanonicalPickler, __name__="canonical"))
+    module = SimpleNamespace(Pickler=_CanonicalPickler, __name__="canonical")
+    try:
+        torch.save(payload, sink, pickle_module=module)  # pyright: ignore[reportArgumentType] - write and flush suffice
+    except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        if isinstance(error, BundleRefused):
+            raise
+        raise BundleRefused(f"the bundle holds what can't be stored: {str(error)[:200]}") from error
+    if sink.error is not None:
+        raise sink.error
 
 
 class _CanonicalPickler(pickle.Pickler):

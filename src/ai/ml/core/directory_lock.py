@@ -1,0 +1,82 @@
+"""One writer at a time in a directory, by a lock that dies with its owner and leaves no file."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+from ai.ml.core.errors import Busy
+
+LOCK_NAME = ".bundle-lock"
+LOCK_TIMEOUT_S = 60.0
+
+_POLL_S = 0.01
+_NO_DIRECTORY_LOCKS = frozenset({errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def locked(directory: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Generator[None]:
+    """Hold the directory's write lock, among processes and among threads.
+
+    The lock lies on the directory itself. Where a file system has none for directories (NFS wants a descriptor that
+    can write), it lies on a file in it that is removed with the lock.
+
+    Args:
+        directory: must be there.
+        timeout_s: seconds to wait for another writer.
+
+    Raises:
+        Busy: another writer held it all the time.
+        OSError: the directory isn't there, or can't be opened.
+    """
+    deadline = time.monotonic() + timeout_s
+    file: Path | None = None
+    try:
+        descriptor = _acquire(directory, _DIRECTORY, deadline, timeout_s)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_LOCKS:
+            raise
+        file = directory / LOCK_NAME
+        descriptor = _acquire(file, _FILE, deadline, timeout_s)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if file is not None:
+                file.unlink(missing_ok=True)
+            # A child forked meanwhile has a copy of the descriptor: closing ours alone would not let go.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def _acquire(path: Path, flags: int, deadline: float, timeout_s: float) -> int:
+    """A descriptor that holds the lock of what `path` names now, not of what it named before the wait."""
+    while True:
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_same(descriptor, path):
+                return descriptor
+        except BlockingIOError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        if time.monotonic() > deadline:
+            raise Busy(f"another process has been writing into {path} for {timeout_s:.0f} s; try again later")
+        time.sleep(_POLL_S)
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
