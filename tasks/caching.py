@@ -10,10 +10,10 @@ from typing import Any
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from prefect.filesystems import LocalFileSystem
-from prefect.logging import get_run_logger
 from prefect.results import ResultStore, get_result_store
 
 from ai.ml.retraining.checkpoints import code_version, content_key, problems
+from ai.ml.retraining.log import logger
 
 
 @dataclass
@@ -37,7 +37,7 @@ class ContentKey(CachePolicy):
         if store.exists(key):
             stale = _stale_reasons(store, key)
             if stale:
-                get_run_logger().warning("%s is done again: %s", task_ctx.task.name, "; ".join(stale))
+                logger.warning("%s is done again: %s", task_ctx.task.name, "; ".join(stale))
                 _forget(store, key)
         return key
 

@@ -161,7 +161,7 @@ def test_killed_in_training_it_goes_on_to_the_same_digest(
         (["--data", "{csv}.gone", "--target", "y"], 4, "no file"),
         (["--data", "{csv}", "--target", "y", "--epochs", "0"], 2, "training.epochs = '0'"),
         (["--data", "{csv}", "--target", "y", "--mode", "mlp"], 2, "training.training_mode = 'mlp'"),
-        (["--data", "{csv}", "--target", "y", "--exclude-columns", "gone"], 2, "'gone'"),
+        (["--data", "{csv}", "--target", "y", "--exclude-column", "gone"], 2, "'gone'"),
         (["--data", "{csv}"], 2, "data.target is missing"),
     ],
 )

@@ -44,7 +44,7 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _add_flag(parser: Any, path: str, field: FieldInfo) -> None:
-    flag = FLAG_NAMES.get(path, "--" + path.rpartition(".")[2].replace("_", "-"))
+    flags = [FLAG_NAMES.get(path, "--" + _flag_name(path))]
     options: dict[str, Any] = {"dest": path, "default": None, "help": _help(field)}
     kinds = _kinds(field.annotation)
     if bool in kinds:
@@ -55,7 +55,13 @@ def _add_flag(parser: Any, path: str, field: FieldInfo) -> None:
         options |= {"action": _Pairs, "nargs": "+", "metavar": "METRIC=LIMIT"}
     else:
         options["metavar"] = path.rpartition(".")[2].upper()
-    parser.add_argument(flag, **options)
+    parser.add_argument(*flags, **options)
+
+
+def _flag_name(path: str) -> str:
+    """A list of columns is given one or more at a time: `--keep-column id --keep-column code`."""
+    name = path.rpartition(".")[2].replace("_", "-")
+    return name.removesuffix("s") if name.endswith("-columns") else name
 
 
 def _help(field: FieldInfo) -> str:

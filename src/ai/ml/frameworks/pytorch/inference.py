@@ -25,6 +25,8 @@ from ai.ml.frameworks.pytorch.features import apply_features, encode_raw_table, 
 
 DEFAULT_TILE_ROWS = 1_024
 Precision = Literal["exact", "fast"]
+PLACES_TRIED = (1, 7, 66, 515)
+"""By how many rows a tile is rolled to see whether bits depend on a row's place in it."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,28 @@ class Scorer:
         self.device = torch.device(device) if device is not None else _device_of(bundle.model)
         self.counts: ContractCounts | None = None
         self._conformer = None if bundle.contract is None else Conformer(bundle.contract)
+        self._dtype = torch.float64 if self.settings.precision == "exact" else torch.float32
         self._model = self._copy_of(bundle.model)
+        if self._dtype == torch.float32 and self._depends_on_place():
+            self._dtype = torch.float64
+            self._model = self._copy_of(bundle.model)
 
     def _copy_of(self, model: nn.Module) -> nn.Module:
-        dtype = torch.float64 if self.settings.precision == "exact" else torch.float32
-        twin = copy.deepcopy(model).to(device=self.device, dtype=dtype).eval()
+        twin = copy.deepcopy(model).to(device=self.device, dtype=self._dtype).eval()
         return twin.requires_grad_(False)
+
+    def _depends_on_place(self) -> bool:
+        """Whether this CPU's float32 kernels give a row other bits in another place of the tile.
+
+        Seen with AVX-512 for a single layer with few outputs; then `fast` computes as `exact` does.
+        """
+        rows, generator = self.settings.tile_rows, torch.Generator().manual_seed(0)
+        tile = torch.randn((rows, self.bundle.input_dim), generator=generator).to(self.device)
+        with torch.inference_mode(), full_precision():
+            expected = self._model(tile)
+            return any(
+                not torch.equal(self._model(tile.roll(places, 0)), expected.roll(places, 0)) for places in PLACES_TRIED
+            )
 
     def score_table(self, table: pa.Table | pa.RecordBatch) -> Answers:
         """Answers for the rows of an Arrow table, in order.
@@ -142,9 +160,9 @@ class Scorer:
         return self.forward_unrounded(scaled).astype(np.float32, copy=False)
 
     def forward_unrounded(self, scaled: np.ndarray) -> np.ndarray:
-        """The same before the last rounding: float64 in `exact`, float32 in `fast`."""
-        dtype = torch.float64 if self.settings.precision == "exact" else torch.float32
-        rows, tile_rows = len(scaled), self.settings.tile_rows
+        """The same before the last rounding: float64 in `exact`, float32 in `fast` as a rule."""
+        dtype, tile_rows = self._dtype, self.settings.tile_rows
+        rows = len(scaled)
         output = torch.empty((rows, self.bundle.output_dim), dtype=dtype)
         tile = torch.zeros((tile_rows, self.bundle.input_dim), dtype=dtype)
         source = torch.from_numpy(np.ascontiguousarray(scaled))
