@@ -1,0 +1,312 @@
+"""Training: six modes, their losses, refusals, and the same bits every time."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from builders import mixed_table
+from sklearn.model_selection import train_test_split
+
+from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.types import TaskType, TrainingConfig
+from ai.ml.frameworks.pytorch.fitting import EpochReport
+from ai.ml.frameworks.pytorch.inference import Scorer, predict_rows
+from ai.ml.frameworks.pytorch.losses import LABEL_SMOOTHING, hard_loss, soft_loss, teach
+from ai.ml.frameworks.pytorch.models import (
+    TRAINING_MODES,
+    LinearBaseline,
+    TabResNet,
+    build_model,
+    compute_class_weights,
+    model_training_mode,
+)
+from ai.ml.frameworks.pytorch.trainer import TrainingResult, choose_device, train
+
+CLASSIFIERS_ONLY = ("calibrated_classifier", "imbalance_aware")
+
+
+def config(**changes: Any) -> TrainingConfig:
+    return dataclasses.replace(TrainingConfig("y", epochs=3, hidden_dim=16, num_hidden_layers=1), **changes)
+
+
+def weights(result: TrainingResult) -> bytes:
+    return b"".join(tensor.numpy().tobytes() for tensor in result.bundle.model.state_dict().values())
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("mode", TRAINING_MODES)
+def test_every_mode_trains_a_bundle_that_scores(mode: str, task: TaskType) -> None:
+    table = mixed_table(160, seed=1, task=task)
+    if task == "regression" and mode in CLASSIFIERS_ONLY:
+        with pytest.raises(UsageError, match=f"{mode}.*regression") as refusal:
+            train(table, config(training_mode=mode))
+        assert isinstance(refusal.value, ValueError)
+        return
+    result = train(table, config(training_mode=mode))
+    bundle = result.bundle
+    assert not bundle.model.training
+    assert bundle.task == task
+    assert bundle.contract is not None
+    assert (bundle.label_encoder is None) == (bundle.target_scaler is not None) == (task == "regression")
+    assert bundle.output_dim == (1 if task == "regression" else 2)
+    assert bundle.class_names == (None if task == "regression" else ["no", "yes"])
+    assert result.metrics.test_metric_name == ("rmse" if task == "regression" else "accuracy")
+    assert all(np.isfinite([result.metrics.train_loss, result.metrics.test_loss, result.metrics.test_metric_value]))
+    assert len(result.history) == 3
+    assert [report.epoch for report in result.history] == [1, 2, 3]
+    assert len(predict_rows(bundle, table.slice(0, 3).to_pylist())) == 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("tabresnet", TabResNet), ("linear_glm_baseline", LinearBaseline), ("imbalance_aware", None)]
+)
+def test_a_mode_builds_its_architecture(mode: str, kind: type | None) -> None:
+    model = train(mixed_table(120), config(training_mode=mode)).bundle.model
+    assert kind is None or isinstance(model, kind)
+    assert model_training_mode(model) == (mode if kind else "mlp_dense")
+
+
+def test_it_learns() -> None:
+    table = mixed_table(800, seed=2)
+    result = train(table, TrainingConfig("y", epochs=60, batch_size=32))
+    assert result.metrics.test_metric_value > 0.85
+    regression = train(mixed_table(800, seed=2, task="regression"), TrainingConfig("y", epochs=150, batch_size=32))
+    target = mixed_table(800, seed=2, task="regression")["y"].to_numpy()
+    assert regression.metrics.test_metric_value < 0.6 * target.std()
+
+
+def test_the_split_is_scikit_learns_and_nothing_is_fitted_on_the_holdout() -> None:
+    table = mixed_table(200, seed=3)
+    result = train(table, config(random_seed=7))
+    train_rows, holdout = train_test_split(
+        np.arange(200), test_size=0.2, random_state=7, stratify=table["y"].to_pylist()
+    )
+    assert result.train_rows.tolist() == list(train_rows)
+    assert result.holdout_rows.tolist() == list(holdout)
+    changed = table.to_pylist()
+    for row in result.holdout_rows:
+        changed[row]["age"] = 1e6
+        changed[row]["income"] = -1e6
+    other = train(pa.Table.from_pylist(changed, table.schema), config(random_seed=7))
+    assert weights(other) == weights(result)
+    assert other.bundle.scaler.mean_.tobytes() == result.bundle.scaler.mean_.tobytes()
+
+
+def test_metrics_are_the_scorers() -> None:
+    table = mixed_table(200, seed=4)
+    result = train(table, config())
+    holdout = table.take(pa.array(result.holdout_rows))
+    decoded = Scorer(result.bundle).score_table(holdout).decoded
+    assert result.metrics.test_metric_value == np.mean(decoded == np.array(holdout["y"].to_pylist()))
+
+
+@pytest.mark.parametrize("mode", ["mlp_dense", "tree_teacher_distillation", "tabresnet"])
+def test_two_runs_give_the_same_bits_and_leave_the_process_as_it_was(mode: str) -> None:
+    table = mixed_table(150, seed=5)
+    torch.manual_seed(1)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    first = train(table, config(training_mode=mode))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+    torch.manual_seed(2)
+    np.random.seed(3)
+    assert weights(train(table, config(training_mode=mode))) == weights(first)
+    assert weights(train(table, config(training_mode=mode, random_seed=1))) != weights(first)
+
+
+def test_early_stopping_restores_the_best_weights() -> None:
+    table = mixed_table(300, seed=6)
+    result = train(table, TrainingConfig("y", epochs=400, patience=5, learning_rate=0.01))
+    assert len(result.history) < 400
+    best = max(report.epoch for report in result.history if report.best)
+    assert result.history[-1].epoch == best + 5
+    only = train(table, TrainingConfig("y", epochs=best, patience=5, learning_rate=0.01))
+    assert weights(only) == weights(result)
+
+
+def test_too_few_rows_for_validation_are_said() -> None:
+    result = train(mixed_table(60, seed=1), config())
+    assert all(report.validation_loss is None for report in result.history)
+    assert any("without early stopping" in finding.message for finding in result.findings)
+
+
+def test_dates_are_expanded_and_the_date_itself_leaves() -> None:
+    names = train(mixed_table(120), config()).bundle.vectorizer.feature_names_
+    assert "signup_year" in names
+    assert not any(name == "signup" or name.startswith("signup=") for name in names)
+
+
+def test_excluded_columns_are_not_seen() -> None:
+    names = train(mixed_table(120), config(exclude_columns=("city", "signup"))).bundle.vectorizer.feature_names_
+    assert not any(name.startswith(("city", "signup")) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"training_mode": "mlp"}, "known are .*mlp_dense"),
+        ({"task": "ranking"}, "task must be"),
+        ({"test_size": 1.0}, "test_size must be above 0 and below 1, got 1.0"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
+        ({"dropout": 1.0}, "dropout must be"),
+        ({"exclude_columns": ("y",)}, "y"),
+        ({"device": "cuda:7"}, "no CUDA device"),
+    ],
+)
+def test_settings_that_are_off_are_refused_before_anything_starts(changes: dict[str, Any], sentence: str) -> None:
+    if "cuda" in str(changes) and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(UsageError, match=sentence):
+        train(mixed_table(60), config(**changes))
+
+
+def test_a_single_training_row_per_batch_is_no_update() -> None:
+    table = pa.table({"x": [1.0, 2.0, 3.0, 4.0], "y": ["a", "b", "a", "b"]})
+    with pytest.raises(DataRefused, match=r"batch of at least 2 rows|leave 1 to train on|can't be split"):
+        train(table, config(test_size=0.75))
+
+
+def test_a_loss_that_diverges_is_said() -> None:
+    with pytest.raises(DataRefused, match=r"training loss is .*lower the learning rate"):
+        train(mixed_table(200, task="regression"), config(training_mode="linear_glm_baseline", learning_rate=1e30))
+
+
+def test_class_weights_make_every_class_count_the_same() -> None:
+    y = torch.tensor([0, 0, 0, 1])
+    assert compute_class_weights(y, 3, "cpu").tolist() == pytest.approx([4 / 9, 4 / 3, 4 / 3])
+
+
+def test_losses_are_the_ones_of_their_modes() -> None:
+    logits, y = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 0, 0, 0, 1])
+    log_p = torch.log_softmax(logits, 1)
+    plain = -log_p[torch.arange(6), y]
+    assert float(hard_loss("mlp_dense", "classification", y, 2)(logits, y)) == pytest.approx(float(plain.mean()))
+    w = compute_class_weights(y, 2, "cpu")[y]
+    weighted = float((w * plain).sum() / w.sum())
+    assert float(hard_loss("imbalance_aware", "classification", y, 2)(logits, y)) == pytest.approx(weighted)
+    smooth = (1 - LABEL_SMOOTHING) * plain - LABEL_SMOOTHING * log_p.mean(1)
+    calibrated = hard_loss("calibrated_classifier", "classification", y, 2)(logits, y)
+    assert float(calibrated) == pytest.approx(float(smooth.mean()))
+    teacher = torch.softmax(torch.randn(6, 2, generator=torch.Generator().manual_seed(1)), 1)
+    soft = torch.softmax(teacher.log() / 2, 1)
+    kl = (soft * (soft.log() - torch.log_softmax(logits / 2, 1))).sum(1).mean() * 4
+    assert float(soft_loss("classification")(logits, teacher)) == pytest.approx(float(kl), rel=1e-5)
+
+
+def test_the_teacher_answers_for_classes_that_its_rows_lack() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    answers = teach("classification", x, np.array([0, 2] * 20), 3, seed=0)
+    assert answers.shape == (40, 3)
+    assert answers.dtype == np.float32
+    assert (answers[:, 1] == 0).all()
+
+
+def test_distillation_does_one_forward_pass_per_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    real = build_model(1, 1, "mlp_dense", 4, 1, 0.0).__class__.forward
+    monkeypatch.setattr(
+        "ai.ml.frameworks.pytorch.models.MLP.forward",
+        lambda self, x: (calls.append(len(x)) if self.training else None, real(self, x))[1],
+    )
+    train(mixed_table(200), config(training_mode="tree_teacher_distillation", epochs=2, validation_size=0.0))
+    assert calls == [64, 64, 32] * 2
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("mode", ["mlp_dense", "tree_teacher_distillation"])
+def test_a_stopped_training_goes_on_to_the_same_bits(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ai.ml.frameworks.pytorch.epoch_checkpoint.EpochCheckpoint.due", lambda self: True)
+    table, settings = mixed_table(200, seed=8), config(training_mode=mode, epochs=8, dropout=0.2)
+    whole = train(table, settings)
+    path = tmp_path / "state.epochs"
+
+    def stop(report: EpochReport) -> None:
+        if report.epoch == 5:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(table, settings, progress=stop, checkpoint=path)
+    seen: list[int] = []
+    resumed = train(table, settings, progress=lambda report: seen.append(report.epoch), checkpoint=path)
+    assert seen[0] == 5, "the checkpoint was not used"
+    assert weights(resumed) == weights(whole)
+    assert resumed.metrics == whole.metrics
+
+    other = train(table, dataclasses.replace(settings, learning_rate=0.01), checkpoint=path)
+    assert any("of another training" in finding.message for finding in other.findings)
+    path.write_bytes(path.read_bytes()[:-1])
+    damaged = train(table, settings, checkpoint=path)
+    assert any("is damaged" in finding.message for finding in damaged.findings)
+    assert weights(damaged) == weights(whole)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from builders import mixed_table
+from ai.ml.core.types import TrainingConfig
+from ai.ml.frameworks.pytorch import epoch_checkpoint
+from ai.ml.frameworks.pytorch.trainer import train
+epoch_checkpoint.LEAST_SECONDS = 0.0
+result = train(mixed_table(400, seed=9), TrainingConfig("y", epochs=150, patience=None), checkpoint=Path(sys.argv[1]))
+import hashlib
+blob = b"".join(t.numpy().tobytes() for t in result.bundle.model.state_dict().values())
+print(hashlib.sha256(blob).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+    script = tmp_path / "training.py"
+    script.write_text(KILLED.format(tests=str(Path(__file__).parent)))
+    whole = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "a")], capture_output=True, text=True, check=True
+    )
+    moments = random.Random(0)
+    path = tmp_path / "b"
+    kills = resumed = 0
+    while kills < 20:
+        had = path.exists()
+        process = subprocess.Popen([sys.executable, str(script), str(path)], stdout=subprocess.PIPE, text=True)
+        time.sleep(2.0 + moments.random() * 1.5)
+        os.kill(process.pid, signal.SIGKILL)
+        out, _ = process.communicate()
+        resumed += had
+        kills += 1
+        if out:
+            # It was through already: the state on disk is of its last epochs, so begin anew.
+            assert out == whole.stdout
+            path.unlink()
+    assert resumed > 5
+    last = subprocess.run([sys.executable, str(script), str(path)], capture_output=True, text=True, check=True)
+    assert last.stdout == whole.stdout
+
+
+def test_auto_takes_cuda_where_there_is_one() -> None:
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.gpu
+def test_a_model_trained_on_cuda_comes_back_on_the_cpu() -> None:
+    result = train(mixed_table(200), config(device="cuda"))
+    assert next(result.bundle.model.parameters()).device.type == "cpu"
