@@ -117,7 +117,7 @@ def test_wishes_that_cannot_be(config: dict[str, object], sentence: str) -> None
         derive({"x": NUMBERS}, **config)
 
 
-def test_a_one_hot_that_is_too_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_one_hot_that_is_too_wide() -> None:
     rows = 24_000
     table = pa.table({"tag": [f"t{i % 12_000}" for i in range(rows)], "c": ["u", "v"] * 12_000, "y": Y * (rows // N)})
     with pytest.raises(DataRefused, match=r"12,002 features, the limit is 10,000; the widest: 'tag' 12,000.*--exclude"):

@@ -17,7 +17,8 @@ def read_query(url: str, query: str | None, batch_rows: int | None) -> Iterator[
     """Run a query and give its rows: in one batch, or in batches as the database sends them.
 
     Args:
-        url: such as `sqlite:///x.db` or `postgresql+psycopg://user:password@host/name`.
+        url: such as `sqlite:///x.db`, or `postgresql+psycopg://user:password@host/name` with `pip install
+            'psycopg[binary]'`; any dialect of SQLAlchemy whose driver is installed.
         query: SQL that returns rows.
         batch_rows: None for one batch of all rows; a column's type is then decided by all of them.
 
@@ -26,6 +27,26 @@ def read_query(url: str, query: str | None, batch_rows: int | None) -> Iterator[
         DataNotFound: the SQLite file isn't there.
         DataRefused: the database refused the connection or the query.
     """
+    engine, place, password = _connectable(url)
+    if not query:
+        raise UsageError(f"{place}: say what to read by --query 'SELECT … FROM …'")
+    from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with engine.connect().execution_options(stream_results=True) as connection:
+            result = connection.execute(text(query))
+            if not result.returns_rows:
+                raise DataRefused(f"{place}: the query returns no rows: {query}")
+            yield from _batches(list(result.keys()), result, batch_rows)
+    except SQLAlchemyError as error:
+        raise DataRefused(f"{place}: {_clean(error, password)}") from None
+    finally:
+        engine.dispose()
+
+
+def _connectable(url: str) -> tuple[Any, str, Any]:
+    """The engine, the URL as it may be shown, and the password that may not."""
     try:
         import sqlalchemy
         from sqlalchemy.exc import SQLAlchemyError
@@ -34,29 +55,16 @@ def read_query(url: str, query: str | None, batch_rows: int | None) -> Iterator[
     try:
         address = sqlalchemy.make_url(url)
     except SQLAlchemyError:
-        raise UsageError(
-            f"{url.partition('://')[0]}://… is no database URL; expected dialect://user:password@host/name"
-        ) from None
+        dialect = url.partition("://")[0]
+        raise UsageError(f"{dialect}://… is no database URL; expected dialect://user:password@host/name") from None
     place = address.render_as_string(hide_password=True)
-    if not query:
-        raise UsageError(f"{place}: say what to read by --query 'SELECT … FROM …'")
     if address.get_backend_name() == "sqlite" and address.database and not Path(address.database).exists():
         # SQLite would make an empty database of that name.
         raise DataNotFound(f"no SQLite file at {address.database}")
     try:
-        engine = sqlalchemy.create_engine(address)
+        return sqlalchemy.create_engine(address), place, address.password
     except (SQLAlchemyError, ImportError) as error:
         raise UsageError(f"{place}: {_clean(error, address.password)}; is the database's driver installed?") from None
-    try:
-        with engine.connect().execution_options(stream_results=True) as connection:
-            result = connection.execute(sqlalchemy.text(query))
-            if not result.returns_rows:
-                raise DataRefused(f"{place}: the query returns no rows: {query}")
-            yield from _batches(list(result.keys()), result, batch_rows)
-    except SQLAlchemyError as error:
-        raise DataRefused(f"{place}: {_clean(error, address.password)}") from None
-    finally:
-        engine.dispose()
 
 
 def _batches(names: list[str], result: Any, batch_rows: int | None) -> Iterator[pa.RecordBatch]:
