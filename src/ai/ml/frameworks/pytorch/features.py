@@ -198,6 +198,10 @@ def raw_cells(name: str, column: pa.ChunkedArray | pa.Array) -> ColumnCells:
     # One more entry for code -1, a null: missing, so a number that is NaN.
     numbers = np.array([cell if isinstance(cell, float) else np.nan for cell in cells] + [np.nan])
     is_text = np.array([isinstance(cell, str) for cell in cells] + [False])
+    if is_text[:-1].all() and (codes >= 0).all():
+        return ColumnCells(name, None, codes, [str(cell) for cell in cells])
+    if not is_text.any():
+        return ColumnCells(name, numbers[codes], None, [])
     return ColumnCells(
         name,
         numbers[codes],

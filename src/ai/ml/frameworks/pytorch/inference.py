@@ -9,19 +9,28 @@ the midpoint between two float32 can still fall to the other side; `rounding_mar
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ai.ml.core.contract import Conformer, ContractCounts
 from ai.ml.core.errors import BundleRefused, UsageError
 from ai.ml.core.types import ModelBundle
-from ai.ml.frameworks.pytorch.features import apply_features, encode_raw_table, encode_rows, encode_table
+from ai.ml.frameworks.pytorch.column_plan import ColumnPlan
+from ai.ml.frameworks.pytorch.features import (
+    ColumnCells,
+    apply_features,
+    encode_rows,
+    encode_table,
+    fill_matrix,
+    raw_cells,
+    typed_cells,
+)
 
 DEFAULT_TILE_ROWS = 1_024
 Precision = Literal["exact", "fast"]
@@ -124,7 +133,12 @@ class Scorer:
         Raises:
             DataRefused: the table doesn't meet the bundle's contract.
         """
-        return self.score_matrix(self.matrix(table))
+        columns = self._columns(table)
+        plan = ColumnPlan(self.bundle.vectorizer, self.bundle.feature_medians, self.bundle.scaler)
+        if not plan.take(columns):
+            return self.score_matrix(fill_matrix(self.bundle.vectorizer, columns, table.num_rows))
+        raw = self._forward_plan(plan, table.num_rows)
+        return Answers(raw, self.decode(raw))
 
     def score_rows(self, rows: Sequence[Mapping[str, Any]]) -> Answers:
         """Answers for rows as dicts, in order; the rows are left as they are."""
@@ -137,11 +151,14 @@ class Scorer:
 
     def matrix(self, table: pa.Table | pa.RecordBatch) -> np.ndarray:
         """Vectorized rows: `(n_rows, input_dim)` float64, NaN where a number is missing."""
+        return fill_matrix(self.bundle.vectorizer, self._columns(table), table.num_rows)
+
+    def _columns(self, table: pa.Table | pa.RecordBatch) -> list[ColumnCells]:
         if self._conformer is None:
-            return encode_raw_table(self.bundle.vectorizer, table)
+            return [raw_cells(name, table.column(name)) for name in table.schema.names]
         conformed = self._conformer.table(table)
         self._count(conformed.counts)
-        return encode_table(self.bundle.vectorizer, conformed.table)
+        return [typed_cells(name, conformed.table.column(name)) for name in conformed.table.column_names]
 
     def rows_matrix(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """The same for rows as dicts."""
@@ -161,15 +178,30 @@ class Scorer:
 
     def forward_unrounded(self, scaled: np.ndarray) -> np.ndarray:
         """The same before the last rounding: float64 in `exact`, float32 in `fast` as a rule."""
-        dtype, tile_rows = self._dtype, self.settings.tile_rows
-        rows = len(scaled)
-        output = torch.empty((rows, self.bundle.output_dim), dtype=dtype)
-        tile = torch.zeros((tile_rows, self.bundle.input_dim), dtype=dtype)
         source = torch.from_numpy(np.ascontiguousarray(scaled))
+        return self._forward_tiles(len(scaled), lambda start, stop: source[start:stop])
+
+    def _forward_plan(self, plan: ColumnPlan, rows: int) -> np.ndarray:
+        """The network's output for the rows of a plan, which are made a tile at a time."""
+        block = plan.start(self.settings.tile_rows)
+        source = torch.from_numpy(block).T
+
+        def fill(start: int, stop: int) -> Tensor:
+            plan.fill(block, start, stop)
+            return source[: stop - start]
+
+        return self._forward_tiles(rows, fill).astype(np.float32, copy=False)
+
+    def _forward_tiles(self, rows: int, rows_between: Callable[[int, int], Tensor]) -> np.ndarray:
+        """Run the network over tiles of scaled rows `(n, input_dim)` float64."""
+        tile_rows = self.settings.tile_rows
+        output = torch.empty((rows, self.bundle.output_dim), dtype=self._dtype)
+        on_cuda = self.device.type == "cuda"
+        tile = torch.zeros((tile_rows, self.bundle.input_dim), dtype=self._dtype, pin_memory=on_cuda)
         with torch.inference_mode(), np.errstate(over="ignore"), full_precision():
             for start in range(0, rows, tile_rows):
                 stop = min(start + tile_rows, rows)
-                tile[: stop - start].copy_(source[start:stop])
+                tile[: stop - start].copy_(rows_between(start, stop))
                 tile[stop - start :] = 0
                 answer = self._model(tile.to(self.device))
                 if answer.shape != (tile_rows, self.bundle.output_dim):
