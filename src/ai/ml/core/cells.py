@@ -119,9 +119,10 @@ def as_texts(values: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, list[str |
         codes: `(n_rows,)` int64 into the texts, -1 for null.
         texts: what the distinct values read as: whole floats as `12`, booleans as `True`, dates in ISO form.
     """
-    array = one_array(values)
-    encoded = array.dictionary_encode()
-    codes = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    array = one_array(values, decode=False)
+    encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    indices = encoded.indices.cast(pa.int64())
+    codes = (indices.fill_null(-1) if indices.null_count else indices).to_numpy(zero_copy_only=False)
     distinct = encoded.dictionary
     kind = distinct.type
     if pa.types.is_string(kind):
@@ -134,12 +135,17 @@ def as_texts(values: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, list[str |
     return codes, [_whole_text(text) for text in distinct.cast(pa.string()).to_pylist()]
 
 
-def one_array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One array of plain values: chunks joined, dictionaries decoded, every kind of string as `string`."""
+def one_array(values: pa.Array | pa.ChunkedArray, *, decode: bool = True) -> pa.Array:
+    """One array of plain values: chunks joined, dictionaries decoded, every kind of string as `string`.
+
+    With `decode` False a dictionary of strings stays one, so that nobody has to encode it again.
+    """
     array = values
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks == 1 else _joined(array)
     if pa.types.is_dictionary(array.type):
+        if not decode and pa.types.is_string(array.type.value_type):
+            return array
         array = array.dictionary_decode()
     if is_text_type(array.type) and not pa.types.is_string(array.type):
         array = array.cast(pa.string())

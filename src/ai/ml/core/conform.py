@@ -97,7 +97,7 @@ class Conformer:
         counts: dict[str, ColumnCounts] = {}
         has_content = np.zeros(n_rows, dtype=bool)
         for column in self.contract.columns:
-            cast = self._column(column, one_array(columns[column.name]))
+            cast = self._column(column, one_array(columns[column.name], decode=column.kind != "category"))
             arrays.update(cast.arrays)
             counts[column.name] = cast.counts
             has_content |= cast.has_content

@@ -31,6 +31,7 @@ def stream_parquet(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The same in pieces of at most `batch_rows` rows."""
     with _sentences(path):
         data, names = _dataset(path)
+        data = _with_dictionaries(data)
         # Little read ahead: the default holds 16 batches of 4 files in memory.
         scanner = data.scanner(columns=names, batch_size=batch_rows, batch_readahead=2, fragment_readahead=1)
         yield pa.RecordBatch.from_pylist([], schema=scanner.projected_schema)
@@ -58,6 +59,18 @@ def _dataset(path: Path) -> tuple[ds.Dataset, list[str]]:
     else:
         data = ds.dataset(str(path), format=form)
     return data, [name for name in data.schema.names if not _PANDAS_INDEX.fullmatch(name)]
+
+
+def _with_dictionaries(data: ds.Dataset) -> ds.Dataset:
+    """Texts as dictionaries, as they lie in the file: decoding them only to encode them again costs more than reading."""
+    texts = [field.name for field in data.schema if pa.types.is_string(field.type)]
+    if len(data.files) != 1 or not texts:
+        return data
+    form = ds.ParquetFileFormat(
+        read_options=ds.ParquetReadOptions(dictionary_columns=texts),
+        default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True),
+    )
+    return ds.dataset(data.files, format=form)
 
 
 def parts(folder: Path) -> list[Path]:
