@@ -101,7 +101,7 @@ def read_archive(stream: BinaryIO, *, check_crc: bool = True) -> Archive:
     try:
         with zipfile.ZipFile(stream) as archive:
             entries, directory, comment = archive.infolist(), archive.start_dir, archive.comment
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, RuntimeError, ValueError, struct.error, EOFError, OSError) as error:
         raise BundleRefused(f"not a whole zip: {error}; the file was cut off or damaged") from None
     if comment:
         raise BundleRefused("the zip carries a comment, which torch.save never writes")

@@ -1,0 +1,70 @@
+"""The house rules that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "flows").glob("*.py"), *(ROOT / "tasks").glob("*.py")])
+
+
+def test_imports_go_one_way_and_prefect_stays_outside() -> None:
+    run = subprocess.run([Path(sys.executable).parent / "lint-imports"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_and_functions_stay_short(source: Path) -> None:
+    text = source.read_text(encoding="utf-8")
+    lines = text.count("\n")
+    assert lines <= 500, f"{lines} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= 60, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("name", ["ai", "ai/ml", "ai/ml/core", "ai/ml/frameworks"])
+def test_namespace_packages_have_no_init(name: str) -> None:
+    assert not (ROOT / "src" / name / "__init__.py").exists()
+
+
+def test_there_are_no_markers_of_unfinished_work() -> None:
+    words = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|X" + r"XX|NotImplemented" + r"Error)\b")
+    found = [path for path in SOURCES if words.search(path.read_text(encoding="utf-8"))]
+    assert not found
+
+
+def test_help_needs_no_heavy_import() -> None:
+    code = (
+        "import sys; from ai.ml.retraining.cli import build_parser; build_parser().format_help(); "
+        "print(sorted({'torch', 'sklearn', 'pandas', 'prefect', 'numpy', 'pyarrow', 'pydantic'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_the_replay_imports_no_prefect() -> None:
+    """Nor pandas by itself; scikit-learn takes it in where it's installed."""
+    code = (
+        "import sys; import ai.ml.retraining.replay; "
+        "import ai.ml.frameworks.pytorch.serialization, ai.ml.frameworks.pytorch.inference; "
+        "print(sorted({'prefect', 'matplotlib'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_a_bare_call_prints_the_usage_and_exits_2() -> None:
+    began = time.monotonic()
+    run = subprocess.run([sys.executable, "-m", "ai.ml.retraining.cli"], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith("usage: ")
+    assert time.monotonic() - began < 10
