@@ -152,7 +152,11 @@ def main() -> None:
         for name, make in (("telco_like", telco_like), ("wide", wide)):
             result[name] = measure(name, make(arguments.rows), arguments.rows, Path(folder))
             for key, value in result[name].items():
-                print(f"{name:<11} {key:<32} {value:>14,.2f}" if isinstance(value, float) else f"{name:<11} {key:<32} {value:>14}")
+                print(
+                    f"{name:<11} {key:<32} {value:>14,.2f}"
+                    if isinstance(value, float)
+                    else f"{name:<11} {key:<32} {value:>14}"
+                )
     result["versions"] = current_versions()
     if arguments.output is not None:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)

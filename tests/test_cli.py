@@ -21,13 +21,13 @@ from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSetting
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def promoted(folder: Path, *, epochs: int) -> None:
+def promoted(folder: Path, *, epochs: int, learning_rate: float) -> None:
     """One retraining as plain functions, into `folder/store`."""
     settings = RetrainConfig(
         name="m",
         store=str(folder / "store"),
         data=DataSettings(source=str(folder / "table.csv"), target="y"),
-        training=TrainingSettings(epochs=epochs),
+        training=TrainingSettings(epochs=epochs, learning_rate=learning_rate),
     )
     data = steps.snapshot_data(settings)
     candidate = steps.build_candidate(settings, data)
@@ -40,9 +40,9 @@ def promoted(folder: Path, *, epochs: int) -> None:
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store in which two champions followed each other."""
     folder = tmp_path_factory.mktemp("cli")
-    write_table(mixed_table(250, seed=6), folder / "table.csv")
-    promoted(folder, epochs=1)
-    promoted(folder, epochs=80)
+    write_table(mixed_table(900, seed=6), folder / "table.csv")
+    promoted(folder, epochs=1, learning_rate=1e-6)
+    promoted(folder, epochs=40, learning_rate=1e-3)
     return folder
 
 

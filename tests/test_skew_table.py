@@ -1,6 +1,6 @@
 """Fourteen kinds of skew through every source: what the contract makes of each. Also writes docs/skew.md:
 
-    python tests/test_skew_table.py
+python tests/test_skew_table.py
 """
 
 from __future__ import annotations

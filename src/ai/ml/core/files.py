@@ -15,7 +15,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from ai.ml.core.errors import StorageFailed
+from ai.ml.core.errors import BundlegateError, StorageFailed
 
 _TEMP_NAME = re.compile(r"^\..+\.(?P<pid>\d+)\.[0-9a-f]{16}\.tmp$")
 
@@ -68,6 +68,9 @@ def write_atomic(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:
         state = "the new file is in place but may not outlast a power cut"
         fsync_dir(path.parent)
     except OSError as error:
+        # Where the data comes from may refuse too, as a missing input does: that isn't the disk's fault.
+        if isinstance(error, BundlegateError):
+            raise
         raise storage_failed(f"writing {path}", error, state) from error
     finally:
         with contextlib.suppress(OSError):

@@ -62,7 +62,7 @@ def _dataset(path: Path) -> tuple[ds.Dataset, list[str]]:
 
 
 def _with_dictionaries(data: ds.Dataset) -> ds.Dataset:
-    """Texts as dictionaries, as they lie in the file: decoding them only to encode them again costs more than reading."""
+    """Texts as dictionaries, as they lie in the file: decoding and encoding them again costs more than reading."""
     texts = [field.name for field in data.schema if pa.types.is_string(field.type)]
     if len(data.files) != 1 or not texts:
         return data

@@ -1,4 +1,4 @@
-"""The console commands that take a bundle: inspect, verify, predict, evidence, selftest, example."""
+"""The console commands that take a bundle: inspect, verify, predict, evidence, example."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def verify(arguments: Namespace) -> int:
 
 def predict(arguments: Namespace) -> int:
     """Score a table or a folder of parts."""
-    from ai.ml.retraining.batch import predict_dataset
-    from ai.ml.retraining.batch_config import BatchSettings
+    from ai.ml.retraining.batch import BatchSettings, predict_dataset
 
-    bundle_dir = bundle_directory(arguments.bundle, arguments.store)
+    given = Path(arguments.bundle)
+    bundle_dir = given if given.is_file() else bundle_directory(arguments.bundle, arguments.store)
     settings = BatchSettings(proba=arguments.proba, keep=tuple(arguments.keep), strict=arguments.strict)
     report = predict_dataset(bundle_dir, arguments.input, arguments.output, settings)
     print(report.sentence)
@@ -87,18 +87,6 @@ def evidence(arguments: Namespace) -> int:
         f"not the training; digest {digest}"
     )
     return ExitCode.OK
-
-
-def selftest(arguments: Namespace) -> int:
-    """Damage copies of a bundle in every way known and show which check refused each."""
-    from ai.ml.retraining.selftest import run_selftest, show_selftest
-
-    report = run_selftest(bundle_directory(arguments.bundle, arguments.store))
-    if arguments.json:
-        sys.stdout.buffer.write(_json(report.to_dict()))
-    else:
-        show_selftest(report, Console())
-    return report.exit_code
 
 
 def example(arguments: Namespace) -> int:

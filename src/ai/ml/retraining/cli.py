@@ -104,12 +104,6 @@ def _add_bundle_commands(commands: Any) -> None:
     evidence.add_argument("bundle", help=BUNDLE_HELP)
     evidence.add_argument("--rows", required=True, metavar="FILE", help="table with rows as they come in production")
 
-    selftest = _command(
-        commands, "selftest", "bundle_commands:selftest", "damage copies of a bundle: the gate must refuse every one"
-    )
-    selftest.add_argument("bundle", help=BUNDLE_HELP)
-    selftest.add_argument("--json", action="store_true", help="for machines")
-
     example = _command(commands, "example", "bundle_commands:example", "write the embedded example table")
     example.add_argument("output", type=Path, help="CSV or Parquet file to write")
 

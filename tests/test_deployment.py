@@ -1,0 +1,109 @@
+"""`prefect.yaml` as an operator uses it: deploy everything, start a worker, and the run ends Completed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from builders import mixed_table
+from conftest import ROOT
+from prefect.flows import load_flow_from_entrypoint
+
+from ai.ml.core.tables import write_table
+from ai.ml.retraining.store import Store
+
+DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
+def test_every_entrypoint_loads_as_the_real_flow(deployment: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+    assert flow.name == deployment["entrypoint"].partition(":")[2].replace("_", "-")
+    flow.validate_parameters(deployment["parameters"])
+
+
+def test_the_nightly_run_never_overlaps_itself() -> None:
+    nightly = next(deployment for deployment in DEPLOYMENTS if deployment["name"] == "nightly")
+    assert nightly["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+    assert nightly["schedules"][0]["timezone"]
+
+
+def prefect(environment: dict[str, str], folder: Path, *arguments: str) -> str:
+    run = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        stdin=subprocess.DEVNULL,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("prefect")
+def test_deployed_and_run_by_a_process_worker_it_ends_completed(
+    tmp_path: Path, prefect_environment: dict[str, str]
+) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for name in ("flows", "tasks"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("prefect.yaml", "pyproject.toml"):
+        shutil.copy(ROOT / name, checkout)
+    table = mixed_table(200, seed=7)
+    (checkout / "demo").mkdir()
+    write_table(table.rename_columns([*table.column_names[:-1], "species"]), checkout / "demo" / "penguins.csv")
+
+    prefect(prefect_environment, checkout, "work-pool", "create", "bundlegate", "--type", "process")
+    prefect(prefect_environment, checkout, "--no-prompt", "deploy", "--all")
+    prefect(prefect_environment, checkout, "deployment", "run", "retrain/nightly")
+    with (tmp_path / "worker.log").open("wb") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "worker", "start", "--pool", "bundlegate", "--run-once"],
+            cwd=checkout,
+            env=prefect_environment,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            state = _final_state(prefect_environment["PREFECT_API_URL"])
+        finally:
+            if worker.poll() is None:
+                os.killpg(worker.pid, signal.SIGTERM)
+            worker.wait(60)
+    assert state["type"] == "COMPLETED", json.dumps(state) + (tmp_path / "worker.log").read_text()[-4000:]
+    assert Store(checkout / "demo" / "store").champion("penguins") is not None
+
+
+def _final_state(url: str) -> dict[str, Any]:
+    query = {
+        "flows": {"name": {"any_": ["retrain"]}},
+        "deployments": {"name": {"any_": ["nightly"]}},
+        "sort": "START_TIME_DESC",
+    }
+    deadline = time.monotonic() + 150
+    state: dict[str, Any] = {}
+    while time.monotonic() < deadline:
+        runs = httpx.post(f"{url}/flow_runs/filter", json=query, timeout=30).json()
+        states = [run["state"] for run in runs if run["state"]["type"] not in ("SCHEDULED", "PENDING")]
+        state = states[0] if states else {}
+        if state.get("type") in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+            return state
+        time.sleep(1)
+    return state
