@@ -9,7 +9,10 @@ STAMP := $(VENV)/.installed-from-lock
 .PHONY: demo test fast check lock clean
 
 demo: $(STAMP)
-	@$(BIN)/python -m flows.demo
+	@$(BIN)/bundlegate example demo/penguins.csv
+	@$(BIN)/python -m flows.retrain --name penguins --data demo/penguins.csv --target species --store demo/store; \
+		code=$$?; if [ $$code -ne 0 ] && [ $$code -ne 3 ]; then exit $$code; fi
+	@$(BIN)/bundlegate show penguins --store demo/store
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not gpu"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
@@ -14,6 +15,23 @@ from prefect.results import ResultStore, get_result_store
 
 from ai.ml.retraining.checkpoints import code_version, content_key, problems
 from ai.ml.retraining.log import logger
+
+# Settings of every task: its result is small JSON, and it is stored.
+KEPT: dict[str, Any] = {"persist_result": True, "result_serializer": "json"}
+
+
+@dataclass
+class KeptNotReused(CachePolicy):
+    """The result is stored with the run and never found again: for steps that must look at the disk every time.
+
+    Prefect's `NO_CACHE` stores nothing at all.
+    """
+
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
+    ) -> str | None:
+        """A key of its own for every execution."""
+        return f"{task_ctx.task.name}-{uuid4().hex}"
 
 
 @dataclass

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import CandidateRef, VerdictRef
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import logger
+from tasks.caching import KEPT, KeptNotReused
 from tasks.reporting import show_verdict
 
 
-@task(name="prove-candidate", task_run_name="prove {candidate.bundle.digest:.12}", cache_policy=NO_CACHE)
+@task(name="prove-candidate", task_run_name="prove {candidate.bundle.digest:.12}", cache_policy=KeptNotReused(), **KEPT)
 def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRef:
     """Load the bundle in a fresh process and compare its answers bit for bit with the trained model's."""
     verdict = steps.prove_candidate(config, candidate)

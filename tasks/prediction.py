@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import CandidateRef, ScoredRef
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import logger
+from tasks.caching import KEPT, KeptNotReused
 
 
-@task(name="score-holdout", task_run_name="score the holdout of {config.name}", cache_policy=NO_CACHE)
+@task(name="score-holdout", task_run_name="score the holdout of {config.name}", cache_policy=KeptNotReused(), **KEPT)
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
     """Write the holdout rows with the candidate's answers beside the known ones."""
     scored = steps.score_holdout(config, candidate)

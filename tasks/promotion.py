@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from ai.ml.core.errors import GateRefused
@@ -11,10 +10,11 @@ from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, PromotionRecord, VerdictRef
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import logger
+from tasks.caching import KEPT, KeptNotReused
 from tasks.reporting import emit_outcome, show_decision
 
 
-@task(name="decide", task_run_name="decide {config.name}", cache_policy=NO_CACHE)
+@task(name="decide", task_run_name="decide {config.name}", cache_policy=KeptNotReused(), **KEPT)
 def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     """Score challenger and champion on the same rows, and say PROMOTE, HOLD or REJECT."""
     decision = steps.decide(config, candidate)
@@ -23,7 +23,7 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     return decision
 
 
-@task(name="promote", task_run_name="promote {candidate.bundle.digest:.12}", cache_policy=NO_CACHE)
+@task(name="promote", task_run_name="promote {candidate.bundle.digest:.12}", cache_policy=KeptNotReused(), **KEPT)
 def promote(
     config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef, decision: DecisionRecord
 ) -> PromotionRecord:
@@ -34,7 +34,7 @@ def promote(
     return promotion
 
 
-@task(name="quarantine", task_run_name="quarantine {candidate.bundle.digest:.12}", cache_policy=NO_CACHE)
+@task(name="quarantine", task_run_name="quarantine {candidate.bundle.digest:.12}", cache_policy=KeptNotReused(), **KEPT)
 def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef) -> None:
     """Keep the refused bundle apart with its verdict, write it into the ledger, and fail the run.
 

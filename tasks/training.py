@@ -9,7 +9,7 @@ from ai.ml.retraining.checkpoints import CandidateRef, DataRef
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import epoch_bar, logger
 from ai.ml.retraining.summary import metrics_line
-from tasks.caching import ContentKey
+from tasks.caching import KEPT, ContentKey
 from tasks.reporting import show_metrics
 from tasks.retries import RETRY_DELAYS, failed_storage
 
@@ -18,8 +18,7 @@ from tasks.retries import RETRY_DELAYS, failed_storage
     name="read-data",
     task_run_name="read {config.data.source}",
     cache_policy=ContentKey(inputs=lambda inputs: [steps.source_key(inputs["config"].data), *_place(inputs)]),
-    persist_result=True,
-    result_serializer="json",
+    **KEPT,
     retries=len(RETRY_DELAYS),
     retry_delay_seconds=RETRY_DELAYS,
     retry_jitter_factor=0.5,
@@ -38,8 +37,7 @@ def read_data(config: RetrainConfig) -> DataRef:
     cache_policy=ContentKey(
         inputs=lambda inputs: [steps.candidate_key(inputs["config"], inputs["data"]), *_place(inputs)]
     ),
-    persist_result=True,
-    result_serializer="json",
+    **KEPT,
 )
 def train_candidate(config: RetrainConfig, data: DataRef) -> CandidateRef:
     """Train, then seal weights, evidence and manifest into a bundle directory."""

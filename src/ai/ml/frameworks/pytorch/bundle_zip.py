@@ -74,7 +74,6 @@ def open_bundle_file(path: Path) -> BinaryIO:
         raise BundleNotFound(f"no bundle at {path}") from None
     except OSError as error:
         raise BundleRefused(f"{path} can't be opened: {error.strerror}") from None
-    stream = os.fdopen(descriptor, "rb")
     status = os.fstat(descriptor)
     try:
         if not stat.S_ISREG(status.st_mode):
@@ -84,9 +83,9 @@ def open_bundle_file(path: Path) -> BinaryIO:
         if status.st_size > MAX_FILE_BYTES:
             raise BundleRefused(f"{path} has {status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}")
     except BundleRefused:
-        stream.close()
+        os.close(descriptor)
         raise
-    return stream
+    return os.fdopen(descriptor, "rb")
 
 
 def read_archive(stream: BinaryIO, *, check_crc: bool = True) -> Archive:
