@@ -57,7 +57,8 @@ def sklearn_features(
 ) -> np.ndarray:
     encoded = vectorizer.transform(rows)
     matrix = np.asarray(encoded.toarray() if vectorizer.sparse else encoded, dtype=np.float64)
-    return scaler.transform(np.where(np.isfinite(matrix), matrix, medians))
+    with np.errstate(over="ignore"):
+        return scaler.transform(np.where(np.isfinite(matrix), matrix, medians))
 
 
 def same_bits(left: np.ndarray, right: np.ndarray) -> bool:

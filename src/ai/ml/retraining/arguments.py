@@ -13,7 +13,13 @@ from pydantic.fields import FieldInfo
 from ai.ml.core.errors import UsageError
 
 # Where the field's own name would read badly as a flag.
-FLAG_NAMES = {"data.source": "--data", "training.training_mode": "--mode", "training.random_seed": "--seed"}
+FLAG_NAMES = {
+    "data.source": ["--data"],
+    "training.training_mode": ["--mode"],
+    "training.random_seed": ["--seed"],
+    "training.exclude_columns": ["--exclude", "--exclude-column"],
+    "training.category_columns": ["--category", "--category-column"],
+}
 
 
 def add_settings(parser: argparse.ArgumentParser, model: type[BaseModel], *, prefix: str = "") -> None:
@@ -44,7 +50,7 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _add_flag(parser: Any, path: str, field: FieldInfo) -> None:
-    flags = [FLAG_NAMES.get(path, "--" + _flag_name(path))]
+    flags = FLAG_NAMES.get(path, ["--" + _flag_name(path)])
     options: dict[str, Any] = {"dest": path, "default": None, "help": _help(field)}
     kinds = _kinds(field.annotation)
     if bool in kinds:

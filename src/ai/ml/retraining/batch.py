@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from ai.ml.core.contract import STRICT, ContractCounts
+from ai.ml.core.contract import STRICT, ContractCounts, Limits
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
 from ai.ml.core.files import write_atomic
 from ai.ml.core.manifest import read_manifest
@@ -89,8 +89,9 @@ def predict_dataset(bundle_path: Path, source: str, output: str, settings: Batch
     def write(stream: BinaryIO) -> None:
         nonlocal rows
         rows = _write(stream, target.suffix, _answers(scorer, source, settings))
-        if settings.strict and scorer.counts is not None and scorer.bundle.contract is not None:
-            STRICT.check(scorer.counts, scorer.bundle.contract)
+        if scorer.counts is not None and scorer.bundle.contract is not None:
+            # Without `strict` only rows in which nothing is recognisable are refused.
+            (STRICT if settings.strict else Limits()).check(scorer.counts, scorer.bundle.contract)
 
     write_atomic(target, write)
     return BatchReport(target, rows, scorer.counts)

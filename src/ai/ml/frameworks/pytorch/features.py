@@ -174,10 +174,12 @@ def impute(matrix: np.ndarray, medians: np.ndarray) -> np.ndarray:
 
 def scale(matrix: np.ndarray, scaler: StandardScaler) -> np.ndarray:
     """`(x - mean) / scale` in float64, operation by operation as scikit-learn does it on float64 input."""
-    if scaler.with_mean:
-        matrix = matrix - cast(np.ndarray, scaler.mean_)
-    if scaler.with_std:
-        matrix = matrix / cast(np.ndarray, scaler.scale_)
+    # 1e300 in a column that hardly varied overflows: the network answers as it does for an infinity.
+    with np.errstate(over="ignore"):
+        if scaler.with_mean:
+            matrix = matrix - cast(np.ndarray, scaler.mean_)
+        if scaler.with_std:
+            matrix = matrix / cast(np.ndarray, scaler.scale_)
     return matrix
 
 
