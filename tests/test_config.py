@@ -1,0 +1,104 @@
+"""One definition for the TOML file, the flags and the flow's form."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from ai.ml.core.errors import UsageError
+from ai.ml.core.types import TrainingConfig
+from ai.ml.retraining.arguments import add_settings, given_settings
+from ai.ml.retraining.config import RetrainConfig, TrainingSettings, load_config
+from flows.retrain import retrain
+
+TOML = """
+name = "churn"
+
+[data]
+source = "churn.csv"
+target = "churned"
+
+[training]
+epochs = 30
+exclude_columns = ["id"]
+
+[decision.floors]
+accuracy = 0.7
+"""
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    path = tmp_path / "retrain.toml"
+    path.write_text(TOML)
+    return path
+
+
+def flags(*arguments: str) -> dict[str, object]:
+    parser = argparse.ArgumentParser()
+    add_settings(parser, RetrainConfig)
+    return given_settings(parser.parse_args(arguments))
+
+
+def test_flags_win_over_the_file(toml: Path) -> None:
+    given = flags("--epochs", "7", "--store", "s", "--floors", "auc=0.8", "--cpu-matrix", "--keep-column", "a", "b")
+    config = load_config(RetrainConfig, toml, given)
+    assert (config.name, config.store, config.training.epochs) == ("churn", "s", 7)
+    assert config.training.exclude_columns == ("id",)
+    assert config.training.keep_columns == ("a", "b")
+    assert config.decision.floors == {"accuracy": 0.7, "auc": 0.8}
+    assert config.gate.cpu_matrix is True
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("epoch = 3\n", r"unknown key training.epoch: did you mean epochs\?"),
+        ("epochs = 0\n", "training.epochs = 0: input should be greater than or equal to 1"),
+        ('device = "tpu"\n', "training.device = 'tpu'"),
+        ('training_mode = "mlp"\n', "training.training_mode = 'mlp'"),
+        ("test_size = 1.0\n", "training.test_size = 1.0"),
+    ],
+)
+def test_a_key_or_value_that_is_off_is_named(toml: Path, text: str, sentence: str) -> None:
+    toml.write_text(TOML.replace("epochs = 30\n", text))
+    with pytest.raises(UsageError, match=f"retrain.toml: {sentence}"):
+        load_config(RetrainConfig, toml)
+
+
+def test_a_missing_or_broken_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no configuration file at"):
+        load_config(RetrainConfig, tmp_path / "gone.toml")
+    (tmp_path / "broken.toml").write_text("name = ")
+    with pytest.raises(UsageError, match="can't be read as TOML"):
+        load_config(RetrainConfig, tmp_path / "broken.toml")
+
+
+def test_the_trainers_record_has_the_same_defaults() -> None:
+    assert TrainingSettings().for_target("y") == TrainingConfig("y")
+
+
+def test_every_setting_has_a_description_and_a_flag() -> None:
+    parser = argparse.ArgumentParser()
+    add_settings(parser, RetrainConfig)
+    known = {action.dest for action in parser._actions}
+
+    def check(model: type[BaseModel], prefix: str) -> None:
+        for name, field in model.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                check(inner, f"{prefix}{name}.")
+            else:
+                assert field.description, name
+                assert f"{prefix}{name}" in known
+
+    check(RetrainConfig, "")
+
+
+def test_the_flows_form_shows_every_setting() -> None:
+    definitions = retrain.parameters.definitions
+    assert set(TrainingSettings.model_fields) <= set(definitions["TrainingSettings"]["properties"])
+    assert definitions["TrainingSettings"]["properties"]["epochs"]["description"]
