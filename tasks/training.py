@@ -7,7 +7,7 @@ from prefect import task
 from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import CandidateRef, DataRef
 from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.log import epoch_bar, logger
+from ai.ml.retraining.log import at_work, epoch_bar, logger
 from ai.ml.retraining.summary import metrics_line
 from tasks.caching import KEPT, ContentKey
 from tasks.reporting import show_metrics
@@ -26,7 +26,8 @@ from tasks.retries import RETRY_DELAYS, failed_storage
 )
 def read_data(config: RetrainConfig) -> DataRef:
     """Keep the table as it arrived, so that every later step sees the same rows."""
-    data = steps.snapshot_data(config)
+    with at_work("reading"):
+        data = steps.snapshot_data(config)
     logger.info("read      %s rows × %s columns from %s", f"{data.rows:,}", len(data.columns), data.source)
     return data
 

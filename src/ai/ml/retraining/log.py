@@ -28,6 +28,19 @@ def log_to_terminal() -> None:
 
 
 @contextmanager
+def at_work(doing: str) -> Generator[None]:
+    """A moving line while something takes its time, on a terminal; nothing elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(doing):
+        yield
+
+
+@contextmanager
 def epoch_bar() -> Generator[Callable[[EpochReport], None]]:
     """A progress bar over epochs on a terminal, nothing elsewhere."""
     from rich.console import Console
