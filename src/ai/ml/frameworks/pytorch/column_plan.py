@@ -38,6 +38,8 @@ class _Texts:
     places: np.ndarray
     hit: np.ndarray
     """The features that a text of this table has."""
+    tables: tuple[tuple[int, np.ndarray], ...]
+    """For each of them, where they are few, its scaled value by code."""
 
 
 class ColumnPlan:
@@ -79,7 +81,10 @@ class ColumnPlan:
         codes = cast(np.ndarray, column.codes)
         if len(codes) and codes.min() < 0:
             codes = np.where(codes < 0, len(column.texts), codes)
-        return _Texts(codes, places, np.unique(places[places >= 0]))
+        hit = np.unique(places[places >= 0])
+        few = hit.tolist() if len(hit) <= FEW_TEXTS else []
+        tables = tuple((place, np.where(places == place, self.ones[place], self.zeros[place])) for place in few)
+        return _Texts(codes, places, hit, tables)
 
     def start(self, block_rows: int) -> np.ndarray:
         """A block `(input_dim, block_rows)` float64 with what no column of this table touches."""
@@ -102,11 +107,9 @@ class ColumnPlan:
                 target[:] = values
         for texts in self._texts:
             codes = texts.codes[start:stop]
-            if len(texts.hit) <= FEW_TEXTS:
-                for place in texts.hit.tolist():
-                    values = np.where(texts.places == place, self.ones[place], self.zeros[place])
-                    np.take(values, codes, out=block[place, :rows], mode="clip")
-            else:
+            for place, table in texts.tables:
+                table.take(codes, out=block[place, :rows], mode="clip")
+            if len(texts.hit) > len(texts.tables):
                 block[texts.hit, :rows] = self.zeros[texts.hit, None]
                 places = texts.places[codes]
                 known = np.flatnonzero(places >= 0)
