@@ -310,3 +310,12 @@ def test_auto_takes_cuda_where_there_is_one() -> None:
 def test_a_model_trained_on_cuda_comes_back_on_the_cpu() -> None:
     result = train(mixed_table(200), config(device="cuda"))
     assert next(result.bundle.model.parameters()).device.type == "cpu"
+
+
+@pytest.mark.parametrize("name", ["age", "y"])
+def test_values_whose_squares_overflow_are_refused_by_name(name: str) -> None:
+    table = mixed_table(100, task="regression")
+    place = table.column_names.index(name)
+    enormous = pa.array(np.linspace(-1e200, 1e200, 100))
+    with pytest.raises(DataRefused, match=f"column '{name}' has values up to 1e.200"):
+        train(table.set_column(place, name, enormous), config())

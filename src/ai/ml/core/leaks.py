@@ -80,5 +80,7 @@ def _linear(numbers: np.ndarray, target: np.ndarray) -> float:
     if known.sum() < MIN_ROWS:
         return 0.0
     x, y = numbers[known] - numbers[known].mean(), target[known] - target[known].mean()
+    # The share doesn't depend on the units, and squares of values near 1 don't overflow.
+    x, y = x / (np.abs(x).max() or 1.0), y / (np.abs(y).max() or 1.0)
     scale = np.square(x).sum() * np.square(y).sum()
     return float((x * y).sum() ** 2 / scale) * float(known.mean()) if scale > 0 else 0.0

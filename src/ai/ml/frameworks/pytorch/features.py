@@ -22,6 +22,8 @@ from ai.ml.core.cells import coerce
 from ai.ml.core.errors import BundleRefused, DataRefused
 
 _ABSENT = object()
+MOST = 1e150
+"""Largest training value: the sum of its squares over any number of rows is still a float64."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def fit_features(table: pa.Table) -> FittedFeatures:
     matrix = fill_matrix(vectorizer, columns, table.num_rows)
     medians = finite_medians(matrix)
     imputed = impute(matrix, medians)
+    refuse_enormous(imputed, vectorizer.feature_names_)
     scaler = StandardScaler().fit(imputed)
     return FittedFeatures(vectorizer, scaler, medians, scale(imputed, scaler))
 
@@ -90,6 +93,25 @@ def fit_vectorizer(columns: Sequence[ColumnCells]) -> DictVectorizer:
     vectorizer.feature_names_ = sorted(owner)
     vectorizer.vocabulary_ = {name: index for index, name in enumerate(vectorizer.feature_names_)}
     return vectorizer
+
+
+def refuse_enormous(matrix: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse training values whose squares, and with them the variance, overflow.
+
+    Args:
+        matrix: `(n_rows, n_features)` float64, finite.
+        names: of the features.
+
+    Raises:
+        DataRefused: names the column and its largest value.
+    """
+    largest = np.abs(matrix).max(axis=0, initial=0.0)
+    place = int(largest.argmax()) if len(largest) else 0
+    if len(largest) and largest[place] > MOST:
+        raise DataRefused(
+            f"column {names[place]!r} has values up to {largest[place]:.3g}, more than {MOST:.0e}, whose squares "
+            "overflow: give it in another unit, take its logarithm, or exclude it"
+        )
 
 
 def encode_table(vectorizer: DictVectorizer, table: pa.Table | pa.RecordBatch) -> np.ndarray:
