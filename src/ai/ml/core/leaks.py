@@ -42,6 +42,9 @@ def find_leaks(contract: InputContract, table: pa.Table) -> tuple[Finding, ...]:
 def _explained(column: pa.ChunkedArray, target: np.ndarray, is_classification: bool) -> float:
     """How much of the target one column explains beyond its most frequent class or its mean: 0 to 1."""
     array = one_array(column) if not pa.types.is_dictionary(column.type) else column.combine_chunks()
+    if not is_classification:
+        # The share doesn't depend on the units, and squares of values near 1 don't overflow.
+        target = target / (np.abs(target).max(initial=0.0) or 1.0)
     if pa.types.is_dictionary(array.type):
         groups = array.indices.to_numpy(zero_copy_only=False)
     elif is_classification:
@@ -80,7 +83,6 @@ def _linear(numbers: np.ndarray, target: np.ndarray) -> float:
     if known.sum() < MIN_ROWS:
         return 0.0
     x, y = numbers[known] - numbers[known].mean(), target[known] - target[known].mean()
-    # The share doesn't depend on the units, and squares of values near 1 don't overflow.
-    x, y = x / (np.abs(x).max() or 1.0), y / (np.abs(y).max() or 1.0)
+    x = x / (np.abs(x).max() or 1.0)
     scale = np.square(x).sum() * np.square(y).sum()
     return float((x * y).sum() ** 2 / scale) * float(known.mean()) if scale > 0 else 0.0
