@@ -43,7 +43,7 @@ lock:
 		--no-emit-find-links --no-annotate --no-header --extra dev --constraint build-constraint.txt \
 		--output-file requirements.lock pyproject.toml
 	rm build-constraint.txt
-	sed -i.bak 's/^torch==\([0-9.]*\)+cpu$$/torch==\1/' requirements.lock && rm requirements.lock.bak
+	sed -i.bak -e 's/^torch==\([0-9.]*\)+cpu$$/torch==\1/' -e '/^bundlegate @ /d' requirements.lock && rm requirements.lock.bak
 
 clean:
 	rm -rf $(VENV) demo .bundlegate build dist

@@ -68,3 +68,9 @@ def test_a_bare_call_prints_the_usage_and_exits_2() -> None:
     assert run.returncode == 2
     assert run.stderr.startswith("usage: ")
     assert time.monotonic() - began < 10
+
+
+def test_the_lock_pins_every_package_by_version_and_nothing_by_place() -> None:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    assert "torch==2.13.0" in lines
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lines)
