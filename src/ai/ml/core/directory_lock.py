@@ -48,12 +48,15 @@ def locked(directory: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Generator[None
     try:
         yield
     finally:
+        # What was to be written is written or not: letting go can't change that, so it raises nothing.
         with contextlib.suppress(OSError):
             if file is not None:
                 file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
             # A child forked meanwhile has a copy of the descriptor: closing ours alone would not let go.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 def _acquire(path: Path, flags: int, deadline: float, timeout_s: float) -> int:

@@ -105,11 +105,18 @@ def open_plain(path: Path) -> BufferedReader:
 
 
 def make_dirs(path: Path) -> None:
-    """Create a directory with its parents, as `mkdir(parents=True, exist_ok=True)` does, durably."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
-        fsync_dir(folder.parent)
+    """Create a directory with its parents, as `mkdir(parents=True, exist_ok=True)` does, durably.
+
+    Raises:
+        StorageFailed: the disk refused, or there is a file of that name.
+    """
+    try:
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            fsync_dir(folder.parent)
+    except OSError as error:
+        raise storage_failed(f"making the directory {path}", error, "nothing was changed in it") from error
 
 
 def publish_dir(staging: Path, target: Path) -> None:

@@ -213,11 +213,12 @@ def _commit(directory: Path, write_bundle: Callable[[Path], str], metrics: bytes
         fsync_dir(directory)
         temps[RECORD_NAME].replace(directory / RECORD_NAME)
     except BaseException:
-        # An interruption can come right behind the rename: then the files belong to the record.
-        if _is_certainly_absent(directory / RECORD_NAME):
-            for temp in temps.values():
-                with contextlib.suppress(OSError):
-                    temp.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            # An interruption can come right behind the rename: then the files belong to the record.
+            if not _is_there(directory / RECORD_NAME):
+                for temp in temps.values():
+                    with contextlib.suppress(OSError):
+                        temp.unlink(missing_ok=True)
         raise
     return new
 
@@ -235,12 +236,14 @@ def _apply(directory: Path, new: Record) -> None:
     """Put the committed files under their names; may be begun again after any of its steps."""
     _remove_seal(directory)
     metrics = new[METRICS_NAME]
-    # Out first, in last: whoever reads the two names without the record never pairs a new bundle with old metrics.
-    if metrics is None or (directory / metrics.temp).exists():
-        (directory / METRICS_NAME).unlink(missing_ok=True)
+    # Out first, in last: whoever reads the two names without the record never pairs a new bundle with old metrics,
+    # not even after a power cut, hence the fsync between.
+    if (metrics is None or _is_there(directory / metrics.temp)) and _is_there(directory / METRICS_NAME):
+        (directory / METRICS_NAME).unlink()
+        fsync_dir(directory)
     for name in (BUNDLE_NAME, METRICS_NAME):
         entry = new[name]
-        if entry is not None and (directory / entry.temp).exists():
+        if entry is not None and _is_there(directory / entry.temp):
             (directory / entry.temp).replace(directory / name)
     fsync_dir(directory)
     (directory / RECORD_NAME).unlink(missing_ok=True)
@@ -301,14 +304,13 @@ def _is_open(stream: BinaryIO, path: Path) -> bool:
         return False
 
 
-def _is_certainly_absent(path: Path) -> bool:
+def _is_there(path: Path) -> bool:
+    """As `lexists`, which takes an error of the disk for a no."""
     try:
         path.lstat()
     except FileNotFoundError:
-        return True
-    except OSError:
         return False
-    return False
+    return True
 
 
 def _encode_record(new: Record) -> bytes:

@@ -22,7 +22,7 @@ from sklearn.preprocessing import LabelEncoder, StandardScaler
 from torch import Tensor, nn
 
 from ai.ml.core.errors import BundleRefused
-from ai.ml.core.files import make_dirs, storage_failed, write_new
+from ai.ml.core.files import make_dirs, write_new
 from ai.ml.core.types import Metrics, ModelBundle
 from ai.ml.frameworks.pytorch.models import model_config_of
 from ai.ml.frameworks.pytorch.redo import BUNDLE_NAME, replace_pair
@@ -75,10 +75,7 @@ def save_bundle(bundle: ModelBundle, output_dir: str | Path, metrics: Metrics | 
     directory = Path(output_dir)
     payload = payload_of(bundle)
     document = None if metrics is None else _encode_metrics(metrics)
-    try:
-        make_dirs(directory)
-    except OSError as error:
-        raise storage_failed(f"making {directory}", error, "nothing was saved") from error
+    make_dirs(directory)
     replace_pair(directory, lambda temp: _write_checked(payload, temp), document)
     return directory / BUNDLE_NAME
 
