@@ -236,8 +236,8 @@ def _apply(directory: Path, new: Record) -> None:
     """Put the committed files under their names; may be begun again after any of its steps."""
     _remove_seal(directory)
     metrics = new[METRICS_NAME]
-    # Out first, in last: whoever reads the two names without the record never pairs a new bundle with old metrics,
-    # not even after a power cut, hence the fsync between.
+    # Old metrics out first, new ones in last, each step durable before the next: whoever reads the two names without
+    # the record never pairs a bundle with another one's metrics, not even after a power cut.
     if (metrics is None or _is_there(directory / metrics.temp)) and _is_there(directory / METRICS_NAME):
         (directory / METRICS_NAME).unlink()
         fsync_dir(directory)
@@ -245,7 +245,7 @@ def _apply(directory: Path, new: Record) -> None:
         entry = new[name]
         if entry is not None and _is_there(directory / entry.temp):
             (directory / entry.temp).replace(directory / name)
-    fsync_dir(directory)
+            fsync_dir(directory)
     (directory / RECORD_NAME).unlink(missing_ok=True)
     fsync_dir(directory)
 
