@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from ai.ml.core.cells import coerce
 from ai.ml.core.errors import BundleRefused, DataRefused
+from ai.ml.frameworks.pytorch.column_cells import known_columns, raw_cells, typed_cells
+from ai.ml.frameworks.pytorch.column_plan import ColumnPlan
 from ai.ml.frameworks.pytorch.features import (
     apply_features,
     encode_raw_table,
@@ -160,6 +164,11 @@ def test_a_table_without_columns_is_refused() -> None:
         fit_features(pa.table({}))
 
 
+def test_a_table_without_rows_is_refused() -> None:
+    with pytest.raises(DataRefused, match="no row is left"):
+        fit_features(pa.table({"a": pa.array([], pa.float64())}))
+
+
 def test_a_scaler_of_another_width_is_refused() -> None:
     vectorizer = DictVectorizer(sparse=False).fit([{"a": 1.0, "b": 2.0}])
     scaler = StandardScaler().fit([[1.0], [2.0]])
@@ -173,6 +182,67 @@ def test_absent_or_misfit_medians_impute_zero(medians: np.ndarray | None) -> Non
     scaler = StandardScaler().fit([[1.0], [3.0]])
     result = apply_features(vectorizer, medians, scaler, np.array([[np.nan]]))
     assert same_bits(result, scaler.transform([[0.0]]))
+
+
+def test_dates_and_decimals_in_a_raw_table_are_what_they_are_in_rows() -> None:
+    days = [datetime.date(2024, 2, 29), None, datetime.date(2025, 1, 1)]
+    prices = [Decimal("0.10"), Decimal("12345678901234.567"), None]
+    table = pa.table({"day": pa.array(days), "price": pa.array(prices, pa.decimal128(20, 3))})
+    vectorizer = DictVectorizer(sparse=False).fit([{"day": "2024-02-29", "price": 1.0}, {"day": 0.0}])
+    encoded = encode_raw_table(vectorizer, table)
+    rows = [{"day": day, "price": price} for day, price in zip(days, prices, strict=True)]
+    assert same_bits(encoded, encode_rows(vectorizer, rows))
+    assert encoded[0, vectorizer.vocabulary_["day=2024-02-29"]] == 1
+    assert encoded[1, vectorizer.vocabulary_["price"]] == 12345678901234.567
+
+
+def test_columns_without_a_feature_stay_unread() -> None:
+    vectorizer = DictVectorizer(sparse=False).fit([{"a": 1.0, "city": "Oslo", "x=y": "z"}])
+    known = known_columns(vectorizer)
+    assert {"a", "city", "x=y"} <= known  # type: ignore[operator]
+    assert "cit" not in known
+    assert "b" not in known
+    odd = pa.table({"a": [2.0], "b": [[1, 2]], "x=y": ["z"]})
+    assert encode_raw_table(vectorizer, odd).tolist() == [[2.0, 0.0, 1.0]]
+    assert encode_rows(vectorizer, [{"a": 2.0, "b": [1, 2], "x=y": "z"}]).tolist() == [[2.0, 0.0, 1.0]]
+
+
+@settings(max_examples=150)
+@given(typed_tables(), typed_tables(min_rows=0), st.booleans(), st.booleans(), st.sampled_from([1, 4, 64]))
+def test_tiles_filled_by_columns_hold_the_bits_of_the_scaled_matrix(
+    training: pa.Table, table: pa.Table, with_mean: bool, with_std: bool, tile_rows: int
+) -> None:
+    training = bounded(training)
+    vectorizer = DictVectorizer(sparse=False).fit(as_rows(training))
+    medians = np.arange(len(vectorizer.feature_names_)) - 1.5
+    matrix = np.asarray(vectorizer.transform(as_rows(training)))
+    scaler = StandardScaler(with_mean=with_mean, with_std=with_std).fit(np.where(np.isfinite(matrix), matrix, medians))
+    for dtype in (np.float64, np.float32):
+        with np.errstate(over="ignore"):
+            expected = apply_features(vectorizer, medians, scaler, encode_table(vectorizer, table)).astype(dtype)
+            got = planned(ColumnPlan(vectorizer, medians, scaler), table, tile_rows, dtype)
+        assert same_bits(got, expected)
+
+
+def planned(plan: ColumnPlan, table: pa.Table, tile_rows: int, dtype: type) -> np.ndarray:
+    assert plan.take([typed_cells(name, table.column(name)) for name in table.column_names])
+    fill = plan.filler(table.num_rows, tile_rows, np.dtype(dtype))
+    tile = np.full((tile_rows, len(plan.vectorizer.feature_names_)), np.nan, dtype)
+    parts = [tile[:0].copy()]
+    for start in range(0, table.num_rows, tile_rows):
+        stop = min(start + tile_rows, table.num_rows)
+        fill(tile, start, stop)
+        parts.append(tile[: stop - start].copy())
+    return np.concatenate(parts)
+
+
+def test_a_plan_leaves_to_the_general_way_what_it_cannot_do() -> None:
+    vectorizer = DictVectorizer(sparse=False).fit([{"a": "b", "a=b": 2.0, "c": "x"}, {"c": 1.0}])
+    scaler = StandardScaler().fit(np.eye(3))
+    shared = pa.table({"a": ["b"], "a=b": [3.0]})
+    assert not ColumnPlan(vectorizer, None, scaler).take([raw_cells(n, shared.column(n)) for n in shared.column_names])
+    mixed = pa.table({"c": ["x", "2"]})
+    assert not ColumnPlan(vectorizer, None, scaler).take([raw_cells("c", mixed.column("c"))])
 
 
 def test_a_column_of_lists_is_refused() -> None:

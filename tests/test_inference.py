@@ -9,16 +9,20 @@ import pyarrow as pa
 import pytest
 import torch
 from builders import tiny_bundle, tiny_rows
+from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from ai.ml.core.errors import BundleRefused, UsageError
 from ai.ml.core.types import TaskType
+from ai.ml.frameworks.pytorch.full_precision import full_precision
 from ai.ml.frameworks.pytorch.inference import (
+    Precision,
     Scorer,
     ScoringSettings,
     predict_rows,
     rounding_margin,
     stage_outputs,
 )
+from ai.ml.frameworks.pytorch.models import build_model
 
 
 def test_no_rows_give_an_empty_list() -> None:
@@ -104,6 +108,57 @@ def test_scoring_changes_nothing_of_the_bundle_or_the_process() -> None:
     assert Scorer(bundle).score_rows(tiny_rows(40)).raw.tobytes() == in_train_mode.tobytes()
 
 
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_the_callers_speed_ups_change_no_bit(precision: Precision) -> None:
+    bundle, rows = tiny_bundle(hidden_dim=128), tiny_rows(40)
+    expected = Scorer(bundle, ScoringSettings(precision)).score_rows(rows).raw
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu"):
+            scorer = Scorer(bundle, ScoringSettings(precision))
+            assert scorer.score_rows(rows).raw.tobytes() == expected.tobytes()
+            assert torch.is_autocast_enabled("cpu")
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_precision_comes_back_only_when_the_last_one_leaves() -> None:
+    products = torch.backends.mkldnn.matmul
+    before = products.fp32_precision
+    products.fp32_precision = "bf16"
+    try:
+        outer, inner = (full_precision(torch.device("cpu")) for _ in range(2))
+        outer.__enter__()
+        inner.__enter__()
+        outer.__exit__(None, None, None)
+        assert products.fp32_precision == "ieee"
+        inner.__exit__(None, None, None)
+        assert products.fp32_precision == "bf16"
+    finally:
+        products.fp32_precision = before
+
+
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_enormous_numbers_have_one_answer_without_a_warning(precision: Precision, task: TaskType) -> None:
+    scorer = Scorer(tiny_bundle(task), ScoringSettings(precision))
+    rows = [{**tiny_rows(1)[0], "age": age} for age in (1e39, -1e39, 1e200, 1.7e308, -1.7e308)]
+    by_rows, by_table = scorer.score_rows(rows), scorer.score_table(pa.Table.from_pylist(rows))
+    assert by_rows.raw.tobytes() == by_table.raw.tobytes()
+    assert by_rows.decoded.tobytes() == by_table.decoded.tobytes()
+    assert scorer.probabilities(by_rows.raw).shape == by_rows.raw.shape
+
+
+def test_an_infinite_output_decodes_to_an_infinite_value() -> None:
+    scorer = Scorer(tiny_bundle("regression"))
+    values = scorer.decode(np.array([[np.inf], [-np.inf], [np.nan], [3.4e38]], dtype=np.float32))
+    assert values[:2].tolist() == [np.inf, -np.inf]
+    assert np.isnan(values[2])
+    assert np.isfinite(values[3])
+
+
 def test_a_row_whose_outputs_are_nan_still_has_one_answer() -> None:
     scorer = Scorer(tiny_bundle())
     raw = np.full((2, 3), np.nan, dtype=np.float32)
@@ -126,9 +181,34 @@ def test_a_vectorizer_of_another_width_is_refused() -> None:
 
 def test_a_model_of_another_width_is_refused() -> None:
     bundle = tiny_bundle()
-    bundle.output_dim = 2
-    with pytest.raises(BundleRefused, match="model: gives shape"):
-        Scorer(bundle).score_rows(tiny_rows(1))
+    bundle.label_encoder, bundle.output_dim = None, 2
+    with pytest.raises(BundleRefused, match=r"model: gives shape \(1024, 3\) for 1024 rows, expected \(1024, 2\)"):
+        Scorer(bundle)
+
+
+def test_a_model_that_reads_another_width_is_refused() -> None:
+    bundle = tiny_bundle()
+    bundle.model = build_model(3, 3, "mlp_dense", 8, 1, 0.0)
+    with pytest.raises(BundleRefused, match=r"model: can't read rows of \d+ features"):
+        Scorer(bundle)
+
+
+def test_a_scaler_and_a_label_encoder_of_another_width_are_refused() -> None:
+    bundle = tiny_bundle()
+    bundle.scaler = StandardScaler().fit(np.eye(3))
+    with pytest.raises(BundleRefused, match=r"scaler: mean_ has shape \(3,\), the vectorizer gives \d+ features"):
+        Scorer(bundle)
+    bundle = tiny_bundle()
+    bundle.label_encoder = LabelEncoder().fit(["a", "b"])
+    with pytest.raises(BundleRefused, match="label encoder: knows 2 classes, the model gives 3"):
+        Scorer(bundle)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert Scorer(tiny_bundle(), device="auto").device.type == "cpu"
+    with pytest.raises(UsageError, match="no CUDA device"):
+        Scorer(tiny_bundle(), device="cuda")
 
 
 @pytest.mark.parametrize(
@@ -158,6 +238,7 @@ def test_stages_are_float64_up_to_the_one_rounding() -> None:
 def test_the_rounding_margin_says_how_near_a_midpoint_lies() -> None:
     table = pa.Table.from_pylist(tiny_rows(200))
     assert 0 <= rounding_margin(Scorer(tiny_bundle()), table) <= 0.5
+    assert rounding_margin(Scorer(tiny_bundle()), table.slice(0, 0)) == float("inf")
     fast = Scorer(tiny_bundle("regression", hidden_dim=128), ScoringSettings("fast"))
     unrounded = fast.forward_unrounded(fast.scaled(fast.matrix(table)))
     # On a CPU whose float32 kernels depend on a row's place, `fast` computes in float64 and rounds too.

@@ -7,7 +7,7 @@ small enough to stay in the cache until the network reads them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,10 +15,14 @@ import numpy as np
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import StandardScaler
 
-from ai.ml.frameworks.pytorch.features import ColumnCells, feature_name, impute, scale
+from ai.ml.frameworks.pytorch.column_cells import ColumnCells, feature_name
+from ai.ml.frameworks.pytorch.features import scale
 
 FEW_TEXTS = 12
 """Up to so many features a look-up per feature is quicker than setting one cell per row."""
+BLOCK_BYTES = 2 << 20
+"""Of features at a time: small enough to stay in the cache until the network reads them."""
+PADDING = 16
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class _Numbers:
 
     place: int
     values: np.ndarray
-    median: float
+    """`(n_rows,)` float64, finite."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class _Texts:
 
 
 class ColumnPlan:
-    """How the columns of one table fill a block of scaled features."""
+    """How the columns of one table fill tiles of scaled features."""
 
     def __init__(self, vectorizer: DictVectorizer, medians: np.ndarray | None, scaler: StandardScaler):
         width = len(vectorizer.feature_names_)
@@ -51,7 +55,7 @@ class ColumnPlan:
         self.medians = medians if medians is not None and medians.shape == (width,) else np.zeros(width)
         self.mean = cast(np.ndarray, scaler.mean_) if scaler.with_mean else None
         self.divisor = cast(np.ndarray, scaler.scale_) if scaler.with_std else None
-        self.zeros, self.ones = (scale(impute(np.full((1, width), x), self.medians), scaler)[0] for x in (0.0, 1.0))
+        self.zeros, self.ones = (scale(np.full((1, width), x), scaler)[0] for x in (0.0, 1.0))
         self._numbers: list[_Numbers] = []
         self._texts: list[_Texts] = []
 
@@ -66,7 +70,7 @@ class ColumnPlan:
                 if column.is_number is not None or place in claimed:
                     return False
                 claimed.add(place)
-                self._numbers.append(_Numbers(place, column.numbers, float(self.medians[place])))
+                self._numbers.append(self._plan_numbers(place, column.numbers))
             if column.codes is not None:
                 texts = self._plan_texts(column)
                 if not claimed.isdisjoint(texts.hit.tolist()):
@@ -74,6 +78,37 @@ class ColumnPlan:
                 claimed.update(texts.hit.tolist())
                 self._texts.append(texts)
         return True
+
+    def filler(self, rows: int, tile_rows: int, dtype: np.dtype) -> Callable[[np.ndarray, int, int], None]:
+        """What puts rows into tiles, in order: `fill(tile, start, stop)` for tiles `(tile_rows, input_dim)` of `dtype`.
+
+        Features are made column by column for a few tiles at once, then turned into rows.
+        """
+        width = len(self.zeros)
+        tiles = max(1, min(BLOCK_BYTES // (width * tile_rows * dtype.itemsize or 1), -(-rows // tile_rows)))
+        block_rows = tiles * tile_rows
+        # Columns a power of two apart would share a few lines of the cache.
+        block = np.empty((width, block_rows + PADDING), dtype)
+        with np.errstate(over="ignore"):
+            block[:] = self.zeros[:, None]
+        scratch = np.empty(block_rows)
+
+        def fill(tile: np.ndarray, start: int, stop: int) -> None:
+            offset = start % block_rows
+            if offset == 0:
+                self._fill_block(block, scratch, start, min(start + block_rows, rows))
+            np.copyto(tile[: stop - start], block[:, offset : offset + stop - start].T)
+
+        return fill
+
+    def _plan_numbers(self, place: int, values: np.ndarray) -> _Numbers:
+        finite = np.isfinite(values)
+        if not finite.all():
+            values = np.where(finite, values, self.medians[place])
+        if self.mean is None or self.mean[place] == 0:
+            # DictVectorizer adds to a matrix of zeros, where -0.0 becomes 0.0; any other mean takes the sign away too.
+            values = values + 0.0
+        return _Numbers(place, values)
 
     def _plan_texts(self, column: ColumnCells) -> _Texts:
         get = self.vectorizer.vocabulary_.get
@@ -86,31 +121,27 @@ class ColumnPlan:
         tables = tuple((place, np.where(places == place, self.ones[place], self.zeros[place])) for place in few)
         return _Texts(codes, places, hit, tables)
 
-    def start(self, block_rows: int) -> np.ndarray:
-        """A block `(input_dim, block_rows)` float64 with what no column of this table touches."""
-        return np.repeat(self.zeros[:, None], block_rows, axis=1)
-
-    def fill(self, block: np.ndarray, start: int, stop: int) -> None:
-        """Put rows `start` to `stop` into the first columns of a block that `start` made."""
-        rows = stop - start
+    def _fill_block(self, block: np.ndarray, scratch: np.ndarray, start: int, stop: int) -> None:
         for numbers in self._numbers:
-            target = block[numbers.place, :rows]
-            values = numbers.values[start:stop]
-            finite = np.isfinite(values)
-            if not finite.all():
-                values = np.where(finite, values, numbers.median)
-            if self.mean is not None:
-                values = np.subtract(values, self.mean[numbers.place], out=target)
-            if self.divisor is not None:
-                np.divide(values, self.divisor[numbers.place], out=target)
-            elif self.mean is None:
-                target[:] = values
+            self._fill_numbers(numbers, block[numbers.place, : stop - start], scratch[: stop - start], start, stop)
         for texts in self._texts:
-            codes = texts.codes[start:stop]
-            for place, table in texts.tables:
-                table.take(codes, out=block[place, :rows], mode="clip")
-            if len(texts.hit) > len(texts.tables):
-                block[texts.hit, :rows] = self.zeros[texts.hit, None]
-                places = texts.places[codes]
-                known = np.flatnonzero(places >= 0)
-                block[places[known], known] = self.ones[places[known]]
+            self._fill_texts(texts, block[:, : stop - start], start, stop)
+
+    def _fill_numbers(self, numbers: _Numbers, target: np.ndarray, scratch: np.ndarray, start: int, stop: int) -> None:
+        values, place = numbers.values[start:stop], numbers.place
+        if self.mean is not None:
+            values = np.subtract(values, self.mean[place], out=scratch)
+        if self.divisor is not None:
+            np.divide(values, self.divisor[place], out=target, casting="same_kind")
+        else:
+            np.copyto(target, values, casting="same_kind")
+
+    def _fill_texts(self, texts: _Texts, block: np.ndarray, start: int, stop: int) -> None:
+        codes = texts.codes[start:stop]
+        for place, table in texts.tables:
+            table.astype(block.dtype).take(codes, out=block[place], mode="clip")
+        if len(texts.hit) > len(texts.tables):
+            block[texts.hit] = self.zeros[texts.hit, None]
+            places = texts.places[codes]
+            known = np.flatnonzero(places >= 0)
+            block[places[known], known] = self.ones[places[known]]

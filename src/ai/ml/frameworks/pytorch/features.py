@@ -14,14 +14,19 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import StandardScaler
 
-from ai.ml.core.cells import coerce
 from ai.ml.core.errors import BundleRefused, DataRefused
+from ai.ml.frameworks.pytorch.column_cells import (
+    ColumnCells,
+    feature_name,
+    known_columns,
+    raw_columns,
+    row_columns,
+    typed_cells,
+)
 
-_ABSENT = object()
 MOST = 1e150
 """Largest training value: the sum of its squares over any number of rows is still a float64."""
 
@@ -38,20 +43,6 @@ class FittedFeatures:
     """`(n_rows, input_dim)` float64."""
 
 
-@dataclass(frozen=True)
-class ColumnCells:
-    """One raw column as what `DictVectorizer` makes of its cells."""
-
-    name: str
-    numbers: np.ndarray | None
-    """`(n_rows,)` float64, NaN where missing; None if no cell is a number."""
-    codes: np.ndarray | None
-    """`(n_rows,)` int64 into `texts`, -1 where the cell is no text; None if no cell is a text."""
-    texts: list[str]
-    is_number: np.ndarray | None = None
-    """`(n_rows,)` bool, where only some cells are numbers; None: all are, if `numbers` is set."""
-
-
 def fit_features(table: pa.Table) -> FittedFeatures:
     """Fit vectorizer, medians and scaler on a typed table.
 
@@ -59,8 +50,10 @@ def fit_features(table: pa.Table) -> FittedFeatures:
         table: columns of numbers (float64, null = missing) and of texts (string or dictionary), as `conform` gives it.
 
     Raises:
-        DataRefused: no column is left, or two columns claim the same feature.
+        DataRefused: no row or no column is left, or two columns claim the same feature.
     """
+    if table.num_columns and not table.num_rows:
+        raise DataRefused("no row is left to learn from")
     columns = [typed_cells(name, table.column(name)) for name in table.column_names]
     vectorizer = fit_vectorizer(columns)
     if not vectorizer.feature_names_:
@@ -122,15 +115,12 @@ def encode_table(vectorizer: DictVectorizer, table: pa.Table | pa.RecordBatch) -
 
 def encode_raw_table(vectorizer: DictVectorizer, table: pa.Table | pa.RecordBatch) -> np.ndarray:
     """The same for a table without a contract: texts that read as numbers are numbers, blank cells are missing."""
-    columns = [raw_cells(name, table.column(name)) for name in table.column_names]
-    return fill_matrix(vectorizer, columns, table.num_rows)
+    return fill_matrix(vectorizer, raw_columns(table, known_columns(vectorizer)), table.num_rows)
 
 
 def encode_rows(vectorizer: DictVectorizer, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """The same for rows as dicts; a key that a row lacks leaves its features 0, as `DictVectorizer` does."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = [_row_cells(name, [row.get(name, _ABSENT) for row in rows]) for name in names]
-    return fill_matrix(vectorizer, columns, len(rows))
+    return fill_matrix(vectorizer, row_columns(rows, known_columns(vectorizer)), len(rows))
 
 
 def apply_features(
@@ -176,11 +166,6 @@ def fill_matrix(vectorizer: DictVectorizer, columns: Sequence[ColumnCells], n_ro
     return np.ascontiguousarray(matrix.T)
 
 
-def feature_name(vectorizer: DictVectorizer, column: str, text: str) -> str:
-    """The name that `DictVectorizer` gives to a text in a column."""
-    return f"{column}{vectorizer.separator}{text}"
-
-
 def finite_medians(matrix: np.ndarray) -> np.ndarray:
     """Median of each column's finite values, 0 where there are none: `(n_features,)` float64."""
     finite = np.where(np.isfinite(matrix), matrix, np.nan)
@@ -205,80 +190,6 @@ def scale(matrix: np.ndarray, scaler: StandardScaler) -> np.ndarray:
     return matrix
 
 
-def typed_cells(name: str, column: pa.ChunkedArray | pa.Array) -> ColumnCells:
-    """Cells whose Arrow type says what they are: numbers are numbers, texts are categories as they stand."""
-    if pa.types.is_dictionary(column.type) or _is_text(column.type):
-        codes, texts = dictionary_codes(column)
-        return ColumnCells(name, None, codes, texts)
-    return ColumnCells(name, number_values(name, column), None, [])
-
-
-def raw_cells(name: str, column: pa.ChunkedArray | pa.Array) -> ColumnCells:
-    """Cells of a raw column under the original's rules, decided once per distinct text."""
-    if not (pa.types.is_dictionary(column.type) or _is_text(column.type)):
-        return ColumnCells(name, number_values(name, column), None, [])
-    codes, texts = dictionary_codes(column)
-    cells = [coerce(text) for text in texts]
-    # One more entry for code -1, a null: missing, so a number that is NaN.
-    numbers = np.array([cell if isinstance(cell, float) else np.nan for cell in cells] + [np.nan])
-    is_text = np.array([isinstance(cell, str) for cell in cells] + [False])
-    if is_text[:-1].all() and (codes >= 0).all():
-        return ColumnCells(name, None, codes, [str(cell) for cell in cells])
-    if not is_text.any():
-        return ColumnCells(name, numbers[codes], None, [])
-    return ColumnCells(
-        name,
-        numbers[codes],
-        np.where(is_text[codes], codes, -1),
-        [cell if isinstance(cell, str) else "" for cell in cells],
-        ~is_text[codes],
-    )
-
-
-def dictionary_codes(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, list[str]]:
-    """Codes `(n_rows,)` int64, -1 for null, and the texts that they stand for."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    if not pa.types.is_dictionary(array.type):
-        array = array.dictionary_encode()
-    indices = array.indices.cast(pa.int64())
-    codes = (indices.fill_null(-1) if indices.null_count else indices).to_numpy(zero_copy_only=False)
-    texts = ["" if text is None else str(text) for text in array.dictionary.to_pylist()]
-    return codes, texts
-
-
-def number_values(name: str, column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """`(n_rows,)` float64, NaN for null.
-
-    Raises:
-        DataRefused: the column's type isn't a number.
-    """
-    if pa.types.is_boolean(column.type):
-        column = pc.cast(column, pa.int8())
-    try:
-        return np.array(pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise DataRefused(f"column {name!r} holds {column.type}, expected numbers or texts") from None
-
-
-def _row_cells(name: str, cells: list[Any]) -> ColumnCells:
-    numbers = np.zeros(len(cells))
-    is_number = np.zeros(len(cells), dtype=bool)
-    codes = np.full(len(cells), -1)
-    texts: dict[str, int] = {}
-    for index, cell in enumerate(cells):
-        if cell is _ABSENT:
-            continue
-        value = coerce(cell)
-        if isinstance(value, str):
-            codes[index] = texts.setdefault(value, len(texts))
-        else:
-            numbers[index] = np.nan if value is None else value
-            is_number[index] = True
-    return ColumnCells(name, numbers, codes, list(texts), is_number)
-
-
 def _used_texts(column: ColumnCells) -> list[str]:
     if column.codes is None:
         return []
@@ -290,7 +201,3 @@ def _places(vectorizer: DictVectorizer, column: ColumnCells) -> np.ndarray:
     """For each text of the column its feature, -1 where there is none; the last entry serves code -1."""
     get = vectorizer.vocabulary_.get
     return np.array([get(feature_name(vectorizer, column.name, text), -1) for text in column.texts] + [-1])
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
