@@ -150,17 +150,17 @@ def _run(save: Callable[[], None], options: list[str]) -> tuple[Outcome, list[st
         command = ["strace", "-s", "65536", "-xx", "-o", log.name, "-p", str(child), *options]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
             assert tracer.stderr is not None
-            first = tracer.stderr.readline()
-            if "attached" not in first:
+            said_first = tracer.stderr.readline()
+            if "attached" not in said_first:
                 os.kill(child, 9)
-                raise RuntimeError(f"strace can't attach: {first}")
+                raise RuntimeError(f"strace can't attach: {said_first}{tracer.stderr.read()}")
             os.write(go_write, b"g")
             _, status = os.waitpid(child, 0)
             tracer.stderr.read()
         lines = [_decode_marks(line) for line in log.read().splitlines()]
     os.close(go_read)
     os.close(go_write)
-    message = said[:].rstrip(b"\0").decode()
+    message = said[:].rstrip(b"\0").decode(errors="replace")
     said.close()
     killed = os.WIFSIGNALED(status)
     return Outcome(killed, os.WTERMSIG(status) if killed else os.WEXITSTATUS(status), message), lines

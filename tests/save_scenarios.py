@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ai.ml.core.directory_lock import locked
 from ai.ml.core.errors import BundleNotFound
-from ai.ml.core.files import make_dirs, sha256_bytes, write_new
+from ai.ml.core.files import make_dirs, sha256_bytes, write_atomic, write_new
 from ai.ml.core.manifest import write_manifest
 from ai.ml.frameworks.pytorch import redo
 
@@ -70,9 +70,11 @@ def seal(directory: Path) -> None:
 
 
 def scenarios_of(weight: str) -> list[Scenario]:
-    """`light`: ready bytes, no torch; `real`: `save_bundle`."""
+    """`light`: ready bytes, no torch; `real`: `save_bundle`; `naive`: ways to save that must be found out."""
     if weight == "real":
         return _real_scenarios()
+    if weight == "naive":
+        return _naive_scenarios()
 
     def prepare_old(directory: Path) -> None:
         replace(directory, OLD)
@@ -96,6 +98,26 @@ def scenarios_of(weight: str) -> list[Scenario]:
         Scenario("over a sealed pair", prepare_sealed, lambda path: replace(path, NEW), OLD, NEW, sealed=True),
         Scenario("no metrics over a pair", prepare_old, lambda path: replace(path, bare), OLD, bare),
         Scenario("over a killed save", prepare_committed, lambda path: replace(path, NEW), OLD, NEW, leftovers=True),
+    ]
+
+
+def _naive_scenarios() -> list[Scenario]:
+    def in_place(directory: Path) -> None:
+        (directory / redo.BUNDLE_NAME).write_bytes(NEW.bundle or b"")
+        (directory / redo.METRICS_NAME).write_bytes(NEW.metrics or b"")
+
+    def file_by_file(directory: Path) -> None:
+        write_atomic(directory / redo.BUNDLE_NAME, NEW.bundle or b"")
+        write_atomic(directory / redo.METRICS_NAME, NEW.metrics or b"")
+
+    def unsynced(directory: Path) -> None:
+        for name, content in ((redo.BUNDLE_NAME, NEW.bundle), (redo.METRICS_NAME, NEW.metrics)):
+            (directory / f".{name}.1.0123456789abcdef.tmp").write_bytes(content or b"")
+            (directory / f".{name}.1.0123456789abcdef.tmp").replace(directory / name)
+
+    return [
+        Scenario(save.__name__, lambda directory: replace(directory, OLD), save, OLD, NEW)
+        for save in (in_place, file_by_file, unsynced)
     ]
 
 
@@ -190,6 +212,8 @@ def _judge_recovery(scenario: Scenario, directory: Path, found: str, complain: C
         redo.finish_pending(directory)
     if which(scenario, read(directory)) != found:
         complain(f"recovery turned the {found} pair into another")
+    if found == "torn":
+        return
     pair = scenario.old if found == "old" else scenario.new
     expected = {
         name

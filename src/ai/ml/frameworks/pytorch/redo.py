@@ -156,24 +156,10 @@ def open_pair(directory: Path) -> tuple[BinaryIO, bytes | None]:
         BundleRefused: as `committed_files`.
     """
     for _ in range(_MOST_LOOKS):
-        record, files = read_record(directory), committed_files(directory)
-        bundle, metrics = (files.get(name, directory / name) for name in (BUNDLE_NAME, METRICS_NAME))
-        with contextlib.ExitStack() as stack:
-            try:
-                stream = stack.enter_context(bundle.open("rb"))
-            except FileNotFoundError:
-                if record is None and read_record(directory) is None:
-                    raise BundleNotFound(f"no bundle at {bundle}") from None
-                continue
-            try:
-                content = None if files and METRICS_NAME not in files else metrics.read_bytes()
-            except FileNotFoundError:
-                content = None
-            # In this order: had a save begun to touch the metrics before, then its record would stand now, or it
-            # is over and another bundle lies here. The open stream keeps the inode's number from being used again.
-            if read_record(directory) == record and _is_open(stream, bundle):
-                stack.pop_all()
-                return stream, content
+        record = read_record(directory)
+        pair = _open_final(directory) if record is None else _open_pending(directory, record)
+        if pair is not None:
+            return pair
     raise BundleRefused(f"{directory} was replaced {_MOST_LOOKS} times while it was read")
 
 
@@ -274,6 +260,50 @@ def _check_targets(directory: Path) -> None:
         path = directory / name
         if path.is_dir() and not path.is_symlink():
             raise StorageFailed(f"saving into {directory} failed: {name} is a directory there; nothing was changed")
+
+
+def _open_final(directory: Path) -> tuple[BinaryIO, bytes | None] | None:
+    """The pair under its own names; None if a writer came in between."""
+    bundle = directory / BUNDLE_NAME
+    try:
+        stream = bundle.open("rb")
+    except FileNotFoundError:
+        if read_record(directory) is None and not _is_there(bundle):
+            raise BundleNotFound(f"no bundle at {bundle}") from None
+        return None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(stream)
+        # Bundle, record, metrics, record, bundle, in this order: a save that was under way at the first look at the
+        # record shows there; one that touched the metrics later shows at the second, or is over and has put another
+        # bundle here. The open stream keeps the inode's number from being used again.
+        if read_record(directory) is not None:
+            return None
+        try:
+            metrics = (directory / METRICS_NAME).read_bytes()
+        except FileNotFoundError:
+            metrics = None
+        if read_record(directory) is not None or not _is_open(stream, bundle):
+            return None
+        stack.pop_all()
+        return stream, metrics
+
+
+def _open_pending(directory: Path, record: Record) -> tuple[BinaryIO, bytes | None] | None:
+    """The pair that a record names; None if a writer came in between."""
+    files = _locate(directory, record)
+    if files is None:
+        committed_files(directory)  # raises where looking again is of no use
+        return None
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = stack.enter_context(files[BUNDLE_NAME].open("rb"))
+            metrics = files[METRICS_NAME].read_bytes() if METRICS_NAME in files else None
+        except FileNotFoundError:
+            return None
+        if read_record(directory) != record:
+            return None
+        stack.pop_all()
+        return stream, metrics
 
 
 def _locate(directory: Path, record: Record) -> dict[str, Path] | None:
