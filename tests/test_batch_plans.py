@@ -38,7 +38,7 @@ def whole() -> dict[tuple[str, str, str], tuple[Scorer, np.ndarray]]:
     return scored
 
 
-@settings(max_examples=12)
+@settings(max_examples=20)
 @given(offset=st.integers(0, 2_400), size=st.sampled_from([1, 2, 7, 63, 64, 65, 1_000, 1_023, 1_024, 1_025]))
 def test_batches_of_any_size_at_any_offset(whole: dict, offset: int, size: int) -> None:
     for scorer, expected in whole.values():
@@ -57,35 +57,54 @@ def test_permuted_rows_and_columns(whole: dict, seed: int) -> None:
         assert scorer.score_table(table).raw.tobytes() == expected[order].tobytes()
 
 
-@pytest.fixture
-def two_threads() -> Iterator[None]:
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
+    torch.set_num_threads(request.param)
+    yield request.param
     torch.set_num_threads(before)
 
 
-@pytest.mark.usefixtures("two_threads")
+@pytest.mark.usefixtures("threads")
 def test_another_number_of_threads(whole: dict) -> None:
-    for scorer, expected in whole.values():
-        assert scorer.score_table(TABLE).raw.tobytes() == expected.tobytes()
+    for (task, mode, precision), (scorer, expected) in whole.items():
+        assert scorer.score_table(TABLE).raw.tobytes() == expected.tobytes(), (task, mode, precision)
+        # A scorer may also be made under another number of threads than it works with.
+        fresh = Scorer(scorer.bundle, scorer.settings)
+        assert fresh.score_table(TABLE.slice(700, 900)).raw.tobytes() == expected[700:1600].tobytes()
 
 
-@pytest.mark.parametrize("task", ["classification", "regression"])
-def test_rows_tables_and_frames_of_a_bundle_without_a_contract(whole: dict, task: TaskType) -> None:
-    scorer, expected = whole[task, "mlp_dense", "exact"]
+def test_rows_tables_and_frames_of_bundles_without_a_contract(whole: dict) -> None:
     frame = TABLE.to_pandas()
     forms = [
-        TABLE,
         pa.Table.from_batches(TABLE.to_batches(max_chunksize=97)),
+        TABLE.cast(
+            pa.schema([(f.name, pa.large_string() if pa.types.is_string(f.type) else f.type) for f in TABLE.schema])
+        ),
         read_table(frame),
         read_table(frame.convert_dtypes()),
         read_table(frame.astype({"city": "category", "plan": object})),
         read_table(pl.from_arrow(TABLE)),
     ]
-    for form in forms:
-        assert scorer.score_table(form).raw.tobytes() == expected.tobytes()
-    assert scorer.score_rows(ROWS).raw.tobytes() == expected.tobytes()
+    for scorer, expected in whole.values():
+        for form in forms:
+            assert scorer.score_table(form).raw.tobytes() == expected.tobytes()
+        assert scorer.score_rows(ROWS).raw.tobytes() == expected.tobytes()
+
+
+@settings(max_examples=8)
+@given(
+    rows=st.lists(st.integers(0, 2_499), min_size=1, max_size=40), form=st.sampled_from(["dicts", "pandas", "polars"])
+)
+def test_any_rows_in_any_order_and_form(whole: dict, rows: list[int], form: str) -> None:
+    """Rows may also come more than once."""
+    picked = TABLE.take(pa.array(rows))
+    for scorer, expected in whole.values():
+        if form == "dicts":
+            raw = scorer.score_rows([ROWS[row] for row in rows]).raw
+        else:
+            raw = scorer.score_table(read_table(picked.to_pandas() if form == "pandas" else pl.from_arrow(picked))).raw
+        assert raw.tobytes() == expected[rows].tobytes()
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
