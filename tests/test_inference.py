@@ -182,14 +182,14 @@ def test_a_vectorizer_of_another_width_is_refused() -> None:
 def test_a_model_of_another_width_is_refused() -> None:
     bundle = tiny_bundle()
     bundle.label_encoder, bundle.output_dim = None, 2
-    with pytest.raises(BundleRefused, match=r"model: gives shape \(1024, 3\) for 1024 rows, expected \(1024, 2\)"):
+    with pytest.raises(BundleRefused, match=r"model: gives shape \(1, 3\) for one row, expected \(1, 2\)"):
         Scorer(bundle)
 
 
 def test_a_model_that_reads_another_width_is_refused() -> None:
     bundle = tiny_bundle()
     bundle.model = build_model(3, 3, "mlp_dense", 8, 1, 0.0)
-    with pytest.raises(BundleRefused, match=r"model: can't read rows of \d+ features"):
+    with pytest.raises(BundleRefused, match=r"model: can't read a row of \d+ features"):
         Scorer(bundle)
 
 

@@ -92,7 +92,8 @@ class TiledNetwork:
         """
         output = torch.empty((rows, self.output_dim), dtype=self._dtype, device="cpu")
         # Pinned memory is read by the GPU itself, without a detour through a staging copy.
-        tile = self._zeros(pinned=self.device.type == "cuda")
+        pinned = self.device.type == "cuda"
+        tile = torch.zeros((self.tile_rows, self.input_dim), dtype=self._dtype, device="cpu", pin_memory=pinned)
         cells = tile.numpy()
         with torch.inference_mode(), np.errstate(over="ignore"), full_precision(self.device):
             for start in range(0, rows, self.tile_rows):
@@ -106,20 +107,17 @@ class TiledNetwork:
         self._dtype = dtype
         self._model = copy.deepcopy(model).to(device=self.device, dtype=dtype).eval().requires_grad_(False)
 
-    def _zeros(self, *, pinned: bool = False) -> torch.Tensor:
-        return torch.zeros((self.tile_rows, self.input_dim), dtype=self._dtype, device="cpu", pin_memory=pinned)
-
     def _check_shape(self) -> None:
-        expected = (self.tile_rows, self.output_dim)
+        row = torch.zeros((1, self.input_dim), dtype=self._dtype, device=self.device)
         try:
             with torch.inference_mode(), full_precision(self.device):
-                shape = tuple(self._model(self._zeros().to(self.device)).shape)
+                shape = tuple(self._model(row).shape)
         except (RuntimeError, ValueError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            raise BundleRefused(f"model: can't read rows of {self.input_dim} features: {error}") from error
-        if shape != expected:
-            raise BundleRefused(f"model: gives shape {shape} for {self.tile_rows} rows, expected {expected}")
+            raise BundleRefused(f"model: can't read a row of {self.input_dim} features: {error}") from error
+        if shape != (1, self.output_dim):
+            raise BundleRefused(f"model: gives shape {shape} for one row, expected {(1, self.output_dim)}")
 
     def _depends_on_place(self) -> bool:
         """Whether the float32 kernels here give a row other bits in another place of the tile.
