@@ -97,11 +97,11 @@ def open_plain(path: Path) -> BufferedReader:
         OSError: it is a link, or the disk refused.
         ValueError: it is something else that isn't a plain file.
     """
-    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        stream.close()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise ValueError(f"{path} is not a plain file")
-    return stream
+    return os.fdopen(descriptor, "rb")
 
 
 def make_dirs(path: Path) -> None:

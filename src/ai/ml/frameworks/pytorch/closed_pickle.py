@@ -4,58 +4,56 @@
 `ndarray` on the list a file can still have raw bytes taken for pointers. Here nothing that a file names is ever
 imported, called or built: GLOBAL yields a `Global`, REDUCE and NEWOBJ a `Call`, BUILD sets the `state` of a `Call`.
 What they mean is decided by `payload_schema`, which makes fresh objects from plain data.
+
+Nothing here recurses, so nesting is bounded by the stack alone; memory is bounded by the length of the pickle.
 """
 
 from __future__ import annotations
 
 import pickletools
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from ai.ml.core.errors import BundleRefused
 
-MAX_OPERATIONS = 50_000_000
-MAX_STACK = 1_000_000
-MAX_INTEGER = 2**63 - 1
+MAX_OPERATIONS = 20_000_000
+MAX_STACK = 1 << 16
+"""A pickler writes lists and dicts in runs of 1,000, so the stack of a bundle never holds more than a few thousand."""
 
 # Every name that a bundle's pickle may mention. `docs/allow-list.md` says of each why it is there and why it can do no
 # harm; a test holds the two together.
-_STORAGE_NAMES = (
-    "BFloat16Storage",
-    "BoolStorage",
-    "ByteStorage",
-    "CharStorage",
-    "DoubleStorage",
-    "FloatStorage",
-    "HalfStorage",
-    "IntStorage",
-    "LongStorage",
-    "ShortStorage",
-)
-ALLOWED_NAMES = frozenset(
+CALLED_NAMES = frozenset(
     {
         ("__builtin__", "bytes"),
         ("_codecs", "encode"),
         ("collections", "OrderedDict"),
         ("numpy", "dtype"),
-        ("numpy", "float32"),
-        ("numpy", "float64"),
-        ("numpy", "ndarray"),
         ("numpy._core.multiarray", "_reconstruct"),
         ("numpy._core.multiarray", "scalar"),
         ("numpy.core.multiarray", "_reconstruct"),
         ("numpy.core.multiarray", "scalar"),
+        ("torch._utils", "_rebuild_tensor_v2"),
+    }
+)
+"""REDUCE may name these."""
+BUILT_NAMES = frozenset(
+    {
         ("sklearn.feature_extraction._dict_vectorizer", "DictVectorizer"),
         ("sklearn.preprocessing._data", "StandardScaler"),
         ("sklearn.preprocessing._label", "LabelEncoder"),
-        ("torch._utils", "_rebuild_tensor_v2"),
-        *(("torch", name) for name in _STORAGE_NAMES),
     }
 )
-_CALLABLE = frozenset(name for name in ALLOWED_NAMES if name[0] != "torch" and name != ("numpy", "ndarray"))
+"""NEWOBJ may name these."""
+STORAGE_NAMES = frozenset({("torch", "FloatStorage"), ("torch", "LongStorage")})
+"""A reference to a tensor storage may name these."""
+PASSED_NAMES = frozenset({("numpy", "float64"), ("numpy", "ndarray")})
+"""These stand as arguments and attributes only."""
+ALLOWED_NAMES = CALLED_NAMES | BUILT_NAMES | STORAGE_NAMES | PASSED_NAMES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Global:
     """A name that the file mentions; never looked up."""
 
@@ -66,7 +64,7 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Call:
     """What the file wants called or built, with what; never done."""
 
@@ -78,7 +76,7 @@ class Call:
     """What SETITEMS gave it (only an `OrderedDict` may have any)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stored:
     """A reference to a tensor storage beside the pickle."""
 
@@ -93,6 +91,7 @@ class _Mark:
 
 
 _MARK = _Mark()
+_FLOAT = struct.Struct(">d")
 
 
 def read_pickle(data: bytes) -> Any:
@@ -104,89 +103,137 @@ def read_pickle(data: bytes) -> Any:
     return _Machine(data).run()
 
 
-class _Machine:
-    def __init__(self, data: bytes):
-        self.data = data
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-
-    def run(self) -> Any:
-        try:
-            for count, (opcode, argument, position) in enumerate(pickletools.genops(self.data)):
-                if opcode.name == "STOP":
-                    behind = len(self.data) - (position or 0) - 1
-                    if behind:
-                        raise refused(f"{behind} bytes behind its end")
-                    return self._result()
-                step = _STEPS.get(opcode.name)
-                if step is None:
-                    raise refused(f"opcode {opcode.name} at byte {position}, which no bundle has")
-                if count > MAX_OPERATIONS or len(self.stack) > MAX_STACK:
-                    raise refused("more operations or a deeper stack than any bundle has")
-                step(self, argument)
-        except BundleRefused:
-            raise
-        except (ValueError, IndexError, KeyError, UnicodeDecodeError, OverflowError) as error:
-            raise refused(f"can't be read: {type(error).__name__} {error}") from None
-        raise refused("has no end")
-
-    def _result(self) -> Any:
-        if len(self.stack) != 1 or self.stack[0] is _MARK:
-            raise refused(f"leaves {len(self.stack)} objects, expected 1")
-        return self.stack[0]
-
-    def pop(self) -> Any:
-        value = self.stack.pop()
-        if value is _MARK:
-            raise refused("takes a mark for an object")
-        return value
-
-    def pop_mark(self) -> list[Any]:
-        for index in range(len(self.stack) - 1, -1, -1):
-            if self.stack[index] is _MARK:
-                items = self.stack[index + 1 :]
-                del self.stack[index:]
-                return items
-        raise refused("ends a run that never began")
-
-    def top(self) -> Any:
-        return self.stack[-1]
-
-
 def refused(reason: str) -> BundleRefused:
     """A refusal that names the pickle's record."""
     return BundleRefused(f"record data.pkl: {reason}")
 
 
-def _push(machine: _Machine, value: Any) -> None:
-    machine.stack.append(value)
+def _opcode_name(opcode: bytes) -> str:
+    known = pickletools.code2op.get(opcode.decode("latin1"))
+    return repr(opcode) if known is None else known.name
 
 
-def _push_int(machine: _Machine, value: int) -> None:
-    if abs(value) > MAX_INTEGER:
+class _Machine:
+    """The stack, the memo, and the place in the pickle."""
+
+    def __init__(self, data: bytes):
+        self.data = data
+        self.at = 0
+        self.stack: list[Any] = []
+        self.memo: list[Any] = []
+
+    def run(self) -> Any:
+        if self.take(2) != b"\x80\x02":
+            raise refused("expected pickle protocol 2, which torch.save writes")
+        for _ in range(MAX_OPERATIONS):
+            opcode = self.take(1)
+            if opcode == b".":
+                return self._result()
+            step = _STEPS.get(opcode)
+            if step is None:
+                raise refused(f"opcode {_opcode_name(opcode)} at byte {self.at - 1}, which no bundle has")
+            step(self)
+            if len(self.stack) > MAX_STACK:
+                raise refused(f"a stack of more than {MAX_STACK:,} objects")
+        raise refused(f"more than {MAX_OPERATIONS:,} operations")
+
+    def _result(self) -> Any:
+        if self.at != len(self.data):
+            raise refused(f"{len(self.data) - self.at} bytes behind its end")
+        if len(self.stack) != 1:
+            raise refused(f"leaves {len(self.stack)} objects, expected 1")
+        return self.pop()
+
+    def take(self, length: int) -> bytes:
+        """The next bytes."""
+        end = self.at + length
+        if end > len(self.data):
+            raise refused("is cut off")
+        taken = self.data[self.at : end]
+        self.at = end
+        return taken
+
+    def number(self, length: int, *, signed: bool = False) -> int:
+        """The next bytes as a little-endian integer."""
+        return int.from_bytes(self.take(length), "little", signed=signed)
+
+    def line(self) -> str:
+        """The next text up to a line feed; a name of a module or of something in it."""
+        end = self.data.find(b"\n", self.at, self.at + 128)
+        if end < 0:
+            raise refused(f"a name without end at byte {self.at}")
+        text = self.take(end - self.at).decode("ascii", "backslashreplace")
+        self.at = end + 1
+        return text
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def top(self) -> Any:
+        if not self.stack or self.stack[-1] is _MARK:
+            raise refused(f"takes an object from an empty stack at byte {self.at - 1}")
+        return self.stack[-1]
+
+    def pop(self) -> Any:
+        value = self.top()
+        self.stack.pop()
+        return value
+
+    def pop_run(self) -> list[Any]:
+        """Everything above the last mark."""
+        for index in range(len(self.stack) - 1, -1, -1):
+            if self.stack[index] is _MARK:
+                items = self.stack[index + 1 :]
+                del self.stack[index:]
+                return items
+        raise refused(f"ends a run that never began at byte {self.at - 1}")
+
+
+_Step = Callable[[_Machine], None]
+
+
+def _push_number(length: int, *, signed: bool = False) -> _Step:
+    return lambda machine: machine.push(machine.number(length, signed=signed))
+
+
+def _push_long(machine: _Machine) -> None:
+    length = machine.number(1)
+    if length > 8:
         raise refused("an integer of more than 64 bits")
-    machine.stack.append(value)
+    machine.push(machine.number(length, signed=True))
 
 
-def _proto(_: _Machine, version: int) -> None:
-    if version != 2:
-        raise refused(f"pickle protocol {version}, torch.save writes 2")
+def _push_text(machine: _Machine) -> None:
+    try:
+        # Strictly: Python's own unpickler lets a lone surrogate through, which is no text.
+        machine.push(machine.take(machine.number(4)).decode())
+    except UnicodeDecodeError:
+        raise refused(f"a text that isn't UTF-8 before byte {machine.at}") from None
 
 
-def _get(machine: _Machine, index: int) -> None:
-    machine.stack.append(machine.memo[index])
+def _get(length: int) -> _Step:
+    def step(machine: _Machine) -> None:
+        index = machine.number(length)
+        if index >= len(machine.memo):
+            raise refused(f"recalls object {index} of {len(machine.memo)}")
+        machine.push(machine.memo[index])
+
+    return step
 
 
-def _put(machine: _Machine, index: int) -> None:
-    if machine.top() is _MARK:
-        raise refused("remembers a mark")
-    machine.memo[index] = machine.top()
+def _put(length: int) -> _Step:
+    def step(machine: _Machine) -> None:
+        # A pickler numbers what it remembers one by one.
+        if machine.number(length) != len(machine.memo):
+            raise refused(f"remembers object {len(machine.memo)} under another number")
+        machine.memo.append(machine.top())
+
+    return step
 
 
-def _tuple(length: int | None) -> Any:
-    def step(machine: _Machine, _: Any) -> None:
-        items = machine.pop_mark() if length is None else [machine.pop() for _ in range(length)][::-1]
-        machine.stack.append(tuple(items))
+def _tuple(length: int) -> _Step:
+    def step(machine: _Machine) -> None:
+        machine.push(tuple([machine.pop() for _ in range(length)][::-1]))
 
     return step
 
@@ -208,78 +255,82 @@ def _set_items(machine: _Machine, items: list[Any]) -> None:
         return
     if not isinstance(target, dict):
         raise refused("sets items of what isn't a dict")
+    record = cast("dict[str, Any]", target)
     for key, value in pairs:
         if not isinstance(key, str):
             raise refused(f"a dict key of type {type(key).__name__}, expected text")
-        if key in target:
-            raise refused(f"key {key!r} twice in one dict")
-        target[key] = value
+        if key in record:
+            raise refused(f"key {key[:80]!r} twice in one dict")
+        record[key] = value
 
 
-def _global(machine: _Machine, argument: str) -> None:
-    # genops joins module and name by a blank, and neither may hold one here.
-    module, _, name = argument.partition(" ")
+def _global(machine: _Machine) -> None:
+    module, name = machine.line(), machine.line()
     if (module, name) not in ALLOWED_NAMES:
         raise refused(f"names {module}.{name}, which no bundle needs; nothing was run")
-    machine.stack.append(Global(module, name))
+    machine.push(Global(module, name))
 
 
-def _call(machine: _Machine, _: Any) -> None:
-    arguments, target = machine.pop(), machine.pop()
-    if not isinstance(target, Global) or (target.module, target.name) not in _CALLABLE:
-        raise refused(f"calls {target if isinstance(target, Global) else type(target).__name__}, which no bundle does")
-    if not isinstance(arguments, tuple):
-        raise refused(f"calls {target} with what isn't a tuple")
-    machine.stack.append(Call(target, arguments))
+def _call(names: frozenset[tuple[str, str]]) -> _Step:
+    def step(machine: _Machine) -> None:
+        arguments, target = machine.pop(), machine.pop()
+        if not isinstance(target, Global) or (target.module, target.name) not in names:
+            shown = target if isinstance(target, Global) else f"a {type(target).__name__}"
+            raise refused(f"calls {shown}, which no bundle does")
+        if not isinstance(arguments, tuple):
+            raise refused(f"calls {target} with what isn't a tuple")
+        machine.push(Call(target, cast("tuple[Any, ...]", arguments)))
+
+    return step
 
 
-def _build(machine: _Machine, _: Any) -> None:
+def _build(machine: _Machine) -> None:
     state, target = machine.pop(), machine.top()
     if not isinstance(target, Call) or target.state is not None or state is None:
         raise refused("sets the state of what has none, or twice")
     target.state = state
 
 
-def _persistent(machine: _Machine, _: Any) -> None:
+def _persistent(machine: _Machine) -> None:
     match machine.pop():
-        case ("storage", Global("torch", name) as storage, str(key), str(location), int(numel)) if (
-            name.endswith("Storage") and not isinstance(numel, bool) and numel >= 0
+        case ("storage", Global(module, name) as storage, str(key), str(location), int(numel)) if (
+            (module, name) in STORAGE_NAMES and not isinstance(numel, bool) and numel >= 0
         ):
-            machine.stack.append(Stored(storage, key, location, numel))
+            machine.push(Stored(storage, key, location, numel))
         case _:
             raise refused("refers to a storage in a form that torch.save never writes")
 
 
-_STEPS: dict[str, Any] = {
-    "PROTO": _proto,
-    "MARK": lambda machine, _: _push(machine, _MARK),
-    "NONE": lambda machine, _: _push(machine, None),
-    "NEWTRUE": lambda machine, _: _push(machine, True),
-    "NEWFALSE": lambda machine, _: _push(machine, False),
-    "EMPTY_DICT": lambda machine, _: _push(machine, {}),
-    "EMPTY_LIST": lambda machine, _: _push(machine, []),
-    "EMPTY_TUPLE": lambda machine, _: _push(machine, ()),
-    "BINUNICODE": _push,
-    "BINFLOAT": _push,
-    "BININT": _push_int,
-    "BININT1": _push_int,
-    "BININT2": _push_int,
-    "LONG1": _push_int,
-    "BINGET": _get,
-    "LONG_BINGET": _get,
-    "BINPUT": _put,
-    "LONG_BINPUT": _put,
-    "TUPLE": _tuple(None),
-    "TUPLE1": _tuple(1),
-    "TUPLE2": _tuple(2),
-    "TUPLE3": _tuple(3),
-    "APPEND": lambda machine, _: _append(machine, [machine.pop()]),
-    "APPENDS": lambda machine, _: _append(machine, machine.pop_mark()),
-    "SETITEM": lambda machine, _: _set_items(machine, [machine.pop(), machine.pop()][::-1]),
-    "SETITEMS": lambda machine, _: _set_items(machine, machine.pop_mark()),
-    "GLOBAL": _global,
-    "REDUCE": _call,
-    "NEWOBJ": _call,
-    "BUILD": _build,
-    "BINPERSID": _persistent,
+_STEPS: dict[bytes, _Step] = {
+    b"(": lambda machine: machine.push(_MARK),
+    b"N": lambda machine: machine.push(None),
+    b"\x88": lambda machine: machine.push(True),
+    b"\x89": lambda machine: machine.push(False),
+    b"}": lambda machine: machine.push({}),
+    b"]": lambda machine: machine.push([]),
+    b")": lambda machine: machine.push(()),
+    b"X": _push_text,
+    b"G": lambda machine: machine.push(_FLOAT.unpack(machine.take(8))[0]),
+    b"J": _push_number(4, signed=True),
+    b"K": _push_number(1),
+    b"M": _push_number(2),
+    b"\x8a": _push_long,
+    b"h": _get(1),
+    b"j": _get(4),
+    b"q": _put(1),
+    b"r": _put(4),
+    b"t": lambda machine: machine.push(tuple(machine.pop_run())),
+    b"\x85": _tuple(1),
+    b"\x86": _tuple(2),
+    b"\x87": _tuple(3),
+    b"a": lambda machine: _append(machine, [machine.pop()]),
+    b"e": lambda machine: _append(machine, machine.pop_run()),
+    b"s": lambda machine: _set_items(machine, [machine.pop(), machine.pop()][::-1]),
+    b"u": lambda machine: _set_items(machine, machine.pop_run()),
+    b"c": _global,
+    b"R": _call(CALLED_NAMES),
+    b"\x81": _call(BUILT_NAMES),
+    b"b": _build,
+    b"Q": _persistent,
 }
+"""What each opcode does; one that isn't here ends the reading."""

@@ -106,12 +106,15 @@ def _check_config(config: Mapping[str, Any], n_tensors: int) -> None:
         raise BundleRefused(
             f"model_config.training_mode: {str(mode)[:80]!r} is unknown; known are {', '.join(TRAINING_MODES)}"
         )
-    for key, most in (("hidden_dim", 1 << 24), ("num_hidden_layers", max(n_tensors, DEFAULT_NUM_HIDDEN_LAYERS))):
+    ranges = {"hidden_dim": (1, 1 << 24), "num_hidden_layers": (0, max(n_tensors, DEFAULT_NUM_HIDDEN_LAYERS))}
+    for key, (least, most) in ranges.items():
         value = config[key]
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-            raise BundleRefused(f"model_config.{key}: {str(value)[:40]!r}, expected an integer of at most {most:,}")
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        raise BundleRefused(f"model_config.dropout: {str(dropout)[:40]!r}, expected a probability below 1")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise BundleRefused(
+                f"model_config.{key}: {str(value)[:40]!r}, expected an integer from {least} to {most:,}"
+            )
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout <= 1:
+        raise BundleRefused(f"model_config.dropout: {str(dropout)[:40]!r}, expected a probability")
 
 
 def _difference(model: nn.Module, shapes: Shapes) -> str | None:

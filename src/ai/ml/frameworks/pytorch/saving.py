@@ -43,6 +43,12 @@ _ATTRIBUTES: dict[type, tuple[str, ...]] = {
     ),
     LabelEncoder: ("classes_",),
 }
+_KINDS: dict[str, type] = {
+    "vectorizer": DictVectorizer,
+    "scaler": StandardScaler,
+    "label_encoder": LabelEncoder,
+    "target_scaler": StandardScaler,
+}
 
 
 def save_bundle(bundle: ModelBundle, output_dir: str | Path, metrics: Metrics | None = None) -> Path:
@@ -91,8 +97,16 @@ def payload_of(bundle: ModelBundle) -> dict[str, Any]:
     """The twelve keys of the file, in their order; tensors are shared with the model where they can be.
 
     Raises:
-        BundleRefused: a weight isn't a finite number.
+        BundleRefused: a weight isn't a finite number, or a part is of a type that no bundle has.
     """
+    for key, kind in _KINDS.items():
+        found = getattr(bundle, key)
+        if type(found) is not kind and not (found is None and key in ("label_encoder", "target_scaler")):
+            raise BundleRefused(f"{key}: expected a {kind.__name__}, got a {type(found).__name__}")
+    try:
+        str(bundle.target_column).encode()
+    except UnicodeEncodeError:
+        raise BundleRefused("target_column: holds a lone surrogate, which is no text") from None
     return {
         "state_dict": _own_tensors(bundle.model),
         "task": str(bundle.task),
@@ -133,7 +147,7 @@ def _check_values(name: str, tensor: Tensor) -> None:
         raise BundleRefused(f"state_dict[{name!r}]: has no values of its own ({tensor.device}, {tensor.layout})")
     if not tensor.numel():
         raise BundleRefused(f"state_dict[{name!r}]: is empty, of shape {tuple(tensor.shape)}")
-    if tensor.is_complex() or tensor.dtype == torch.bool:
+    if tensor.dtype not in (torch.float32, torch.int64):
         raise BundleRefused(f"state_dict[{name!r}]: {tensor.dtype}, expected float32 or int64")
     low, high = (bound.item() for bound in torch.aminmax(tensor))
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -228,7 +242,8 @@ def _plain(value: Any) -> Any:
         case list():
             return [_plain(item) for item in value]
         case dict():
-            return {_plain(key): _plain(item) for key, item in value.items()}
+            # A vocabulary: by column, since a dict's own order is that in which rows happened to come.
+            return {_plain(name): int(index) for name, index in sorted(value.items(), key=lambda item: item[1])}
         case _:
             return value
 

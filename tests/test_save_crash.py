@@ -1,0 +1,66 @@
+"""A save that is killed, refused by the disk, robbed of its power or raced leaves one whole pair of files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def play(script: str, *arguments: str) -> list[dict[str, Any]]:
+    """Run a harness in a process without threads; returns what it printed, one object a line."""
+    command = [sys.executable, str(HERE / script), *arguments]
+    environment = {"PYTHONPATH": f"{HERE.parent / 'src'}:{HERE}", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def strace() -> None:
+    if shutil.which("strace") is None:
+        pytest.fail("these tests need strace: apt-get install strace")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weight", ["light", "real"])
+@pytest.mark.parametrize(("mode", "fewest_points"), [("kill", 60), ("fault", 200), ("power", 100)])
+def test_no_pair_is_torn(mode: str, fewest_points: int, weight: str, record_testsuite_property: Any) -> None:
+    reports = play("crash_harness.py", mode, weight)
+    assert len(reports) == {"light": 6, "real": 3}[weight]
+    for report in reports:
+        assert report["problems"] == []
+        assert report["points"] >= fewest_points, report
+        # Points on both sides of the commit, or the harness has missed it.
+        assert report["outcomes"]["old"] > 10, report
+        assert report["outcomes"]["new"] > 10, report
+        assert report["outcomes"].get("torn", 0) == 0
+        record_testsuite_property(f"{mode}, {report['scenario']}", report["points"])
+    print(f"{mode}, {weight}: {sum(report['points'] for report in reports)} points, torn 0")
+
+
+@pytest.mark.parametrize("mode", ["kill", "power"])
+def test_the_harness_finds_out_naive_ways_to_save(mode: str) -> None:
+    reports = {report["scenario"]: report for report in play("crash_harness.py", mode, "naive")}
+    assert set(reports) == {"in_place", "file_by_file", "unsynced"}
+    for report in reports.values():
+        assert report["outcomes"]["torn"] > 0
+        assert report["problems"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weight", ["light", "real"])
+def test_two_writers_and_two_readers(weight: str) -> None:
+    (result,) = play("save_race.py", weight, "6")
+    counts = result["counts"]
+    assert not [name for name in counts if name.startswith("error") or name == "torn"], counts
+    assert counts["whole"] > 100
+    assert counts.get("saved", 0) + counts.get("saved twice", 0) > 20
+    assert set(result["left"]) <= {"model_bundle.pt", "metrics.json"}
