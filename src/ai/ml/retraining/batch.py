@@ -1,161 +1,212 @@
-"""Scoring a table of any size: read, answer and write a batch at a time, and publish the result whole or not at all."""
+"""Scoring a dataset of any size: plan its parts, score those that aren't done, and say so last of all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import csv
-
-from ai.ml.core.contract import STRICT, ContractCounts, Limits
+from ai.ml.core.contract import ContractCounts
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
-from ai.ml.core.files import write_atomic
-from ai.ml.core.manifest import read_manifest
-from ai.ml.core.tables import ReadOptions, read_batches
-from ai.ml.core.types import ModelBundle
-from ai.ml.frameworks.pytorch.inference import Answers, Scorer, ScoringSettings
-from ai.ml.frameworks.pytorch.serialization import load_bundle
+from ai.ml.retraining.answer_columns import AnswerColumns
+from ai.ml.retraining.batch_config import BatchSettings
+from ai.ml.retraining.bundle_pin import BundlePin, pin_bundle, prove_pinned
+from ai.ml.retraining.checkpoints import Record
+from ai.ml.retraining.destination import Destination, JobRecord
+from ai.ml.retraining.file_output import FileOutput
+from ai.ml.retraining.folder_output import FolderOutput
+from ai.ml.retraining.parts import Part, group_parts, plan_parts
+from ai.ml.retraining.receipts import AnswerTally, Failure, Receipt, total_answers, total_counts
+from ai.ml.retraining.runners import PartOutcome, Runner, ScoringTask, run_inline
 
-BATCH_ROWS = 65_536
-BUNDLE_FILE = "model_bundle.pt"
+FAILURES_TOLD = 5
 
-
-@dataclass(frozen=True)
-class BatchSettings:
-    """What to write beside the answers, and what to refuse."""
-
-    proba: bool = False
-    """A column of probabilities for each class."""
-    keep: tuple[str, ...] = ()
-    """Input columns that are carried to the output."""
-    strict: bool = False
-    """Refuse what the contract otherwise only counts."""
-    read: ReadOptions = field(default_factory=ReadOptions)
+__all__ = ["BatchJob", "BatchReport", "BatchSettings", "open_job", "predict_dataset", "run_job"]
 
 
-@dataclass(frozen=True)
-class BatchReport:
-    """What was scored."""
+class BatchReport(Record):
+    """What a run did."""
 
-    output: Path
+    output: str
+    digest: str
+    """Of the bundle."""
+    proof: str
+    """What the replay of its evidence proved before the first row."""
     rows: int
-    counts: ContractCounts | None
+    parts: int
+    kept: int
+    """Parts that an earlier run had done: hashed again, not scored."""
+    failures: tuple[Failure, ...]
+    counts: dict[str, Any] | None
+    """`ContractCounts.to_json` over all parts."""
+    answers: AnswerTally
 
     @property
     def exit_code(self) -> ExitCode:
-        """0: a report is made only of what was written."""
-        return ExitCode.OK
+        """4 if a part couldn't be scored."""
+        return ExitCode.DATA if self.failures else ExitCode.OK
 
     @property
     def sentence(self) -> str:
-        """What was done, and what was odd about the rows."""
-        return f"{self.output}: {self.rows:,} rows scored{_odd(self.counts)}"
+        """What was done, what was odd about the rows, and which parts are missing."""
+        kept = f" ({self.kept} of {self.parts} parts were done before)" if self.kept else ""
+        said = f"{self.output}: {self.rows:,} rows scored{kept}{_odd(self.counts)}"
+        if not self.failures:
+            return said
+        told = "; ".join(f"{failure.source}: {failure.message}" for failure in self.failures[:FAILURES_TOLD])
+        more = len(self.failures) - FAILURES_TOLD
+        return (
+            f"{said}; {len(self.failures)} of {self.parts} parts could not be scored, run again once they are mended: "
+            f"{told}{f'; and {more} more' if more > 0 else ''}"
+        )
 
 
-def predict_dataset(bundle_path: Path, source: str, output: str, settings: BatchSettings | None = None) -> BatchReport:
-    """Score every row of a table, in its order.
+@dataclass(frozen=True)
+class BatchJob:
+    """A planned job."""
 
-    Memory is that of a batch, whatever the table's size. The output takes its name only when the last row is written.
+    task: ScoringTask
+    parts: tuple[Part, ...]
+    output: str
+
+    @property
+    def record(self) -> JobRecord:
+        """By which a later run knows it."""
+        names = tuple(part.name for part in self.parts)
+        return JobRecord(bundle=self.task.pin.digest, settings=self.task.settings.identity(), parts=names)
+
+
+def predict_dataset(
+    bundle_path: Path,
+    source: str,
+    output: str,
+    settings: BatchSettings | None = None,
+    *,
+    run: Runner = run_inline,
+    progress: Callable[[int, int], None] | None = None,
+) -> BatchReport:
+    """Score every row of a file or a folder of parts, in its order; run again, and only what isn't done is done.
+
+    Memory is that of a few batches, whatever the size.
 
     Args:
         bundle_path: bundle directory, or a `.pt` file (without a manifest beside it there is no contract).
-        source: CSV, Parquet or Excel file, folder of Parquet parts, or database URL.
-        output: CSV or Parquet file, by its suffix. Columns: those of `keep`, `TARGET_predicted`, and with `proba` a
-            `TARGET_probability_CLASS` for each class.
+        source: CSV, Parquet or Excel file, folder of CSV or Parquet parts, or database URL.
+        output: a file (by its suffix), else a folder with a part for each of the input's. Columns: those of `keep`,
+            `TARGET_predicted`, and with `proba` a `TARGET_probability_CLASS` for each class.
         settings: see `BatchSettings`.
+        run: who scores the groups of parts.
+        progress: called with the parts done and their number in all.
 
     Raises:
         BundleRefused: the bundle is damaged.
-        DataRefused: the table doesn't meet the contract, or with `strict` exceeds its limits.
-        UsageError: a column to keep isn't there, or the output's suffix is unknown.
-        StorageFailed: the disk refused; an older output is as it was.
+        GateRefused: this environment gives other bits than the trained model did.
+        DataRefused: there are no parts, or the only part can't be scored; among several, one that can't is a failure
+            in the report.
+        UsageError: the settings don't fit the bundle, or the output belongs to another job.
+        Busy: another run is writing to that output.
+        StorageFailed: the disk refused; what was done before stays.
     """
-    settings = settings or BatchSettings()
-    target = Path(output)
-    if target.suffix not in (".csv", ".tsv", ".parquet"):
-        raise UsageError(f"can't write {target}: the name must end in .csv, .tsv or .parquet")
-    if not target.parent.is_dir():
-        raise UsageError(f"can't write {target}: there is no folder {target.parent}")
-    scorer = _scorer(bundle_path)
-    if settings.proba and scorer.bundle.task != "classification":
-        raise UsageError("probabilities are for classification, this bundle is a regression")
-    rows = 0
-
-    def write(stream: BinaryIO) -> None:
-        nonlocal rows
-        rows = _write(stream, target.suffix, _answers(scorer, source, settings))
-        if scorer.counts is not None and scorer.bundle.contract is not None:
-            # Without `strict` only rows in which nothing is recognisable are refused.
-            (STRICT if settings.strict else Limits()).check(scorer.counts, scorer.bundle.contract)
-
-    write_atomic(target, write)
-    return BatchReport(target, rows, scorer.counts)
+    job = open_job(pin_bundle(bundle_path), source, output, settings or BatchSettings())
+    return run_job(job, run, progress=progress)
 
 
-def _scorer(bundle_path: Path) -> Scorer:
-    file = bundle_path if bundle_path.is_file() else bundle_path / BUNDLE_FILE
-    bundle = load_bundle(file, map_location="cpu")
-    sealed = (file.parent / "manifest.json").is_file()
-    settings = ScoringSettings.from_manifest(read_manifest(file.parent).scoring) if sealed else ScoringSettings()
-    return Scorer(bundle, settings, "cpu")
+def open_job(pin: BundlePin, source: str, output: str, settings: BatchSettings) -> BatchJob:
+    """Check everything that can be checked before the first side effect, and plan the parts.
+
+    Raises:
+        As `predict_dataset`.
+    """
+    proven = prove_pinned(pin, settings.device)
+    AnswerColumns.plan(proven.bundle, settings.keep, proba=settings.proba)
+    if "://" not in source and not Path(source).exists():
+        _refuse_absent(source, settings)
+    destination = choose_destination(output)
+    parts = plan_parts(source, _part_format(destination, settings))
+    inside = Path(output).absolute().is_relative_to(Path(source).absolute())
+    if inside and Path(source).is_dir():
+        raise UsageError(f"the output {output} lies inside the input {source}: its parts would be taken for input")
+    return BatchJob(ScoringTask(pin, destination, settings), parts, output)
 
 
-def _answers(scorer: Scorer, source: str, settings: BatchSettings) -> Iterator[pa.RecordBatch]:
-    for batch in read_batches(source, settings.read, BATCH_ROWS):
-        for name in settings.keep:
-            if name not in batch.schema.names:
-                raise UsageError(f"{source} has no column {name!r} to keep; it has {', '.join(batch.schema.names)}")
-        columns = {name: batch.column(name) for name in settings.keep}
-        answers = scorer.score_table(batch)
-        yield pa.RecordBatch.from_pydict(columns | _answer_columns(scorer, answers, proba=settings.proba))
+def choose_destination(output: str) -> Destination:
+    """What kind of output a place is.
+
+    Raises:
+        UsageError: nothing can be written there.
+    """
+    if Path(output).suffix and not Path(output).is_dir():
+        return FileOutput(output)
+    return FolderOutput(str(Path(output).absolute()))
 
 
-def _answer_columns(scorer: Scorer, answers: Answers, *, proba: bool) -> dict[str, pa.Array]:
-    bundle = scorer.bundle
-    decoded = answers.decoded.astype(str) if answers.decoded.dtype == object else answers.decoded
-    columns = {f"{bundle.target_column}_predicted": pa.array(decoded)}
-    if proba:
-        for name, shares in zip(class_labels(bundle), scorer.probabilities(answers.raw).T, strict=True):
-            columns[f"{bundle.target_column}_probability_{name}"] = pa.array(np.ascontiguousarray(shares))
-    return columns
+def run_job(
+    job: BatchJob,
+    run: Runner = run_inline,
+    *,
+    task_bytes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> BatchReport:
+    """Score what isn't done and finish the output if no part failed; raises as `predict_dataset`."""
+    destination = job.task.destination
+    outcomes: dict[str, PartOutcome] = {}
+    with destination.lock():
+        try:
+            destination.begin(job.record, overwrite=job.task.settings.overwrite)
+            for group in run(job.task, group_parts(job.parts, task_bytes)):
+                outcomes |= {outcome.result.part: outcome for outcome in group}
+                if progress is not None:
+                    progress(len(outcomes), len(job.parts))
+            results = [outcomes[part.name] for part in job.parts]
+            receipts = [outcome.result for outcome in results if isinstance(outcome.result, Receipt)]
+            if len(receipts) == len(job.parts):
+                destination.finish(job.record, receipts)
+        finally:
+            destination.tidy()
+    return _report(job, results)
 
 
-def class_labels(bundle: ModelBundle) -> list[str]:
-    """The classes' names, or their numbers where the bundle has none."""
-    return bundle.class_names or [str(index) for index in range(bundle.output_dim)]
+def _report(job: BatchJob, outcomes: Sequence[PartOutcome]) -> BatchReport:
+    receipts = [outcome.result for outcome in outcomes if isinstance(outcome.result, Receipt)]
+    failures = tuple(outcome.result for outcome in outcomes if isinstance(outcome.result, Failure))
+    if failures and len(job.parts) == 1:
+        raise DataRefused(failures[0].message)
+    counts = total_counts(receipts)
+    return BatchReport(
+        output=job.output,
+        digest=job.task.pin.digest,
+        proof=prove_pinned(job.task.pin, job.task.settings.device).proof,
+        rows=sum(receipt.rows for receipt in receipts),
+        parts=len(job.parts),
+        kept=sum(outcome.kept for outcome in outcomes),
+        failures=failures,
+        counts=None if counts is None else counts.to_json(),
+        answers=total_answers(receipts),
+    )
 
 
-def _write(stream: BinaryIO, suffix: str, batches: Iterator[pa.RecordBatch]) -> int:
-    first = next(batches, None)
-    if first is None:
-        raise DataRefused("there are no rows to score")
-    if suffix == ".parquet":
-        writer: pq.ParquetWriter | csv.CSVWriter = pq.ParquetWriter(stream, first.schema, write_page_checksum=True)
-    else:
-        writer = csv.CSVWriter(
-            stream, first.schema, write_options=csv.WriteOptions(delimiter="\t" if suffix == ".tsv" else ",")
-        )
-    rows = 0
-    with writer:
-        while first is not None:
-            writer.write_batch(first)
-            rows += first.num_rows
-            first = next(batches, None)
-    return rows
+def _part_format(destination: Destination, settings: BatchSettings) -> str:
+    if isinstance(destination, FileOutput):
+        return Path(destination.target).suffix[1:]
+    return settings.output_format
 
 
-def _odd(counts: ContractCounts | None) -> str:
-    if counts is None:
+def _refuse_absent(source: str, settings: BatchSettings) -> None:
+    from ai.ml.core.tables import read_batches
+
+    # The reader's own sentence names files with near names.
+    next(read_batches(source, settings.read))
+
+
+def _odd(record: dict[str, Any] | None) -> str:
+    if record is None:
         return " (no input contract)"
-    parts = [
+    counts = ContractCounts.from_json(record)
+    found = [
         f"{name!r}: {count:,} {kind.replace('_', ' ')}"
         for name, column in counts.columns.items()
         for kind, count in vars(column).items()
         if count and kind != "missing"
     ]
-    return f"; odd cells in {', '.join(parts)}" if parts else ""
+    return f"; odd cells in {', '.join(found)}" if found else ""

@@ -1,0 +1,86 @@
+"""Everything a batch prediction can be told: one definition for the TOML file, the flags and the flow's form."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ai.ml.core.tables import ReadOptions
+from ai.ml.retraining.config import Section
+
+DEFAULT_TASK_BYTES = 1 << 30
+# They change how a job runs, never what it writes: a run may be resumed with others.
+_NOT_IN_THE_OUTPUT = {"overwrite"}
+
+
+class BatchSettings(Section):
+    """How to read the rows, what to write beside the answers, and what to refuse."""
+
+    proba: Annotated[bool, Field(description="Add a column of probabilities for each class")] = False
+    keep: Annotated[tuple[str, ...], Field(description="Input columns that are carried to the output")] = ()
+    strict: Annotated[bool, Field(description="Refuse what the contract otherwise only counts")] = False
+    output_format: Annotated[
+        Literal["auto", "csv", "parquet"], Field(description="Of the parts of a folder; auto: as the input's")
+    ] = "auto"
+    overwrite: Annotated[bool, Field(description="Discard what another job left in the output")] = False
+    device: Annotated[str, Field(description="cpu, cuda, cuda:1", pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    delimiter: Annotated[str | None, Field(description="CSV delimiter; found by itself when not given")] = None
+    encoding: Annotated[str | None, Field(description="CSV encoding; found by itself when not given")] = None
+    decimal: Annotated[Literal[".", ","], Field(description="Decimal mark of numbers written as text")] = "."
+    thousands: Annotated[str | None, Field(description="Thousands mark of numbers written as text")] = None
+    sheet: Annotated[str | None, Field(description="Excel sheet by name; the first when not given")] = None
+    query: Annotated[str | None, Field(description="SQL query, when the input is a database URL")] = None
+
+    @property
+    def read(self) -> ReadOptions:
+        """How to read a part.
+
+        Raises:
+            UsageError: the marks don't go together.
+        """
+        return ReadOptions(self.delimiter, self.encoding, self.decimal, self.thousands, self.sheet, self.query)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the bytes of the output, as plain JSON."""
+        return self.model_dump(mode="json", exclude=_NOT_IN_THE_OUTPUT)
+
+
+class JobSettings(Section):
+    """What to score, with which model, and where to."""
+
+    bundle: Annotated[
+        str,
+        Field(description="Bundle directory, a .pt file, or NAME@champion in the store", examples=["churn@champion"]),
+    ]
+    input: Annotated[
+        str, Field(description="CSV, Parquet or Excel file, a folder of parts, s3://BUCKET/PREFIX, or a database URL")
+    ]
+    output: Annotated[str, Field(description="File or folder to write, s3://BUCKET/PREFIX, or a database URL")]
+    table: Annotated[str | None, Field(description="Table to insert into, when the output is a database URL")] = None
+
+
+class RunnerSettings(Section):
+    """Where the parts are scored."""
+
+    runner: Annotated[
+        Literal["inline", "processes", "dask"], Field(description="This process, processes of this machine, or Dask")
+    ] = "inline"
+    workers: Annotated[
+        int | None, Field(ge=1, le=4096, description="Processes, or workers of a local Dask cluster; else one per core")
+    ] = None
+    scheduler: Annotated[
+        str | None, Field(description="Address of a running Dask scheduler", examples=["tcp://scheduler:8786"])
+    ] = None
+    task_bytes: Annotated[int, Field(ge=1, description="Input bytes that one task of a cluster gets")] = (
+        DEFAULT_TASK_BYTES
+    )
+
+
+class PredictConfig(Section):
+    """One batch prediction."""
+
+    store: Annotated[str, Field(description="Folder of versions, champion and ledger")] = ".bundlegate/store"
+    job: JobSettings
+    batch: BatchSettings = BatchSettings()
+    run: RunnerSettings = RunnerSettings()

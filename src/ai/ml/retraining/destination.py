@@ -1,0 +1,117 @@
+"""Where answers go: what every kind of output can do, and the record by which a run knows an earlier one's job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from ai.ml.core.errors import UsageError
+from ai.ml.core.files import dump_json
+from ai.ml.retraining.checkpoints import Record
+from ai.ml.retraining.partition import ScoredPart
+from ai.ml.retraining.parts import Part
+from ai.ml.retraining.receipts import Receipt, total_answers, total_counts
+
+JOB_FORMAT = 1
+"""Raise it when a key changes its meaning: outputs of another number are then refused, not resumed."""
+
+
+class JobRecord(Record):
+    """What a job is: two runs with equal records write the same bytes, so one may go on where the other stopped."""
+
+    format: int = JOB_FORMAT
+    bundle: str
+    """Digest."""
+    settings: dict[str, Any]
+    parts: tuple[str, ...]
+    """Names in the output, in their order."""
+
+    def refuse_another(self, found: JobRecord, place: str) -> None:
+        """Raise UsageError if `found`, which lies at `place`, isn't this job; the sentence says what differs."""
+        if found == self:
+            return
+        if found.bundle != self.bundle:
+            difference = f"bundle {found.bundle[:12]}, now it is {self.bundle[:12]}"
+        elif found.parts != self.parts:
+            odd = sorted({*found.parts} ^ {*self.parts})
+            difference = f"another input: {len(found.parts)} parts, now {len(self.parts)}; {odd[0]} is in one only"
+        else:
+            keys = sorted(key for key in self.settings if self.settings[key] != found.settings.get(key))
+            difference = f"other settings ({', '.join(keys)})"
+        raise UsageError(
+            f"{place} was begun with {difference}; one output never mixes two jobs: give another output, or --overwrite"
+        )
+
+
+class Destination(Protocol):
+    """An output. Frozen and picklable: workers get a copy."""
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Held by the one run that writes there; raises Busy at once if another one does."""
+        ...
+
+    def begin(self, job: JobRecord, *, overwrite: bool) -> None:
+        """Take the output for this job, anew or to go on with it, and write down what the job is.
+
+        Raises:
+            UsageError: it belongs to another job, or holds what isn't ours.
+        """
+        ...
+
+    def done(self, part: Part) -> Receipt | None:
+        """The receipt of a part that is whole and whose input is as it was; None if it must be scored.
+
+        Raises:
+            UsageError: the input part has changed since it was scored.
+        """
+        ...
+
+    def write(self, scored: ScoredPart) -> Receipt:
+        """Score a part and publish it whole or not at all, then its receipt."""
+        ...
+
+    def tidy(self) -> None:
+        """After a run that ended early: where no part was done, leave nothing behind."""
+        ...
+
+    def finish(self, job: JobRecord, receipts: Sequence[Receipt]) -> None:
+        """Publish manifest and `_SUCCESS`, in that order; every part must have a receipt."""
+        ...
+
+
+def manifest_json(job: JobRecord, receipts: Sequence[Receipt]) -> bytes:
+    """The manifest of a finished output: the job, every part, and the totals. Nothing volatile."""
+    counts = total_counts(receipts)
+    record = {
+        "job": job.model_dump(mode="json"),
+        "rows": sum(receipt.rows for receipt in receipts),
+        "counts": None if counts is None else counts.to_json(),
+        "answers": total_answers(receipts).model_dump(mode="json"),
+        "parts": [receipt.model_dump(mode="json") for receipt in receipts],
+    }
+    return dump_json(record)
+
+
+def read_manifest_json(data: bytes, place: str) -> tuple[JobRecord, list[Receipt]]:
+    """The way back.
+
+    Raises:
+        UsageError: it is no such manifest.
+    """
+    try:
+        record = json.loads(data)
+        receipts = [Receipt.model_validate(receipt) for receipt in record["parts"]]
+        return JobRecord.model_validate(record["job"]), receipts
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{place} is no manifest of a batch ({type(error).__name__}): give another output") from None
+
+
+def refuse_changed_input(receipt: Receipt, found: object) -> None:
+    """Raise UsageError unless the input part still holds what the receipt says."""
+    if receipt.source is not None and receipt.source != found:
+        raise UsageError(
+            f"the input of {receipt.part} has changed since it was scored; one output never mixes two inputs: "
+            "give another output, or --overwrite"
+        )

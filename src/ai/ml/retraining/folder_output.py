@@ -1,0 +1,186 @@
+"""A folder of answer parts, resumable: each part and its receipt are published by a rename, `_SUCCESS` comes last.
+
+::
+
+    OUT/year=2024/part-0.parquet               a part, under its input's name
+    OUT/_progress/job.json                     what is being done; gone when all is done
+    OUT/_progress/receipts/….parquet.json      a part that is whole, with sha-256
+    OUT/_manifest.json                         the job, every part, totals
+    OUT/_SUCCESS                               empty; only beside a manifest whose every part is there
+
+Readers of datasets skip names that begin with `_`. A part without a receipt counts as absent and is written again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ai.ml.core.directory_lock import locked
+from ai.ml.core.errors import UsageError
+from ai.ml.core.files import fsync_dir, make_dirs, sha256_file, storage_failed, sweep_temps, write_atomic
+from ai.ml.retraining.destination import JobRecord, manifest_json, read_manifest_json, refuse_changed_input
+from ai.ml.retraining.partition import ScoredPart, source_content, write_scored
+from ai.ml.retraining.parts import Part
+from ai.ml.retraining.receipts import RECEIPT_FORMAT, Content, Receipt
+
+PROGRESS = "_progress"
+MANIFEST = "_manifest.json"
+SUCCESS = "_SUCCESS"
+_FINISHED = "_progress.finished"
+
+
+@dataclass(frozen=True)
+class FolderOutput:
+    """A folder on a disk that all workers see."""
+
+    root: str
+    partition_columns: bool = False
+    """Write partition columns into the parts as well."""
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Held by the run that writes there; raises Busy at once if another one does."""
+        try:
+            make_dirs(self._path())
+        except OSError as error:
+            raise UsageError(f"can't write into {self.root}: {error.strerror}") from None
+        return locked(self._path(), 0.0)
+
+    def begin(self, job: JobRecord, *, overwrite: bool) -> None:
+        """As `Destination.begin`."""
+        root = self._path()
+        found = self._found()
+        if found is None and (strangers := [path.name for path in root.iterdir() if not _is_ours(path)]):
+            raise UsageError(f"{root} holds {min(strangers)!r} and no record of a batch: give an empty or a new folder")
+        if found is not None and found != job and (overwrite or not self.has_receipts()):
+            self._clear(found)
+            found = None
+        if found is not None:
+            job.refuse_another(found, str(root))
+        self._sweep(job)
+        shutil.rmtree(root / _FINISHED, ignore_errors=True)
+        if not self._is_finished():
+            make_dirs(root / PROGRESS)
+            sweep_temps(root / PROGRESS)
+            write_atomic(root / PROGRESS / "job.json", job.model_dump_json().encode())
+
+    def done(self, part: Part) -> Receipt | None:
+        """As `Destination.done`; reads the part and its input in full."""
+        receipt = self._receipt(part.name)
+        path = self._path() / part.name
+        if receipt is None or receipt.content is None or not path.is_file():
+            return None
+        if Content(sha256=sha256_file(path), size=path.stat().st_size) != receipt.content:
+            return None
+        refuse_changed_input(receipt, source_content(part))
+        return receipt
+
+    def write(self, scored: ScoredPart) -> Receipt:
+        """As `Destination.write`."""
+        scored.partition_columns = self.partition_columns
+        # A finished output whose part is damaged: it isn't finished while that is mended.
+        self._remove(self._path() / SUCCESS)
+        receipt = write_scored(scored, self._path() / scored.part.name)
+        place = self._receipt_path(scored.part.name)
+        try:
+            make_dirs(place.parent)
+        except OSError as error:
+            raise storage_failed(f"making {place.parent}", error, "the part will be scored again") from error
+        write_atomic(place, receipt.model_dump_json().encode())
+        return receipt
+
+    def finish(self, job: JobRecord, receipts: Sequence[Receipt]) -> None:
+        """As `Destination.finish`; changes nothing where all was finished before."""
+        root = self._path()
+        # A worker that was killed while this run went on has left what it was writing.
+        self._sweep(job)
+        content = manifest_json(job, receipts)
+        if not (self._is_finished() and (root / MANIFEST).read_bytes() == content):
+            write_atomic(root / MANIFEST, content)
+            write_atomic(root / SUCCESS, b"")
+        if (root / PROGRESS).is_dir():
+            # At once, so that half a record of progress is never taken for a whole one.
+            (root / PROGRESS).rename(root / _FINISHED)
+            fsync_dir(root)
+            shutil.rmtree(root / _FINISHED, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """As `Destination.tidy`."""
+        if not self.has_receipts():
+            shutil.rmtree(self._path() / PROGRESS, ignore_errors=True)
+
+    def _path(self) -> Path:
+        return Path(self.root)
+
+    def has_receipts(self) -> bool:
+        """Some part was done."""
+        receipts = self._path() / PROGRESS / "receipts"
+        return (self._path() / MANIFEST).is_file() or any(files for _, _, files in os.walk(receipts))
+
+    def _found(self) -> JobRecord | None:
+        """The job that this folder belongs to."""
+        progress, manifest = self._path() / PROGRESS / "job.json", self._path() / MANIFEST
+        if progress.is_file():
+            try:
+                return JobRecord.model_validate_json(progress.read_bytes())
+            except ValueError:
+                raise UsageError(f"{progress} is no record of a batch: give another output") from None
+        return read_manifest_json(manifest.read_bytes(), str(manifest))[0] if manifest.is_file() else None
+
+    def _is_finished(self) -> bool:
+        root = self._path()
+        return (root / SUCCESS).is_file() and (root / MANIFEST).is_file() and not (root / PROGRESS).is_dir()
+
+    def _receipt_path(self, name: str) -> Path:
+        return self._path() / PROGRESS / "receipts" / f"{name}.json"
+
+    def _receipt(self, name: str) -> Receipt | None:
+        place = self._receipt_path(name)
+        if not place.is_file():
+            manifest = self._path() / MANIFEST
+            return _manifest_receipts(manifest, manifest.stat().st_mtime_ns).get(name) if manifest.is_file() else None
+        try:
+            receipt = Receipt.model_validate_json(place.read_bytes())
+        except ValueError:
+            return None
+        return receipt if receipt.format == RECEIPT_FORMAT else None
+
+    def _clear(self, found: JobRecord) -> None:
+        """Remove what an earlier job wrote, the mark of success first; what isn't its own stays."""
+        root = self._path()
+        self._remove(root / SUCCESS)
+        for name in found.parts:
+            (root / name).unlink(missing_ok=True)
+        self._remove(root / MANIFEST)
+        shutil.rmtree(root / PROGRESS, ignore_errors=True)
+
+    def _sweep(self, job: JobRecord) -> None:
+        root = self._path()
+        for folder in {root, *(root / Path(name).parent for name in job.parts)}:
+            if folder.is_dir():
+                sweep_temps(folder)
+
+    @staticmethod
+    def _remove(path: Path) -> None:
+        if path.exists():
+            path.unlink(missing_ok=True)
+            fsync_dir(path.parent)
+
+
+@lru_cache(maxsize=2)
+def _manifest_receipts(manifest: Path, _changed_ns: int) -> dict[str, Receipt]:
+    receipts = read_manifest_json(manifest.read_bytes(), str(manifest))[1]
+    return {receipt.part: receipt for receipt in receipts}
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name in (PROGRESS, _FINISHED, MANIFEST, SUCCESS) or path.name.startswith(".") or _is_empty(path)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(files for _, _, files in os.walk(path))

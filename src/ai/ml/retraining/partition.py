@@ -1,0 +1,158 @@
+"""Scoring one part: read, encode, answer and write at the same time, a batch at a time, in the rows' order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from ai.ml.core.contract import STRICT, ContractCounts, Limits
+from ai.ml.core.errors import DataRefused
+from ai.ml.core.files import sha256_file, storage_failed
+from ai.ml.core.tables import read_batches, read_table
+from ai.ml.retraining.answer_columns import AnswerColumns, tally_answers
+from ai.ml.retraining.batch_config import BatchSettings
+from ai.ml.retraining.bundle_pin import BundlePin, ProvenBundle, pin_bundle, prove_pinned
+from ai.ml.retraining.lookahead import ahead
+from ai.ml.retraining.part_writer import write_part
+from ai.ml.retraining.parts import Part
+from ai.ml.retraining.receipts import AnswerTally, Content, Receipt, compact_counts
+
+BATCH_ROWS = 32_768
+"""A multiple of the tile; part of what decides a receipt's sums, so no setting."""
+
+
+@dataclass
+class ScoredPart:
+    """The output rows of one part, as a stream; its figures stand when the last row was taken."""
+
+    proven: ProvenBundle
+    part: Part
+    settings: BatchSettings
+    partition_columns: bool = False
+    """Write the columns that stand in the folders' names, because the output has no such folders."""
+    rows: int = 0
+    counts: ContractCounts | None = None
+    answers: AnswerTally = field(default_factory=AnswerTally)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The output, at least one table.
+
+        Raises:
+            DataRefused: the part can't be read, doesn't meet the contract, or with `strict` exceeds its limits.
+        """
+        # Three threads: this one writes, one scores, one reads and decodes.
+        with closing(ahead(self._scored())) as tables:
+            yield from tables
+
+    def receipt(self, content: Content | None, source: Content | None) -> Receipt:
+        """After the last row."""
+        return Receipt(
+            part=self.part.name,
+            rows=self.rows,
+            content=content,
+            source=source,
+            counts=compact_counts(self.counts),
+            answers=self.answers,
+        )
+
+    def _scored(self) -> Iterator[pa.Table]:
+        bundle = self.proven.bundle
+        scorer = self.proven.scorer()
+        folders = tuple(name for name, _ in self.part.partition)
+        inner = tuple(name for name in self.settings.keep if name not in folders)
+        keep = (*folders, *inner) if self.partition_columns else inner
+        columns = AnswerColumns.plan(bundle, keep, proba=self.settings.proba)
+        with closing(ahead(self._read())) as batches:
+            for batch in batches:
+                answers = scorer.score_table(batch)
+                self.rows += batch.num_rows
+                self.answers = self.answers.merge(tally_answers(answers.decoded, bundle.task))
+                yield columns.table(batch, scorer, answers)
+        self.counts = scorer.counts
+        if scorer.counts is not None and bundle.contract is not None and self.rows:
+            # Without `strict` only rows in which nothing is recognisable are refused.
+            (STRICT if self.settings.strict else Limits()).check(scorer.counts, bundle.contract)
+
+    def _read(self) -> Iterator[pa.RecordBatch]:
+        rows = 0
+        for batch in read_batches(self.part.source, self.settings.read, BATCH_ROWS):
+            rows += batch.num_rows
+            yield self._with_partition(batch)
+        if not rows:
+            # Nothing came, so nothing told the columns; the output has them all the same.
+            schema = read_table(self.part.source, self.settings.read).schema
+            yield self._with_partition(pa.RecordBatch.from_pylist([], schema=schema))
+
+    def _with_partition(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        for name, value in self.part.partition:
+            if name not in batch.schema.names:
+                batch = batch.append_column(name, pa.repeat(pa.scalar(value, pa.string()), batch.num_rows))
+        return batch
+
+
+def predict_partition(
+    bundle_dir: Path, part_in: str, part_out: str, settings: BatchSettings | None = None, *, digest: str | None = None
+) -> Receipt:
+    """Score one file into another; pure: the same arguments give the same bytes anywhere.
+
+    Args:
+        bundle_dir: bundle directory or `.pt` file, loaded and proven once per process.
+        part_in: CSV, Parquet or Excel file.
+        part_out: CSV or Parquet file by its suffix, written beside and renamed.
+        settings: see `BatchSettings`.
+        digest: the bundle must have it.
+
+    Raises:
+        DataRefused: the part can't be read or doesn't meet the contract; nothing is written.
+        BundleRefused: the bundle is damaged, or not the one of that digest.
+        GateRefused: this environment gives other bits than the trained model did.
+        StorageFailed: the disk refused.
+    """
+    settings = settings or BatchSettings()
+    pin = pin_bundle(bundle_dir)
+    proven = prove_pinned(BundlePin(pin.path, digest or pin.digest), settings.device)
+    target = Path(part_out)
+    source = Path(part_in)
+    size = source.stat().st_size if source.is_file() else 0
+    return write_scored(ScoredPart(proven, Part(target.name, part_in, size), settings), target)
+
+
+def write_scored(scored: ScoredPart, target: Path) -> Receipt:
+    """Write a part's output to a local file; raises as `predict_partition`."""
+    place = Path(scored.part.source)
+    before = _stamp(place)
+    source = source_content(scored.part)
+
+    def unchanged() -> Iterator[pa.Table]:
+        yield from scored.tables()
+        if _stamp(place) != before:
+            raise DataRefused(f"{place} changed while it was scored: score it again")
+
+    return scored.receipt(write_part(target, unchanged()), source)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def source_content(part: Part) -> Content | None:
+    """What a local input part holds now; None for what is no local file.
+
+    Raises:
+        StorageFailed: the disk refused.
+    """
+    path = Path(part.source)
+    if "://" in part.source or not path.is_file():
+        return None
+    try:
+        return Content(sha256=sha256_file(path), size=path.stat().st_size)
+    except OSError as error:
+        raise storage_failed(f"reading {path}", error, "nothing was written") from error

@@ -1,0 +1,120 @@
+"""The parts of a dataset: which files there are, in which order, and what each is called in the output."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
+from ai.ml.core.tables import CSV_SUFFIXES, PARQUET_SUFFIXES
+
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One input file and its place in the output."""
+
+    name: str
+    """Of the output, POSIX, relative to the output's folder; derived from the input's name alone."""
+    source: str
+    """Where to read: a path, an `s3://` address or a database URL."""
+    size: int
+    """Bytes of the input; 0 where that can't be told."""
+    partition: tuple[tuple[str, str | None], ...] = ()
+    """Columns that the folders' names hold (`year=2024`), outermost first."""
+
+
+def plan_parts(source: str, output_format: str = "auto") -> tuple[Part, ...]:
+    """All parts of a local file, a local folder or a database query, in the order of their names.
+
+    Args:
+        source: a folder is searched through and through; names that begin with `_` or `.` aren't data.
+        output_format: `csv`, `parquet`, or `auto` for that of each input.
+
+    Raises:
+        DataNotFound: there is nothing at `source`, or the folder holds no part.
+        DataRefused: the folder holds files that aren't parts: they would be left out silently.
+        UsageError: two parts would get one name in the output.
+    """
+    if "://" in source:
+        return (Part(f"query{_suffix('query.csv', output_format)}", source, 0),)
+    root = Path(source)
+    if not root.is_dir():
+        size = root.stat().st_size if root.is_file() else 0
+        return (Part(output_name(root.name, output_format), str(root.absolute()), size),)
+    found = [path for path in root.rglob("*") if path.is_file()]
+    names = {path.relative_to(root).as_posix(): path for path in found}
+    return folder_parts(
+        [(name, str(path.absolute()), path.stat().st_size) for name, path in names.items()], source, output_format
+    )
+
+
+def folder_parts(files: Iterable[tuple[str, str, int]], place: str, output_format: str) -> tuple[Part, ...]:
+    """The parts among files given as (name relative to the folder, where to read, bytes); raises as `plan_parts`."""
+    data = sorted(file for file in files if not any(step[0] in "._" for step in PurePosixPath(file[0]).parts))
+    if not data:
+        raise DataNotFound(f"{place} holds no parts: expected .csv or .parquet files")
+    odd = [name for name, _, _ in data if not _is_part(name)]
+    if odd:
+        raise DataRefused(
+            f"{place} holds files that are no parts ({', '.join(odd[:5])}{', …' if len(odd) > 5 else ''}): "
+            "expected .csv (also .gz) or .parquet; move them away, or let their names begin with _"
+        )
+    parts = tuple(
+        Part(output_name(name, output_format), source, size, partition_of(name)) for name, source, size in data
+    )
+    twice = [name for name, count in Counter(part.name for part in parts).items() if count > 1]
+    if twice:
+        raise UsageError(f"{place}: more than one part would be written as {twice[0]}; rename all but one")
+    return parts
+
+
+def output_name(name: str, output_format: str) -> str:
+    """An input part's name with the suffix of what is written.
+
+    >>> output_name("year=2024/part-0.csv.gz", "parquet")
+    'year=2024/part-0.parquet'
+    """
+    folder, file = posixpath.split(name)
+    stem = file.removesuffix(".gz")
+    return posixpath.join(folder, posixpath.splitext(stem)[0] + _suffix(name, output_format))
+
+
+def partition_of(name: str) -> tuple[tuple[str, str | None], ...]:
+    """The columns in a part's folders.
+
+    >>> partition_of("year=2024/city=S%C3%A3o/part.csv")
+    (('year', '2024'), ('city', 'São'))
+    """
+    pairs = (folder.partition("=") for folder in PurePosixPath(name).parts[:-1])
+    columns = ((unquote(key), unquote(value)) for key, equals, value in pairs if equals)
+    return tuple((key, None if value == _NULL_PARTITION else value) for key, value in columns)
+
+
+def group_parts(parts: Sequence[Part], task_bytes: int) -> list[tuple[Part, ...]]:
+    """Neighbours in groups of about `task_bytes` of input, none empty."""
+    groups: list[tuple[Part, ...]] = []
+    waiting: list[Part] = []
+    size = 0
+    for part in parts:
+        if waiting and size + part.size > task_bytes:
+            groups.append(tuple(waiting))
+            waiting, size = [], 0
+        waiting.append(part)
+        size += part.size
+    return [*groups, tuple(waiting)] if waiting else groups
+
+
+def _suffix(name: str, output_format: str) -> str:
+    if output_format != "auto":
+        return f".{output_format}"
+    return ".parquet" if posixpath.splitext(name)[1].lower() in PARQUET_SUFFIXES else ".csv"
+
+
+def _is_part(name: str) -> bool:
+    return posixpath.splitext(name.lower().removesuffix(".gz"))[1] in (*CSV_SUFFIXES, *PARQUET_SUFFIXES)

@@ -1,0 +1,136 @@
+"""Who scores the groups of parts: this process, or processes of this machine. A cluster's runner is in `tasks/`.
+
+A runner takes a task and groups of parts, and gives the outcomes of each group as it is done, in any order. It may do
+a group twice, as clusters do when a worker dies: the second time finds the receipts of the first.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+from ai.ml.core.errors import DataRefused, StorageFailed
+from ai.ml.retraining.batch_config import BatchSettings
+from ai.ml.retraining.bundle_pin import BundlePin, prove_pinned
+from ai.ml.retraining.destination import Destination
+from ai.ml.retraining.log import logger
+from ai.ml.retraining.partition import ScoredPart
+from ai.ml.retraining.parts import Part
+from ai.ml.retraining.receipts import Failure, Receipt
+
+MOST_BROKEN_POOLS = 3
+"""In a row without a group done between them: then it is no accident."""
+
+Group = tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class ScoringTask:
+    """What every worker of a job must know; picklable."""
+
+    pin: BundlePin
+    destination: Destination
+    settings: BatchSettings
+
+
+@dataclass(frozen=True)
+class PartOutcome:
+    """What became of one part."""
+
+    result: Receipt | Failure
+    kept: bool
+    """It was whole before: hashed again, not scored."""
+
+
+Runner = Callable[[ScoringTask, Sequence[Group]], Iterator[list[PartOutcome]]]
+
+
+def score_group(task: ScoringTask, group: Group) -> list[PartOutcome]:
+    """Score the parts of a group that aren't done yet; a part that can't be scored doesn't stop the others.
+
+    Raises:
+        BundleRefused: the pinned bundle isn't there any more.
+        GateRefused: this environment gives other bits than the trained model did.
+        UsageError: a part's input has changed since it was scored.
+        StorageFailed: the disk refused; what was done before stays.
+    """
+    proven = prove_pinned(task.pin, task.settings.device)
+    outcomes: list[PartOutcome] = []
+    for part in group:
+        receipt = task.destination.done(part)
+        if receipt is not None:
+            outcomes.append(PartOutcome(receipt, kept=True))
+            continue
+        try:
+            result = task.destination.write(ScoredPart(proven, part, task.settings))
+        except DataRefused as error:
+            result = Failure(part=part.name, source=part.source, message=str(error))
+        outcomes.append(PartOutcome(result, kept=False))
+    return outcomes
+
+
+def run_inline(task: ScoringTask, groups: Sequence[Group]) -> Iterator[list[PartOutcome]]:
+    """One group after the other, here."""
+    for group in groups:
+        yield score_group(task, group)
+
+
+@dataclass(frozen=True)
+class ProcessRunner:
+    """Processes of this machine, one thread of arithmetic each."""
+
+    workers: int
+
+    def __call__(self, task: ScoringTask, groups: Sequence[Group]) -> Iterator[list[PartOutcome]]:
+        """Run all groups; those that a killed process held are done again by new ones.
+
+        Raises:
+            StorageFailed: processes die again and again.
+        """
+        left = dict(enumerate(groups))
+        broken = 0
+        while left:
+            done = 0
+            try:
+                for index, outcomes in self._pool(task, left):
+                    del left[index]
+                    done += 1
+                    yield outcomes
+            except BrokenProcessPool:
+                broken = 0 if done else broken + 1
+                if broken >= MOST_BROKEN_POOLS:
+                    raise StorageFailed(
+                        f"worker processes were killed {broken} times in a row (out of memory?): "
+                        f"{len(left)} groups of parts are left; run again with fewer --workers"
+                    ) from None
+                logger.warning("a worker process was killed: %s groups of parts are done again", len(left))
+
+    def _pool(self, task: ScoringTask, groups: dict[int, Group]) -> Iterator[tuple[int, list[PartOutcome]]]:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.workers, context, _one_thread) as pool:
+            futures: dict[Future[list[PartOutcome]], int] = {
+                pool.submit(score_group, task, group): index for index, group in groups.items()
+            }
+            try:
+                waiting = set(futures)
+                while waiting:
+                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield futures[future], future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,63 @@
+"""Sealed bundles and datasets of many parts for the tests of batch prediction."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+from builders import mixed_table
+
+from ai.ml.core.tables import write_table
+from ai.ml.core.types import TaskType, TrainingConfig
+from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.retraining.candidate import stage_candidate
+
+
+def sealed_bundle(folder: Path, *, task: TaskType = "classification", seed: int = 0) -> Path:
+    """A bundle directory with contract, evidence and manifest."""
+    table = mixed_table(500, seed=seed, task=task)
+    result = train(table, TrainingConfig("y", epochs=2, hidden_dim=8, random_seed=seed))
+    target = folder / f"bundle-{task}-{seed}"
+    target.mkdir(parents=True)
+    stage_candidate(target, result, table.take(pa.array(result.holdout_rows)))
+    return target
+
+
+def rows_to_score(n_rows: int, seed: int) -> pa.Table:
+    """Rows without the target, each with a key of its own."""
+    keys = pa.array([f"{seed}-{index}" for index in range(n_rows)])
+    return mixed_table(n_rows, seed=seed).drop_columns(["y"]).append_column("key", keys)
+
+
+def dataset(root: Path, n_parts: int = 6, n_rows: int = 150, *, suffix: str = ".parquet") -> Path:
+    """A folder partitioned by `plan`, which the model reads from the folders' names."""
+    for index in range(n_parts):
+        folder = root / f"plan={('basic', 'plus', 'pro')[index % 3]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        table = rows_to_score(n_rows + index, seed=100 + index).drop_columns(["plan"])
+        write_table(table, folder / f"part-{index}{suffix}")
+    return root
+
+
+def tree(root: Path) -> dict[str, str]:
+    """Every file below `root` with the sha-256 of its bytes."""
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def predict_process(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+    """`bundlegate predict` as a process that isn't waited for."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ai.ml.retraining.cli", "predict", *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
