@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ai.ml.core.manifest import bundle_digest, check_files, read_manifest
+from ai.ml.core.manifest import bundle_digest, check_files, current_versions, read_manifest
 
 SHOWN_FEATURES = 12
 
@@ -28,7 +28,9 @@ def bundle_facts(place: Path) -> dict[str, Any]:
         from ai.ml.frameworks.pytorch.safe_load import inspect_payload
 
         file = place if place.is_file() else place / "model_bundle.pt"
-        return {"path": str(file), "manifest": None, "payload": inspect_payload(file)}
+        payload = inspect_payload(file)
+        differences = version_differences(payload["written_with"])
+        return {"path": str(file), "manifest": None, "payload": payload, "version_differences": differences}
     manifest = read_manifest(folder)
     return {
         "path": str(folder),
@@ -37,6 +39,7 @@ def bundle_facts(place: Path) -> dict[str, Any]:
         "files": {name: {"sha256": entry.sha256, "size": entry.size} for name, entry in manifest.files.items()},
         "problems": check_files(folder, manifest),
         "versions": manifest.versions,
+        "version_differences": version_differences(manifest.versions),
         "model": manifest.model,
         "scoring": manifest.scoring,
         "contract": manifest.contract,
@@ -45,19 +48,40 @@ def bundle_facts(place: Path) -> dict[str, Any]:
     }
 
 
+def version_differences(written: dict[str, str]) -> dict[str, dict[str, str]]:
+    """What a bundle was written with and what is here, where they differ; the gate tells whether it matters."""
+    here = current_versions()
+    return {
+        name: {"written": value, "here": here[name]}
+        for name, value in written.items()
+        if name in here and here[name] != value
+    }
+
+
 def show_facts(facts: dict[str, Any], console: Console) -> None:
     """Print `bundle_facts` for a person."""
     if facts.get("digest") is None:
         console.print(f"[bold]{facts['path']}[/bold]: no manifest beside it; read statically, nothing was built")
-        console.print(_pairs(facts["payload"]))
+        console.print(_pairs({**facts["payload"], "written_with": _marked(facts)}))
         return
     console.print(f"[bold]{facts['path']}[/bold]")
     console.print(_pairs({"digest": facts["digest"], "format": facts["format"], "scoring": facts["scoring"]}))
     for title in ("model", "versions", "lineage", "evidence"):
         console.print(f"\n[bold]{title}[/bold]")
-        console.print(_pairs(facts[title] or {"": "none"}))
+        shown = _marked(facts) if title == "versions" else facts[title]
+        console.print(_pairs(shown or {"": "none"}))
     _show_files(facts, console)
     _show_contract(facts["contract"], console)
+
+
+def _marked(facts: dict[str, Any]) -> dict[str, str]:
+    """Versions, each that is another one here with what is here."""
+    versions: dict[str, str] = facts.get("versions") or facts["payload"]["written_with"]
+    differences = facts["version_differences"]
+    return {
+        name: f"{value} (here {differences[name]['here']})" if name in differences else value
+        for name, value in versions.items()
+    }
 
 
 def _show_files(facts: dict[str, Any], console: Console) -> None:
