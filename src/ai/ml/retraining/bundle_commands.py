@@ -1,14 +1,15 @@
-"""The console commands that take a bundle: inspect, verify, predict, evidence, example."""
+"""The console commands that take a bundle: inspect, verify, sign, predict, evidence, example."""
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 from rich.console import Console
 
-from ai.ml.core.errors import BundleNotFound, ExitCode, UsageError
+from ai.ml.core.errors import BundleNotFound, BundleRefused, ExitCode, UsageError
 
 BUNDLE_FILE = "model_bundle.pt"
 
@@ -51,6 +52,11 @@ def verify(arguments: Namespace) -> int:
     from ai.ml.retraining.verdict_render import to_junit, to_markdown, to_terminal
 
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
+    if arguments.key is not None:
+        from ai.ml.retraining.signature import check_signature
+
+        # Before anything in the directory is believed.
+        check_signature(bundle_dir, arguments.key, arguments.signature)
     policy = GatePolicy(pythons=tuple(arguments.python), cpu_matrix=arguments.cpu_matrix)
     verdict = prove(bundle_dir, policy)
     for path, render in ((arguments.junit, to_junit), (arguments.markdown, to_markdown)):
@@ -86,6 +92,20 @@ def evidence(arguments: Namespace) -> int:
         f"{bundle_dir} now has evidence made by this environment: it proves later environments against this one, "
         f"not the training; digest {digest}"
     )
+    return ExitCode.OK
+
+
+def sign(arguments: Namespace) -> int:
+    """Sign a bundle with a local key."""
+    from ai.ml.core.manifest import check_files, read_manifest
+    from ai.ml.retraining.signature import sign_bundle
+
+    bundle_dir = bundle_directory(arguments.bundle, arguments.store)
+    problems = check_files(bundle_dir, read_manifest(bundle_dir))
+    if problems:
+        raise BundleRefused(f"not signed: {problems[0]}")
+    password = os.environ.get("BUNDLEGATE_KEY_PASSWORD")
+    print(f"{sign_bundle(bundle_dir, arguments.key, arguments.signature, password=password)} signs {bundle_dir}")
     return ExitCode.OK
 
 

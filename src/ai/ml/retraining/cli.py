@@ -90,6 +90,22 @@ def _add_bundle_commands(commands: Any) -> None:
     verify.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML")
     verify.add_argument("--markdown", type=Path, metavar="FILE", help="also write Markdown for a pull request")
 
+    verify.add_argument(
+        "--key", type=Path, metavar="FILE", help="first check the signature, with this public key (PEM)"
+    )
+    verify.add_argument("--signature", type=Path, metavar="FILE", help="the signature (default: DIRECTORY.sig)")
+
+    sign = _command(commands, "sign", "bundle_commands:sign", "sign a bundle with a local elliptic key")
+    sign.add_argument("bundle", help=BUNDLE_HELP)
+    sign.add_argument(
+        "--key",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="private key, PEM (its password, if it has one, in $BUNDLEGATE_KEY_PASSWORD)",
+    )
+    sign.add_argument("--signature", type=Path, metavar="FILE", help="where to write (default: DIRECTORY.sig)")
+
     predict = _command(commands, "predict", "bundle_commands:predict", "score a table with a bundle")
     predict.add_argument("bundle", help=BUNDLE_HELP)
     predict.add_argument("input", help="CSV, Parquet or Excel file, or a folder of parts")

@@ -1,0 +1,104 @@
+"""Signatures with a local key, by OpenSSF's `model-signing` (extra `sign`): nothing is fetched, nothing is published.
+
+A signature covers the names and contents of all files of a bundle directory. It lies beside the directory, not in it:
+the directory's content is what its digest says, signed or not.
+
+Keys are elliptic ones in PEM, as OpenSSL makes them::
+
+    openssl ecparam -name prime256v1 -genkey -noout -out signing.pem
+    openssl ec -in signing.pem -pubout -out signing.pub
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ai.ml.core.errors import BundleRefused, UsageError
+from ai.ml.core.files import write_atomic
+
+
+def signature_path(bundle_dir: Path) -> Path:
+    """Where a bundle's signature lies unless the user says otherwise: `DIRECTORY.sig`."""
+    whole = bundle_dir.absolute()
+    return whole.with_name(f"{whole.name}.sig")
+
+
+def sign_bundle(bundle_dir: Path, key: Path, signature: Path | None = None, *, password: str | None = None) -> Path:
+    """Sign every file of a bundle directory; returns the signature's path.
+
+    Args:
+        bundle_dir: bundle directory.
+        key: private elliptic key, PEM.
+        signature: where to write; `DIRECTORY.sig` by default.
+        password: of the key.
+
+    Raises:
+        UsageError: the key can't be used, or the extra `sign` isn't installed.
+        StorageFailed: the disk refused.
+    """
+    signing = _library("signing")
+    target = signature_path(bundle_dir) if signature is None else signature
+    try:
+        # The library says text and hands it on to what takes bytes.
+        secret = None if password is None else password.encode()
+        config = signing.Config().use_elliptic_key_signer(private_key=key, password=secret)
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # an RSA key has no curve
+        raise UsageError(f"{key} can't sign: {_reason(error)}; expected a private elliptic key in PEM") from None
+    config.set_hashing_config(_whole_directory())
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "signature"
+        config.sign(bundle_dir, written)
+        write_atomic(target, written.read_bytes())
+    return target
+
+
+def check_signature(bundle_dir: Path, key: Path, signature: Path | None = None) -> None:
+    """See that the signature is that of this key and of these files, and that there is no other file.
+
+    Args:
+        bundle_dir: bundle directory.
+        key: public elliptic key, PEM.
+        signature: `DIRECTORY.sig` by default.
+
+    Raises:
+        BundleRefused: it isn't; a file was changed, added or removed, or another key signed.
+        UsageError: the key or the signature can't be read, or the extra `sign` isn't installed.
+    """
+    verifying = _library("verifying")
+    source = signature_path(bundle_dir) if signature is None else signature
+    if not source.is_file():
+        raise BundleRefused(f"{bundle_dir} isn't signed: there is no {source}")
+    try:
+        config = verifying.Config().use_elliptic_key_verifier(public_key=key)
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # an RSA key has no curve
+        raise UsageError(f"{key} can't verify: {_reason(error)}; expected a public elliptic key in PEM") from None
+    config.set_hashing_config(_whole_directory())
+    _guarded(lambda: config.verify(bundle_dir, source), bundle_dir, source)
+
+
+def _guarded(verify: Callable[[], Any], bundle_dir: Path, source: Path) -> None:
+    try:
+        verify()
+    except Exception as error:  # the library raises what its parsers raise: whatever it is, the signature doesn't hold
+        raise BundleRefused(
+            f"the signature {source} isn't that of {bundle_dir} by this key: {_reason(error) or type(error).__name__}"
+        ) from None
+
+
+def _whole_directory() -> Any:
+    return _library("hashing").Config().set_ignored_paths(paths=[], ignore_git_paths=False)
+
+
+def _library(module: str) -> Any:
+    try:
+        return import_module(f"model_signing.{module}")
+    except ImportError:
+        raise UsageError("signatures need the extra `sign`: pip install 'bundlegate[sign]'") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().replace("\n", "; ")[:200]
