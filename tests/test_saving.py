@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -244,13 +245,24 @@ def test_a_file_where_the_directory_should_be(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"mine"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes where nobody may; the crash harness injects the error")
-def test_a_read_only_directory(tmp_path: Path) -> None:
-    save_bundle(tiny_bundle(), tmp_path)
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(StorageFailed, match="Permission denied; nothing was changed"):
-            save_bundle(tiny_bundle(seed=1), tmp_path)
-    finally:
-        tmp_path.chmod(0o700)
-    assert names(tmp_path) == ["model_bundle.pt"]
+def test_a_read_only_directory() -> None:
+    script = (
+        "import os, sys, builders; from ai.ml.frameworks.pytorch.saving import encode_bundle, save_bundle\n"
+        "from ai.ml.core.errors import StorageFailed\n"
+        "bundle = builders.tiny_bundle(seed=1); encode_bundle(bundle)\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"  # root may write anywhere, nobody may not
+        "try: save_bundle(bundle, sys.argv[1])\n"
+        "except StorageFailed as error: print(error)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to nobody
+        place = Path(folder) / "bundle"
+        save_bundle(tiny_bundle(), place)
+        Path(folder).chmod(0o755)
+        place.chmod(0o555)
+        command = [sys.executable, "-c", script, str(place)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        left = names(place)
+        place.chmod(0o755)
+    assert done.stdout == f"saving into {place} failed: Permission denied; nothing was changed\n", done.stderr
+    assert left == ["model_bundle.pt"]

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import pickle
+import threading
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
@@ -172,6 +173,9 @@ def _write_checked(payload: dict[str, Any], temp: Path) -> str:
     return sinks[0].digest.hexdigest()
 
 
+_LARGE_BYTES = 8 << 20
+
+
 class _Sink:
     """What torch's writer writes to: hashes on the way, so that nobody has to read a large file again.
 
@@ -185,13 +189,22 @@ class _Sink:
 
     def write(self, data: Any) -> int:
         """Take all of `data`; returns its size in bytes."""
-        if self.error is None:
-            self.digest.update(data)
-            try:
-                self.stream.write(data)
-            except OSError as error:
-                self.error = error
-        return memoryview(data).nbytes
+        view = memoryview(data).cast("B")
+        if self.error is not None:
+            return len(view)
+        # hashlib lets go of the interpreter: a large tensor is hashed while it is written.
+        hashing = threading.Thread(target=self.digest.update, args=(view,)) if len(view) > _LARGE_BYTES else None
+        if hashing is None:
+            self.digest.update(view)
+        else:
+            hashing.start()
+        try:
+            self.stream.write(view)
+        except OSError as error:
+            self.error = error
+        if hashing is not None:
+            hashing.join()
+        return len(view)
 
     def flush(self) -> None:
         """Nothing: the file is flushed and fsynced when it is whole."""
