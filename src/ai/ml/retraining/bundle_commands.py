@@ -1,4 +1,4 @@
-"""The console commands that take a bundle: inspect, verify, sign, predict, evidence, example."""
+"""The console commands that take a bundle: inspect, verify, selftest, sign, predict, evidence, example."""
 
 from __future__ import annotations
 
@@ -67,6 +67,18 @@ def verify(arguments: Namespace) -> int:
     else:
         Console().print(to_terminal(verdict))
     return verdict.exit_code
+
+
+def selftest(arguments: Namespace) -> int:
+    """Try the gate on damaged copies of a bundle."""
+    from ai.ml.retraining.selftest import selftest as try_defects
+    from ai.ml.retraining.selftest_view import show_selftest
+
+    report = try_defects(bundle_directory(arguments.bundle, arguments.store))
+    if arguments.json is not None:
+        write_text(arguments.json, _json(report.to_dict()))
+    show_selftest(report, Console())
+    return report.exit_code
 
 
 def predict(arguments: Namespace) -> int:

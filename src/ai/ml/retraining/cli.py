@@ -95,6 +95,12 @@ def _add_bundle_commands(commands: Any) -> None:
     )
     verify.add_argument("--signature", type=Path, metavar="FILE", help="the signature (default: DIRECTORY.sig)")
 
+    selftest = _command(
+        commands, "selftest", "bundle_commands:selftest", "damage copies of a bundle and see the gate refuse each one"
+    )
+    selftest.add_argument("bundle", help=BUNDLE_HELP)
+    selftest.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
+
     sign = _command(commands, "sign", "bundle_commands:sign", "sign a bundle with a local elliptic key")
     sign.add_argument("bundle", help=BUNDLE_HELP)
     sign.add_argument(

@@ -1,0 +1,145 @@
+"""What can go wrong with a bundle, each as something that is done to a copy of one.
+
+Two kinds of copies are damaged. In the first the directory's files are changed and nothing else: what a disk, a
+transfer or a hand does. In the second the damage is there **before** the files are hashed, as a faulty saver, a stale
+cache or a wrong variable would have it: every sha-256 in the manifest is right, the file loads, and only comparing with
+the trained model's own evidence tells.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ai.ml.core.errors import BundleRefused
+from ai.ml.core.files import write_atomic
+from ai.ml.core.manifest import read_manifest, write_manifest
+from ai.ml.core.types import ModelBundle
+from ai.ml.frameworks.pytorch.loading import load_bundle
+from ai.ml.frameworks.pytorch.saving import encode_bundle, payload_of
+from ai.ml.retraining.evidence import Evidence, read_evidence, write_evidence
+
+BUNDLE_FILE = "model_bundle.pt"
+
+Family = Literal["files", "saver", "evidence", "manifest"]
+
+
+class NotApplicable(Exception):
+    """This bundle has no part that the defect could damage; says which."""
+
+
+@dataclass
+class Copy:
+    """A copy of a bundle directory that is about to be damaged."""
+
+    bundle_dir: Path
+
+    def bundle(self) -> ModelBundle:
+        """Its bundle, loaded afresh."""
+        return load_bundle(self.bundle_dir / BUNDLE_FILE, map_location="cpu")
+
+    def evidence(self) -> Evidence:
+        """Its evidence, read afresh."""
+        return read_evidence(self.bundle_dir)
+
+    def save(self, bundle: ModelBundle) -> None:
+        """Replace the file by what the saver makes of a damaged bundle, and seal it."""
+        try:
+            content = encode_bundle(bundle)
+        except BundleRefused:
+            # Our saver would refuse it; a saver that doesn't is what is tried here.
+            content = raw_bytes(payload_unchecked(bundle))
+        self.replace(content)
+
+    def replace(self, content: bytes) -> None:
+        """Replace the bundle file and seal the directory."""
+        write_atomic(self.bundle_dir / BUNDLE_FILE, content)
+        self.seal()
+
+    def replace_evidence(self, evidence: Evidence) -> None:
+        """Replace the evidence and seal the directory."""
+        self.seal(evidence=write_evidence(self.bundle_dir, evidence))
+
+    def seal(self, **sections: Any) -> None:
+        """Write a manifest whose hashes are right for what lies there now."""
+        manifest = read_manifest(self.bundle_dir)
+        names = ("model", "scoring", "contract", "evidence", "lineage")
+        kept = {name: getattr(manifest, name) for name in names}
+        write_manifest(self.bundle_dir, **{**kept, **sections})
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One kind of damage."""
+
+    name: str
+    family: Family
+    seed: Callable[[Copy], None]
+    """Damages the copy; raises NotApplicable where the bundle has no such part."""
+
+
+Catalogue = list[Defect]
+Seed = Callable[[Copy], None]
+BundleChange = Callable[[ModelBundle], Any]
+PayloadChange = Callable[[dict[str, Any]], Any]
+
+
+def defect(
+    catalogue: Catalogue, name: str, family: Family
+) -> Callable[[Callable[[Copy], None]], Callable[[Copy], None]]:
+    """Enter a function that damages a copy into a catalogue."""
+
+    def enter(seed: Seed) -> Seed:
+        catalogue.append(Defect(name, family, seed))
+        return seed
+
+    return enter
+
+
+def saver_defect(catalogue: Catalogue, name: str) -> Callable[[BundleChange], BundleChange]:
+    """Enter a function that damages a loaded bundle, which is then saved and sealed."""
+
+    def enter(change: BundleChange) -> BundleChange:
+        def seed(copy: Copy) -> None:
+            bundle = copy.bundle()
+            with torch.no_grad():
+                change(bundle)
+            copy.save(bundle)
+
+        catalogue.append(Defect(name, "saver", seed))
+        return change
+
+    return enter
+
+
+def payload_defect(catalogue: Catalogue, name: str) -> Callable[[PayloadChange], PayloadChange]:
+    """Enter a function that damages the dict that is saved, whether or not our saver would save it."""
+
+    def enter(change: PayloadChange) -> PayloadChange:
+        def seed(copy: Copy) -> None:
+            payload = payload_of(copy.bundle())
+            change(payload)
+            copy.replace(raw_bytes(payload))
+
+        catalogue.append(Defect(name, "saver", seed))
+        return change
+
+    return enter
+
+
+def raw_bytes(payload: dict[str, Any]) -> bytes:
+    """What plain `torch.save` makes of a payload."""
+    stream = io.BytesIO()
+    torch.save(payload, stream)
+    return stream.getvalue()
+
+
+def payload_unchecked(bundle: ModelBundle) -> dict[str, Any]:
+    """The payload of a bundle, also of one that our saver refuses."""
+    plain = {key: getattr(bundle, key) for key in vars(bundle) if key not in ("model", "model_config", "contract")}
+    return {"state_dict": bundle.model.state_dict(), **plain, "model_config": bundle.model_config}

@@ -1,0 +1,282 @@
+"""Defects of a bundle directory: its files, its evidence, its manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ai.ml.core.files import dump_json, write_atomic
+from ai.ml.core.manifest import read_manifest
+from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
+from ai.ml.frameworks.pytorch.models import build_model, model_config_of
+from ai.ml.retraining.answers import AnswerSet
+from ai.ml.retraining.defects import BUNDLE_FILE, Copy, Defect, NotApplicable, defect
+from ai.ml.retraining.evidence import answer_probes
+from ai.ml.retraining.structure import describe_structure
+
+DIRECTORY_DEFECTS: list[Defect] = []
+
+# ---- files, after they were sealed -----------------------------------------------------------------------------------
+
+
+def _flip(path: Path, share: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[min(len(content) - 1, int(len(content) * share))] ^= 1
+    path.write_bytes(content)
+
+
+@defect(DIRECTORY_DEFECTS, "a bit flipped at the beginning of the bundle file", "files")
+def _(copy: Copy) -> None:
+    _flip(copy.bundle_dir / BUNDLE_FILE, 0.0)
+
+
+@defect(DIRECTORY_DEFECTS, "a bit flipped in the middle of the bundle file", "files")
+def _(copy: Copy) -> None:
+    _flip(copy.bundle_dir / BUNDLE_FILE, 0.5)
+
+
+@defect(DIRECTORY_DEFECTS, "a bit flipped in the last byte of the bundle file", "files")
+def _(copy: Copy) -> None:
+    _flip(copy.bundle_dir / BUNDLE_FILE, 1.0)
+
+
+@defect(DIRECTORY_DEFECTS, "the bundle file cut off", "files")
+def _(copy: Copy) -> None:
+    path = copy.bundle_dir / BUNDLE_FILE
+    path.write_bytes(path.read_bytes()[:-512])
+
+
+@defect(DIRECTORY_DEFECTS, "the bundle file empty", "files")
+def _(copy: Copy) -> None:
+    (copy.bundle_dir / BUNDLE_FILE).write_bytes(b"")
+
+
+@defect(DIRECTORY_DEFECTS, "the bundle file gone", "files")
+def _(copy: Copy) -> None:
+    (copy.bundle_dir / BUNDLE_FILE).unlink()
+
+
+@defect(DIRECTORY_DEFECTS, "the bundle file a link to its copy", "files")
+def _(copy: Copy) -> None:
+    path = copy.bundle_dir / BUNDLE_FILE
+    elsewhere = copy.bundle_dir.with_name(f"{copy.bundle_dir.name}.pt")
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
+@defect(DIRECTORY_DEFECTS, "an extra file", "files")
+def _(copy: Copy) -> None:
+    (copy.bundle_dir / "notes.txt").write_text("x", encoding="utf-8")
+
+
+def _metrics(copy: Copy) -> dict[str, Any]:
+    path = copy.bundle_dir / "metrics.json"
+    if not path.is_file():
+        raise NotApplicable("the bundle has no metrics")
+    return json.loads(path.read_bytes())
+
+
+def _write_metrics(copy: Copy) -> None:
+    metrics = _metrics(copy)
+    metrics["test_metric_value"] += 0.01
+    (copy.bundle_dir / "metrics.json").write_bytes(json.dumps(metrics, indent=2).encode())
+
+
+@defect(DIRECTORY_DEFECTS, "metrics of another run", "files")
+def _(copy: Copy) -> None:
+    _write_metrics(copy)
+
+
+@defect(DIRECTORY_DEFECTS, "metrics gone", "files")
+def _(copy: Copy) -> None:
+    _metrics(copy)
+    (copy.bundle_dir / "metrics.json").unlink()
+
+
+@defect(DIRECTORY_DEFECTS, "a bit flipped in the stored answers", "files")
+def _(copy: Copy) -> None:
+    _flip(copy.bundle_dir / "evidence" / "answers.npz", 0.5)
+
+
+@defect(DIRECTORY_DEFECTS, "the probes cut off", "files")
+def _(copy: Copy) -> None:
+    path = copy.bundle_dir / "evidence" / "probes.parquet"
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+@defect(DIRECTORY_DEFECTS, "the evidence gone", "files")
+def _(copy: Copy) -> None:
+    for path in (copy.bundle_dir / "evidence").iterdir():
+        path.unlink()
+
+
+@defect(DIRECTORY_DEFECTS, "the manifest edited", "files")
+def _(copy: Copy) -> None:
+    path = copy.bundle_dir / "manifest.json"
+    record = json.loads(path.read_bytes())
+    record["lineage"] = {**record["lineage"], "edited": True}
+    path.write_bytes(dump_json(record))
+
+
+@defect(DIRECTORY_DEFECTS, "the manifest gone", "files")
+def _(copy: Copy) -> None:
+    (copy.bundle_dir / "manifest.json").unlink()
+
+
+# ---- evidence, sealed with it ----------------------------------------------------------------------------------------
+
+
+def _answered_by(copy: Copy, change: Any) -> None:
+    """Evidence that a changed model gave, structure and all."""
+    bundle, evidence = copy.bundle(), copy.evidence()
+    with torch.no_grad():
+        change(bundle)
+    settings = ScoringSettings.from_manifest(read_manifest(copy.bundle_dir).scoring)
+    answers = answer_probes(Scorer(bundle, settings, "cpu"), evidence.holdout, evidence.generated)
+    structure = describe_structure(bundle)
+    copy.replace_evidence(dataclasses.replace(evidence, answers=answers, structure=structure))
+
+
+@defect(DIRECTORY_DEFECTS, "evidence of an older training", "evidence")
+def _(copy: Copy) -> None:
+    def older(bundle: Any) -> None:
+        for parameter in bundle.model.parameters():
+            parameter.data = parameter.data * (1 + 1e-3)
+
+    _answered_by(copy, older)
+
+
+@defect(DIRECTORY_DEFECTS, "evidence of another bundle", "evidence")
+def _(copy: Copy) -> None:
+    def another(bundle: Any) -> None:
+        config: dict[str, Any] = model_config_of(bundle.model)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(11)
+            other = build_model(bundle.input_dim, bundle.output_dim, **config)
+        bundle.model.load_state_dict(other.state_dict())
+
+    _answered_by(copy, another)
+
+
+@defect(DIRECTORY_DEFECTS, "evidence of a model in train mode", "evidence")
+def _(copy: Copy) -> None:
+    evidence = copy.evidence()
+    structure = {**evidence.structure, "model.training": "True"}
+    copy.replace_evidence(dataclasses.replace(evidence, structure=structure))
+
+
+def _with_answers(copy: Copy, change: Any) -> None:
+    evidence = copy.evidence()
+    raw, decoded = evidence.answers.raw.copy(), evidence.answers.decoded.copy()
+    change(raw, decoded)
+    answers = AnswerSet(raw, decoded, evidence.answers.stages)
+    copy.replace_evidence(dataclasses.replace(evidence, answers=answers))
+
+
+@defect(DIRECTORY_DEFECTS, "an answer off by one ulp", "evidence")
+def _(copy: Copy) -> None:
+    def change(raw: np.ndarray, _decoded: np.ndarray) -> None:
+        raw[-1, -1] = np.nextafter(raw[-1, -1], np.float32(np.inf) if np.isfinite(raw[-1, -1]) else np.float32(0))
+
+    _with_answers(copy, change)
+
+
+@defect(DIRECTORY_DEFECTS, "answers in another order", "evidence")
+def _(copy: Copy) -> None:
+    def change(raw: np.ndarray, decoded: np.ndarray) -> None:
+        if (raw == raw[0]).all():
+            raise NotApplicable("all answers are equal")
+        order = np.roll(np.arange(len(raw)), 1)
+        raw[:], decoded[:] = raw[order], decoded[order]
+
+    _with_answers(copy, change)
+
+
+@defect(DIRECTORY_DEFECTS, "a decoded answer of another row", "evidence")
+def _(copy: Copy) -> None:
+    def change(_raw: np.ndarray, decoded: np.ndarray) -> None:
+        other = next((i for i, value in enumerate(decoded) if value != decoded[0]), None)
+        if other is None:
+            raise NotApplicable("all answers are equal")
+        decoded[0] = decoded[other]
+
+    _with_answers(copy, change)
+
+
+@defect(DIRECTORY_DEFECTS, "answers of fewer rows than there are probes", "evidence")
+def _(copy: Copy) -> None:
+    evidence = copy.evidence()
+    answers = AnswerSet(evidence.answers.raw[:-1], evidence.answers.decoded[:-1], evidence.answers.stages)
+    copy.replace_evidence(dataclasses.replace(evidence, answers=answers))
+
+
+@defect(DIRECTORY_DEFECTS, "no probes at all", "evidence")
+def _(copy: Copy) -> None:
+    evidence = copy.evidence()
+    copy.replace_evidence(
+        dataclasses.replace(
+            evidence,
+            holdout=evidence.holdout.slice(0, 0),
+            generated=dataclasses.replace(evidence.generated, probes=()),
+            answers=AnswerSet(evidence.answers.raw[:0], evidence.answers.decoded[:0], evidence.answers.stages),
+        )
+    )
+
+
+@defect(DIRECTORY_DEFECTS, "metrics of another run, sealed", "evidence")
+def _(copy: Copy) -> None:
+    _write_metrics(copy)
+    copy.seal()
+
+
+# ---- the manifest, written anew --------------------------------------------------------------------------------------
+
+
+@defect(DIRECTORY_DEFECTS, "another precision in the manifest", "manifest")
+def _(copy: Copy) -> None:
+    scoring = read_manifest(copy.bundle_dir).scoring
+    other = "fast" if scoring["precision"] == "exact" else "exact"
+    copy.seal(scoring={**scoring, "precision": other})
+
+
+@defect(DIRECTORY_DEFECTS, "the manifest describes another model", "manifest")
+def _(copy: Copy) -> None:
+    model = read_manifest(copy.bundle_dir).model
+    copy.seal(model={**model, "n_parameters": model["n_parameters"] + 1})
+
+
+def _contract(copy: Copy) -> dict[str, Any]:
+    contract = read_manifest(copy.bundle_dir).contract
+    if contract is None:
+        raise NotApplicable("the bundle has no input contract")
+    return contract
+
+
+@defect(DIRECTORY_DEFECTS, "a column dropped from the contract", "manifest")
+def _(copy: Copy) -> None:
+    contract = _contract(copy)
+    copy.seal(contract={**contract, "columns": contract["columns"][:-1]})
+
+
+@defect(DIRECTORY_DEFECTS, "the contract lost", "manifest")
+def _(copy: Copy) -> None:
+    _contract(copy)
+    copy.seal(contract=None)
+
+
+@defect(DIRECTORY_DEFECTS, "a column of another kind in the contract", "manifest")
+def _(copy: Copy) -> None:
+    contract = _contract(copy)
+    first = contract["columns"][0]
+    kind = "category" if first["kind"] == "number" else "number"
+    copy.seal(contract={**contract, "columns": [{**first, "kind": kind}, *contract["columns"][1:]]})
+
+
+@defect(DIRECTORY_DEFECTS, "garbage for a manifest", "manifest")
+def _(copy: Copy) -> None:
+    write_atomic(copy.bundle_dir / "manifest.json", b'{"format": 1}\n')

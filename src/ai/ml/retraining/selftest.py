@@ -1,0 +1,186 @@
+"""The gate tried on itself: known defects are seeded into copies of a bundle, and each must be refused.
+
+A check that can't fail proves nothing, and which checks can fail depends on the bundle: on its columns, its medians,
+its task. So this runs on the user's own. A defect that leaves the very bytes as they were (medians rounded to float32
+that were float32 numbers already) is no defect there; that it did nothing is shown by the sha-256.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ai.ml.core.errors import BundleRefused, ExitCode, UsageError
+from ai.ml.core.manifest import bundle_digest, read_manifest
+from ai.ml.retraining.defects import Copy, Defect, NotApplicable
+from ai.ml.retraining.defects_directory import DIRECTORY_DEFECTS
+from ai.ml.retraining.defects_saver import SAVER_DEFECTS
+from ai.ml.retraining.environments import JobRequest, current_environment, run_jobs
+from ai.ml.retraining.gate import Ground, finding_of, judge, prove, survey
+from ai.ml.retraining.verdict import CheckResult
+
+CATALOGUE = (*SAVER_DEFECTS, *DIRECTORY_DEFECTS)
+STEPS = ("structure", "replay", "fixpoint")
+"""All that a defect in the saved content can be caught by; variants of the input say nothing about it."""
+
+Fate = Literal["caught", "passed", "no change", "not applicable"]
+
+
+@dataclass(frozen=True)
+class DefectResult:
+    """What became of one defect."""
+
+    name: str
+    family: str
+    fate: Fate
+    checks: tuple[str, ...]
+    """The checks that refused it, in the order they ran; any one of them is enough."""
+    message: str
+    """The first check's sentence; why the defect changes nothing; or which part the bundle lacks."""
+
+
+@dataclass(frozen=True)
+class SelftestReport:
+    """What became of all of them."""
+
+    digest: str
+    results: tuple[DefectResult, ...]
+
+    @property
+    def passed(self) -> tuple[DefectResult, ...]:
+        """The defects that the gate let through."""
+        return tuple(result for result in self.results if result.fate == "passed")
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """1 if a defect got through, 5 if none could be tried."""
+        if self.passed:
+            return ExitCode.REFUSED
+        return ExitCode.OK if any(result.fate == "caught" for result in self.results) else ExitCode.NOTHING_CHECKED
+
+    @property
+    def sentence(self) -> str:
+        """The outcome."""
+        counts = {fate: sum(result.fate == fate for result in self.results) for fate in ("caught", "passed")}
+        tried = sum(counts.values())
+        alone = sum(_by_answers(result) for result in self.results)
+        idle = len(self.results) - tried
+        said = (
+            f"{counts['caught']} of {tried} defects were refused, {alone} of them for their answers too; "
+            f"{idle} don't apply to this bundle"
+        )
+        names = ", ".join(result.name for result in self.passed)
+        return f"{said}; THE GATE LET THROUGH: {names}" if names else said
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "digest": self.digest,
+            "sentence": self.sentence,
+            "results": [asdict(result) for result in self.results],
+        }
+
+
+@dataclass(frozen=True)
+class _Seeded:
+    """A copy with a defect in it, and what the gate's first look said."""
+
+    defect: Defect
+    ground: Ground
+
+
+def selftest(
+    bundle_dir: Path, catalogue: Sequence[Defect] = CATALOGUE, *, processes: int = 2, timeout_s: float = 600.0
+) -> SelftestReport:
+    """Seed every defect of a catalogue into a copy of its own, and let the gate judge them all.
+
+    Args:
+        bundle_dir: sealed, with evidence; only read.
+        catalogue: what to try.
+        processes: how many judge at once, each many copies.
+        timeout_s: seconds that one of them may take.
+
+    Raises:
+        UsageError: the bundle as it is doesn't pass the gate, so that a refusal of a copy would prove nothing.
+        BundleNotFound: there is no bundle in that directory.
+    """
+    whole = prove(bundle_dir)
+    if not whole.passed:
+        raise UsageError(f"{bundle_dir} must pass the gate before defects are tried on it: {whole.reason}")
+    digest = bundle_digest(bundle_dir)
+    results: dict[str, DefectResult] = {}
+    waiting: list[_Seeded] = []
+    with tempfile.TemporaryDirectory(prefix="bundlegate-selftest-") as folder:
+        for index, defect in enumerate(catalogue):
+            copy = Copy(Path(folder) / str(index) / "bundle")
+            shutil.copytree(bundle_dir, copy.bundle_dir)
+            seeded = _seed(defect, copy, bundle_dir, digest)
+            if isinstance(seeded, DefectResult):
+                results[defect.name] = seeded
+            else:
+                waiting.append(seeded)
+        for result in _judge_all(waiting, Path(folder), processes, timeout_s):
+            results[result.name] = result
+    return SelftestReport(digest, tuple(results[defect.name] for defect in catalogue))
+
+
+def _by_answers(result: DefectResult) -> bool:
+    return result.fate == "caught" and "replay" in result.checks and "loading" not in result.checks
+
+
+def _content(bundle_dir: Path) -> Any:
+    """All that a manifest binds but the versions of who wrote it; None where it can't be read."""
+    try:
+        manifest = read_manifest(bundle_dir)
+    except BundleRefused:
+        return None
+    sections = (manifest.model, manifest.scoring, manifest.contract, manifest.evidence, manifest.lineage)
+    return manifest.files, sections
+
+
+def _seed(defect: Defect, copy: Copy, whole: Path, digest: str) -> DefectResult | _Seeded:
+    """Damage a copy; what the gate sees without loading it, or what is left for a fresh process."""
+    try:
+        defect.seed(copy)
+    except NotApplicable as reason:
+        return DefectResult(defect.name, defect.family, "not applicable", (), str(reason))
+    if defect.family != "files" and _content(copy.bundle_dir) == _content(whole):
+        proof = "every file has the sha-256 and every section of the manifest the content that it had"
+        return DefectResult(defect.name, defect.family, "no change", (), proof)
+    # A damaged directory is meant to be the one with that digest; a wrongly made one is its own.
+    ground = survey(copy.bundle_dir, digest if defect.family == "files" else None)
+    if ground.firm:
+        return _Seeded(defect, ground)
+    # Also where nothing was left to check: that never passes.
+    return _result(defect, [check for check in ground.checks if not check.passed])
+
+
+def _judge_all(waiting: list[_Seeded], folder: Path, processes: int, timeout_s: float) -> list[DefectResult]:
+    """Spread the copies over some fresh processes and compare what they find."""
+    shares = [waiting[start::processes] for start in range(processes) if waiting[start::processes]]
+
+    def visit(index: int) -> list[DefectResult]:
+        requests = [JobRequest(seeded.ground.bundle_dir, STEPS) for seeded in shares[index]]
+        outcomes = run_jobs(current_environment(), requests, folder / f"desk{index}", timeout_s)
+        return [
+            _result(
+                seeded.defect,
+                [check for check in judge(seeded.ground, finding_of("current", outcome), STEPS) if check.refused],
+            )
+            for seeded, outcome in zip(shares[index], outcomes, strict=True)
+        ]
+
+    with ThreadPoolExecutor(max(1, len(shares))) as pool:
+        return [result for results in pool.map(visit, range(len(shares))) for result in results]
+
+
+def _result(defect: Defect, refusals: list[CheckResult]) -> DefectResult:
+    if not refusals:
+        return DefectResult(defect.name, defect.family, "passed", (), "no check saw it")
+    names = tuple(dict.fromkeys(check.name for check in refusals))
+    return DefectResult(defect.name, defect.family, "caught", names, refusals[0].message)
