@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import task
 
 from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import CandidateRef, VerdictRef
-from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.config import RetrainConfig, ValidateConfig
 from ai.ml.retraining.log import at_work, logger
+from ai.ml.retraining.validation import ValidationRecord, validate
+from ai.ml.retraining.verdict import Verdict
 from tasks.caching import KEPT, KeptNotReused
 from tasks.reporting import show_verdict
 
@@ -18,5 +22,15 @@ def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRe
     with at_work("proving in a fresh process"):
         verdict = steps.prove_candidate(config, candidate)
     logger.info("proved    %s: %s", verdict.outcome, verdict.reason)
-    show_verdict(config.name, verdict)
+    show_verdict(config.name, Verdict.from_json(Path(verdict.file.path).read_bytes()))
     return verdict
+
+
+@task(name="prove-bundle", task_run_name="prove {config.bundle}", cache_policy=KeptNotReused(), **KEPT)
+def prove_bundle(config: ValidateConfig) -> ValidationRecord:
+    """Run the gate on the bundle that the settings name, and show its verdict, whatever it is."""
+    with at_work("proving in a fresh process"):
+        record = validate(config)
+    logger.info("proved    %s: %s", record.verdict["outcome"], record.verdict["reason"])
+    show_verdict(f"validate-{Path(config.bundle).name}", record.document)
+    return record

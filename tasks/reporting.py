@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
-from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, PromotionRecord, VerdictRef
+from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, PromotionRecord
+from ai.ml.retraining.verdict import Verdict
+from ai.ml.retraining.verdict_render import to_markdown
 
 EVENTS = {"PROMOTED": "bundle.promoted", "HELD": "bundle.held", "REJECTED": "bundle.rejected"}
 
@@ -21,13 +22,9 @@ def show_metrics(name: str, candidate: CandidateRef) -> None:
     _publish(create_table_artifact, key=_key(name, "metrics"), table=rows, description=candidate.bundle.digest)
 
 
-def show_verdict(name: str, verdict: VerdictRef) -> None:
+def show_verdict(name: str, verdict: Verdict) -> None:
     """The gate's verdict as Markdown."""
-    from ai.ml.retraining.verdict import Verdict
-    from ai.ml.retraining.verdict_render import to_markdown
-
-    document = Verdict.from_json(Path(verdict.file.path).read_bytes())
-    _publish(create_markdown_artifact, key=_key(name, "verdict"), markdown=to_markdown(document))
+    _publish(create_markdown_artifact, key=_key(name, "verdict"), markdown=to_markdown(verdict))
 
 
 def show_decision(name: str, decision: DecisionRecord) -> None:

@@ -19,7 +19,11 @@ FLAG_NAMES = {
     "training.random_seed": ["--seed"],
     "training.exclude_columns": ["--exclude", "--exclude-column"],
     "training.category_columns": ["--category", "--category-column"],
+    "pythons": ["--python"],
+    "gate.pythons": ["--python"],
 }
+NOT_SETTINGS = frozenset({"config", "json"})
+"""Flags of the command line itself; no section may have fields of these names at its top."""
 
 
 def add_settings(parser: argparse.ArgumentParser, model: type[BaseModel], *, prefix: str = "") -> None:
@@ -38,14 +42,13 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given as flags, nested as in the TOML file."""
     nested: dict[str, Any] = {}
     for path, value in vars(arguments).items():
-        if "." in path or path in {"name", "store"}:
-            if value is None:
-                continue
-            *sections, key = path.split(".")
-            place = nested
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[key] = value
+        if value is None or path in NOT_SETTINGS:
+            continue
+        *sections, key = path.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[key] = value
     return nested
 
 

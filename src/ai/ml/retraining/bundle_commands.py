@@ -9,27 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ai.ml.core.errors import BundleNotFound, BundleRefused, ExitCode, UsageError
-
-BUNDLE_FILE = "model_bundle.pt"
-
-
-def bundle_directory(reference: str, store: Path) -> Path:
-    """The bundle directory that a path or a store reference names.
-
-    Raises:
-        BundleNotFound: there is none.
-    """
-    path = Path(reference)
-    if path.is_dir():
-        return path
-    if path.is_file():
-        return path.parent
-    if "@" in reference and "/" not in reference:
-        from ai.ml.retraining.store import Store
-
-        return Store(store).resolve(reference)
-    raise BundleNotFound(f"no bundle at {reference}: expected a bundle directory, a {BUNDLE_FILE}, or NAME@champion")
+from ai.ml.core.errors import BundleRefused, ExitCode, UsageError
+from ai.ml.retraining.references import bundle_directory
 
 
 def inspect(arguments: Namespace) -> int:

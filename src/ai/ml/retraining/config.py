@@ -122,6 +122,20 @@ class RetrainConfig(Section):
     decision: DecisionSettings = DecisionSettings()
 
 
+class ValidateConfig(Section):
+    """Settings of a proof on its own; nothing is promoted or put into quarantine by it."""
+
+    bundle: Annotated[
+        str, Field(description="Bundle directory, a model_bundle.pt, or NAME@champion, NAME@previous, NAME@DIGEST")
+    ]
+    store: Annotated[str, Field(description="The store's folder, for names")] = ".bundlegate/store"
+    expect_digest: Annotated[
+        str | None, Field(pattern="^[0-9a-f]{64}$", description="Digest that the bundle must have")
+    ] = None
+    pythons: Annotated[tuple[str, ...], Field(description="Further interpreters that must give the same bits")] = ()
+    cpu_matrix: Annotated[bool, Field(description="Also replay under other CPU capabilities and thread counts")] = False
+
+
 def load_config(
     model: type[SomeSection], file: Path | None = None, overrides: dict[str, Any] | None = None
 ) -> SomeSection:

@@ -11,6 +11,7 @@ is imported for it, pandas only by the variant of `invariance` that is about Dat
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -25,7 +26,7 @@ import torch
 from ai.ml.core.errors import BundlegateError, ExitCode, UsageError
 from ai.ml.core.files import dump_json, sha256_bytes, write_atomic
 from ai.ml.core.manifest import current_versions, read_manifest
-from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
+from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings, rounding_margin
 from ai.ml.frameworks.pytorch.loading import load_bundle
 from ai.ml.frameworks.pytorch.saving import encode_bundle
 from ai.ml.retraining.answers import AnswerSet, encode_answers
@@ -92,8 +93,11 @@ def _replay(subject: Subject) -> dict[str, Any]:
     folder = subject.job.out_dir
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "answers.npz", encode_answers(subject.answers))
+    margin = rounding_margin(subject.scorer, subject.evidence.holdout)
     return {
         "rows": len(subject.answers.raw),
+        # Of the holdout rows, in float32 ulp; None where nothing is rounded.
+        "rounding_margin": margin if math.isfinite(margin) else None,
         "heavy_imports": sorted({"pandas", "prefect"} & {*sys.modules}),
     }
 

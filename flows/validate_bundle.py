@@ -1,0 +1,36 @@
+"""Validation: the gate of the retraining, for any bundle, whenever it is asked for.
+
+A serving machine that gets a new library, a copied store, a bundle from elsewhere: run it there before anything is
+scored. `python -m flows.validate_bundle --bundle churn@champion`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from prefect import flow
+
+from ai.ml.retraining.config import ValidateConfig
+from ai.ml.retraining.validation import ValidationRecord, require_pass, show_validation
+from tasks.command_line import run_from_command_line
+from tasks.gate import prove_bundle
+
+
+@flow(flow_run_name="validate-{config.bundle}", persist_result=True, result_serializer="json")
+def validate_bundle(config: ValidateConfig) -> ValidationRecord:
+    """Prove that a bundle answers here as the trained model did, bit for bit.
+
+    Nothing is promoted, moved or put into quarantine.
+
+    Raises:
+        BundleRefused: a file isn't what the manifest says.
+        GateRefused: the bundle answers otherwise than the trained model did.
+        NothingChecked: it has no evidence.
+    """
+    record = prove_bundle(config)
+    require_pass(record)
+    return record
+
+
+if __name__ == "__main__":
+    sys.exit(run_from_command_line(validate_bundle, ValidateConfig, show_validation))

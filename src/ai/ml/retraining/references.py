@@ -1,0 +1,27 @@
+"""How a bundle may be named wherever one is asked for: by a path, or by a name in the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ai.ml.core.errors import BundleNotFound
+
+BUNDLE_FILE = "model_bundle.pt"
+
+
+def bundle_directory(reference: str, store: Path) -> Path:
+    """The bundle directory that a path or a store reference names.
+
+    Raises:
+        BundleNotFound: there is none.
+    """
+    path = Path(reference)
+    if path.is_dir():
+        return path
+    if path.is_file():
+        return path.parent
+    if "@" in reference and "/" not in reference:
+        from ai.ml.retraining.store import Store
+
+        return Store(store).resolve(reference)
+    raise BundleNotFound(f"no bundle at {reference}: expected a bundle directory, a {BUNDLE_FILE}, or NAME@champion")

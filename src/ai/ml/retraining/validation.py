@@ -1,0 +1,72 @@
+"""A proof on its own, of any bundle: what `flows/validate_bundle.py` runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ai.ml.core.errors import BundleRefused, ExitCode, GateRefused, NothingChecked
+from ai.ml.retraining.checkpoints import Record
+from ai.ml.retraining.config import ValidateConfig
+from ai.ml.retraining.gate import GatePolicy, prove
+from ai.ml.retraining.references import bundle_directory
+from ai.ml.retraining.verdict import Verdict
+from ai.ml.retraining.verdict_render import to_terminal
+
+
+class ValidationRecord(Record):
+    """What the gate said of a bundle, whole."""
+
+    bundle: str
+    """The directory that was judged; a name in the store may mean another one later."""
+    verdict: dict[str, Any]
+    """The document that `docs/verdict.schema.json` describes."""
+
+    @property
+    def document(self) -> Verdict:
+        """The verdict as an object."""
+        return Verdict.from_json(json.dumps(self.verdict).encode())
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The verdict's."""
+        return self.document.exit_code
+
+
+def validate(config: ValidateConfig) -> ValidationRecord:
+    """Run the gate on the bundle that `config` names.
+
+    Raises:
+        BundleNotFound: there is none.
+        UsageError: an interpreter of the settings can't be used.
+    """
+    bundle_dir = bundle_directory(config.bundle, Path(config.store))
+    policy = GatePolicy(config.pythons, config.cpu_matrix, config.expect_digest)
+    verdict = prove(bundle_dir, policy)
+    return ValidationRecord(bundle=str(bundle_dir.absolute()), verdict=json.loads(verdict.to_json()))
+
+
+def require_pass(record: ValidationRecord) -> None:
+    """Raise what a verdict that isn't a pass means.
+
+    Raises:
+        BundleRefused: a file isn't what the manifest says.
+        GateRefused: another check saw a difference.
+        NothingChecked: there was nothing to prove anything with.
+    """
+    verdict = record.document
+    refusals = {
+        ExitCode.REFUSED: GateRefused,
+        ExitCode.INTEGRITY: BundleRefused,
+        ExitCode.NOTHING_CHECKED: NothingChecked,
+    }
+    if not verdict.passed:
+        raise refusals[verdict.exit_code](f"{record.bundle}: {verdict.reason}")
+
+
+def show_validation(record: ValidationRecord) -> None:
+    """Print the verdict for a person."""
+    Console().print(to_terminal(record.document))

@@ -1,0 +1,70 @@
+"""The validation flow as a user runs it: a real process against a real Prefect server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import ROOT
+from sealed_bundles import sealed
+
+pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow]
+
+
+def validate(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flows.validate_bundle", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def artifacts(url: str, key: str) -> list[str]:
+    query = {"artifacts": {"key": {"any_": [key]}}}
+    return [found["data"] for found in httpx.post(f"{url}/artifacts/filter", json=query, timeout=30).json()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sealed(tmp_path_factory.mktemp("validate") / "whole-bundle")
+
+
+def test_a_whole_bundle_passes_with_its_verdict_as_artifact(whole: Path, prefect_environment: dict[str, str]) -> None:
+    done = validate(prefect_environment, "--bundle", str(whole), "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert (record["verdict"]["outcome"], record["bundle"]) == ("PASSED", str(whole))
+    (shown,) = artifacts(prefect_environment["PREFECT_API_URL"], "validate-whole-bundle-verdict")
+    assert "### Bundlegate: PASSED" in shown
+    assert record["verdict"]["digest"] in shown
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "sentence"), [("file", 6, "model_bundle.pt has"), ("digest", 6, "expected 0000")]
+)
+def test_a_bundle_that_isnt_what_it_should_be_fails_the_flow(
+    whole: Path, tmp_path: Path, prefect_environment: dict[str, str], damage: str, code: int, sentence: str
+) -> None:
+    bundle_dir = Path(shutil.copytree(whole, tmp_path / f"damaged-{damage}"))
+    flags = ["--expect-digest", "0" * 64] if damage == "digest" else []
+    if damage == "file":
+        (bundle_dir / "model_bundle.pt").write_bytes(b"x")
+    done = validate(prefect_environment, "--bundle", str(bundle_dir), *flags)
+    assert done.returncode == code, done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    url = prefect_environment["PREFECT_API_URL"]
+    (shown,) = artifacts(url, f"validate-damaged-{damage}-verdict")
+    assert "### Bundlegate: REFUSED" in shown
+    query = {"flow_runs": {"name": {"any_": [f"validate-{bundle_dir}"]}}}
+    (run,) = httpx.post(f"{url}/flow_runs/filter", json=query, timeout=30).json()
+    assert run["state_type"] == "FAILED"
+
+
+def test_a_bundle_that_isnt_there_is_one_sentence(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
+    done = validate(prefect_environment, "--bundle", "nobody@champion", "--store", str(tmp_path))
+    assert done.returncode == 6, done.stderr
+    assert "nobody" in done.stderr
+    assert "Traceback" not in done.stderr
