@@ -8,15 +8,18 @@ import pyarrow as pa
 from builders import mixed_table
 
 from ai.ml.core.types import TaskType, TrainingConfig
+from ai.ml.frameworks.pytorch.inference import ScoringSettings
 from ai.ml.frameworks.pytorch.trainer import TrainingResult, train
 from ai.ml.retraining.candidate import stage_candidate
 
 
-def trained(task: TaskType = "classification", training_mode: str = "mlp_dense") -> tuple[TrainingResult, pa.Table]:
+def trained(
+    task: TaskType = "classification", training_mode: str = "mlp_dense", settings: ScoringSettings | None = None
+) -> tuple[TrainingResult, pa.Table]:
     """A short training, and its holdout rows."""
     table = mixed_table(200, task=task)
     config = TrainingConfig("y", training_mode=training_mode, task=task, epochs=3, hidden_dim=8)
-    result = train(table, config)
+    result = train(table, config, scoring=settings)
     return result, table.take(pa.array(result.holdout_rows))
 
 

@@ -115,7 +115,9 @@ def build_candidate(
     target = work_dir(config) / f"candidate-{key[:16]}"
     table = read_table(data.file.path)
     epochs = target.with_suffix(".epochs")
-    result = train(table, config.training.for_target(config.data.target), progress=progress, checkpoint=epochs)
+    scoring = ScoringSettings(precision=config.gate.precision)
+    training = config.training.for_target(config.data.target)
+    result = train(table, training, scoring=scoring, progress=progress, checkpoint=epochs)
 
     building = target.with_suffix(".building")
     for leftover in (building, target):
@@ -126,7 +128,7 @@ def build_candidate(
         building / "bundle",
         result,
         holdout,
-        settings=ScoringSettings(precision=config.gate.precision),
+        settings=scoring,
         lineage=_lineage(config, data),
     )
     write_table(holdout, building / "holdout.parquet")

@@ -23,7 +23,7 @@ from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
 from ai.ml.frameworks.pytorch.features import FittedFeatures, fit_features, refuse_enormous
 from ai.ml.frameworks.pytorch.fitting import EpochReport, Fitting, TrainingTensors
-from ai.ml.frameworks.pytorch.inference import Scorer
+from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.losses import Criterion, check_mode, distilled, hard_loss, mean_loss, soft_loss, teach
 from ai.ml.frameworks.pytorch.models import TRAINING_MODES, build_model, model_config_of
 from ai.ml.frameworks.pytorch.split import split_holdout, split_validation
@@ -69,6 +69,7 @@ def train(
     table: pa.Table,
     config: TrainingConfig,
     *,
+    scoring: ScoringSettings | None = None,
     progress: Callable[[EpochReport], None] | None = None,
     checkpoint: Path | None = None,
 ) -> TrainingResult:
@@ -81,6 +82,7 @@ def train(
     Args:
         table: raw cells under their column names, target included.
         config: see `TrainingConfig`.
+        scoring: how the bundle will be scored; the metrics are measured that way.
         progress: called after every epoch.
         checkpoint: where to keep the state between epochs; found there, a killed training of the same table and
             configuration goes on from it to the same bits. The caller removes it.
@@ -115,7 +117,8 @@ def train(
                 keeper.save(fitting.state_dict())
         fitting.restore_best()
         bundle = _bundle(problem, config, model.cpu())
-        metrics = evaluate(bundle, table, problem.train_rows, problem.holdout_rows, criterion)
+        scorer = Scorer(bundle, scoring)
+        metrics = evaluate(scorer, table, problem.train_rows, problem.holdout_rows, criterion)
     return TrainingResult(
         bundle, metrics, tuple(fitting.state.history), problem.train_rows, problem.holdout_rows, tuple(findings)
     )
@@ -163,10 +166,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def evaluate(
-    bundle: ModelBundle, table: pa.Table, train_rows: np.ndarray, holdout_rows: np.ndarray, criterion: Criterion
+    scorer: Scorer, table: pa.Table, train_rows: np.ndarray, holdout_rows: np.ndarray, criterion: Criterion
 ) -> Metrics:
-    """Losses on the training and holdout rows, and the holdout's accuracy or RMSE, all through `Scorer`."""
-    scorer = Scorer(bundle)
+    """Losses on the training and holdout rows, and the holdout's accuracy or RMSE, all through one `Scorer`."""
+    bundle = scorer.bundle
     labels = target_values(bundle.contract, table) if bundle.contract else np.empty(0)
     losses: list[float] = []
     value = 0.0
