@@ -21,6 +21,7 @@ from builders import tiny_bundle, tiny_rows
 from conftest import ROOT
 
 from ai.ml.core.errors import BundleRefused
+from ai.ml.core.manifest import write_manifest
 from ai.ml.frameworks.pytorch.closed_pickle import ALLOWED_NAMES
 from ai.ml.frameworks.pytorch.inference import predict_rows
 from ai.ml.frameworks.pytorch.saving import payload_of
@@ -234,9 +235,39 @@ def test_a_flipped_bit_in_every_record_names_the_record(tmp_path: Path) -> None:
 def test_a_file_cut_off_anywhere(tmp_path: Path) -> None:
     path = save_bundle(tiny_bundle(), tmp_path)
     whole = path.read_bytes()
-    for length in sorted({*range(0, len(whole), 97), *range(len(whole) - 40, len(whole))}):
+    with zipfile.ZipFile(path) as archive:
+        boundaries = {entry.header_offset + ahead for entry in archive.infolist() for ahead in (-1, 0, 1)}
+        boundaries |= {archive.start_dir + ahead for ahead in (-1, 0, 1)} - {-1}
+    lengths = {*range(0, len(whole), 97), *range(len(whole) - 40, len(whole)), *boundaries} - {-1}
+    for length in sorted(lengths):
         path.write_bytes(whole[:length])
         refused(path)
+
+
+def test_a_file_beside_the_manifest_of_another_is_refused_and_never_loses_its_contract_silently(tmp_path: Path) -> None:
+    path = save_bundle(tiny_bundle(), tmp_path / "sealed")
+    write_manifest(path.parent, model={}, scoring={}, contract=None, evidence=None, lineage={})
+    load_bundle(path)
+    # As large, every CRC right, and whole in itself: only the manifest tells.
+    path.write_bytes(save_bundle(tiny_bundle(seed=1), tmp_path / "other").read_bytes())
+    refused(path, r"isn't the file that manifest\.json beside it describes: sha-256 \w+…, the manifest says \w+…")
+    path.with_name("manifest.json").unlink()
+    load_bundle(path)
+
+
+def test_swapped_records_are_refused_or_seen_by_the_manifest(tmp_path: Path) -> None:
+    path = save_bundle(tiny_bundle(), tmp_path)
+    write_manifest(tmp_path, model={}, scoring={}, contract=None, evidence=None, lineage={})
+
+    def swap(records: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        contents = dict(records)
+        first, second = "archive/data/1", "archive/data/2"  # two biases: of one size
+        assert len(contents[first]) == len(contents[second])
+        contents[first], contents[second] = contents[second], contents[first]
+        return list(contents.items())
+
+    rezipped(path, swap)
+    refused(path, "manifest")
 
 
 def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(tmp_path: Path) -> None:
