@@ -1,0 +1,116 @@
+"""Evidence: a fair sample of the holdout and probes of every kind, raw as they arrived, bound by the digest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from builders import mixed_table, tiny_bundle
+from sealed_bundles import sealed, trained
+
+from ai.ml.core.errors import DataRefused, ExitCode, UsageError
+from ai.ml.core.manifest import bundle_digest, check_files, read_manifest
+from ai.ml.core.tables import write_table
+from ai.ml.frameworks.pytorch.inference import Scorer
+from ai.ml.frameworks.pytorch.saving import save_bundle
+from ai.ml.retraining.candidate import make_evidence, stage_candidate
+from ai.ml.retraining.evidence import MAX_HOLDOUT_ROWS, collect_evidence, read_evidence
+from ai.ml.retraining.gate import prove
+
+BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sealed(tmp_path_factory.mktemp("evidence") / "bundle")
+
+
+def test_holdout_rows_are_kept_raw_as_they_arrived(tmp_path: Path) -> None:
+    result, holdout = trained()
+    stage_candidate(tmp_path / "bundle", result, holdout)
+    kept = read_evidence(tmp_path / "bundle").holdout
+    assert kept.equals(holdout.replace_schema_metadata(None))
+    assert kept["signup"].type == pa.date32()  # not yet expanded, not yet a text
+    assert kept["age"].null_count == holdout["age"].null_count > 0
+
+
+def test_every_kind_of_probe_is_there(whole: Path) -> None:
+    evidence = read_evidence(whole)
+    kinds = evidence.generated.kinds()
+    columns = [column["name"] for column in (read_manifest(whole).contract or {})["columns"]]
+    rows = evidence.generated.rows()
+    assert {} in rows
+    for name in columns:
+        assert any(name not in row and row for row in rows), f"{name} is never absent"
+        assert any(name in row and row[name] is None for row in rows), f"{name} is never missing"
+    for level in ("Oslo", "Łódź", "São Paulo", "New York"):
+        assert any(row.get("city") == level for row in rows)
+    known = {"Oslo", "Łódź", "São Paulo", "New York", None, ""}
+    assert any(row.get("city") not in known for row in rows if "city" in row), "no unseen category"
+    cells = [row["income"] for row in rows if isinstance(row.get("income"), float | str)]
+    assert any(str(cell).lower() in ("inf", "infinity") for cell in cells), Counter(map(type, cells))
+    assert len(kinds) >= 6
+    assert sum(kinds.values()) == len(rows)
+
+
+def test_the_sample_is_bounded_stratified_and_repeatable() -> None:
+    result, _ = trained()
+    table = mixed_table(6000, seed=5)
+    rare = table.slice(0, 3).set_column(table.column_names.index("y"), "y", pa.array(["rare"] * 3))
+    table = pa.concat_tables([table, rare])
+    first = collect_evidence(Scorer(result.bundle), table)
+    assert first.holdout.num_rows == MAX_HOLDOUT_ROWS
+    assert first.holdout_rows == 6003
+    shares = [Counter(part["y"].to_pylist()) for part in (first.holdout, table)]
+    for label in ("yes", "no"):
+        assert abs(shares[0][label] / MAX_HOLDOUT_ROWS - shares[1][label] / 6003) < 0.02
+    assert shares[0]["rare"] >= 1
+    assert collect_evidence(Scorer(result.bundle), table).holdout.equals(first.holdout)
+    assert not collect_evidence(Scorer(result.bundle), table, seed=1).holdout.equals(first.holdout)
+
+
+def test_no_rows_are_no_evidence() -> None:
+    result, holdout = trained()
+    with pytest.raises(DataRefused, match="evidence needs holdout rows"):
+        collect_evidence(Scorer(result.bundle), holdout.slice(0, 0))
+
+
+def test_it_is_bound_by_the_digest(whole: Path) -> None:
+    manifest = read_manifest(whole)
+    assert {name for name in manifest.files if name.startswith("evidence/")} == {
+        "evidence/answers.npz",
+        "evidence/generated.json",
+        "evidence/probes.parquet",
+        "evidence/record.json",
+    }
+    assert manifest.evidence is not None
+    assert manifest.evidence["origin"] == "training"
+    assert check_files(whole, manifest) == []
+
+
+def test_a_bundle_from_elsewhere_gets_weaker_evidence_and_the_manifest_says_so(tmp_path: Path) -> None:
+    save_bundle(tiny_bundle(), tmp_path / "bundle")
+    write_table(mixed_table(50).select(["age", "income", "city", "plan"]), tmp_path / "rows.csv")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([BUNDLEGATE, *arguments], cwd=tmp_path, capture_output=True, text=True)
+
+    assert run("verify", "bundle").returncode == ExitCode.NOTHING_CHECKED
+    made = run("evidence", "bundle", "--rows", "rows.csv")
+    assert made.returncode == 0, made.stderr
+    assert "proves later environments against this one, not the training" in " ".join(made.stdout.split())
+    evidence = read_manifest(tmp_path / "bundle").evidence
+    assert evidence is not None
+    assert evidence["origin"] == "environment"
+    assert bundle_digest(tmp_path / "bundle") in made.stdout
+    verdict = prove(tmp_path / "bundle")
+    assert verdict.passed, verdict.reason
+
+
+def test_evidence_of_the_training_isnt_given_up_by_accident(whole: Path) -> None:
+    with pytest.raises(UsageError, match="which proves more than this would"):
+        make_evidence(whole, mixed_table(20))
