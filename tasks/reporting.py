@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
+from ai.ml.retraining.batch import BatchReport
 from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, PromotionRecord
 from ai.ml.retraining.verdict import Verdict
 from ai.ml.retraining.verdict_render import to_markdown
@@ -31,6 +32,15 @@ def show_decision(name: str, decision: DecisionRecord) -> None:
     """Challenger against champion as Markdown."""
     lines = [f"**{decision.outcome}** — {decision.reason}", "", "```json", f"{decision.document}", "```"]
     _publish(create_markdown_artifact, key=_key(name, "decision"), markdown="\n".join(lines))
+
+
+def show_batch(output: str, report: BatchReport) -> None:
+    """A table of what a batch prediction did."""
+    facts = report.model_dump(mode="json", exclude={"failures", "counts", "answers"})
+    facts |= {"failures": len(report.failures), **{f"label {name}": n for name, n in report.answers.labels.items()}}
+    rows = [{"fact": name, "value": value} for name, value in facts.items()]
+    name = output.rstrip("/").rpartition("/")[2]
+    _publish(create_table_artifact, key=_key(name, "scored"), table=rows, description=report.sentence)
 
 
 def emit_outcome(name: str, promotion: PromotionRecord) -> None:

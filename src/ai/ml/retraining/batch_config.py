@@ -9,7 +9,6 @@ from pydantic import Field
 from ai.ml.core.tables import ReadOptions
 from ai.ml.retraining.config import Section
 
-DEFAULT_TASK_BYTES = 1 << 30
 # They change how a job runs, never what it writes: a run may be resumed with others.
 _NOT_IN_THE_OUTPUT = {"overwrite"}
 
@@ -53,32 +52,20 @@ class JobSettings(Section):
         str,
         Field(description="Bundle directory, a .pt file, or NAME@champion in the store", examples=["churn@champion"]),
     ]
-    input: Annotated[
-        str, Field(description="CSV, Parquet or Excel file, a folder of parts, s3://BUCKET/PREFIX, or a database URL")
-    ]
-    output: Annotated[str, Field(description="File or folder to write, s3://BUCKET/PREFIX, or a database URL")]
-    table: Annotated[str | None, Field(description="Table to insert into, when the output is a database URL")] = None
+    input: Annotated[str, Field(description="CSV, Parquet or Excel file, a folder of parts, or a database URL")]
+    output: Annotated[str, Field(description="File (by its suffix) or folder to write")]
 
 
 class RunnerSettings(Section):
     """Where the parts are scored."""
 
-    runner: Annotated[
-        Literal["inline", "processes", "dask"], Field(description="This process, processes of this machine, or Dask")
-    ] = "inline"
     workers: Annotated[
-        int | None, Field(ge=1, le=4096, description="Processes, or workers of a local Dask cluster; else one per core")
-    ] = None
-    scheduler: Annotated[
-        str | None, Field(description="Address of a running Dask scheduler", examples=["tcp://scheduler:8786"])
-    ] = None
-    task_bytes: Annotated[int, Field(ge=1, description="Input bytes that one task of a cluster gets")] = (
-        DEFAULT_TASK_BYTES
-    )
+        int, Field(ge=1, le=256, description="Processes of this machine; 1 scores in the flow's own process")
+    ] = 1
 
 
 class PredictConfig(Section):
-    """One batch prediction."""
+    """One batch prediction. Run again after a crash, and only what isn't done is done."""
 
     store: Annotated[str, Field(description="Folder of versions, champion and ledger")] = ".bundlegate/store"
     job: JobSettings

@@ -22,7 +22,7 @@ class Part:
     name: str
     """Of the output, POSIX, relative to the output's folder; derived from the input's name alone."""
     source: str
-    """Where to read: a path, an `s3://` address or a database URL."""
+    """Where to read: a path or a database URL."""
     size: int
     """Bytes of the input; 0 where that can't be told."""
     partition: tuple[tuple[str, str | None], ...] = ()

@@ -1,0 +1,34 @@
+"""Batch prediction: score a table or a folder of parts with the champion, each part exactly once.
+
+`python -m flows.batch_predict --bundle churn@champion --input customers/ --output scored/`. Run it again after a crash:
+parts with a receipt are hashed again and kept, the others are scored, `_SUCCESS` comes last.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from prefect import flow
+
+from ai.ml.retraining.batch import BatchReport
+from ai.ml.retraining.batch_config import PredictConfig
+from ai.ml.retraining.scoring_job import require_whole, show_report
+from tasks.command_line import run_from_command_line
+from tasks.prediction import score_parts
+
+
+@flow(flow_run_name="predict-{config.job.bundle}", persist_result=True, result_serializer="json")
+def batch_predict(config: PredictConfig) -> BatchReport:
+    """Prove the bundle in this environment, then score every part that isn't done.
+
+    Raises:
+        GateRefused: this environment gives other bits than the trained model did; nothing is scored.
+        DataRefused: a part can't be scored; the others are done.
+    """
+    report = score_parts(config)
+    require_whole(report)
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(run_from_command_line(batch_predict, PredictConfig, show_report))
