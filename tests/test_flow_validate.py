@@ -10,8 +10,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from builders import mixed_table
 from conftest import ROOT
 from sealed_bundles import sealed
+
+from ai.ml.core.tables import write_table
+from ai.ml.retraining import steps
+from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
+from ai.ml.retraining.store import Store
 
 pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow]
 
@@ -61,6 +67,26 @@ def test_a_bundle_that_isnt_what_it_should_be_fails_the_flow(
     query = {"flow_runs": {"name": {"any_": [f"validate-{bundle_dir}"]}}}
     (run,) = httpx.post(f"{url}/flow_runs/filter", json=query, timeout=30).json()
     assert run["state_type"] == "FAILED"
+
+
+def test_a_name_in_the_store_is_the_bundle_behind_it(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
+    write_table(mixed_table(300, seed=3), tmp_path / "table.csv")
+    settings = RetrainConfig(
+        name="m",
+        store=str(tmp_path / "store"),
+        data=DataSettings(source=str(tmp_path / "table.csv"), target="y"),
+        training=TrainingSettings(epochs=3),
+    )
+    candidate = steps.build_candidate(settings, steps.snapshot_data(settings))
+    verdict, decision = steps.prove_candidate(settings, candidate), steps.decide(settings, candidate)
+    steps.promote(settings, candidate, verdict, decision, flow_run_id=None)
+    done = validate(prefect_environment, "--bundle", "m@champion", "--store", settings.store, "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["bundle"] == str(Store(tmp_path / "store").resolve("m@champion").absolute())
+    assert record["verdict"]["digest"] == candidate.bundle.digest
+    (shown,) = artifacts(prefect_environment["PREFECT_API_URL"], "validate-m-champion-verdict")
+    assert candidate.bundle.digest in shown
 
 
 def test_a_bundle_that_isnt_there_is_one_sentence(tmp_path: Path, prefect_environment: dict[str, str]) -> None:

@@ -288,6 +288,21 @@ def test_the_replay_process_gets_the_directory_and_nothing_else(
     assert outcome.report["environment"]["settings"] == {}  # none of the caller's settings reached it
 
 
+def test_the_replay_process_needs_neither_prefect_nor_pandas(whole: Path) -> None:
+    """Both made impossible to import: scikit-learn takes pandas where it is, so that its presence says nothing."""
+    code = (
+        "import runpy, sys\n"
+        "class Without:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('pandas', 'prefect'): raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Without())\n"
+        f"sys.argv = ['replay', {str(whole)!r}]\nrunpy.run_module({REPLAY!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["error"] is None
+
+
 # ---- never a pass ----------------------------------------------------------------------------------------------------
 
 
@@ -336,3 +351,34 @@ def test_ctrl_c_is_not_a_pass(whole: Path) -> None:
         out, err = process.communicate(timeout=60)
         assert process.returncode not in (0, 1, 3), err
         assert "PASSED" not in out
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)], ids=["text", "json"])
+def test_a_reader_that_goes_away_doesnt_turn_a_refusal_into_a_pass(copy: Copy, flags: tuple[str, ...]) -> None:
+    (copy.bundle_dir / "metrics.json").write_bytes(b"{}")
+    command = [BUNDLEGATE, "verify", str(copy.bundle_dir), *flags]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process:
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(60) == ExitCode.INTEGRITY, said
+    assert said == ""
+
+
+def test_ctrl_c_while_a_bundle_is_replayed_is_130(whole: Path) -> None:
+    process = subprocess.Popen(
+        [BUNDLEGATE, "verify", str(whole)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 60
+    while not children.read_text():
+        assert process.poll() is None, "it ended before it could be interrupted"
+        assert time.monotonic() < deadline, "no replay process was started"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, ""), err
+    assert "interrupted" in err
+    assert "Traceback" not in err

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ai.ml.core.errors import BundleRefused, ExitCode, UsageError
+from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
+from ai.ml.core.files import dump_json, write_atomic
+from ai.ml.retraining.output import print_bytes, print_json
 from ai.ml.retraining.references import bundle_directory
 
 
@@ -21,7 +23,7 @@ def inspect(arguments: Namespace) -> int:
     place = reference if reference.is_file() else bundle_directory(arguments.bundle, arguments.store)
     facts = bundle_facts(place)
     if arguments.json:
-        sys.stdout.buffer.write(_json(facts))
+        print_json(facts)
     else:
         show_facts(facts, Console())
     return ExitCode.OK
@@ -32,6 +34,8 @@ def verify(arguments: Namespace) -> int:
     from ai.ml.retraining.gate import GatePolicy, prove
     from ai.ml.retraining.verdict_render import to_junit, to_markdown, to_terminal
 
+    # The proof takes its time: a path that can't be written to is said before it.
+    check_report_paths(arguments.junit, arguments.markdown)
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
     if arguments.key is not None:
         from ai.ml.retraining.signature import check_signature
@@ -40,14 +44,15 @@ def verify(arguments: Namespace) -> int:
         check_signature(bundle_dir, arguments.key, arguments.signature)
     policy = GatePolicy(pythons=tuple(arguments.python), cpu_matrix=arguments.cpu_matrix)
     verdict = prove(bundle_dir, policy)
-    for path, render in ((arguments.junit, to_junit), (arguments.markdown, to_markdown)):
-        if path is not None:
-            write_text(path, render(verdict))
     if arguments.json:
-        sys.stdout.buffer.write(verdict.to_json())
+        print_bytes(verdict.to_json())
     else:
         Console().print(to_terminal(verdict))
-    return verdict.exit_code
+    code = verdict.exit_code
+    for path, render in ((arguments.junit, to_junit), (arguments.markdown, to_markdown)):
+        if path is not None:
+            code = _write_report(path, render(verdict), code)
+    return code
 
 
 def selftest(arguments: Namespace) -> int:
@@ -55,10 +60,11 @@ def selftest(arguments: Namespace) -> int:
     from ai.ml.retraining.selftest import selftest as try_defects
     from ai.ml.retraining.selftest_view import show_selftest
 
+    check_report_paths(arguments.json)
     report = try_defects(bundle_directory(arguments.bundle, arguments.store))
-    if arguments.json is not None:
-        write_text(arguments.json, _json(report.to_dict()))
     show_selftest(report, Console())
+    if arguments.json is not None:
+        return _write_report(arguments.json, dump_json(report.to_dict()), report.exit_code)
     return report.exit_code
 
 
@@ -114,16 +120,24 @@ def example(arguments: Namespace) -> int:
     return ExitCode.OK
 
 
-def write_text(path: Path, text: str | bytes) -> None:
-    """Write a report where the user asked for it."""
-    from ai.ml.core.files import write_atomic
+def check_report_paths(*paths: Path | None) -> None:
+    """Say early that a report can't be written where the user wants it.
 
-    if not path.parent.is_dir():
-        raise UsageError(f"can't write {path}: there is no folder {path.parent}")
-    write_atomic(path, text if isinstance(text, bytes) else text.encode())
+    Raises:
+        UsageError: its folder isn't there, or the path is a folder.
+    """
+    for path in paths:
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(f"can't write {path}: there is no folder {path.parent}")
+        if path is not None and path.is_dir():
+            raise UsageError(f"can't write {path}: it is a folder")
 
 
-def _json(value: object) -> bytes:
-    from ai.ml.core.files import dump_json
-
-    return dump_json(value)
+def _write_report(path: Path, document: str | bytes, code: int) -> int:
+    """Write a report; a disk that refuses it is said, but never hides what was found out before."""
+    try:
+        write_atomic(path, document if isinstance(document, bytes) else document.encode())
+    except StorageFailed as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return code or ExitCode.STORAGE
+    return code

@@ -69,7 +69,8 @@ def python_environments(pythons: Sequence[str]) -> tuple[EnvironmentSpec, ...]:
         UsageError: one can't be started, or can't import bundlegate.
     """
     # Absolute, since the process starts in a folder of its own; not resolved, since a venv's python is a link.
-    paths = [str(Path(shutil.which(python) or python).absolute()) for python in dict.fromkeys(pythons)]
+    # Two spellings of one path are one environment: its name is unique in a verdict.
+    paths = [*dict.fromkeys(str(Path(shutil.which(python) or python).absolute()) for python in pythons)]
     for path in paths:
         _check_interpreter(path)
     return tuple(EnvironmentSpec(f"python:{path}", path) for path in paths)

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 
 from ai.ml.core.errors import BundlegateError, ExitCode
+from ai.ml.retraining.output import steady_output
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it: Ctrl-C is never a pass."""
@@ -20,17 +21,25 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Call `command`, turn what it raises into a message on stderr, and return the exit code."""
+    """Call `command`, turn what it raises into a message on stderr, and return the exit code.
+
+    What becomes of its output changes the exit code in one case only: a command that would have ended with 0, and whose
+    output a full disk didn't take, ends with 74.
+    """
+    with steady_output() as output:
+        code = _ending(command)
+    if output is not None and output.problem is not None:
+        print(f"error: the output is incomplete: {output.problem}", file=sys.stderr)
+        return code or ExitCode.STORAGE
+    return code
+
+
+def _ending(command: Callable[[], int]) -> int:
     try:
         return command()
     except KeyboardInterrupt:
         print("interrupted: nothing was promoted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away (`… | head`): not an error of the command. Python would complain
-        # once more when it flushes at exit.
-        sys.stdout = open("/dev/null", "w")  # noqa: PTH123, SIM115
-        return ExitCode.OK
     except Exception as error:
         return report_error(error)
 

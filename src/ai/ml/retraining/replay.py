@@ -4,8 +4,8 @@
     python -I -m ai.ml.retraining.replay BUNDLE_DIR     replay alone, its report as JSON on the standard output
 
 For each job `out_dir` gets `answers.npz` and, last, `report.json`; a job without a report is where the process died.
-It judges nothing: comparing is the gate's part, in the process that holds the evidence. Neither Prefect nor pandas
-is imported for it, pandas only by the variant of `invariance` that is about DataFrames.
+It judges nothing: comparing is the gate's part, in the process that holds the evidence. It needs neither Prefect nor
+pandas; scikit-learn 1.9 imports pandas itself wherever it is installed.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ai.ml.core.errors import BundleNotFound, ExitCode
-from ai.ml.core.files import dump_json
 from ai.ml.retraining.ledger import Entry
+from ai.ml.retraining.output import print_json
 from ai.ml.retraining.store import Store
 
 SHORT = 12
@@ -128,5 +127,5 @@ def _record(entry: Entry) -> dict[str, Any]:
 
 
 def _print_json(value: object) -> int:
-    sys.stdout.buffer.write(dump_json(value))
+    print_json(value)
     return ExitCode.OK

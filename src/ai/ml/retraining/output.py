@@ -1,0 +1,95 @@
+"""Standard output that can't change how a command ends.
+
+A reader that goes away (`… | head`) is no concern of the command: what it would have read is dropped. Left alone,
+Python ends such a process with 120 and rich ends it with 1, whatever the command found out. A full disk behind
+`> FILE` is told once, at the end.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from ai.ml.core.files import dump_json
+
+
+def print_json(value: Any) -> None:
+    """Print canonical JSON, for machines."""
+    print_bytes(dump_json(value))
+
+
+def print_bytes(document: bytes) -> None:
+    """Print a document in UTF-8 as it is, whatever the terminal's encoding."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(document)
+    sys.stdout.flush()
+
+
+class Output(io.RawIOBase):
+    """A file descriptor whose writes never fail; `problem` says why what was written went nowhere."""
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+        self._dropping = False
+        self.problem: str | None = None
+
+    def write(self, data: Any, /) -> int:
+        """Write, or drop, all of `data`."""
+        if not self._dropping:
+            try:
+                return os.write(self._descriptor, data)
+            except BrokenPipeError:
+                self._dropping = True
+            except OSError as error:
+                self._dropping = True
+                self.problem = error.strerror
+        return memoryview(data).nbytes
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return os.isatty(self._descriptor)
+
+
+@contextmanager
+def steady_output() -> Generator[Output | None]:
+    """Let `sys.stdout` write through an `Output`; None where it's no file of the system (a capture, a notebook)."""
+    before = sys.stdout
+    if before is None:  # closed by the caller (`>&-`)
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
+            sys.stdout = nowhere
+            try:
+                yield None
+            finally:
+                sys.stdout = before
+        return
+    try:
+        descriptor = before.fileno()
+        before.flush()
+    except (OSError, ValueError, AttributeError):
+        yield None
+        return
+    output = Output(descriptor)
+    stream = io.TextIOWrapper(
+        io.BufferedWriter(output),
+        encoding=before.encoding,
+        errors=before.errors,
+        line_buffering=output.isatty(),
+    )
+    sys.stdout = stream
+    try:
+        yield output
+    finally:
+        stream.flush()
+        sys.stdout = before
