@@ -14,10 +14,11 @@ import pytest
 from builders import mixed_table, tiny_bundle
 from sealed_bundles import sealed
 
-from ai.ml.core.errors import ExitCode, UsageError
+from ai.ml.core.errors import ExitCode, NothingChecked
 from ai.ml.core.types import TaskType
 from ai.ml.frameworks.pytorch.saving import save_bundle
 from ai.ml.retraining import checks
+from ai.ml.retraining import selftest as selftest_module
 from ai.ml.retraining.candidate import make_evidence
 from ai.ml.retraining.selftest import CATALOGUE, SelftestReport, selftest
 from ai.ml.retraining.verdict import CheckResult
@@ -37,12 +38,38 @@ def test_at_least_forty_defects_are_all_refused(classifier_report: SelftestRepor
     assert not classifier_report.passed
     assert classifier_report.exit_code == ExitCode.OK
     caught = [result for result in classifier_report.results if result.fate == "caught"]
-    assert len(caught) >= 70
+    assert len(caught) >= 75
     assert all(result.checks and result.message for result in caught)
+    assert sum(result.difference is not None for result in caught) >= 60
     # The family that hashes can't see is the larger one, and the answers alone give most of it away.
     unseen = [result for result in caught if result.family != "files"]
     assert len(unseen) >= 50
     assert sum("replay" in result.checks and "loading" not in result.checks for result in unseen) >= 30
+
+
+def test_undamaged_copies_pass(classifier_report: SelftestReport) -> None:
+    controls = [result for result in classifier_report.results if result.family == "control"]
+    assert len(controls) == 4
+    assert [result.fate for result in controls] == ["passed"] * 4
+
+
+def test_a_gate_that_refuses_everything_is_found_out(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = checks.check_fixpoint
+
+    def refuse(*arguments: Any) -> CheckResult:
+        return dataclasses.replace(checked(*arguments), passed=False)
+
+    # Only for the copies: the bundle itself must pass first.
+    proved = selftest_module.prove
+    monkeypatch.setattr(selftest_module, "prove", lambda path: (proved(path), arm())[0])
+
+    def arm() -> None:
+        monkeypatch.setattr(checks, "check_fixpoint", refuse)
+
+    names = {"nothing: a plain copy", "a weight off by one ulp"}
+    report = selftest(classifier, [defect for defect in CATALOGUE if defect.name in names])
+    assert report.exit_code == ExitCode.REFUSED
+    assert "THE GATE REFUSED UNDAMAGED COPIES: nothing: a plain copy" in report.sentence
 
 
 @pytest.mark.slow
@@ -93,7 +120,7 @@ def test_a_gate_that_no_longer_looks_is_found_out(classifier: Path, monkeypatch:
 
 def test_only_a_bundle_that_passes_can_be_tried(classifier: Path, tmp_path: Path) -> None:
     save_bundle(tiny_bundle(), tmp_path / "bundle")
-    with pytest.raises(UsageError, match="must pass the gate before"):
+    with pytest.raises(NothingChecked, match="must pass the gate before"):
         selftest(tmp_path / "bundle")
 
 

@@ -8,7 +8,7 @@ the trained model's own evidence tells.
 
 from __future__ import annotations
 
-import io
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,29 @@ from ai.ml.core.files import write_atomic
 from ai.ml.core.manifest import read_manifest, write_manifest
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.loading import load_bundle
-from ai.ml.frameworks.pytorch.saving import encode_bundle, payload_of
+from ai.ml.frameworks.pytorch.saving import encode_bundle, encode_payload, payload_of
 from ai.ml.retraining.evidence import Evidence, read_evidence, write_evidence
 
 BUNDLE_FILE = "model_bundle.pt"
 
-Family = Literal["files", "saver", "evidence", "manifest"]
+_KEYS = (
+    "state_dict",
+    "task",
+    "target_column",
+    "input_dim",
+    "output_dim",
+    "class_names",
+    "vectorizer",
+    "scaler",
+    "feature_medians",
+    "label_encoder",
+    "target_scaler",
+    "model_config",
+)
+"""Of a payload, in the order in which a bundle file has them."""
+
+Family = Literal["control", "files", "saver", "evidence", "manifest"]
+"""What made it: nothing at all (a control), a disk or a hand, a faulty saver, stale evidence, a wrong manifest."""
 
 
 class NotApplicable(Exception):
@@ -53,7 +70,7 @@ class Copy:
             content = encode_bundle(bundle)
         except BundleRefused:
             # Our saver would refuse it; a saver that doesn't is what is tried here.
-            content = raw_bytes(payload_unchecked(bundle))
+            content = encode_payload(payload_unchecked(bundle))
         self.replace(content)
 
     def replace(self, content: bytes) -> None:
@@ -124,7 +141,7 @@ def payload_defect(catalogue: Catalogue, name: str) -> Callable[[PayloadChange],
         def seed(copy: Copy) -> None:
             payload = payload_of(copy.bundle())
             change(payload)
-            copy.replace(raw_bytes(payload))
+            copy.replace(encode_payload(payload))
 
         catalogue.append(Defect(name, "saver", seed))
         return change
@@ -132,14 +149,32 @@ def payload_defect(catalogue: Catalogue, name: str) -> Callable[[PayloadChange],
     return enter
 
 
-def raw_bytes(payload: dict[str, Any]) -> bytes:
-    """What plain `torch.save` makes of a payload."""
-    stream = io.BytesIO()
-    torch.save(payload, stream)
-    return stream.getvalue()
-
-
 def payload_unchecked(bundle: ModelBundle) -> dict[str, Any]:
     """The payload of a bundle, also of one that our saver refuses."""
-    plain = {key: getattr(bundle, key) for key in vars(bundle) if key not in ("model", "model_config", "contract")}
-    return {"state_dict": bundle.model.state_dict(), **plain, "model_config": bundle.model_config}
+    # As a plain dict: a saved file has nothing of the versions that torch notes on its own.
+    state = OrderedDict((name, tensor.contiguous()) for name, tensor in bundle.model.state_dict().items())
+    return {key: state if key == "state_dict" else getattr(bundle, key) for key in _KEYS}
+
+
+CONTROLS: Catalogue = []
+"""Undamaged copies, made in the ways that damaged ones are: the gate must pass them, or its refusals prove nothing."""
+
+
+@defect(CONTROLS, "nothing: a plain copy", "control")
+def _(copy: Copy) -> None:
+    del copy
+
+
+@defect(CONTROLS, "nothing: loaded, saved again and sealed", "control")
+def _(copy: Copy) -> None:
+    copy.save(copy.bundle())
+
+
+@defect(CONTROLS, "nothing: its payload written unchecked and sealed", "control")
+def _(copy: Copy) -> None:
+    copy.replace(encode_payload(payload_unchecked(copy.bundle())))
+
+
+@defect(CONTROLS, "nothing: its evidence read, written and sealed", "control")
+def _(copy: Copy) -> None:
+    copy.replace_evidence(copy.evidence())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import torch
+from torch import nn
 
 from ai.ml.core.files import dump_json, write_atomic
 from ai.ml.core.manifest import read_manifest
@@ -16,7 +19,7 @@ from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.models import build_model, model_config_of
 from ai.ml.retraining.answers import AnswerSet
 from ai.ml.retraining.defects import BUNDLE_FILE, Copy, Defect, NotApplicable, defect
-from ai.ml.retraining.evidence import answer_probes
+from ai.ml.retraining.evidence import answer_probes, plain_labels
 from ai.ml.retraining.structure import describe_structure
 
 DIRECTORY_DEFECTS: list[Defect] = []
@@ -43,6 +46,33 @@ def _(copy: Copy) -> None:
 @defect(DIRECTORY_DEFECTS, "a bit flipped in the last byte of the bundle file", "files")
 def _(copy: Copy) -> None:
     _flip(copy.bundle_dir / BUNDLE_FILE, 1.0)
+
+
+def _flip_in_record(copy: Copy, choose: Callable[[list[ZipInfo]], ZipInfo]) -> None:
+    path = copy.bundle_dir / BUNDLE_FILE
+    with ZipFile(path) as archive:
+        record = choose([record for record in archive.infolist() if record.file_size > 0])
+    content = bytearray(path.read_bytes())
+    # The local header: 26 bytes before the lengths of the name and of the padding.
+    lengths = content[record.header_offset + 26 : record.header_offset + 30]
+    start = record.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+    content[start + record.file_size // 2] ^= 1
+    path.write_bytes(content)
+
+
+@defect(DIRECTORY_DEFECTS, "a bit flipped in the largest record", "files")
+def _(copy: Copy) -> None:
+    _flip_in_record(copy, lambda records: max(records, key=lambda record: record.file_size))
+
+
+@defect(DIRECTORY_DEFECTS, "a bit flipped in the smallest record", "files")
+def _(copy: Copy) -> None:
+    _flip_in_record(copy, lambda records: min(records, key=lambda record: record.file_size))
+
+
+@defect(DIRECTORY_DEFECTS, "a bit flipped in the pickle", "files")
+def _(copy: Copy) -> None:
+    _flip_in_record(copy, lambda records: next(record for record in records if record.filename.endswith("data.pkl")))
 
 
 @defect(DIRECTORY_DEFECTS, "the bundle file cut off", "files")
@@ -170,6 +200,20 @@ def _(copy: Copy) -> None:
     copy.replace_evidence(dataclasses.replace(evidence, structure=structure))
 
 
+@defect(DIRECTORY_DEFECTS, "answers given in train mode", "evidence")
+def _(copy: Copy) -> None:
+    bundle, evidence = copy.bundle(), copy.evidence()
+    if not any(isinstance(layer, nn.Dropout | nn.BatchNorm1d) for layer in bundle.model.modules()):
+        raise NotApplicable("no layer answers otherwise in train mode")
+    scorer = Scorer(bundle, ScoringSettings.from_manifest(read_manifest(copy.bundle_dir).scoring), "cpu")
+    matrix = np.concatenate([scorer.matrix(evidence.holdout), scorer.rows_matrix(evidence.generated.rows())])
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(11)
+        raw = bundle.model.train()(torch.from_numpy(scorer.scaled(matrix)).float()).numpy()
+    answers = AnswerSet(raw, plain_labels(scorer.decode(raw)), evidence.answers.stages)
+    copy.replace_evidence(dataclasses.replace(evidence, answers=answers))
+
+
 def _with_answers(copy: Copy, change: Any) -> None:
     evidence = copy.evidence()
     raw, decoded = evidence.answers.raw.copy(), evidence.answers.decoded.copy()
@@ -261,6 +305,12 @@ def _contract(copy: Copy) -> dict[str, Any]:
 def _(copy: Copy) -> None:
     contract = _contract(copy)
     copy.seal(contract={**contract, "columns": contract["columns"][:-1]})
+
+
+@defect(DIRECTORY_DEFECTS, "another target column in the contract", "manifest")
+def _(copy: Copy) -> None:
+    contract = _contract(copy)
+    copy.seal(contract={**contract, "target_column": f"{contract['target_column']}_2"})
 
 
 @defect(DIRECTORY_DEFECTS, "the contract lost", "manifest")

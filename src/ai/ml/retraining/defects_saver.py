@@ -275,6 +275,27 @@ def _(bundle: ModelBundle) -> None:
     bundle.scaler.n_samples_seen_ = bundle.scaler.n_samples_seen_ + 1
 
 
+@saver_defect(SAVER_DEFECTS, "a feature dropped from every part alike")
+def _(bundle: ModelBundle) -> None:
+    """A bundle without any contradiction in itself: only the trained model's answers and parts tell."""
+    kept, names = bundle.input_dim - 1, list(bundle.vectorizer.feature_names_)
+    if kept < 1:
+        raise NotApplicable("there is one feature")
+    config: dict[str, Any] = model_config_of(bundle.model)
+    smaller = build_model(kept, bundle.output_dim, **config)
+    state = bundle.model.state_dict()
+    for name, tensor in smaller.state_dict().items():
+        tensor.copy_(state[name][tuple(slice(size) for size in tensor.shape)])
+    bundle.model, bundle.input_dim = smaller.eval(), kept
+    _rename(bundle, names[:kept])
+    for name in ("mean_", "var_", "scale_"):
+        values = getattr(bundle.scaler, name)
+        setattr(bundle.scaler, name, None if values is None else values[:kept])
+    bundle.scaler.n_features_in_ = kept
+    if bundle.feature_medians is not None:
+        bundle.feature_medians = bundle.feature_medians[:kept]
+
+
 def _medians(bundle: ModelBundle) -> np.ndarray:
     if bundle.feature_medians is None:
         raise NotApplicable("the bundle has no medians")
@@ -352,6 +373,12 @@ def _(bundle: ModelBundle) -> None:
 def _(bundle: ModelBundle) -> None:
     _classes(bundle)
     bundle.label_encoder = None
+
+
+@saver_defect(SAVER_DEFECTS, "the class names lost")
+def _(bundle: ModelBundle) -> None:
+    _classes(bundle)
+    bundle.class_names = None
 
 
 def _target_scaler(bundle: ModelBundle) -> Any:

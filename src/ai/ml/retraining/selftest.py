@@ -2,29 +2,30 @@
 
 A check that can't fail proves nothing, and which checks can fail depends on the bundle: on its columns, its medians,
 its task. So this runs on the user's own. A defect that leaves the very bytes as they were (medians rounded to float32
-that were float32 numbers already) is no defect there; that it did nothing is shown by the sha-256.
+that were float32 numbers already) is no defect there; that it did nothing is shown by the sha-256. Undamaged copies,
+made in the same ways, must pass: a gate that refuses everything would catch every defect.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ai.ml.core.errors import BundleRefused, ExitCode, UsageError
+from ai.ml.core.errors import BundlegateError, BundleRefused, ExitCode, GateRefused, NothingChecked
 from ai.ml.core.manifest import bundle_digest, read_manifest
-from ai.ml.retraining.defects import Copy, Defect, NotApplicable
+from ai.ml.retraining.defects import CONTROLS, Copy, Defect, NotApplicable
 from ai.ml.retraining.defects_directory import DIRECTORY_DEFECTS
 from ai.ml.retraining.defects_saver import SAVER_DEFECTS
 from ai.ml.retraining.environments import JobRequest, current_environment, run_jobs
 from ai.ml.retraining.gate import Ground, finding_of, judge, prove, survey
 from ai.ml.retraining.verdict import CheckResult
 
-CATALOGUE = (*SAVER_DEFECTS, *DIRECTORY_DEFECTS)
+CATALOGUE = (*CONTROLS, *SAVER_DEFECTS, *DIRECTORY_DEFECTS)
 STEPS = ("structure", "replay", "fixpoint")
 """All that a defect in the saved content can be caught by; variants of the input say nothing about it."""
 
@@ -42,6 +43,13 @@ class DefectResult:
     """The checks that refused it, in the order they ran; any one of them is enough."""
     message: str
     """The first check's sentence; why the defect changes nothing; or which part the bundle lacks."""
+    difference: Mapping[str, Any] | None = None
+    """The first difference that those checks saw: row, column, expected, got, ulp."""
+
+    @property
+    def wrong(self) -> bool:
+        """The gate let a defect through, or refused an undamaged copy."""
+        return self.fate == ("caught" if self.family == "control" else "passed")
 
 
 @dataclass(frozen=True)
@@ -52,30 +60,43 @@ class SelftestReport:
     results: tuple[DefectResult, ...]
 
     @property
+    def defects(self) -> tuple[DefectResult, ...]:
+        """All but the controls."""
+        return tuple(result for result in self.results if result.family != "control")
+
+    @property
     def passed(self) -> tuple[DefectResult, ...]:
         """The defects that the gate let through."""
-        return tuple(result for result in self.results if result.fate == "passed")
+        return tuple(result for result in self.defects if result.wrong)
+
+    @property
+    def refused_controls(self) -> tuple[DefectResult, ...]:
+        """The undamaged copies that the gate refused."""
+        return tuple(result for result in self.results if result.wrong and result.family == "control")
 
     @property
     def exit_code(self) -> ExitCode:
-        """1 if a defect got through, 5 if none could be tried."""
-        if self.passed:
+        """1 if a defect got through or an undamaged copy didn't, 5 if no defect could be tried."""
+        if any(result.wrong for result in self.results):
             return ExitCode.REFUSED
-        return ExitCode.OK if any(result.fate == "caught" for result in self.results) else ExitCode.NOTHING_CHECKED
+        return ExitCode.OK if any(result.fate == "caught" for result in self.defects) else ExitCode.NOTHING_CHECKED
 
     @property
     def sentence(self) -> str:
         """The outcome."""
-        counts = {fate: sum(result.fate == fate for result in self.results) for fate in ("caught", "passed")}
+        counts = {fate: sum(result.fate == fate for result in self.defects) for fate in ("caught", "passed")}
         tried = sum(counts.values())
-        alone = sum(_by_answers(result) for result in self.results)
-        idle = len(self.results) - tried
+        alone = sum(_by_answers(result) for result in self.defects)
         said = (
             f"{counts['caught']} of {tried} defects were refused, {alone} of them for their answers too; "
-            f"{idle} don't apply to this bundle"
+            f"{len(self.defects) - tried} don't apply to this bundle"
         )
-        names = ", ".join(result.name for result in self.passed)
-        return f"{said}; THE GATE LET THROUGH: {names}" if names else said
+        if self.passed:
+            said = f"{said}; THE GATE LET THROUGH: {', '.join(result.name for result in self.passed)}"
+        if self.refused_controls:
+            names = ", ".join(result.name for result in self.refused_controls)
+            said = f"{said}; THE GATE REFUSED UNDAMAGED COPIES: {names}"
+        return said
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -106,12 +127,15 @@ def selftest(
         timeout_s: seconds that one of them may take.
 
     Raises:
-        UsageError: the bundle as it is doesn't pass the gate, so that a refusal of a copy would prove nothing.
+        GateRefused, NothingChecked, BundleRefused: the bundle as it is doesn't pass the gate, so that a refusal of a
+            copy would prove nothing; with the exit code of its verdict.
         BundleNotFound: there is no bundle in that directory.
     """
     whole = prove(bundle_dir)
     if not whole.passed:
-        raise UsageError(f"{bundle_dir} must pass the gate before defects are tried on it: {whole.reason}")
+        raise _REFUSALS[whole.exit_code](
+            f"{bundle_dir} must pass the gate before defects are tried on it: {whole.reason}"
+        )
     digest = bundle_digest(bundle_dir)
     results: dict[str, DefectResult] = {}
     waiting: list[_Seeded] = []
@@ -127,6 +151,11 @@ def selftest(
         for result in _judge_all(waiting, Path(folder), processes, timeout_s):
             results[result.name] = result
     return SelftestReport(digest, tuple(results[defect.name] for defect in catalogue))
+
+
+_REFUSALS: dict[int, type[BundlegateError]] = {
+    kind.exit_code: kind for kind in (GateRefused, NothingChecked, BundleRefused)
+}
 
 
 def _by_answers(result: DefectResult) -> bool:
@@ -149,12 +178,12 @@ def _seed(defect: Defect, copy: Copy, whole: Path, digest: str) -> DefectResult 
         defect.seed(copy)
     except NotApplicable as reason:
         return DefectResult(defect.name, defect.family, "not applicable", (), str(reason))
-    if defect.family != "files" and _content(copy.bundle_dir) == _content(whole):
+    if defect.family not in ("control", "files") and _content(copy.bundle_dir) == _content(whole):
         proof = "every file has the sha-256 and every section of the manifest the content that it had"
         return DefectResult(defect.name, defect.family, "no change", (), proof)
     # A damaged directory is meant to be the one with that digest; a wrongly made one is its own.
     ground = survey(copy.bundle_dir, digest if defect.family == "files" else None)
-    if ground.firm:
+    if ground.evidence is not None:
         return _Seeded(defect, ground)
     # Also where nothing was left to check: that never passes.
     return _result(defect, [check for check in ground.checks if not check.passed])
@@ -170,7 +199,14 @@ def _judge_all(waiting: list[_Seeded], folder: Path, processes: int, timeout_s: 
         return [
             _result(
                 seeded.defect,
-                [check for check in judge(seeded.ground, finding_of("current", outcome), STEPS) if check.refused],
+                [
+                    check
+                    for check in (
+                        *seeded.ground.checks,
+                        *judge(seeded.ground, finding_of("current", outcome), STEPS),
+                    )
+                    if check.refused
+                ],
             )
             for seeded, outcome in zip(shares[index], outcomes, strict=True)
         ]
@@ -181,6 +217,8 @@ def _judge_all(waiting: list[_Seeded], folder: Path, processes: int, timeout_s: 
 
 def _result(defect: Defect, refusals: list[CheckResult]) -> DefectResult:
     if not refusals:
-        return DefectResult(defect.name, defect.family, "passed", (), "no check saw it")
+        said = "undamaged, and every check agrees" if defect.family == "control" else "no check saw it"
+        return DefectResult(defect.name, defect.family, "passed", (), said)
     names = tuple(dict.fromkeys(check.name for check in refusals))
-    return DefectResult(defect.name, defect.family, "caught", names, refusals[0].message)
+    difference = next((check.difference for check in refusals if check.difference is not None), None)
+    return DefectResult(defect.name, defect.family, "caught", names, refusals[0].message, difference)

@@ -8,14 +8,13 @@ from rich.table import Table
 
 from ai.ml.retraining.selftest import SelftestReport
 
-_STYLES = {"caught": "green", "passed": "bold red", "no change": "dim", "not applicable": "dim"}
-
 
 def show_selftest(report: SelftestReport, console: Console) -> None:
     """Print every defect with what became of it, then the outcome."""
     table = Table("defect", "made by", "fate", "refused by", "what was said")
     for result in report.results:
-        style = _STYLES[result.fate]
+        idle = result.fate in ("no change", "not applicable")
+        style = "bold red" if result.wrong else "dim" if idle else "green"
         table.add_row(
             result.name,
             result.family,
