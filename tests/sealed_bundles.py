@@ -14,11 +14,14 @@ from ai.ml.retraining.candidate import stage_candidate
 
 
 def trained(
-    task: TaskType = "classification", training_mode: str = "mlp_dense", settings: ScoringSettings | None = None
+    task: TaskType = "classification",
+    training_mode: str = "mlp_dense",
+    settings: ScoringSettings | None = None,
+    hidden_dim: int = 8,
 ) -> tuple[TrainingResult, pa.Table]:
     """A short training, and its holdout rows."""
     table = mixed_table(200, task=task)
-    config = TrainingConfig("y", training_mode=training_mode, task=task, epochs=3, hidden_dim=8)
+    config = TrainingConfig("y", training_mode=training_mode, task=task, epochs=3, hidden_dim=hidden_dim)
     result = train(table, config, scoring=settings)
     return result, table.take(pa.array(result.holdout_rows))
 

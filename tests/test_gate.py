@@ -82,7 +82,8 @@ def only_failure(verdict: Verdict) -> CheckResult:
 @pytest.mark.parametrize("precision", ["exact", "fast"])
 def test_a_whole_bundle_passes_every_check(tmp_path: Path, task: Any, precision: Any) -> None:
     settings = ScoringSettings(precision=precision)
-    result, holdout = trained(task, settings=settings)
+    # Wide: a narrow network's float32 answers may depend on a row's place, and then `fast` computes as `exact` does.
+    result, holdout = trained(task, settings=settings, hidden_dim=128)
     stage_candidate(tmp_path / "bundle", result, holdout, settings=settings)
     verdict = valid(prove(tmp_path / "bundle", live=result.bundle))
     assert verdict.outcome == "PASSED", verdict.reason
