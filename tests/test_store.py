@@ -148,6 +148,93 @@ def test_a_torn_last_line_is_cut_off_by_the_next_writer(tmp_path: Path) -> None:
     assert [entry.body["action"] for entry in ledger.entries()] == ["held", "rejected"]
 
 
+def test_a_line_lost_to_a_power_cut_reads_as_zeros_and_is_cut_off(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append({"action": "held"})
+    with ledger.path.open("ab") as stream:
+        stream.write(bytes(40) + b"}\n")
+    ledger.append({"action": "rejected"})
+    assert [entry.body["action"] for entry in ledger.entries()] == ["held", "rejected"]
+    assert ledger.problems() == []
+
+
+@pytest.mark.parametrize("damaged_line", [0, 1, 2])
+def test_a_damaged_line_stops_every_writer_and_loses_no_other(store: Store, tmp_path: Path, damaged_line: int) -> None:
+    digests = [promoted(store, tmp_path, seed) for seed in range(3)]
+    path = store.folder("m") / "ledger.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[damaged_line] = b"~" + lines[damaged_line][1:]
+    path.write_bytes(damaged := b"".join(lines))
+    bundle, digest = sealed(tmp_path / "another", 9)
+    for write in (
+        lambda: store.promote("m", bundle, verdict_on(digest), decision=DECISION),
+        lambda: store.promote("m", tmp_path / "bundle2", verdict_on(digests[2]), decision=DECISION),
+        lambda: store.record("m", "held", digest),
+        lambda: store.prune("m", 1),
+    ):
+        with pytest.raises(StoreRefused, match=f"line {damaged_line + 1} is damaged, {2 - damaged_line} lines"):
+            write()
+    assert path.read_bytes() == damaged
+    assert store.champion("m") == digests[2]
+    assert any("behind its last whole line" in problem for problem in store.audit("m"))
+    shown = subprocess.run(
+        [str(Path(sys.executable).with_name("bundlegate")), "show", "m", "--store", str(store.root)],
+        capture_output=True,
+        text=True,
+    )
+    assert (shown.returncode, shown.stdout) == (6, ""), shown.stderr
+    assert f"no line of the ledger made {digests[2][:12]} the champion" in shown.stderr
+    told = subprocess.run(
+        [str(Path(sys.executable).with_name("bundlegate")), "history", "m", "--json", "--store", str(store.root)],
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 6, told.stderr
+    assert len(json.loads(told.stdout or "[]")) == damaged_line
+    lines[damaged_line] = b"{" + lines[damaged_line][1:]
+    path.write_bytes(b"".join(lines))
+    assert store.audit("m") == []
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from ai.ml.core.errors import StorageFailed
+from ai.ml.retraining.ledger import Ledger
+ledger = Ledger(Path(sys.argv[1]))
+size = ledger.path.stat().st_size if ledger.path.exists() else 0
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30, size + 30))
+try:
+    ledger.append({"action": "promoted", "digest": "0" * 64})
+except StorageFailed as failure:
+    print(failure)
+"""
+
+
+@pytest.mark.parametrize("lines", [0, 2])
+def test_a_disk_that_takes_half_a_line_leaves_the_ledger_as_it_was(tmp_path: Path, lines: int) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for _ in range(lines):
+        ledger.append({"action": "held"})
+    before = ledger.path.read_bytes() if lines else None
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(ledger.path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "the decision isn't recorded and has no effect" in done.stdout
+    assert (ledger.path.read_bytes() if ledger.path.exists() else None) == before
+    ledger.append({"action": "rejected"})
+    assert len(ledger.entries()) == lines + 1
+
+
+def test_a_pointer_moved_by_hand_is_said_by_whoever_needs_its_line(store: Store, tmp_path: Path) -> None:
+    promoted(store, tmp_path, 1)
+    bundle, digest = sealed(tmp_path / "unproved", 7)
+    pointer = store.folder("m") / "champion"
+    pointer.write_text(json.dumps({**json.loads(pointer.read_bytes()), "digest": digest}))
+    with pytest.raises(StoreRefused, match="no line of the ledger made"):
+        store.promote("m", bundle, verdict_on(digest), decision=DECISION)
+    assert any("moved by hand" in problem for problem in store.audit("m"))
+
+
 def test_an_edited_removed_or_added_line_shows(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     for index in range(4):

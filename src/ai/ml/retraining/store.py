@@ -86,8 +86,29 @@ class Store:
         return None if pointer is None else str(pointer["digest"])
 
     def history(self, name: str) -> list[Entry]:
-        """Every decision, oldest first."""
+        """Every decision, oldest first; where a line is damaged, those before it."""
         return self._ledger(name).entries()
+
+    def refuse_damage(self, name: str) -> None:
+        """Check that the ledger can be read to its end.
+
+        Raises:
+            StoreRefused: a line is damaged.
+        """
+        self._ledger(name).refuse_damage()
+
+    def promotion_of(self, name: str, digest: str) -> Entry:
+        """The ledger's last line that made a bundle the champion.
+
+        Raises:
+            StoreRefused: there is none.
+        """
+        for entry in reversed(self.history(name)):
+            if entry.body["action"] in CHAMPION_ACTIONS and entry.body["digest"] == digest:
+                return entry
+        raise StoreRefused(
+            f"{name}: no line of the ledger made {digest[:12]} the champion; run `bundlegate audit {name}`"
+        )
 
     def promote(
         self,
@@ -121,7 +142,7 @@ class Store:
         with self._writing(name) as folder:
             before = self.champion(name)
             if before is not None and before == verdict.digest:
-                entry = next(entry for entry in reversed(self.history(name)) if entry.body.get("digest") == before)
+                entry = self.promotion_of(name, before)
                 return Promotion(before, self.versions(name) / before, self._previous(name), entry, already=True)
             if expected_champion is not ... and expected_champion != before:
                 raise Busy(self._who_won(name, before))
@@ -305,6 +326,7 @@ class Store:
 
     def _recover(self, name: str, folder: Path) -> None:
         """Put the pointer where the ledger says, and remove copies that nobody finished."""
+        self._ledger(name).refuse_damage()
         moves = [entry for entry in self.history(name) if entry.body["action"] in CHAMPION_ACTIONS]
         pointer = self._pointer(name)
         if moves and (pointer is None or pointer["sequence"] < moves[-1].sequence):

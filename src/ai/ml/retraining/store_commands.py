@@ -21,7 +21,8 @@ def history(arguments: Namespace) -> int:
     """Every decision on a model, oldest first."""
     entries = _entries(arguments)
     if arguments.json:
-        return _print_json([_record(entry) for entry in entries])
+        print_json([_record(entry) for entry in entries])
+        return _whole(arguments)
     table = Table("#", "time (UTC)", "what", "bundle", "who", "why", title=arguments.name, title_justify="left")
     for entry in entries:
         body = entry.body
@@ -29,7 +30,7 @@ def history(arguments: Namespace) -> int:
             str(entry.sequence), body["time"], body["action"], body["digest"][:SHORT], body["actor"], reason_of(body)
         )
     Console().print(table)
-    return ExitCode.OK
+    return _whole(arguments)
 
 
 def show(arguments: Namespace) -> int:
@@ -92,8 +93,7 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
         BundleNotFound: nothing was promoted under that name.
     """
     path = store.resolve(f"{name}@champion")
-    moves = [entry for entry in store.history(name) if entry.body["action"] in ("promoted", "rolled-back")]
-    entry = next(entry for entry in reversed(moves) if entry.body["digest"] == path.name)
+    entry = store.promotion_of(name, path.name)
     body = entry.body
     before = body.get("champion_before")
     back = f"bundlegate rollback {name} --reason '…'" if before else "there was no champion before"
@@ -120,6 +120,12 @@ def _entries(arguments: Namespace) -> list[Entry]:
     if not entries:
         raise BundleNotFound(f"no decision on {arguments.name!r} in {Path(arguments.store).absolute()}")
     return entries
+
+
+def _whole(arguments: Namespace) -> int:
+    """Never a shortened history without a word."""
+    Store(arguments.store).refuse_damage(arguments.name)
+    return ExitCode.OK
 
 
 def _record(entry: Entry) -> dict[str, Any]:
