@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import jsonschema
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from conftest import ROOT
 from sealed_bundles import sealed, trained
 
@@ -29,7 +31,7 @@ from ai.ml.retraining import checks
 from ai.ml.retraining.answers import AnswerSet
 from ai.ml.retraining.candidate import stage_candidate
 from ai.ml.retraining.checks import Finding
-from ai.ml.retraining.defects import Copy, raw_bytes
+from ai.ml.retraining.defects import Copy
 from ai.ml.retraining.environments import JobRequest, current_environment, run_jobs
 from ai.ml.retraining.evidence import read_evidence
 from ai.ml.retraining.gate import GatePolicy, prove
@@ -73,6 +75,13 @@ def valid(verdict: Verdict) -> Verdict:
 def only_failure(verdict: Verdict) -> CheckResult:
     assert [check.name for check in verdict.failures] == [verdict.failures[0].name], verdict.reason
     return verdict.failures[0]
+
+
+def raw_bytes(payload: dict[str, Any]) -> bytes:
+    """What plain `torch.save` makes of a payload: not our canonical form."""
+    stream = io.BytesIO()
+    torch.save(payload, stream)
+    return stream.getvalue()
 
 
 # ---- a pass ----------------------------------------------------------------------------------------------------------
