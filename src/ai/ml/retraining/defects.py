@@ -21,26 +21,11 @@ from ai.ml.core.files import write_atomic
 from ai.ml.core.manifest import read_manifest, write_manifest
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.loading import load_bundle
+from ai.ml.frameworks.pytorch.payload_schema import PAYLOAD_KEYS
 from ai.ml.frameworks.pytorch.saving import encode_bundle, encode_payload, payload_of
 from ai.ml.retraining.evidence import Evidence, read_evidence, write_evidence
 
 BUNDLE_FILE = "model_bundle.pt"
-
-_KEYS = (
-    "state_dict",
-    "task",
-    "target_column",
-    "input_dim",
-    "output_dim",
-    "class_names",
-    "vectorizer",
-    "scaler",
-    "feature_medians",
-    "label_encoder",
-    "target_scaler",
-    "model_config",
-)
-"""Of a payload, in the order in which a bundle file has them."""
 
 Family = Literal["control", "files", "saver", "evidence", "manifest"]
 """What made it: nothing at all (a control), a disk or a hand, a faulty saver, stale evidence, a wrong manifest."""
@@ -153,7 +138,7 @@ def payload_unchecked(bundle: ModelBundle) -> dict[str, Any]:
     """The payload of a bundle, also of one that our saver refuses."""
     # As a plain dict: a saved file has nothing of the versions that torch notes on its own.
     state = OrderedDict((name, tensor.contiguous()) for name, tensor in bundle.model.state_dict().items())
-    return {key: state if key == "state_dict" else getattr(bundle, key) for key in _KEYS}
+    return {key: state if key == "state_dict" else getattr(bundle, key) for key in PAYLOAD_KEYS}
 
 
 CONTROLS: Catalogue = []

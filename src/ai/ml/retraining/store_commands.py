@@ -37,7 +37,8 @@ def show(arguments: Namespace) -> int:
     """Which bundle is live, since when, why, and how to go back."""
     facts = live_facts(Store(arguments.store), arguments.name)
     if arguments.json:
-        return _print_json(facts)
+        print_json(facts)
+        return ExitCode.OK
     console = Console()
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
@@ -67,7 +68,7 @@ def audit(arguments: Namespace) -> int:
     store = Store(arguments.store)
     problems = store.audit(arguments.name)
     if arguments.json:
-        _print_json({"name": arguments.name, "problems": problems})
+        print_json({"name": arguments.name, "problems": problems})
     elif problems:
         print("\n".join(problems))
     else:
@@ -130,8 +131,3 @@ def _whole(arguments: Namespace) -> int:
 
 def _record(entry: Entry) -> dict[str, Any]:
     return {"sequence": entry.sequence, "previous": entry.previous, "sha256": entry.sha256, **entry.body}
-
-
-def _print_json(value: object) -> int:
-    print_json(value)
-    return ExitCode.OK

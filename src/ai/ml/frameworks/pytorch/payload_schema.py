@@ -31,7 +31,7 @@ from ai.ml.frameworks.pytorch.plain_records import (
     shown,
 )
 
-_REQUIRED_KEYS = (
+PAYLOAD_KEYS = (
     "state_dict",
     "task",
     "target_column",
@@ -40,10 +40,14 @@ _REQUIRED_KEYS = (
     "class_names",
     "vectorizer",
     "scaler",
+    "feature_medians",
     "label_encoder",
     "target_scaler",
+    "model_config",
 )
+"""In the order in which a bundle file has them."""
 _OPTIONAL_KEYS = ("feature_medians", "model_config")
+_REQUIRED_KEYS = tuple(key for key in PAYLOAD_KEYS if key not in _OPTIONAL_KEYS)
 _ORDERED_DICT = Global("collections", "OrderedDict")
 _LOCATION = re.compile(r"cpu|mps|(?:cuda|xpu|hpu)(?::\d{1,3})?")
 """Where a tensor of a real bundle may have been: `meta`, for one, would give a model without weights."""
@@ -115,7 +119,7 @@ def _record(tree: Any) -> dict[str, Any]:
         if key not in record:
             raise BundleRefused(f"payload: key {key} is missing")
     for key in record:
-        if key not in (*_REQUIRED_KEYS, *_OPTIONAL_KEYS):
+        if key not in PAYLOAD_KEYS:
             raise BundleRefused(f"payload: unknown key {key[:80]!r}")
     return record
 
