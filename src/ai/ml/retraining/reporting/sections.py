@@ -7,7 +7,8 @@ from typing import Any
 from ai.ml.core.contract import ColumnContract
 from ai.ml.core.drift import ColumnDrift, DriftReport
 from ai.ml.retraining.reporting import markup
-from ai.ml.retraining.reporting.classification_charts import classification_charts
+from ai.ml.retraining.reporting.canvas import Chart
+from ai.ml.retraining.reporting.classification_charts import classification_charts, confusion
 from ai.ml.retraining.reporting.lineage import how_to, lineage_facts
 from ai.ml.retraining.reporting.markup import Section
 from ai.ml.retraining.reporting.material import Material, Study
@@ -26,8 +27,8 @@ from ai.ml.retraining.reporting.model_charts import (
     importance_chart,
     learning_curve,
 )
-from ai.ml.retraining.reporting.regression_charts import regression_charts
-from ai.ml.retraining.reporting.subject import with_known_classes
+from ai.ml.retraining.reporting.regression_charts import predicted_actual, regression_charts
+from ai.ml.retraining.reporting.subject import Subject, with_known_classes
 from ai.ml.retraining.verdict import CheckResult
 
 TILES = 4
@@ -102,6 +103,16 @@ def _answers(material: Material, study: Study) -> Section:
     unknown = len(study.scored.truth) - len(scored.truth)
     left = markup.paragraph(f"{unknown:,} rows have a class that the model doesn't know.", "muted") if unknown else ""
     return Section("answers", "Answers", (left, markup.figures(charts), table))
+
+
+def preview(study: Study, subject: Subject) -> Chart | None:
+    """The chart that says most, for places that show one."""
+    scored = with_known_classes(study.scored)
+    if not len(scored.truth):
+        return None
+    if subject.task == "regression":
+        return predicted_actual(scored, subject.contract.target_column)
+    return confusion(scored, subject.classes)
 
 
 def _champion(material: Material, study: Study) -> Section:

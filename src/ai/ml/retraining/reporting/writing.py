@@ -9,7 +9,7 @@ from ai.ml.core.files import dump_json, write_atomic
 from ai.ml.retraining.reporting.canvas import require_matplotlib
 from ai.ml.retraining.reporting.material import Material
 
-CARD, PAGE, HISTORY = "card.md", "report.html", "history.json"
+CARD, PAGE, HISTORY, PREVIEW = "card.md", "report.html", "history.json", "preview.svg"
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Written:
 
 
 def write_report(material: Material, *folders: Path) -> Written:
-    """Measure, draw, and write card, page and the training's history into each folder; the first one is returned.
+    """Measure, draw, and write card, page, one chart and the training's history into each folder; the first one is returned.
 
     Raises:
         UsageError: the extra `report` isn't installed.
@@ -32,9 +32,12 @@ def write_report(material: Material, *folders: Path) -> Written:
     from ai.ml.retraining.reporting.card import to_card
     from ai.ml.retraining.reporting.material import study
     from ai.ml.retraining.reporting.page import to_html
+    from ai.ml.retraining.reporting.sections import preview
 
     measured = study(material)
     documents = {CARD: to_card(material, measured).encode(), PAGE: to_html(material, measured).encode()}
+    if (chart := None if measured is None else preview(measured, material.subject)) is not None:
+        documents[PREVIEW] = chart.standalone().encode()
     if material.history:
         documents[HISTORY] = dump_json(list(material.history))
     for folder in folders:
