@@ -29,6 +29,8 @@ def score_parts(config: PredictConfig) -> BatchReport:
     report = score(config, lambda done, parts: logger.info("scored    %s of %s parts", f"{done:,}", f"{parts:,}"))
     logger.info("scored    %s", report.sentence)
     show_batch(config.job.output, report)
-    made, of = (text.rstrip("/").rpartition("/")[2].partition("@")[0] for text in (config.job.output, config.job.bundle))
+    made, of = (
+        text.rstrip("/").rpartition("/")[2].partition("@")[0] for text in (config.job.output, config.job.bundle)
+    )
     emit_lineage(f"predictions/{made}", f"model/{of}", bundle=config.job.bundle)
     return report

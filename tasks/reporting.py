@@ -68,7 +68,9 @@ def show_report(name: str, told: ReportRef) -> None:
     card = page.with_name("card.md").read_text(encoding="utf-8")
     # The YAML head is for model hubs.
     _publish(create_markdown_artifact, key=_key(name, "card"), markdown=card.partition("\n---\n\n")[2])
-    _publish(create_link_artifact, key=_key(name, "report"), link=page.as_uri(), link_text=f"{name}: report on its disk")
+    _publish(
+        create_link_artifact, key=_key(name, "report"), link=page.as_uri(), link_text=f"{name}: report on its disk"
+    )
     chart = page.with_name("preview.svg")
     if chart.is_file():
         content = base64.b64encode(chart.read_bytes()).decode()
@@ -95,7 +97,10 @@ def show_decision(name: str, decision: DecisionRecord) -> None:
         beside = f"{champion[metric]:.4g}" if metric in champion else "–"
         lines.append(f"| {metric} | {value:.4g} | {beside} |")
     if gain := document.get("gain"):
-        lines += ["", f"Gain in {document['metric']}: {gain['estimate']:+.4g} ({gain['low']:+.4g} to {gain['high']:+.4g})"]
+        lines += [
+            "",
+            f"Gain in {document['metric']}: {gain['estimate']:+.4g} ({gain['low']:+.4g} to {gain['high']:+.4g})",
+        ]
     _publish(create_markdown_artifact, key=_key(name, "decision"), markdown="\n".join(lines))
 
 

@@ -124,9 +124,12 @@ def draw(
         layout: for `Figure.subplots`.
     """
     import matplotlib as mpl
+    from cycler import cycler
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": key, "axes.prop_cycle": mpl.rcsetup.cycler(color=SERIES)}):
+    settings: Any = {**_SETTINGS, "svg.hashsalt": key, "axes.prop_cycle": cycler(color=SERIES)}
+
+    with mpl.rc_context(settings):
         figure = Figure(figsize=size, layout="constrained")
         words = paint(figure.subplots(*panels, **layout))
         text = StringIO()

@@ -36,8 +36,19 @@ def _head(material: Material, study: Study | None) -> str:
     lines = ["---", "library_name: bundlegate", f"pipeline_tag: {task}", "tags:"]
     lines += [f"- {tag}" for tag in ("bundlegate", "pytorch", "tabular", task)]
     if study is not None:
-        lines += ["model-index:", f"- name: {json.dumps(material.name)}", "  results:", "  - task:", f"      type: {task}"]
-        lines += ["    dataset:", f"      name: {json.dumps(material.rows_from)}", "      type: tabular", "    metrics:"]
+        lines += [
+            "model-index:",
+            f"- name: {json.dumps(material.name)}",
+            "  results:",
+            "  - task:",
+            f"      type: {task}",
+        ]
+        lines += [
+            "    dataset:",
+            f"      name: {json.dumps(material.rows_from)}",
+            "      type: tabular",
+            "    metrics:",
+        ]
         for item in study.measures:
             value = item.value.estimate
             if value == value:
@@ -50,7 +61,9 @@ def _purpose(material: Material) -> str:
     model = subject.manifest.model
     target = subject.contract.target_column
     classes = f" Classes: {', '.join(_plain(name) for name in subject.classes)}." if subject.classes else ""
-    mode = (subject.manifest.lineage.get("training") or {}).get("training_mode") or model.get("training_mode", "network")
+    mode = (subject.manifest.lineage.get("training") or {}).get("training_mode") or model.get(
+        "training_mode", "network"
+    )
     for_what = settings.intended_use or (
         f"Scoring rows like those it was trained on, for `{_plain(target)}`. Its owner hasn't said more; the setting "
         "`report.intended_use` takes it."
