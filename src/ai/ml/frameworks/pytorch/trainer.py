@@ -21,7 +21,7 @@ from ai.ml.core.manifest import current_versions
 from ai.ml.core.tables import fingerprint
 from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
-from ai.ml.frameworks.pytorch.features import FittedFeatures, fit_features, refuse_enormous
+from ai.ml.frameworks.pytorch.feature_fit import FittedFeatures, fit_features, refuse_enormous
 from ai.ml.frameworks.pytorch.fitting import EpochReport, Fitting, TrainingTensors
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.losses import Criterion, check_mode, distilled, hard_loss, mean_loss, soft_loss, teach
@@ -194,7 +194,7 @@ def _prepare(table: pa.Table, contract: InputContract, config: TrainingConfig) -
         label_encoder = LabelEncoder().fit(labels)
         y = np.asarray(label_encoder.transform(labels[train_rows]))
     else:
-        refuse_enormous(labels[:, None], [contract.target_column])
+        refuse_enormous(labels, contract.target_column)
         target_scaler = StandardScaler().fit(labels[train_rows, None])
         y = np.asarray(target_scaler.transform(labels[train_rows, None]))[:, 0]
     return _Problem(contract, features, label_encoder, target_scaler, y, train_rows, holdout_rows, labels)
