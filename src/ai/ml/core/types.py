@@ -84,6 +84,8 @@ class TrainingConfig:
     """Text columns to read as dates; columns that the file types as dates are found without it."""
     category_columns: tuple[str, ...] = ()
     """Numbers that are codes."""
+    number_columns: tuple[str, ...] = ()
+    """Numbers that look like codes and are none."""
     keep_columns: tuple[str, ...] = ()
     """Identifier-like columns to keep all the same."""
     device: str = "auto"

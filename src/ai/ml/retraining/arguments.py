@@ -19,6 +19,7 @@ FLAG_NAMES = {
     "training.random_seed": ["--seed"],
     "training.exclude_columns": ["--exclude", "--exclude-column"],
     "training.category_columns": ["--category", "--category-column"],
+    "training.number_columns": ["--number", "--number-column"],
     "pythons": ["--python"],
     "gate.pythons": ["--python"],
 }

@@ -72,6 +72,7 @@ class TrainingSettings(Section):
     exclude_columns: Annotated[tuple[str, ...], Field(description="Columns that the model must not see")] = ()
     date_columns: Annotated[tuple[str, ...], Field(description="Text columns that are dates")] = ()
     category_columns: Annotated[tuple[str, ...], Field(description="Number columns that are codes")] = ()
+    number_columns: Annotated[tuple[str, ...], Field(description="Numbers that look like codes and are none")] = ()
     keep_columns: Annotated[tuple[str, ...], Field(description="Identifier-like columns to keep all the same")] = ()
     device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1", pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     num_threads: Annotated[int, Field(ge=1, description="Threads while training; another count gives other bits")] = 1

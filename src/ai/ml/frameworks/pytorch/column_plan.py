@@ -88,7 +88,8 @@ class ColumnPlan:
     ) -> Callable[[np.ndarray, int, int], None]:
         """What puts rows into tiles, in order: `fill(tile, start, stop)` for tiles `(tile_rows, input_dim)` of `dtype`.
 
-        The first tile starts at row `first`. Features are made column by column for a few tiles at once, then turned into rows.
+        The first tile starts at row `first`. Features are made column by column for a few tiles at once, then turned
+        into rows.
         """
         width = len(self.zeros)
         tiles = max(1, min(BLOCK_BYTES // (width * tile_rows * dtype.itemsize or 1), -(-rows // tile_rows)))

@@ -133,7 +133,9 @@ def _vectorizer(columns: Sequence[_Column]) -> DictVectorizer:
             names.append(cells.name)
         for name in names:
             if owner.setdefault(name, cells.name) != cells.name:
-                raise DataRefused(f"columns {owner[name]!r} and {cells.name!r} both give a feature {name!r}: rename one")
+                raise DataRefused(
+                    f"columns {owner[name]!r} and {cells.name!r} both give a feature {name!r}: rename one"
+                )
     vectorizer.feature_names_ = sorted(owner)
     vectorizer.vocabulary_ = {name: index for index, name in enumerate(vectorizer.feature_names_)}
     return vectorizer
