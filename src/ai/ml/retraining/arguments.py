@@ -19,6 +19,7 @@ FLAG_NAMES = {
     "training.random_seed": ["--seed"],
     "training.exclude_columns": ["--exclude", "--exclude-column"],
     "training.category_columns": ["--category", "--category-column"],
+    "decision.slice_column": ["--slice", "--slice-column"],
     "pythons": ["--python"],
     "gate.pythons": ["--python"],
 }
