@@ -20,6 +20,7 @@ FLAG_NAMES = {
     "training.exclude_columns": ["--exclude", "--exclude-column"],
     "training.category_columns": ["--category", "--category-column"],
     "training.number_columns": ["--number", "--number-column"],
+    "decision.slice_column": ["--slice", "--slice-column"],
     "pythons": ["--python"],
     "gate.pythons": ["--python"],
 }

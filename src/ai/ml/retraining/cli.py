@@ -62,9 +62,8 @@ def _command(commands: Any, name: str, run: str, text: str) -> argparse.Argument
     parser.set_defaults(run=run)
     parser.add_argument(
         "--store",
-        type=Path,
-        default=Path(os.environ.get("BUNDLEGATE_STORE", ".bundlegate/store")),
-        help="the store's folder (default: $BUNDLEGATE_STORE or %(default)s)",
+        default=os.environ.get("BUNDLEGATE_STORE", ".bundlegate/store"),
+        help="the store: a folder or s3://BUCKET/PREFIX (default: $BUNDLEGATE_STORE or %(default)s)",
     )
     return parser
 
@@ -157,6 +156,16 @@ def _add_store_commands(commands: Any) -> None:
     prune = _command(commands, "prune", "store_commands:prune", "remove old versions and quarantined bundles")
     prune.add_argument("name")
     prune.add_argument("--keep", type=int, default=10, metavar="N", help="versions to keep (default: %(default)s)")
+    prune.add_argument(
+        "--keep-quarantine", type=int, default=10, metavar="N", help="refused bundles to keep (default: %(default)s)"
+    )
+    prune.add_argument(
+        "--grace",
+        type=float,
+        default=60.0,
+        metavar="MINUTES",
+        help="keep what was the champion so lately, for readers that are still loading it (default: %(default)g)",
+    )
 
 
 if __name__ == "__main__":

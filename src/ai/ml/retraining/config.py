@@ -116,7 +116,9 @@ class RetrainConfig(Section):
     """One retraining run of one model."""
 
     name: Annotated[str, Field(pattern=MODEL_NAME, description="The model's name in the store", examples=["churn"])]
-    store: Annotated[str, Field(description="Folder of versions, champion and ledger")] = ".bundlegate/store"
+    store: Annotated[
+        str, Field(description="Store of versions, champion and ledger: a folder or s3://BUCKET/PREFIX")
+    ] = ".bundlegate/store"
     data: DataSettings
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
@@ -129,7 +131,9 @@ class ValidateConfig(Section):
     bundle: Annotated[
         str, Field(description="Bundle directory, a model_bundle.pt, or NAME@champion, NAME@previous, NAME@DIGEST")
     ]
-    store: Annotated[str, Field(description="The store's folder, for names")] = ".bundlegate/store"
+    store: Annotated[str, Field(description="The store, for names: a folder or s3://BUCKET/PREFIX")] = (
+        ".bundlegate/store"
+    )
     expect_digest: Annotated[
         str | None, Field(pattern="^[0-9a-f]{64}$", description="Digest that the bundle must have")
     ] = None

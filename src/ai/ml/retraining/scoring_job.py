@@ -19,7 +19,7 @@ def score(config: PredictConfig, progress: Callable[[int, int], None] | None = N
         As `predict_dataset`.
     """
     given = Path(config.job.bundle)
-    bundle = given if given.is_file() else bundle_directory(config.job.bundle, Path(config.store))
+    bundle = given if given.is_file() else bundle_directory(config.job.bundle, config.store)
     run = run_inline if config.run.workers == 1 else ProcessRunner(config.run.workers)
     return predict_dataset(bundle, config.job.input, config.job.output, config.batch, run=run, progress=progress)
 

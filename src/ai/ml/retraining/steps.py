@@ -35,6 +35,7 @@ from ai.ml.retraining.checkpoints import (
 )
 from ai.ml.retraining.config import DataSettings, RetrainConfig
 from ai.ml.retraining.store import Store
+from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ KEEP_RUNS = 3
 
 def work_dir(config: RetrainConfig) -> Path:
     """The folder of a model's checkpoints: losing it costs time and nothing else."""
-    return Path(config.store).absolute() / config.name / "work"
+    return work_folder(config.store, config.name)
 
 
 def source_key(data: DataSettings) -> str:
@@ -185,7 +186,7 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
         slice_floors=settings.slice_floors,
         incomparable=settings.incomparable,
     )
-    store = Store(Path(config.store))
+    store = Store(config.store)
     digest = store.champion(config.name)
     holdout = read_table(candidate.holdout.path)
     challenger = score_known(Path(candidate.bundle.path), holdout, settings.slice_column)
@@ -196,7 +197,7 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
         return DecisionRecord(outcome="PROMOTE", reason=reason, champion=digest, document=decision.to_dict())
     if digest is not None:
         try:
-            champion = score_known(store.resolve(f"{config.name}@champion"), holdout, settings.slice_column)
+            champion = score_known(store.resolve(f"{config.name}@{digest}"), holdout, settings.slice_column)
             unfit = rules.incomparable(challenger, champion)
         except DataRefused as error:
             unfit = str(error)
@@ -248,13 +249,13 @@ def promote(
         GateRefused: the verdict didn't pass, or is about another bundle.
         Busy: somebody else promoted a champion since the decision.
     """
-    store, name, digest = Store(Path(config.store)), config.name, candidate.bundle.digest
+    store, name, digest = Store(config.store), config.name, candidate.bundle.digest
     note = {"flow_run": flow_run_id, "data": config.data.source, "metrics": candidate.metrics}
     if decision.outcome != "PROMOTE":
         action = "held" if decision.outcome == "HOLD" else "rejected"
-        store.record(name, action, digest, note=note, verdict=_verdict(verdict).sha256, decision=decision.document)
+        store.record(name, action, _verdict(verdict), note=note, decision=decision.document)
         champion = store.champion(name)
-        path = "" if champion is None else str(store.resolve(f"{name}@champion"))
+        path = "" if champion is None else store.shelf(name).address("versions", champion)
         sentence = f"{name}: the champion stays {champion[:12]}" if champion else f"{name}: there is no champion"
         outcome = "HELD" if decision.outcome == "HOLD" else "REJECTED"
         return PromotionRecord(outcome=outcome, digest=digest, path=path, sentence=sentence)
@@ -267,16 +268,16 @@ def promote(
         expected_champion=decision.champion,
     )
     sentence = f"{name}: {digest[:12]} is the champion" + (" already" if promotion.already else "")
-    return PromotionRecord(outcome="PROMOTED", digest=digest, path=str(promotion.path), sentence=sentence)
+    return PromotionRecord(outcome="PROMOTED", digest=digest, path=promotion.path, sentence=sentence)
 
 
-def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef, flow_run_id: str | None) -> Path:
+def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef, flow_run_id: str | None) -> str:
     """Keep a refused bundle apart with its verdict, and write the refusal into the ledger.
 
     The candidate in the work folder goes: a damaged checkpoint must not be found again.
     """
     folder = Path(candidate.bundle.path)
-    place = Store(Path(config.store)).quarantine(
+    place = Store(config.store).quarantine(
         config.name, folder, _verdict(verdict), note={"flow_run": flow_run_id, "data": config.data.source}
     )
     shutil.rmtree(folder.parent, ignore_errors=True)
