@@ -34,13 +34,13 @@ def cluster_runner(settings: RunnerSettings) -> Any:
         UsageError: the extra isn't installed, or no scheduler answers at the address.
     """
     try:
-        import dask
         import distributed
-        from prefect_dask import DaskTaskRunner
+        from dask import config
+        from prefect_dask.task_runners import DaskTaskRunner
     except ImportError:
         raise UsageError("a Dask cluster needs the extra: pip install 'bundlegate[dask]'") from None
     if settings.scheduler is None:
-        dask.config.set({"distributed.nanny.pre-spawn-environ": MALLOC_THRESHOLDS})
+        config.set({"distributed.nanny.pre-spawn-environ": MALLOC_THRESHOLDS})
         # One thread of arithmetic each; no dashboard, and nobody outside this machine can connect.
         local = {"n_workers": settings.workers, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
         return DaskTaskRunner(cluster_kwargs=local)

@@ -41,14 +41,12 @@ def bucket_errors(doing: str) -> Generator[None]:
         FileExistsError: there is one already, and it was to be created.
         StorageFailed: the storage refused, or didn't answer.
     """
-    from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+    from obstore.exceptions import AlreadyExistsError, BaseError
 
     try:
         yield
     except (BundlegateError, FileNotFoundError, FileExistsError):
         raise
-    except NotFoundError as error:
-        raise FileNotFoundError(str(error)) from None
     except AlreadyExistsError as error:
         raise FileExistsError(str(error)) from None
     except (BaseError, OSError) as error:

@@ -57,7 +57,7 @@ class JobSettings(Section):
     ]
     output: Annotated[
         str,
-        Field(description="File (by its suffix), folder, s3://BUCKET/PREFIX or database URL (with a table) to write"),
+        Field(description="File (by its suffix), folder, s3://BUCKET/PREFIX or database URL to write to"),
     ]
     table: Annotated[str | None, Field(description="Table to insert into, when the output is a database URL")] = None
 
@@ -70,12 +70,12 @@ class RunnerSettings(Section):
     ] = "local"
     workers: Annotated[
         int,
-        Field(ge=1, le=256, description="Processes of this machine; 1 without Dask scores in the flow's own process"),
+        Field(ge=1, le=256, description="Processes of this machine; without Dask, 1 is the flow's own process"),
     ] = 1
     scheduler: Annotated[
         str | None,
         Field(
-            description="Address of a running Dask scheduler; without it a cluster of `workers` processes is started here",
+            description="Address of a running Dask scheduler; without it, `workers` processes are started here",
             examples=["tcp://scheduler:8786"],
         ),
     ] = None
