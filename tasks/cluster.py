@@ -7,7 +7,6 @@ Dask's own deployers (Kubernetes, SLURM, YARN, clouds) give such an address. Wor
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,16 +14,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 
-from ai.ml.core.errors import BundlegateError, BundleRefused, GateRefused, StorageFailed, UsageError
+from ai.ml.core.errors import BundlegateError, StorageFailed, UsageError
 from ai.ml.retraining.batch_config import RunnerSettings
-from ai.ml.retraining.bundle_pin import prove_pinned
-from ai.ml.retraining.runners import Group, PartOutcome, ScoringTask, score_group
+from ai.ml.retraining.runners import Group, PartOutcome, ScoringTask, score_group_in_worker
 
 # Dask's nannies set 64 kB, under which every batch's memory goes back to the system and comes again: that costs more
 # than twice the work itself. Workers that are started elsewhere take the same from
 # DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON.
 MALLOC_THRESHOLDS = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 28)}
-_proving = threading.Lock()
 
 
 def cluster_runner(settings: RunnerSettings) -> Any:
@@ -56,14 +53,9 @@ def score_on_worker(job: ScoringTask, group: Group) -> list[PartOutcome]:
     """Score a group in this worker; the bundle is loaded and proven once per worker process.
 
     Raises:
-        As `score_group`; what the bundle or this environment is refused for says which worker it was.
+        As `score_group_in_worker`.
     """
-    with _proving:
-        try:
-            prove_pinned(job.pin, job.settings.device)
-        except (BundleRefused, GateRefused) as error:
-            raise type(error)(f"worker {_worker_name()}: {error}") from None
-    return score_group(job, group)
+    return score_group_in_worker(job, group, _worker_name)
 
 
 def run_on_cluster(job: ScoringTask, groups: Sequence[Group]) -> Iterator[list[PartOutcome]]:
