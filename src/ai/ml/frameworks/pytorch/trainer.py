@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +20,22 @@ from ai.ml.core.errors import UsageError
 from ai.ml.core.files import dump_json, sha256_bytes
 from ai.ml.core.manifest import current_versions
 from ai.ml.core.tables import fingerprint
-from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
+from ai.ml.core.types import Metrics, ModelBundle, TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
 from ai.ml.frameworks.pytorch.features import FittedFeatures, fit_features, refuse_enormous
 from ai.ml.frameworks.pytorch.fitting import EpochReport, Fitting, TrainingTensors
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.losses import Criterion, check_mode, distilled, hard_loss, mean_loss, soft_loss, teach
-from ai.ml.frameworks.pytorch.models import TRAINING_MODES, build_model, model_config_of
+from ai.ml.frameworks.pytorch.models import (
+    PIECEWISE_MODES,
+    TRAINING_MODES,
+    build_model,
+    model_config_of,
+    set_temperature,
+)
+from ai.ml.frameworks.pytorch.piecewise import find_bins, set_bins
 from ai.ml.frameworks.pytorch.split import split_holdout, split_validation
+from ai.ml.frameworks.pytorch.temperature import best_temperature
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,7 @@ def train(
         DataRefused: the table can't be learned from.
         StorageFailed: the checkpoint can't be written.
     """
+    began = time.perf_counter()
     check_config(config)
     derived = derive_contract(table, config)
     findings = list(derived.findings)
@@ -100,6 +110,7 @@ def train(
     with _training_environment(config):
         device = choose_device(config.device)
         model, fitting, criterion = _assemble(problem, config, device, findings)
+        fitting.prepared = time.perf_counter() - began
         if checkpoint is not None:
             keeper = EpochCheckpoint(checkpoint, _fingerprint(table, config))
             record, reason = keeper.load()
@@ -116,6 +127,10 @@ def train(
             if keeper is not None and keeper.due():
                 keeper.save(fitting.state_dict())
         fitting.restore_best()
+        if fitting.out_of_budget:
+            message = f"the budget of {config.budget_seconds:g} s ended the training after {fitting.state.epoch} epochs"
+            findings.append(Finding("training", None, message))
+        _calibrate(model, fitting, config)
         bundle = _bundle(problem, config, model.cpu())
         scorer = Scorer(bundle, scoring)
         metrics = evaluate(scorer, table, problem.train_rows, problem.holdout_rows, criterion)
@@ -139,12 +154,17 @@ def check_config(config: TrainingConfig) -> None:
         "validation_size": ("at least 0 and below 1", 0 <= config.validation_size < 1),
         "random_seed": ("from 0 to 4294967295", 0 <= config.random_seed < 2**32),
         "epochs": ("at least 1", config.epochs >= 1),
-        "batch_size": ("at least 2", config.batch_size >= 2),
+        "batch_size": ("at least 2, or None", config.batch_size is None or config.batch_size >= 2),
         "learning_rate": ("above 0", 0 < config.learning_rate < float("inf")),
         "hidden_dim": ("at least 1", config.hidden_dim >= 1),
         "num_hidden_layers": ("at least 1", config.num_hidden_layers >= 1),
         "dropout": ("at least 0 and below 1", 0 <= config.dropout < 1),
         "patience": ("at least 1, or None", config.patience is None or config.patience >= 1),
+        "budget_seconds": ("above 0, or None", config.budget_seconds is None or config.budget_seconds > 0),
+        "label_smoothing": ("at least 0 and below 1", 0 <= config.label_smoothing < 1),
+        "n_bins": ("from 2 to 256", 2 <= config.n_bins <= 256),
+        "d_emb": ("from 1 to 256", 1 <= config.d_emb <= 256),
+        "members": ("from 1 to 256", 1 <= config.members <= 256),
         "num_threads": ("at least 1, or None", config.num_threads is None or config.num_threads >= 1),
     }
     for name, (rule, holds) in rules.items():
@@ -211,9 +231,9 @@ def _assemble(
     fitting_rows, validation_rows = parts if parts is not None else (np.arange(len(problem.y)), None)
     scaled = problem.features.scaled
     dtype = torch.int64 if task == "classification" else torch.float32
-    x = torch.from_numpy(scaled.astype(np.float32)).to(device)
-    y = torch.from_numpy(problem.y if task == "classification" else problem.y[:, None]).to(device=device, dtype=dtype)
-    hard = hard_loss(config.training_mode, task, y, problem.output_dim)
+    x = _to_device(torch.from_numpy(scaled.astype(np.float32)), device)
+    y = _to_device(torch.from_numpy(problem.y if task == "classification" else problem.y[:, None]).to(dtype), device)
+    hard = _hard_loss(config, task, y, problem.output_dim)
     teacher, loss = None, hard
     if config.training_mode == "tree_teacher_distillation":
         x_taught, y_taught = scaled[fitting_rows], problem.y[fitting_rows]
@@ -226,25 +246,48 @@ def _assemble(
         None if validation_rows is None else x[validation_rows],
         None if validation_rows is None else y[validation_rows],
     )
+    model = _fresh_model(config, scaled[fitting_rows], problem.output_dim).to(device)
+    criterion = hard if device.type == "cpu" else _hard_loss(config, task, y.cpu(), problem.output_dim)
+    return model, Fitting(model, data, (loss, hard), config), criterion
+
+
+def _fresh_model(config: TrainingConfig, x: np.ndarray, output_dim: int) -> nn.Module:
+    """Random weights from the seed; for the piecewise modes, bins from the rows `(n_rows, input_dim)`."""
+    shape: dict[str, int] = {}
+    columns, edges = np.empty(0, dtype=np.int64), np.empty(0)
+    if config.training_mode in PIECEWISE_MODES:
+        columns, edges = find_bins(x, config.n_bins)
+        shape = {"n_num": len(columns), "n_bins": config.n_bins, "d_emb": config.d_emb, "k": config.members}
     torch.manual_seed(config.random_seed)
     model = build_model(
-        scaled.shape[1],
-        problem.output_dim,
+        x.shape[1],
+        output_dim,
         config.training_mode,
         config.hidden_dim,
         config.num_hidden_layers,
         config.dropout,
-    ).to(device)
-    return model, Fitting(model, data, (loss, hard), config), _on_cpu(hard, config, task, y, problem.output_dim)
-
-
-def _on_cpu(hard: Criterion, config: TrainingConfig, task: str, y: Tensor, output_dim: int) -> Criterion:
-    """The hard loss for answers that a `Scorer` gives, which are on the CPU."""
-    if y.device.type == "cpu":
-        return hard
-    return hard_loss(
-        config.training_mode, "regression" if task == "regression" else "classification", y.cpu(), output_dim
+        **shape,
     )
+    set_bins(model, columns, edges)
+    return model
+
+
+def _hard_loss(config: TrainingConfig, task: TaskType, y: Tensor, output_dim: int) -> Criterion:
+    weights, smoothing = config.class_weights, config.label_smoothing
+    return hard_loss(config.training_mode, task, y, output_dim, class_weights=weights, label_smoothing=smoothing)
+
+
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    # Pinned memory is read by the GPU itself, without a detour through a staging copy.
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def _calibrate(model: nn.Module, fitting: Fitting, config: TrainingConfig) -> None:
+    """Keep a temperature where one lowers the validation log loss; the other modes' files have no place for it."""
+    y, outputs = fitting.data.y_validation, fitting.validation_outputs()
+    if config.calibrate and config.training_mode in PIECEWISE_MODES and y is not None and outputs is not None:
+        if not y.is_floating_point():
+            set_temperature(model, best_temperature(outputs.cpu().numpy(), y.cpu().numpy()))
 
 
 def _bundle(problem: _Problem, config: TrainingConfig, model: nn.Module) -> ModelBundle:
