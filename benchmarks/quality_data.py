@@ -101,8 +101,8 @@ def read_problem(problem: Problem, most_rows: int) -> tuple[pd.DataFrame, int]:
     for name in frame.columns:
         column = frame[name]
         if isinstance(column.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(column):
-            frame[name] = column.astype(object).where(column.notna(), None)
-            frame[name] = [None if value is None else str(value) for value in frame[name]]
+            texts = [None if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
+            frame[name] = pd.Series(texts, index=frame.index, dtype=object)
         elif pd.api.types.is_bool_dtype(column):
             frame[name] = column.astype(np.int64)
     return frame.reset_index(drop=True), whole

@@ -39,8 +39,12 @@ def _numbers_and_one_hot(frame: pd.DataFrame) -> ColumnTransformer:
     text = make_pipeline(
         SimpleImputer(strategy="constant", fill_value="", missing_values=None), OneHotEncoder(handle_unknown="ignore")
     )
+    scaled = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     return ColumnTransformer(
-        [("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers), ("text", text, categories)],
+        [
+            ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers),
+            ("text", text, categories),
+        ],
         sparse_threshold=0,
     )
 
@@ -107,7 +111,7 @@ def catboost(train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame, seed: int) 
     from catboost import CatBoostClassifier, CatBoostRegressor
 
     labels, categories = y.dtype.kind == "i", _categories(train)
-    train, test = train.fillna({name: "" for name in categories}), test.fillna({name: "" for name in categories})
+    train, test = train.fillna(dict.fromkeys(categories, "")), test.fillna(dict.fromkeys(categories, ""))
     kind = CatBoostClassifier if labels else CatBoostRegressor
     model = kind(random_seed=seed, thread_count=1, verbose=False, allow_writing_files=False, cat_features=categories)
     return _answers(model.fit(train, y), test, labels)

@@ -141,7 +141,7 @@ def build_model(
 
 def set_temperature(model: nn.Module, temperature: float) -> None:
     """Remember by what the outputs are to be divided before they become probabilities; 1 says nothing."""
-    model._temperature = temperature  # pyright: ignore[reportAttributeAccessIssue]
+    vars(model)["_temperature"] = temperature
 
 
 def model_temperature(model: nn.Module) -> float:

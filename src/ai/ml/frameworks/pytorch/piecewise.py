@@ -131,8 +131,7 @@ class TabM(nn.Module):
 
     def _one_sign_per_number(self, input_dim: int, shape: PiecewiseShape) -> None:
         """A member turns all of a number's embedding around or none of it, as the authors do it."""
-        first = self.backbone.blocks[0][0]
-        assert isinstance(first, LinearBatchEnsemble)
+        first = next(layer for layer in self.backbone.modules() if isinstance(layer, LinearBatchEnsemble))
         with torch.no_grad():
             ours = first.r[:, input_dim :: shape.d_emb][:, : shape.n_num].repeat_interleave(shape.d_emb, dim=1)
             first.r[:, input_dim:] = ours

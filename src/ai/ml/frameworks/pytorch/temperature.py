@@ -22,7 +22,8 @@ def best_temperature(logits: np.ndarray, y: np.ndarray) -> float:
 
     def log_loss(temperature: float) -> float:
         scaled = logits / temperature
-        return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(y)), y]))
+        total = np.asarray(logsumexp(scaled, axis=1))
+        return float(np.mean(total - scaled[np.arange(len(y)), y]))
 
     found = minimize_scalar(lambda log: log_loss(np.exp(log)), bounds=(np.log(LEAST), np.log(MOST)), method="bounded")
     temperature = round(float(np.exp(found.x)), DIGITS)

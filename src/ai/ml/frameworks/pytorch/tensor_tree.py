@@ -74,7 +74,9 @@ def _built(record: Any, body: bytes, start: int) -> tuple[Any, int]:
             stop = start + count * kind.itemsize
             if count < 0 or any(size < 0 for size in shape) or stop > len(body):
                 raise ValueError(f"a tensor of shape {shape} lies outside the {len(body)} bytes")
-            flat = torch.empty(0, dtype=kind) if not count else torch.frombuffer(bytearray(body[start:stop]), dtype=kind)
+            flat = (
+                torch.empty(0, dtype=kind) if not count else torch.frombuffer(bytearray(body[start:stop]), dtype=kind)
+            )
             return flat.reshape(shape), stop
         case {"dict": list(entries)}:
             built: dict[Any, Any] = {}

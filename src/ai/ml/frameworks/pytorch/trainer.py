@@ -12,17 +12,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from sklearn.preprocessing import LabelEncoder, StandardScaler
 from torch import Tensor, nn
 
-from ai.ml.core.contract import Conformer, Finding, InputContract, derive_contract, target_values
+from ai.ml.core.contract import Finding, derive_contract, target_values
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files import dump_json, sha256_bytes
 from ai.ml.core.manifest import current_versions
 from ai.ml.core.tables import fingerprint
 from ai.ml.core.types import Metrics, ModelBundle, TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
-from ai.ml.frameworks.pytorch.features import FittedFeatures, fit_features, refuse_enormous
 from ai.ml.frameworks.pytorch.fitting import EpochReport, Fitting, TrainingTensors
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.losses import Criterion, check_mode, distilled, hard_loss, mean_loss, soft_loss, teach
@@ -31,11 +29,19 @@ from ai.ml.frameworks.pytorch.models import (
     TRAINING_MODES,
     build_model,
     model_config_of,
+    model_dropout,
+    model_hidden_dim,
+    model_num_hidden_layers,
     set_temperature,
 )
 from ai.ml.frameworks.pytorch.piecewise import find_bins, set_bins
-from ai.ml.frameworks.pytorch.split import split_holdout, split_validation
+from ai.ml.frameworks.pytorch.problem import Problem, prepare, prepare_for_student
+from ai.ml.frameworks.pytorch.saving import encode_bundle
+from ai.ml.frameworks.pytorch.split import split_validation
 from ai.ml.frameworks.pytorch.temperature import best_temperature
+
+LEAST_STUDENT_WIDTH = 16
+MOST_STUDENT_DROPOUT = 0.5
 
 
 @dataclass(frozen=True)
@@ -53,27 +59,6 @@ class TrainingResult:
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """The table as numbers."""
-
-    contract: InputContract
-    features: FittedFeatures
-    """Fitted on the training rows."""
-    label_encoder: LabelEncoder | None
-    target_scaler: StandardScaler | None
-    y: np.ndarray
-    """`(n_train,)` class indices int64, or scaled values float64."""
-    train_rows: np.ndarray
-    holdout_rows: np.ndarray
-    labels: np.ndarray
-    """`(n_rows,)` of the whole table, as they came."""
-
-    @property
-    def output_dim(self) -> int:
-        return 1 if self.label_encoder is None else len(np.asarray(self.label_encoder.classes_))
-
-
 def train(
     table: pa.Table,
     config: TrainingConfig,
@@ -81,6 +66,7 @@ def train(
     scoring: ScoringSettings | None = None,
     progress: Callable[[EpochReport], None] | None = None,
     checkpoint: Path | None = None,
+    teacher: ModelBundle | None = None,
 ) -> TrainingResult:
     """Train a model on a raw table.
 
@@ -95,6 +81,8 @@ def train(
         progress: called after every epoch.
         checkpoint: where to keep the state between epochs; found there, a killed training of the same table and
             configuration goes on from it to the same bits. The caller removes it.
+        teacher: a bundle whose answers are learned beside the known ones; its preprocessing, contract included, is
+            the student's, so the config's wishes about columns don't count. `student_of` gives a smaller config.
 
     Raises:
         UsageError: a setting is off, or doesn't fit the table.
@@ -103,16 +91,13 @@ def train(
     """
     began = time.perf_counter()
     check_config(config)
-    derived = derive_contract(table, config)
-    findings = list(derived.findings)
-    check_mode(config.training_mode, derived.contract.task)
-    problem = _prepare(table, derived.contract, config)
+    problem, findings = _problem(table, config, teacher)
     with _training_environment(config):
         device = choose_device(config.device)
         model, fitting, criterion = _assemble(problem, config, device, findings)
         fitting.prepared = time.perf_counter() - began
         if checkpoint is not None:
-            keeper = EpochCheckpoint(checkpoint, _fingerprint(table, config))
+            keeper = EpochCheckpoint(checkpoint, _fingerprint(table, config, teacher))
             record, reason = keeper.load()
             if record is not None:
                 fitting.load_state_dict(record)
@@ -204,24 +189,27 @@ def evaluate(
     return Metrics(bundle.task, losses[0], losses[1], name, value)
 
 
-def _prepare(table: pa.Table, contract: InputContract, config: TrainingConfig) -> _Problem:
-    labels = target_values(contract, table)
-    train_rows, holdout_rows = split_holdout(contract.task, labels, config.test_size, config.random_seed)
-    typed = Conformer(contract).table(table.take(pa.array(train_rows))).table
-    features = fit_features(typed)
-    label_encoder, target_scaler = None, None
-    if contract.task == "classification":
-        label_encoder = LabelEncoder().fit(labels)
-        y = np.asarray(label_encoder.transform(labels[train_rows]))
-    else:
-        refuse_enormous(labels[:, None], [contract.target_column])
-        target_scaler = StandardScaler().fit(labels[train_rows, None])
-        y = np.asarray(target_scaler.transform(labels[train_rows, None]))[:, 0]
-    return _Problem(contract, features, label_encoder, target_scaler, y, train_rows, holdout_rows, labels)
+def _problem(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -> tuple[Problem, list[Finding]]:
+    if teacher is not None:
+        check_mode(config.training_mode, teacher.task)
+        return prepare_for_student(table, teacher, config), []
+    derived = derive_contract(table, config)
+    check_mode(config.training_mode, derived.contract.task)
+    return prepare(table, derived.contract, config), list(derived.findings)
+
+
+def student_of(config: TrainingConfig, teacher: ModelBundle) -> TrainingConfig:
+    """The same config with a smaller network than the teacher's: half the width, one layer less, more dropout."""
+    return dataclasses.replace(
+        config,
+        hidden_dim=max(LEAST_STUDENT_WIDTH, model_hidden_dim(teacher.model) // 2),
+        num_hidden_layers=max(1, model_num_hidden_layers(teacher.model) - 1),
+        dropout=min(MOST_STUDENT_DROPOUT, model_dropout(teacher.model) + 0.05),
+    )
 
 
 def _assemble(
-    problem: _Problem, config: TrainingConfig, device: torch.device, findings: list[Finding]
+    problem: Problem, config: TrainingConfig, device: torch.device, findings: list[Finding]
 ) -> tuple[nn.Module, Fitting, Criterion]:
     task = problem.contract.task
     parts = split_validation(task, problem.y, config.validation_size, config.random_seed)
@@ -235,7 +223,10 @@ def _assemble(
     y = _to_device(torch.from_numpy(problem.y if task == "classification" else problem.y[:, None]).to(dtype), device)
     hard = _hard_loss(config, task, y, problem.output_dim)
     teacher, loss = None, hard
-    if config.training_mode == "tree_teacher_distillation":
+    if problem.teacher is not None:
+        teacher = _to_device(torch.from_numpy(problem.teacher[fitting_rows]), device)
+        loss = distilled(hard, soft_loss(task))
+    elif config.training_mode == "tree_teacher_distillation":
         x_taught, y_taught = scaled[fitting_rows], problem.y[fitting_rows]
         teacher = torch.from_numpy(teach(task, x_taught, y_taught, problem.output_dim, config.random_seed)).to(device)
         loss = distilled(hard, soft_loss(task))
@@ -285,12 +276,12 @@ def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
 def _calibrate(model: nn.Module, fitting: Fitting, config: TrainingConfig) -> None:
     """Keep a temperature where one lowers the validation log loss; the other modes' files have no place for it."""
     y, outputs = fitting.data.y_validation, fitting.validation_outputs()
-    if config.calibrate and config.training_mode in PIECEWISE_MODES and y is not None and outputs is not None:
-        if not y.is_floating_point():
-            set_temperature(model, best_temperature(outputs.cpu().numpy(), y.cpu().numpy()))
+    wanted = config.calibrate and config.training_mode in PIECEWISE_MODES
+    if wanted and y is not None and outputs is not None and not y.is_floating_point():
+        set_temperature(model, best_temperature(outputs.cpu().numpy(), y.cpu().numpy()))
 
 
-def _bundle(problem: _Problem, config: TrainingConfig, model: nn.Module) -> ModelBundle:
+def _bundle(problem: Problem, config: TrainingConfig, model: nn.Module) -> ModelBundle:
     encoder = problem.label_encoder
     bundle = ModelBundle(
         model=model.eval(),
@@ -318,8 +309,9 @@ def _target_tensor(bundle: ModelBundle, labels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.asarray(values, dtype=np.float32))
 
 
-def _fingerprint(table: pa.Table, config: TrainingConfig) -> str:
-    return sha256_bytes(dump_json([fingerprint(table), dataclasses.asdict(config), current_versions()]))
+def _fingerprint(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -> str:
+    taught = None if teacher is None else sha256_bytes(encode_bundle(teacher))
+    return sha256_bytes(dump_json([fingerprint(table), dataclasses.asdict(config), current_versions(), taught]))
 
 
 @contextlib.contextmanager
