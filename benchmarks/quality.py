@@ -104,7 +104,8 @@ def markdown(summary: dict[str, Any], models: list[str]) -> str:
     for name, table in summary["tables"].items():
         values = [table["models"][model]["metric"] for model in models]
         cells = [f"**{value:.4g}**" if value == min(values) else f"{value:.4g}" for value in values]
-X
+        size = f"{table['rows']:,} of {table['of']:,} rows, {table['seeds']} seeds"
+        lines.append(f"| {name} ({size}) | {' | '.join(cells)} |")
     ranks = [summary["mean_rank"][model] for model in models]
     lines.append("| **mean rank** | " + " | ".join(f"{rank:.2f}" for rank in ranks) + " |")
     totals = [sum(table["models"][model]["seconds"] for table in summary["tables"].values()) for model in models]

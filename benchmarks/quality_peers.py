@@ -42,7 +42,7 @@ def _numbers_and_one_hot(frame: pd.DataFrame) -> ColumnTransformer:
     scaled = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     return ColumnTransformer(
         [
-            ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers),
+            ("numbers", scaled, numbers),
             ("text", text, categories),
         ],
         sparse_threshold=0,

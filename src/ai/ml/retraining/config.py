@@ -76,7 +76,7 @@ class TrainingSettings(Section):
     ] = None
     num_hidden_layers: Annotated[
         int | None,
-        Field(ge=1, le=256, description="Hidden layers or residual blocks; 2, or one less than the teacher's"),
+        Field(ge=1, le=256, description="Hidden layers or residual blocks; 2, or the teacher's but one"),
     ] = None
     dropout: Annotated[
         float | None, Field(ge=0, lt=1, description="Dropout while training; 0.1, or the teacher's and 0.05 more")

@@ -49,7 +49,7 @@ class DecisionPolicy:
     incomparable: Literal["hold", "promote", "reject"] = "hold"
     """What to do when the champion can't score the rows."""
     beaten_by: str | None = None
-    """Why the challenger is held whatever the champion does: a simpler model is better. None where that is no reason."""
+    """Why the challenger is held whatever the champion does: a simpler model does better, and the policy minds."""
 
     def __post_init__(self) -> None:
         for name in (*self.floors, *self.slice_floors):
