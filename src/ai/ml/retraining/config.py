@@ -152,6 +152,19 @@ class DecisionSettings(Section):
     ] = "hold"
 
 
+class ReportSettings(Section):
+    """The card and the report of a candidate; they never change an outcome."""
+
+    enabled: Annotated[bool, Field(description="Make a card and a report after the decision")] = True
+    max_rows: Annotated[
+        int, Field(ge=100, le=1_000_000, description="Rows measured; above that a sample, and the report says so")
+    ] = 20_000
+    curves: Annotated[int, Field(ge=0, le=50, description="Columns that get a partial dependence chart")] = 6
+    owner: Annotated[str | None, Field(description="Who answers for the model, for its card")] = None
+    intended_use: Annotated[str | None, Field(description="What the model is for, for its card")] = None
+    out_of_scope: Annotated[str | None, Field(description="What it must not be used for, for its card")] = None
+
+
 class RetrainConfig(Section):
     """One retraining run of one model."""
 
@@ -163,6 +176,7 @@ class RetrainConfig(Section):
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
     decision: DecisionSettings = DecisionSettings()
+    report: ReportSettings = ReportSettings()
 
 
 class ValidateConfig(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -30,7 +31,12 @@ def show_summary(summary: RetrainSummary) -> None:
     facts.add_row("decision", _coloured(summary.promotion.outcome, summary.decision.reason))
     facts.add_row("champion", summary.promotion.path or "none")
     facts.add_row("scored", summary.scored.file.path)
+    if summary.report is not None:
+        # Bare, on a line of its own: folded into a column nobody could click or copy it.
+        facts.add_row("report", "opens in any browser, from disk:")
     console.print(facts)
+    if summary.report is not None:
+        console.print(Path(summary.report.page.path).as_uri(), soft_wrap=True)
     console.print()
     console.print(_first_rows(summary))
 
