@@ -24,7 +24,6 @@ from prefect.assets import materialize
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
-from ai.ml.retraining.batch import BatchReport
 from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, PromotionRecord, ReportRef, VerdictRef
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import at_work, logger
@@ -104,13 +103,14 @@ def show_decision(name: str, decision: DecisionRecord) -> None:
     _publish(create_markdown_artifact, key=_key(name, "decision"), markdown="\n".join(lines))
 
 
-def show_batch(output: str, report: BatchReport) -> None:
-    """A table of what a batch prediction did."""
-    facts = report.model_dump(mode="json", exclude={"failures", "counts", "answers"})
-    facts |= {"failures": len(report.failures), **{f"label {name}": n for name, n in report.answers.labels.items()}}
-    rows = [{"fact": name, "value": value} for name, value in facts.items()]
-    name = output.rstrip("/").rpartition("/")[2]
-    _publish(create_table_artifact, key=_key(name, "scored"), table=rows, description=report.sentence)
+def publish_table(name: str, part: str, rows: list[dict[str, Any]], description: str) -> None:
+    """A table under a key of its own."""
+    _publish(create_table_artifact, key=_key(name, part), table=rows, description=description)
+
+
+def publish_markdown(name: str, part: str, text: str) -> None:
+    """A text under a key of its own."""
+    _publish(create_markdown_artifact, key=_key(name, part), markdown=text)
 
 
 @contextmanager

@@ -58,6 +58,31 @@ def prefect_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
         log.close()
 
 
+@pytest.fixture(scope="session")
+def s3_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment of processes that talk to a real S3 server of this session; `BUCKET` in it is a bucket there."""
+    log_path = tmp_path_factory.mktemp("s3") / "server.log"
+    endpoint = f"http://127.0.0.1:{free_port()}"
+    environment = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }
+    log = log_path.open("wb")
+    command = [sys.executable, str(ROOT / "tests" / "s3_server.py"), endpoint.rpartition(":")[2]]
+    server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    try:
+        _wait_for(endpoint, server, log_path)
+        with urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bundles", method="PUT"), timeout=10):
+            pass
+        yield {**environment, "BUCKET": "bundles"}
+    finally:
+        server.terminate()
+        server.wait(30)
+        log.close()
+
+
 def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + SERVER_START_S
     while time.monotonic() < deadline:
@@ -68,4 +93,4 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.3)
-    pytest.fail(f"the Prefect server didn't start:\n{log.read_text()[-4000:]}")
+    pytest.fail(f"the server didn't start:\n{log.read_text()[-4000:]}")

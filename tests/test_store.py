@@ -1,121 +1,24 @@
-"""The store: promotion needs a verdict, happens once, survives kills, and every decision can be read and audited."""
+"""The store in a folder: its names, its ledger file and its lock."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from builders import tiny_bundle
+from store_samples import DECISION, promoted, sealed, verdict_on
 
-from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, GateRefused, StoreRefused, UsageError
-from ai.ml.core.manifest import write_manifest
-from ai.ml.frameworks.pytorch.serialization import save_bundle
+from ai.ml.core.errors import Busy, StoreRefused, UsageError
 from ai.ml.retraining.ledger import Ledger
 from ai.ml.retraining.store import Store
-from ai.ml.retraining.verdict import CheckResult, Environment, Verdict
-
-DECISION = {"reason": "better"}
-
-
-def sealed(folder: Path, seed: int = 0) -> tuple[Path, str]:
-    """A bundle directory with a manifest, and its digest."""
-    save_bundle(tiny_bundle(seed=seed), folder)
-    digest = write_manifest(folder, model={}, scoring={}, contract=None, evidence=None, lineage={"seed": seed})
-    return folder, digest
-
-
-def verdict_on(digest: str, *, passed: bool = True) -> Verdict:
-    names = ("integrity", "replay", "invariance", "fixpoint")
-    checks = tuple(CheckResult(name, "current", passed, {"rows": 5}, f"{name} was checked") for name in names)
-    return Verdict(1, digest, {}, (Environment("current"),), checks)
+from ai.ml.retraining.store_audit import audit
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store", lock_timeout_s=5)
-
-
-def promoted(store: Store, folder: Path, seed: int) -> str:
-    bundle, digest = sealed(folder / f"bundle{seed}", seed)
-    store.promote("m", bundle, verdict_on(digest), decision=DECISION)
-    return digest
-
-
-def test_aliases_follow_the_promotions(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(BundleNotFound, match="nothing was promoted"):
-        store.resolve("m@champion")
-    first, second = promoted(store, tmp_path, 1), promoted(store, tmp_path, 2)
-    assert store.resolve("m@champion").name == second
-    assert store.resolve("m@previous").name == first
-    assert store.resolve(f"m@{first[:8]}").name == first
-    with pytest.raises(UsageError, match="at least 6 characters"):
-        store.resolve("m@abc")
-
-
-def test_promotion_takes_a_passing_verdict_on_this_very_bundle(store: Store, tmp_path: Path) -> None:
-    bundle, digest = sealed(tmp_path / "b")
-    with pytest.raises(GateRefused, match="REFUSED"):
-        store.promote("m", bundle, verdict_on(digest, passed=False), decision=DECISION)
-    with pytest.raises(GateRefused, match="NOTHING_CHECKED"):
-        store.promote("m", bundle, Verdict(1, digest, {}, (), ()), decision=DECISION)
-    with pytest.raises(GateRefused, match="the verdict is about"):
-        store.promote("m", bundle, verdict_on("0" * 64), decision=DECISION)
-    file = bundle / "model_bundle.pt"
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(BundleRefused, match="changed since its verdict"):
-        store.promote("m", bundle, verdict_on(digest), decision=DECISION)
-    assert store.champion("m") is None
-    assert store.history("m") == []
-
-
-def test_promoting_twice_is_one_decision_and_one_version(store: Store, tmp_path: Path) -> None:
-    bundle, digest = sealed(tmp_path / "b")
-    first = store.promote("m", bundle, verdict_on(digest), decision=DECISION)
-    second = store.promote("m", bundle, verdict_on(digest), decision=DECISION)
-    assert (first.already, second.already) == (False, True)
-    assert len(store.history("m")) == 1
-    assert [path.name for path in store.versions("m").iterdir()] == [digest]
-
-
-def test_a_decision_against_another_champion_is_busy_and_says_who_won(store: Store, tmp_path: Path) -> None:
-    first = promoted(store, tmp_path, 1)
-    promoted(store, tmp_path, 2)
-    bundle, digest = sealed(tmp_path / "late", 3)
-    with pytest.raises(Busy, match="decide again"):
-        store.promote("m", bundle, verdict_on(digest), decision=DECISION, expected_champion=first)
-
-
-def test_a_refused_bundle_is_kept_apart_with_its_verdict(store: Store, tmp_path: Path) -> None:
-    bundle, digest = sealed(tmp_path / "b")
-    place = store.quarantine("m", bundle, verdict_on(digest, passed=False))
-    store.quarantine("m", bundle, verdict_on(digest, passed=False))
-    assert json.loads((place / "verdict.json").read_bytes())["outcome"] == "REFUSED"
-    assert [entry.body["action"] for entry in store.history("m")] == ["refused"]
-    assert store.champion("m") is None
-
-
-def test_rollback_proves_first(store: Store, tmp_path: Path) -> None:
-    first, second = promoted(store, tmp_path, 1), promoted(store, tmp_path, 2)
-    with pytest.raises(GateRefused):
-        store.rollback("m", reason="x", prove=lambda path: verdict_on(path.name, passed=False))
-    assert store.champion("m") == second
-    store.rollback("m", reason="x", prove=lambda path: verdict_on(path.name))
-    assert store.champion("m") == first
-    with pytest.raises(UsageError, match="is the champion already"):
-        store.rollback("m", to=first, reason="x", prove=lambda path: verdict_on(path.name))
-    assert store.audit("m") == []
-
-
-def test_a_record_can_not_move_the_champion(store: Store) -> None:
-    with pytest.raises(StoreRefused, match="use promote or rollback"):
-        store.record("m", "promoted", "0" * 64)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a b", "-x", "x" * 65, "é"])
@@ -124,28 +27,16 @@ def test_names_that_are_no_names(store: Store, name: str) -> None:
         store.champion(name)
 
 
-def test_killed_between_ledger_and_pointer_the_next_writer_goes_on(store: Store, tmp_path: Path) -> None:
-    first = promoted(store, tmp_path, 1)
-    pointer = (store.folder("m") / "champion").read_bytes()
-    second = promoted(store, tmp_path, 2)
-    (store.folder("m") / "champion").write_bytes(pointer)
-    assert store.champion("m") == first, "a reader sees the old champion"
-    assert any("older than the ledger" in problem for problem in store.audit("m"))
-    store.record("m", "held", "0" * 64)
-    assert store.champion("m") == second
-    assert store.audit("m") == []
-
-
 def test_a_torn_last_line_is_cut_off_by_the_next_writer(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.append({"action": "held"})
     whole = ledger.path.read_bytes()
     ledger.path.write_bytes(whole + b'{"action": "promo')
-    assert len(ledger.entries()) == 1
-    assert any("behind its last whole line" in problem for problem in ledger.problems())
+    assert len(ledger.read().entries) == 1
+    assert any("behind its last whole line" in problem for problem in ledger.read().problems())
     ledger.append({"action": "rejected"})
-    assert ledger.problems() == []
-    assert [entry.body["action"] for entry in ledger.entries()] == ["held", "rejected"]
+    assert ledger.read().problems() == []
+    assert [entry.body["action"] for entry in ledger.read().entries] == ["held", "rejected"]
 
 
 def test_a_line_lost_to_a_power_cut_reads_as_zeros_and_is_cut_off(tmp_path: Path) -> None:
@@ -154,8 +45,8 @@ def test_a_line_lost_to_a_power_cut_reads_as_zeros_and_is_cut_off(tmp_path: Path
     with ledger.path.open("ab") as stream:
         stream.write(bytes(40) + b"}\n")
     ledger.append({"action": "rejected"})
-    assert [entry.body["action"] for entry in ledger.entries()] == ["held", "rejected"]
-    assert ledger.problems() == []
+    assert [entry.body["action"] for entry in ledger.read().entries] == ["held", "rejected"]
+    assert ledger.read().problems() == []
 
 
 @pytest.mark.parametrize("damaged_line", [0, 1, 2])
@@ -169,14 +60,14 @@ def test_a_damaged_line_stops_every_writer_and_loses_no_other(store: Store, tmp_
     for write in (
         lambda: store.promote("m", bundle, verdict_on(digest), decision=DECISION),
         lambda: store.promote("m", tmp_path / "bundle2", verdict_on(digests[2]), decision=DECISION),
-        lambda: store.record("m", "held", digest),
+        lambda: store.record("m", "held", verdict_on(digest)),
         lambda: store.prune("m", 1),
     ):
         with pytest.raises(StoreRefused, match=f"line {damaged_line + 1} is damaged, {2 - damaged_line} lines"):
             write()
     assert path.read_bytes() == damaged
     assert store.champion("m") == digests[2]
-    assert any("behind its last whole line" in problem for problem in store.audit("m"))
+    assert any("behind its last whole line" in problem for problem in audit(store, "m"))
     shown = subprocess.run(
         [str(Path(sys.executable).with_name("bundlegate")), "show", "m", "--store", str(store.root)],
         capture_output=True,
@@ -193,7 +84,7 @@ def test_a_damaged_line_stops_every_writer_and_loses_no_other(store: Store, tmp_
     assert len(json.loads(told.stdout or "[]")) == damaged_line
     lines[damaged_line] = b"{" + lines[damaged_line][1:]
     path.write_bytes(b"".join(lines))
-    assert store.audit("m") == []
+    assert audit(store, "m") == []
 
 
 FULL_DISK = """
@@ -222,113 +113,62 @@ def test_a_disk_that_takes_half_a_line_leaves_the_ledger_as_it_was(tmp_path: Pat
     assert "the decision isn't recorded and has no effect" in done.stdout
     assert (ledger.path.read_bytes() if ledger.path.exists() else None) == before
     ledger.append({"action": "rejected"})
-    assert len(ledger.entries()) == lines + 1
+    assert len(ledger.read().entries) == lines + 1
 
 
-def test_a_pointer_moved_by_hand_is_said_by_whoever_needs_its_line(store: Store, tmp_path: Path) -> None:
-    promoted(store, tmp_path, 1)
-    bundle, digest = sealed(tmp_path / "unproved", 7)
-    pointer = store.folder("m") / "champion"
-    pointer.write_text(json.dumps({**json.loads(pointer.read_bytes()), "digest": digest}))
-    with pytest.raises(StoreRefused, match="no line of the ledger made"):
-        store.promote("m", bundle, verdict_on(digest), decision=DECISION)
-    assert any("moved by hand" in problem for problem in store.audit("m"))
-
-
-def test_an_edited_removed_or_added_line_shows(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.jsonl")
-    for index in range(4):
-        ledger.append({"action": "held", "index": index})
-    lines = ledger.path.read_bytes().splitlines(keepends=True)
-    for damaged in (
-        [lines[0].replace(b"held", b"gone"), *lines[1:]],
-        [lines[0], *lines[2:]],
-        [lines[0], lines[0], *lines[1:]],
-        [lines[1], lines[0], *lines[2:]],
-    ):
-        ledger.path.write_bytes(b"".join(damaged))
-        assert ledger.problems()
-
-
-def test_a_damaged_pointer_is_said(store: Store, tmp_path: Path) -> None:
-    promoted(store, tmp_path, 1)
-    (store.folder("m") / "champion").write_text("{}")
-    with pytest.raises(StoreRefused, match="bundlegate audit m"):
-        store.resolve("m@champion")
-
-
-PROMOTER = """
-import sys
+HOLDER = """
+import sys, time
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_store import verdict_on
-from ai.ml.core.manifest import bundle_digest
 from ai.ml.retraining.store import Store
-root, bundle = Path(sys.argv[1]), Path(sys.argv[2])
-store = Store(root)
-digest = bundle_digest(bundle)
-print("ready", flush=True)
-for _ in range(int(sys.argv[3])):
-    sys.stdin.readline()
-    store.promote("m", bundle, verdict_on(digest), decision={{"reason": "race"}})
-    print("done", flush=True)
+with Store(Path(sys.argv[1])).shelf("m").writing():
+    print("held", flush=True)
+    time.sleep(600)
 """
 
 
-@pytest.mark.slow
-def test_two_promoters_at_once_make_one_linear_history(tmp_path: Path) -> None:
-    rounds = 50
-    script = tmp_path / "promoter.py"
-    script.write_text(PROMOTER.format(tests=str(Path(__file__).parent)))
-    root = tmp_path / "store"
-    racers = []
-    for seed in (1, 2):
-        bundle, _ = sealed(tmp_path / f"b{seed}", seed)
-        command = [sys.executable, str(script), str(root), str(bundle), str(rounds)]
-        racers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-    for racer in racers:
-        assert racer.stdout.readline() == "ready\n"
-    for _ in range(rounds):
-        for racer in racers:
-            racer.stdin.write("\n")
-            racer.stdin.flush()
-        for racer in racers:
-            assert racer.stdout.readline() == "done\n"
-    for racer in racers:
-        racer.stdin.close()
-        assert racer.wait(30) == 0
-        racer.stdout.close()
-    store = Store(root)
-    entries = store.history("m")
-    assert store.audit("m") == []
-    assert len(entries) > 10, "the two never took turns"
-    for before, after in itertools.pairwise(entries):
-        assert after.body["champion_before"] == before.body["digest"], "a decision was lost"
+def test_a_waiting_writer_is_told_whose_lock_it_is_and_a_dead_owners_lock_is_taken_over(tmp_path: Path) -> None:
+    bundle, digest = sealed(tmp_path / "b", 1)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "store")], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    try:
+        with pytest.raises(Busy, match=rf"m: process {holder.pid} of \S+@\S+ has held the store's lock for 0.2 s"):
+            Store(tmp_path / "store", lock_timeout_s=0.2).promote("m", bundle, verdict_on(digest), decision=DECISION)
+        assert Store(tmp_path / "store").champion("m") is None, "a reader waits for nobody"
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    store = Store(tmp_path / "store", lock_timeout_s=0.2)
+    store.promote("m", bundle, verdict_on(digest), decision=DECISION)
+    assert store.champion("m") == digest
 
 
-@pytest.mark.slow
-def test_killed_at_random_moments_readers_never_fail_and_the_next_run_recovers(tmp_path: Path) -> None:
-    script = tmp_path / "promoter.py"
-    script.write_text(PROMOTER.format(tests=str(Path(__file__).parent)))
-    root = tmp_path / "store"
-    store = Store(root)
-    bundles = [sealed(tmp_path / f"b{seed}", seed) for seed in range(2)]
-    store.promote("m", bundles[0][0], verdict_on(bundles[0][1]), decision=DECISION)
-    known = {digest for _, digest in bundles}
-    for attempt in range(25):
-        command = [sys.executable, str(script), str(root), str(bundles[attempt % 2][0]), "1000"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "ready\n"
-        process.stdin.write("\n" * 500)
-        process.stdin.flush()
-        deadline = time.monotonic() + 0.004 * (attempt % 7)
-        while time.monotonic() < deadline:
-            assert store.resolve("m@champion").name in known
-        os.kill(process.pid, signal.SIGKILL)
-        process.stdin.close()
-        process.stdout.close()
-        process.wait()
-        assert store.resolve("m@champion").name in known
-    store.record("m", "held", "0" * 64)
-    assert store.audit("m") == []
-    assert not list(store.versions("m").glob(".*"))
+def test_what_killed_writers_left_is_swept(store: Store, tmp_path: Path) -> None:
+    digest = promoted(store, tmp_path, 1)
+    folder = store.folder("m")
+    (folder / "versions" / f".{digest}.12ab.copy" / "evidence").mkdir(parents=True)
+    (folder / "quarantine" / f".{digest}.12ab.gone").mkdir(parents=True)
+    (folder / ".champion.999999999.0123456789abcdef.tmp").write_bytes(b"")
+    promoted(store, tmp_path, 2)
+    assert not [path for path in folder.rglob(".*") if path.name != ".lock"]
+
+
+def test_a_reader_with_the_pointer_in_hand_finds_the_new_champion_after_a_prune(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(store, tmp_path, 1)
+    look = Store.digest_of
+
+    def slowly(self: Store, name: str, alias: str) -> str:
+        digest = look(self, name, alias)
+        monkeypatch.setattr(Store, "digest_of", look)
+        for seed in (2, 3, 4):
+            promoted(store, tmp_path, seed)
+        store.prune("m", 1, grace_s=0)
+        return digest
+
+    monkeypatch.setattr(Store, "digest_of", slowly)
+    assert store.resolve("m@champion").name == store.champion("m")

@@ -87,6 +87,8 @@ class CandidateRef(Record):
     """JSON: one record per epoch."""
     metrics: dict[str, Any]
     findings: tuple[str, ...]
+    baselines: tuple[dict[str, Any], ...] = ()
+    """Simpler models on the same split: name, metric, value, the candidate's own, the gain and its interval."""
 
 
 class VerdictRef(Record):

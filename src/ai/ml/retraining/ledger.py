@@ -1,8 +1,8 @@
 """The history of a model as JSON lines, each with the hash of the one before: what was decided can't be unsaid.
 
-A line is written whole and fsynced before anything acts on it. A crash can leave a torn last line; the next writer cuts
-it off, a reader leaves it out, and since nothing acted on it nothing is lost. Only that is ever cut: a damaged line
-that was whole once stops every writer, so that no later line is lost with it.
+A line is written whole and made durable before anything acts on it. A crash can leave a torn last line in a file; the
+next writer cuts it off, a reader leaves it out, and since nothing acted on it nothing is lost. Only that is ever cut: a
+damaged line that was whole once stops every writer, so that no later line is lost with it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ai.ml.core.errors import StoreRefused
-from ai.ml.core.files import fsync_dir, sha256_bytes, storage_failed
+from ai.ml.core.files import dump_json, fsync_dir, sha256_bytes, storage_failed
 
 FIRST = "0" * 64
 """What the first line names as the one before."""
@@ -35,11 +36,64 @@ class Entry:
     body: dict[str, Any]
     """`action`, `time`, `actor`, `digest` and what goes with the action."""
 
+    @property
+    def action(self) -> str:
+        """What was decided; empty where the line doesn't say."""
+        return str(self.body.get("action", ""))
+
+
+@dataclass(frozen=True)
+class Pages:
+    """A ledger as it was read at one moment."""
+
+    name: str
+    """For messages."""
+    entries: list[Entry]
+    """All lines in order up to the first damaged one, whether or not their chain holds."""
+    whole_bytes: int = 0
+    """What they take."""
+    rest: bytes = b""
+    """What stands behind them."""
+    later_lines: int = 0
+    """Whole lines behind the first one that can't be read."""
+    damaged: bool = False
+    """A line that was whole once can't be read; a torn last line is none."""
+
+    @property
+    def damage(self) -> str | None:
+        """One sentence, if there is any."""
+        if not self.damaged:
+            return None
+        return (
+            f"{self.name}: line {len(self.entries) + 1} is damaged, {self.later_lines} lines are behind it; nothing is "
+            "written to it until it is restored from a backup, `bundlegate audit` tells if it is"
+        )
+
+    def problems(self) -> list[str]:
+        """One sentence per line that isn't what its neighbours say."""
+        sentences: list[str] = []
+        expected = FIRST
+        for place, entry in enumerate(self.entries, start=1):
+            if entry.sequence != place or entry.previous != expected:
+                sentences.append(
+                    f"{self.name}: line {place} doesn't follow from the line before it: a line was edited, removed or "
+                    "added"
+                )
+            expected = entry.sha256
+        if self.rest:
+            sentences.append(f"{self.name}: {len(self.rest)} bytes behind its last whole line")
+        elif self.damaged:
+            sentences.append(f"{self.name}: line {len(self.entries) + 1} is gone, {self.later_lines} are behind it")
+        return sentences
+
 
 def next_entry(entries: Sequence[Entry], body: dict[str, Any]) -> tuple[Entry, bytes]:
-    """The entry that follows `entries`, and its line, newline included."""
+    """The entry that follows `entries`, and its line, newline included.
+
+    No two lines are ever equal: an `id` drawn by chance tells one's own line from another's.
+    """
     previous, sequence = (entries[-1].sha256, entries[-1].sequence + 1) if entries else (FIRST, 1)
-    record = {"sequence": sequence, "previous": previous, **body}
+    record = {"sequence": sequence, "previous": previous, "id": secrets.token_hex(8), **body}
     line = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     return Entry(sequence, previous, sha256_bytes(line), body), line
 
@@ -48,56 +102,78 @@ def read_line(line: bytes) -> Entry | None:
     """The way back; None if it is no whole line of a ledger."""
     try:
         record = json.loads(line)
-        body = {key: value for key, value in record.items() if key not in ("sequence", "previous")}
+        body = {key: value for key, value in record.items() if key not in ("sequence", "previous", "id")}
         entry = Entry(record["sequence"], record["previous"], sha256_bytes(line), body)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
     return entry if line.endswith(b"\n") else None
 
 
-def chain_problems(entries: Sequence[Entry], name: str) -> list[str]:
-    """One sentence per line that doesn't follow from the one before it."""
-    sentences: list[str] = []
-    expected = FIRST
-    for place, entry in enumerate(entries, start=1):
-        if entry.sequence != place or entry.previous != expected:
-            sentences.append(
-                f"{name}: line {place} doesn't follow from the line before it: a line was edited, removed or added"
-            )
-        expected = entry.sha256
-    return sentences
+def tip_json(entry: Entry) -> bytes:
+    """What stands beside a ledger whose last line is `entry`."""
+    return dump_json({"sequence": entry.sequence, "sha256": entry.sha256})
+
+
+def tip_number(data: bytes) -> int:
+    """The way back; 0 if it can't be read."""
+    try:
+        return int(json.loads(data)["sequence"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return 0
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """A file of lines; every method reads it afresh."""
+    """A file of lines."""
 
     path: Path
 
-    def entries(self) -> list[Entry]:
-        """All lines in order up to the first damaged one, whether or not their chain holds (see `problems`)."""
-        return self._read()[0]
+    def read(self) -> Pages:
+        """The file as it is now."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            data = b""
+        entries: list[Entry] = []
+        whole = 0
+        for line in data.splitlines(keepends=True):
+            entry = read_line(line)
+            if entry is None:
+                break
+            entries.append(entry)
+            whole += len(line)
+        rest = data[whole:]
+        lines = rest.count(b"\n")
+        # A torn write has no newline at its end; where a power cut loses a page of it, it reads as zeros.
+        torn = lines == 0 or (lines == 1 and rest.endswith(b"\n") and b"\0" in rest)
+        return Pages(str(self.path), entries, whole, rest, max(lines - 1, 0), not torn)
 
     def append(self, body: dict[str, Any]) -> Entry:
-        """Write one line; the caller holds the model's lock.
+        """Write one line with this body; the caller holds the model's lock. Raises as `write` does."""
+        pages = self.read()
+        entry, line = next_entry(pages.entries, body)
+        self.write(pages, line)
+        return entry
+
+    def write(self, pages: Pages, line: bytes) -> None:
+        """Write a line behind `pages`, which the caller read under the lock that it still holds.
 
         Raises:
             StorageFailed: the disk refused; the ledger is as it was.
             StoreRefused: a line in it is damaged.
         """
-        self.refuse_damage()
-        entries, whole_bytes = self._read()
-        entry, line = next_entry(entries, body)
+        if pages.damage is not None:
+            raise StoreRefused(pages.damage)
         created = not self.path.exists()
         state = "the decision isn't recorded and has no effect"
         try:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
-                _write_at(descriptor, whole_bytes, line)
+                _write_at(descriptor, pages.whole_bytes, line)
             except OSError:
                 # A line that was written whole but couldn't be made durable would count for the next reader.
                 try:
-                    os.ftruncate(descriptor, whole_bytes)
+                    os.ftruncate(descriptor, pages.whole_bytes)
                 except OSError:
                     state = "whether the decision is recorded will show when the disk works again"
                 raise
@@ -110,50 +186,6 @@ class Ledger:
                 with contextlib.suppress(OSError):
                     self.path.unlink(missing_ok=True)
             raise storage_failed(f"writing {self.path}", error, state) from error
-        return entry
-
-    def problems(self) -> list[str]:
-        """One sentence per line that isn't what its neighbours say."""
-        entries, whole_bytes = self._read()
-        sentences = chain_problems(entries, self.path.name)
-        if self.path.exists() and self.path.stat().st_size > whole_bytes:
-            sentences.append(
-                f"{self.path.name}: {self.path.stat().st_size - whole_bytes} bytes behind its last whole line"
-            )
-        return sentences
-
-    def refuse_damage(self) -> None:
-        """Check that every line is whole, but for the last one if its writer was stopped.
-
-        Raises:
-            StoreRefused: a line that was whole once is damaged.
-        """
-        entries, whole_bytes = self._read()
-        rest = self.path.read_bytes()[whole_bytes:] if self.path.exists() else b""
-        lines = rest.count(b"\n")
-        # A torn write has no newline at its end; where a power cut loses a page of it, it reads as zeros.
-        torn = lines == 0 or (lines == 1 and rest.endswith(b"\n") and b"\0" in rest)
-        if not torn:
-            raise StoreRefused(
-                f"{self.path}: line {len(entries) + 1} is damaged, {lines - 1} lines are behind it; nothing is written "
-                f"to it until it is restored from a backup, `bundlegate audit {self.path.parent.name}` tells if it is"
-            )
-
-    def _read(self) -> tuple[list[Entry], int]:
-        """Whole lines, and how many bytes they take."""
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            return [], 0
-        entries: list[Entry] = []
-        whole = 0
-        for line in data.splitlines(keepends=True):
-            entry = read_line(line)
-            if entry is None:
-                break
-            entries.append(entry)
-            whole += len(line)
-        return entries, whole
 
 
 def _write_at(descriptor: int, position: int, data: bytes) -> None:

@@ -9,7 +9,7 @@ from ai.ml.core.errors import BundleNotFound
 BUNDLE_FILE = "model_bundle.pt"
 
 
-def bundle_directory(reference: str, store: Path) -> Path:
+def bundle_directory(reference: str, store: Path | str) -> Path:
     """The bundle directory that a path or a store reference names.
 
     Raises:

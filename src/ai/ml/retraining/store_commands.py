@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -65,14 +64,16 @@ def rollback(arguments: Namespace) -> int:
 
 def audit(arguments: Namespace) -> int:
     """Check the ledger's chain, every version's bytes and the pointer; exit 6 if anything isn't as it was written."""
+    from ai.ml.retraining.store_audit import audit as audit_model
+
     store = Store(arguments.store)
-    problems = store.audit(arguments.name)
+    problems = audit_model(store, arguments.name)
     if arguments.json:
         print_json({"name": arguments.name, "problems": problems})
     elif problems:
         print("\n".join(problems))
     else:
-        versions = len(list(store.versions(arguments.name).glob("*")))
+        versions = len(store.shelf(arguments.name).names("versions"))
         print(f"{arguments.name}: {len(store.history(arguments.name))} ledger lines and {versions} versions are whole")
     return ExitCode.INTEGRITY if problems else ExitCode.OK
 
@@ -80,7 +81,9 @@ def audit(arguments: Namespace) -> int:
 def prune(arguments: Namespace) -> int:
     """Remove old versions and quarantined bundles."""
     _entries(arguments)
-    gone = Store(arguments.store).prune(arguments.name, arguments.keep)
+    gone = Store(arguments.store).prune(
+        arguments.name, arguments.keep, keep_quarantine=arguments.keep_quarantine, grace_s=arguments.grace * 60
+    )
     for path in gone:
         print(f"removed {path}")
     print(f"{arguments.name}: {len(gone)} removed")
@@ -93,19 +96,19 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
     Raises:
         BundleNotFound: nothing was promoted under that name.
     """
-    path = store.resolve(f"{name}@champion")
-    entry = store.promotion_of(name, path.name)
+    digest = store.digest_of(name, "champion")
+    entry = store.promotion_of(name, digest)
     body = entry.body
     before = body.get("champion_before")
     back = f"bundlegate rollback {name} --reason '…'" if before else "there was no champion before"
     return {
-        "live": path.name,
+        "live": digest,
         "since": body["time"],
         "why": reason_of(body),
         "by": body["actor"],
         "metrics": body.get("decision", {}).get("challenger"),
         "verdict": body["verdict"],
-        "path": str(path),
+        "path": store.shelf(name).address("versions", digest),
         "previous": before,
         "go back": back,
     }
@@ -119,7 +122,7 @@ def reason_of(body: dict[str, Any]) -> str:
 def _entries(arguments: Namespace) -> list[Entry]:
     entries = Store(arguments.store).history(arguments.name)
     if not entries:
-        raise BundleNotFound(f"no decision on {arguments.name!r} in {Path(arguments.store).absolute()}")
+        raise BundleNotFound(f"no decision on {arguments.name!r} in {arguments.store}")
     return entries
 
 

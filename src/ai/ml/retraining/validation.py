@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -43,7 +42,7 @@ def validate(config: ValidateConfig) -> ValidationRecord:
         BundleNotFound: there is none.
         UsageError: an interpreter of the settings can't be used.
     """
-    bundle_dir = bundle_directory(config.bundle, Path(config.store))
+    bundle_dir = bundle_directory(config.bundle, config.store)
     policy = GatePolicy(config.pythons, config.cpu_matrix, config.expect_digest)
     verdict = prove(bundle_dir, policy)
     return ValidationRecord(bundle=str(bundle_dir.absolute()), verdict=json.loads(verdict.to_json()))

@@ -1,0 +1,226 @@
+"""A model's shelf under a prefix of an S3 bucket, through `obstore` (extra `s3`).
+
+::
+
+    PREFIX/NAME/versions/DIGEST/…           the manifest is put last: without it there is no version
+    PREFIX/NAME/champion                    the pointer, replaced by a conditional put
+    PREFIX/NAME/ledger/000000001.json …     one object a line, created only if its number is free
+    PREFIX/NAME/tip                         number of the last line, for the audit
+    PREFIX/NAME/verdicts/SHA.json
+    PREFIX/NAME/quarantine/DIGEST/…         its verdict.json is put last
+
+There is no lock. Two writers at once both look, and both try to create the same next line: the bucket gives it to one,
+and the other looks again. An object is whole or absent: nothing is written into an open stream that an error could
+close.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed, StoreRefused
+from ai.ml.core.files import sha256_bytes
+from ai.ml.core.manifest import MANIFEST_NAME, Manifest
+from ai.ml.retraining.bucket_cache import cached_version
+from ai.ml.retraining.bucket_objects import Objects, open_objects
+from ai.ml.retraining.ledger import Entry, Pages, next_entry, read_line, tip_json, tip_number
+from ai.ml.retraining.shelf import LineTaken, Pointer, Section, plain_files
+
+MARKERS: dict[Section, str] = {"versions": MANIFEST_NAME, "quarantine": "verdict.json"}
+"""The object that is put last and removed first: a directory without it isn't there."""
+READERS = 16
+
+
+@dataclass(frozen=True)
+class BucketShelf:
+    """`s3://BUCKET/PREFIX/NAME`."""
+
+    objects: Objects
+
+    @property
+    def place(self) -> str:
+        """The URL."""
+        return self.objects.url
+
+    @property
+    def exclusive(self) -> bool:
+        """No: writers find out about each other when they write."""
+        return False
+
+    def exists(self) -> bool:
+        """Whether there is a ledger, a pointer or a version."""
+        return self.objects.read("champion") is not None or any(
+            self.objects.names(part) for part in ("ledger", "versions")
+        )
+
+    @contextlib.contextmanager
+    def writing(self) -> Generator[None]:
+        """Nothing to hold."""
+        yield
+
+    def read_pointer(self) -> tuple[bytes | None, Any]:
+        """The object's bytes and its entity tag."""
+        found = self.objects.read_tagged("champion")
+        return (None, None) if found is None else found
+
+    def replace_pointer(self, data: bytes, token: Any) -> bool:
+        """By a conditional put."""
+        return self.objects.put_if("champion", data, token, "the pointer is as it was")
+
+    def read_ledger(self) -> Pages:
+        """All objects, several at a time."""
+        numbers = sorted(_number(name) for name in self.objects.names("ledger"))
+        with ThreadPoolExecutor(READERS) as pool:
+            lines = list(pool.map(lambda number: self.objects.read(_line_key(number)), numbers))
+        entries: list[Entry] = []
+        for place, (number, line) in enumerate(zip(numbers, lines, strict=True), start=1):
+            entry = None if line is None or number != place else read_line(line)
+            if entry is None:
+                gap = number != place
+                later = len(numbers) - place + (1 if gap else 0)
+                return Pages(
+                    f"{self.place}/ledger", entries, rest=b"" if gap else line or b"", later_lines=later, damaged=True
+                )
+            entries.append(entry)
+        return Pages(f"{self.place}/ledger", entries)
+
+    def append(self, pages: Pages, body: dict[str, Any], *, point: bool) -> Entry:
+        """Create the next line's object, which is the commit; then the pointer follows."""
+        if pages.damage is not None:
+            raise StoreRefused(pages.damage)
+        entry, line = next_entry(pages.entries, body)
+        if not self.objects.put_if(
+            _line_key(entry.sequence), line, None, "the decision isn't recorded and has no effect"
+        ):
+            raise LineTaken
+        if point:
+            self._point(entry)
+        # It only helps the audit: the decision stands without it.
+        with contextlib.suppress(StorageFailed):
+            self.objects.put("tip", tip_json(entry))
+        return entry
+
+    def read_tip(self) -> int:
+        """From the object beside the ledger."""
+        data = self.objects.read("tip")
+        return 0 if data is None else tip_number(data)
+
+    def names(self, section: Section) -> list[str]:
+        """By when they were complete."""
+        marker = f"/{MARKERS[section]}"
+        found = [
+            (when, name.removesuffix(marker)) for name, when in self.objects.listed(section) if name.endswith(marker)
+        ]
+        return [name for _, name in sorted(found) if "/" not in name]
+
+    def publish(self, section: Section, name: str, source: Path, extra: dict[str, bytes]) -> None:
+        """Put every object, read a version's back and hash it, and put the marker last."""
+        marker, folder = MARKERS[section], f"{section}/{name}"
+        if self.objects.read(f"{folder}/{marker}") is not None:
+            return
+        files: dict[str, Path | bytes] = {**dict(plain_files(source)), **extra}
+        last = files.pop(marker, b"")
+        content = last if isinstance(last, bytes) else last.read_bytes()
+        if section == "versions" and sha256_bytes(content) != name:
+            raise BundleRefused(f"{source} changed while it was published: its manifest isn't {name[:12]}")
+        for key, file in files.items():
+            self.objects.put(f"{folder}/{key}", file)
+        if section == "versions":
+            problems = self._file_problems(folder, Manifest.from_json(content))
+            if problems:
+                raise BundleRefused(f"{source} changed while it was published: {problems[0]}")
+        self.objects.put(f"{folder}/{marker}", content)
+
+    def problems(self, name: str) -> list[str]:
+        """Every object is read and hashed."""
+        folder = f"versions/{name}"
+        content = self.objects.read(f"{folder}/{MANIFEST_NAME}")
+        if content is None:
+            return [f"no {MANIFEST_NAME} in {self.address('versions', name)}"]
+        if sha256_bytes(content) != name:
+            return [f"its manifest has the digest {sha256_bytes(content)[:12]}, not {name[:12]}"]
+        try:
+            return self._file_problems(folder, Manifest.from_json(content))
+        except BundleRefused as error:
+            return [str(error)]
+
+    def fetch(self, name: str) -> Path:
+        """A folder of the cache on this machine, hashed now."""
+        content = self.objects.read(f"versions/{name}/{MANIFEST_NAME}")
+        if content is None:
+            raise BundleNotFound(f"version {name[:12]} is not in {self.place}/versions")
+        return cached_version(
+            name, content, lambda key, path, most: self.objects.download(f"versions/{name}/{key}", path, most)
+        )
+
+    def address(self, section: Section, name: str) -> str:
+        """Its URL."""
+        return f"{self.place}/{section}/{name}"
+
+    def remove(self, section: Section, name: str) -> None:
+        """The marker first."""
+        folder = f"{section}/{name}"
+        self.objects.delete([f"{folder}/{MARKERS[section]}"])
+        self.objects.delete([f"{folder}/{key}" for key in self.objects.names(folder)])
+
+    def keep_verdict(self, name: str, document: bytes) -> None:
+        """Its name is its content's, so putting it twice changes nothing."""
+        self.objects.put(f"verdicts/{name}.json", document)
+
+    def read_verdict(self, name: str) -> bytes | None:
+        """The object's bytes."""
+        return self.objects.read(f"verdicts/{name}.json")
+
+    def sweep(self) -> None:
+        """Nothing: objects without their marker may be another's upload in progress, and `publish` overwrites them."""
+
+    def _point(self, entry: Entry) -> None:
+        try:
+            while True:
+                data, token = self.read_pointer()
+                if (
+                    data is not None
+                    and Pointer.from_json(data, f"{self.place}/champion", "").sequence >= entry.sequence
+                ):
+                    return
+                if self.replace_pointer(Pointer.to(entry).to_json(), token):
+                    return
+        except StorageFailed as error:
+            raise StorageFailed(
+                f"{error}; the decision itself is in the ledger, and the next write moves the pointer"
+            ) from error
+
+    def _file_problems(self, folder: str, manifest: Manifest) -> list[str]:
+        present = set(self.objects.names(folder)) - {MANIFEST_NAME}
+        problems = [f"{name} is not in the manifest" for name in sorted(present - set(manifest.files))]
+        for name, entry in sorted(manifest.files.items()):
+            if name not in present:
+                problems.append(f"{name} is missing")
+            elif (found := self.objects.sha256(f"{folder}/{name}")) != entry.sha256:
+                problems.append(
+                    f"{name} has changed: sha-256 {str(found)[:12]}…, the manifest says {entry.sha256[:12]}…"
+                )
+        return problems
+
+
+def open_bucket(bucket: str, prefix: str) -> BucketShelf:
+    """The shelf under a prefix.
+
+    Raises:
+        UsageError: the extra `s3` isn't installed, or a variable of the environment can't be used.
+    """
+    return BucketShelf(open_objects(bucket, prefix))
+
+
+def _line_key(number: int) -> str:
+    return f"ledger/{number:09d}.json"
+
+
+def _number(name: str) -> int:
+    digits = name.removesuffix(".json")
+    return int(digits) if digits.isdecimal() else 10**9  # a stranger counts as a line that can't be there

@@ -1,0 +1,270 @@
+"""A model's shelf in a folder.
+
+::
+
+    ROOT/NAME/versions/DIGEST/     a sealed bundle directory; never changed, published by one rename
+    ROOT/NAME/champion             the pointer, replaced by one rename
+    ROOT/NAME/ledger.jsonl         every decision
+    ROOT/NAME/tip                  number of its last line, so that a ledger that lost its end is found out
+    ROOT/NAME/verdicts/SHA.json    what the gate said, by the verdict's own sha-256
+    ROOT/NAME/quarantine/DIGEST/   refused bundles with their verdict
+    ROOT/NAME/.lock                held by the writer; who that is stands in it
+    ROOT/NAME/work/                checkpoints of running retrains; losing it costs time only
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, StorageFailed
+from ai.ml.core.files import (
+    fsync_dir,
+    make_dirs,
+    open_plain,
+    publish_dir,
+    storage_failed,
+    sweep_temps,
+    temp_path,
+    write_atomic,
+    write_new,
+)
+from ai.ml.core.manifest import bundle_digest, check_files, read_manifest
+from ai.ml.retraining.ledger import Entry, Ledger, Pages, next_entry, tip_json, tip_number
+from ai.ml.retraining.shelf import Pointer, Section, plain_files
+from ai.ml.retraining.writer import identity
+
+LEFTOVERS = (".*.copy", ".*.gone")
+
+
+@dataclass(frozen=True)
+class FolderShelf:
+    """`ROOT/NAME`."""
+
+    folder: Path
+    lock_timeout_s: float
+
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    @property
+    def exclusive(self) -> bool:
+        """By a lock."""
+        return True
+
+    def exists(self) -> bool:
+        """Whether there is a ledger or a pointer; a work folder alone is no decision."""
+        return any((self.folder / name).exists() for name in ("ledger.jsonl", "champion", "versions"))
+
+    @contextlib.contextmanager
+    def writing(self) -> Generator[None]:
+        """Hold the model's lock; the kernel lets go of a dead owner's.
+
+        Raises:
+            Busy: another process held it all the time.
+            StorageFailed: the folder can't be written to.
+        """
+        make_dirs(self.folder)
+        file = self.folder / ".lock"
+        lock = FileLock(file, timeout=self.lock_timeout_s)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise Busy(
+                f"{self.folder.name}: {_holder(file)} has held the store's lock for {self.lock_timeout_s:g} s; "
+                "try again later"
+            ) from None
+        except OSError as error:
+            raise storage_failed(f"writing into {self.folder}", error, "nothing was changed") from error
+        try:
+            # A full disk may refuse these bytes; the lock holds without them.
+            with contextlib.suppress(OSError):
+                file.write_text(identity(), encoding="utf-8")
+            yield
+        finally:
+            lock.release()
+
+    def read_pointer(self) -> tuple[bytes | None, Any]:
+        """The file's bytes; they are their own token."""
+        try:
+            data = (self.folder / "champion").read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None, None
+        except OSError as error:
+            raise storage_failed(f"reading {self.folder / 'champion'}", error, "nothing was changed") from error
+        return data, data
+
+    def replace_pointer(self, data: bytes, token: Any) -> bool:
+        """By one rename; the lock keeps other writers away, so this never finds another state."""
+        if self.read_pointer()[1] != token:
+            return False
+        write_atomic(self.folder / "champion", data)
+        return True
+
+    def read_ledger(self) -> Pages:
+        """The file as it is now."""
+        return Ledger(self.folder / "ledger.jsonl").read()
+
+    def append(self, pages: Pages, body: dict[str, Any], *, point: bool) -> Entry:
+        """Under the lock, so the number is free. The new pointer is on the disk before the line is, so that a full
+        disk refuses both or neither.
+        """
+        entry, line = next_entry(pages.entries, body)
+        pointer = self.folder / "champion"
+        temp = temp_path(pointer)
+        try:
+            if point:
+                _write_beside(temp, Pointer.to(entry).to_json())
+            Ledger(self.folder / "ledger.jsonl").write(pages, line)
+            if point:
+                _put_in_place(temp, pointer)
+        finally:
+            with contextlib.suppress(OSError):
+                temp.unlink(missing_ok=True)
+        # It only helps the audit: the decision stands without it.
+        with contextlib.suppress(StorageFailed):
+            write_atomic(self.folder / "tip", tip_json(entry))
+        return entry
+
+    def read_tip(self) -> int:
+        """From the file beside the ledger."""
+        try:
+            return tip_number((self.folder / "tip").read_bytes())
+        except OSError:
+            return 0
+
+    def names(self, section: Section) -> list[str]:
+        """Folders that have their final name."""
+        found = [path for path in (self.folder / section).glob("*") if not path.name.startswith(".")]
+        return [path.name for path in sorted(found, key=lambda path: (_mtime(path), path.name))]
+
+    def publish(self, section: Section, name: str, source: Path, extra: dict[str, bytes]) -> None:
+        """Copy, hash the copy, rename it."""
+        target = self.folder / section / name
+        if target.exists():
+            return
+        make_dirs(target.parent)
+        copy = target.with_name(f".{name}.{secrets.token_hex(4)}.copy")
+        try:
+            _copy_plain(source, copy, extra)
+            if section == "versions":
+                problems = directory_problems(copy, name)
+                if problems:
+                    raise BundleRefused(f"{source} changed while it was published: {problems[0]}")
+            publish_dir(copy, target)
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+
+    def problems(self, name: str) -> list[str]:
+        """Every file is hashed."""
+        return directory_problems(self.folder / "versions" / name, name)
+
+    def fetch(self, name: str) -> Path:
+        """The version where it lies."""
+        path = self.folder / "versions" / name
+        if not path.is_dir():
+            raise BundleNotFound(f"version {name[:12]} is not in {path.parent}")
+        return path
+
+    def address(self, section: Section, name: str) -> str:
+        """Its path."""
+        return str(self.folder / section / name)
+
+    def remove(self, section: Section, name: str) -> None:
+        """Out of sight by one rename, then bit by bit."""
+        target = self.folder / section / name
+        gone = target.with_name(f".{name}.{secrets.token_hex(4)}.gone")
+        try:
+            target.rename(gone)
+            shutil.rmtree(gone)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise storage_failed(f"removing {target}", error, "run the command again when it works") from error
+
+    def keep_verdict(self, name: str, document: bytes) -> None:
+        """Once: its name is its content's."""
+        path = self.folder / "verdicts" / f"{name}.json"
+        if not path.exists():
+            make_dirs(path.parent)
+            write_atomic(path, document)
+
+    def read_verdict(self, name: str) -> bytes | None:
+        """The file's bytes."""
+        try:
+            return (self.folder / "verdicts" / f"{name}.json").read_bytes()
+        except OSError:
+            return None
+
+    def sweep(self) -> None:
+        """Copies that nobody finished, directories on their way out, temporary files of dead writers."""
+        for section in ("versions", "quarantine"):
+            for pattern in LEFTOVERS:
+                for leftover in (self.folder / section).glob(pattern):
+                    shutil.rmtree(leftover, ignore_errors=True)
+        for folder in (self.folder, self.folder / "verdicts"):
+            sweep_temps(folder)
+
+
+def directory_problems(path: Path, digest: str) -> list[str]:
+    """What isn't so in a bundle directory that should have this digest; every file is hashed."""
+    try:
+        found = bundle_digest(path)
+        if found != digest:
+            return [f"its manifest has the digest {found[:12]}, not {digest[:12]}"]
+        return check_files(path, read_manifest(path))
+    except BundleRefused as error:
+        return [str(error)]
+
+
+def _write_beside(temp: Path, data: bytes) -> None:
+    try:
+        write_new(temp, data)
+    except OSError as error:
+        raise storage_failed(f"writing {temp.parent}", error, "nothing was decided") from error
+
+
+def _put_in_place(temp: Path, pointer: Path) -> None:
+    try:
+        temp.replace(pointer)
+        fsync_dir(pointer.parent)
+    except OSError as error:
+        state = "the decision is in the ledger, and the next write moves the pointer"
+        raise storage_failed(f"moving {pointer}", error, state) from error
+
+
+def _copy_plain(source: Path, target: Path, extra: dict[str, bytes]) -> None:
+    try:
+        target.mkdir()
+        for name, path in plain_files(source):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            if name not in extra:
+                with open_plain(path) as stream, (target / name).open("xb") as copy:
+                    shutil.copyfileobj(stream, copy, 1 << 20)
+        for name, data in extra.items():
+            (target / name).write_bytes(data)
+    except OSError as error:
+        raise storage_failed(f"copying {source} into the store", error, "nothing was published") from error
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _holder(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"

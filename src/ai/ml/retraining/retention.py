@@ -1,0 +1,80 @@
+"""Which versions and refused bundles may go, and how they go without taking what somebody needs.
+
+The ledger's `pruned` line comes first, so that whoever promotes one of these bundles either wrote a line before it
+(then the pruner looks again and keeps it) or has read it. On a bucket the removal itself may still be going on then:
+for `REMOVAL_S` such a bundle can't be promoted, and after half of that the pruner stops.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from ai.ml.core.errors import Busy, UsageError
+from ai.ml.retraining.desk import Desk, moves
+from ai.ml.retraining.ledger import Entry
+from ai.ml.retraining.shelf import Section
+
+REMOVAL_S = 600.0
+"""Where no lock keeps writers apart: what a `pruned` line names may be on its way out for so long, and then no more."""
+
+
+def prunable(desk: Desk, keep: int, keep_quarantine: int, grace_s: float) -> list[tuple[Section, str]]:
+    """What `Store.prune` removes, section by section.
+
+    Raises:
+        UsageError: a number is too small.
+    """
+    for flag, value, least in (("--keep", keep, 1), ("--keep-quarantine", keep_quarantine, 0), ("--grace", grace_s, 0)):
+        if not value >= least:
+            raise UsageError(f"{flag} must be at least {least}, got {value:g}")
+    made = moves(desk.pages.entries)
+    newest = list(dict.fromkeys(str(entry.body["digest"]) for entry in reversed(made)))
+    kept = {*newest[:keep], desk.champion, desk.previous, *_lately_live(made, grace_s)}
+    going: list[tuple[Section, str]] = [("versions", name) for name in desk.shelf.names("versions") if name not in kept]
+    refused = desk.shelf.names("quarantine")
+    order = {str(entry.body["digest"]): entry.sequence for entry in desk.pages.entries if entry.action == "refused"}
+    refused.sort(key=lambda name: order.get(name, 0))
+    return going + [("quarantine", name) for name in refused[: max(len(refused) - keep_quarantine, 0)]]
+
+
+def remove_pruned(desk: Desk, going: list[tuple[Section, str]]) -> list[str]:
+    """Remove what the ledger's last line names; returns where it was. What it has no time for, the next prune takes."""
+    until = time.monotonic() + REMOVAL_S / 2
+    removed: list[str] = []
+    for section, name in going:
+        if not desk.shelf.exclusive and time.monotonic() > until:
+            break
+        desk.shelf.remove(section, name)
+        removed.append(desk.shelf.address(section, name))
+    return removed
+
+
+def refuse_leaving(name: str, desk: Desk, digest: str) -> None:
+    """Don't promote what another process may still be removing.
+
+    Raises:
+        Busy: it was pruned a moment ago, in a place without locks.
+    """
+    if desk.shelf.exclusive:
+        return
+    for entry in desk.pages.entries:
+        named = entry.action == "pruned" and digest in entry.body["removed"].get("versions", [])
+        if named and _age_s(entry) < REMOVAL_S:
+            raise Busy(
+                f"{name}: {entry.body['actor']} is pruning version {digest[:12]}, it can be promoted again "
+                f"{REMOVAL_S / 60:.0f} minutes after {entry.body['time']}"
+            )
+
+
+def _age_s(entry: Entry) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(entry.body["time"])).total_seconds()
+
+
+def _lately_live(made: list[Entry], grace_s: float) -> set[str]:
+    """Champions of the last `grace_s` seconds: each until the line that replaced it."""
+    live: set[str] = set()
+    for entry, following in zip(made, [*made[1:], None], strict=True):
+        if following is None or _age_s(following) < grace_s:
+            live.add(str(entry.body["digest"]))
+    return live

@@ -1,0 +1,166 @@
+"""What the store's protocol needs of a place to keep things: a folder or a prefix in a bucket.
+
+A shelf holds one model. It knows nothing of verdicts and decisions; `Store` does. Two things make the protocol safe on
+either kind: a ledger line is written at its number or not at all, and the pointer is replaced only by who has seen it
+as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ai.ml.core.errors import StoreRefused
+from ai.ml.core.files import dump_json
+from ai.ml.retraining.ledger import Entry, Pages
+
+Section = Literal["versions", "quarantine"]
+NAME_OF_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class LineTaken(Exception):
+    """Another writer has written the ledger line of that number: read it and decide again."""
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What `champion` holds: the live bundle and the ledger line that made it so."""
+
+    digest: str
+    previous: str | None
+    """Digest of the champion before."""
+    sequence: int
+    """Number of the line."""
+    line: str
+    """Its sha-256."""
+    since: str
+
+    @classmethod
+    def to(cls, entry: Entry) -> Pointer:
+        """The pointer that a ledger line asks for."""
+        body = entry.body
+        return cls(body["digest"], body.get("champion_before"), entry.sequence, entry.sha256, body["time"])
+
+    @classmethod
+    def from_json(cls, data: bytes, place: str, name: str) -> Pointer:
+        """Read it back.
+
+        Raises:
+            StoreRefused: it is damaged.
+        """
+        try:
+            record: Any = json.loads(data)
+            if not isinstance(record["sequence"], int):
+                raise TypeError("its sequence is no number")
+            pointer = cls(**{key: record[key] for key in cls.__annotations__})
+            if not NAME_OF_DIGEST.fullmatch(pointer.digest):
+                raise ValueError("its digest is no digest")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StoreRefused(f"{place} is damaged ({error}): run `bundlegate audit {name}`") from None
+        return pointer
+
+    def to_json(self) -> bytes:
+        """As it lies in the store."""
+        return dump_json(asdict(self))
+
+
+class Shelf(Protocol):
+    """The place of one model. Every method that writes raises `StorageFailed` where the disk or bucket refuses."""
+
+    @property
+    def place(self) -> str:
+        """Folder or URL, for messages."""
+        ...
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether `writing` keeps other writers away."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether anything was ever decided here."""
+        ...
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Hold off other writers while it lasts, where the place can do that; raises `Busy` after the time-out."""
+        ...
+
+    def read_pointer(self) -> tuple[bytes | None, Any]:
+        """The pointer's bytes, None if there is none, and a token of this state."""
+        ...
+
+    def replace_pointer(self, data: bytes, token: Any) -> bool:
+        """Replace the pointer whole if it is still as it was when the token was given; False if it isn't."""
+        ...
+
+    def read_ledger(self) -> Pages:
+        """Every line as it is now."""
+        ...
+
+    def append(self, pages: Pages, body: dict[str, Any], *, point: bool) -> Entry:
+        """Write the line that follows `pages`, and where `point` says so, move the pointer to its digest.
+
+        Raises `LineTaken` if another line has that number by now. The line is the commit: where the pointer can't
+        follow, `StorageFailed` says so, and the next writer moves it.
+        """
+        ...
+
+    def read_tip(self) -> int:
+        """Number of the last line as it was told beside the ledger; 0 if it wasn't. It may lag, never lead."""
+        ...
+
+    def names(self, section: Section) -> list[str]:
+        """Whole directories in a section, oldest first as far as the place can tell."""
+        ...
+
+    def publish(self, section: Section, name: str, source: Path, extra: dict[str, bytes]) -> None:
+        """Copy the plain files of `source`, add those of `extra`, and make them appear under `name` all at once.
+
+        In `versions`, the copy is hashed, and appears only if it is the sealed bundle with that digest; raises
+        `BundleRefused` if not. A name that is there already is left as it is.
+        """
+        ...
+
+    def problems(self, name: str) -> list[str]:
+        """One sentence per file of a version that isn't what its digest says."""
+        ...
+
+    def fetch(self, name: str) -> Path:
+        """A local folder with the version; raises `BundleNotFound` if there is none."""
+        ...
+
+    def address(self, section: Section, name: str) -> str:
+        """Path or URL, for messages."""
+        ...
+
+    def remove(self, section: Section, name: str) -> None:
+        """Take a directory away; a reader sees it whole or not at all."""
+        ...
+
+    def keep_verdict(self, name: str, document: bytes) -> None:
+        """Store a verdict under its sha-256."""
+        ...
+
+    def read_verdict(self, name: str) -> bytes | None:
+        """The way back; None if there is none."""
+        ...
+
+    def sweep(self) -> None:
+        """Remove what killed writers left; called while `writing`."""
+        ...
+
+
+def plain_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """POSIX names relative to `folder` and paths of the plain files below it, sorted; links are left out."""
+    for root, _, names in sorted(os.walk(folder)):
+        for name in sorted(names):
+            path = Path(root, name)
+            if stat.S_ISREG(path.lstat().st_mode):
+                yield path.relative_to(folder).as_posix(), path

@@ -1,0 +1,113 @@
+"""The audit: is everything in the store as it was written?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from ai.ml.core.errors import BundleNotFound, BundleRefused, StoreRefused
+from ai.ml.core.files import sha256_bytes
+from ai.ml.retraining.desk import CHAMPION_ACTIONS, moves
+from ai.ml.retraining.ledger import Entry, Pages
+from ai.ml.retraining.shelf import Pointer, Shelf
+from ai.ml.retraining.store import Store, read_pointer
+from ai.ml.retraining.verdict import Verdict
+
+SECOND_LOOKS = 3
+SECOND_LOOK_AFTER_S = 0.3
+
+
+def audit(store: Store, name: str) -> list[str]:
+    """One sentence per thing that isn't as it was written: a ledger line, a verdict, a version's byte, the pointer.
+
+    Raises:
+        BundleNotFound: there is no such model.
+    """
+    shelf = store.shelf(name)
+    if not shelf.exists():
+        raise BundleNotFound(f"no model {name!r} in {store.root}")
+    pages, sentences = _ledger_and_pointer(shelf, name)
+    sentences += _verdict_problems(shelf, pages.entries)
+    present = shelf.names("versions")
+    for digest in present:
+        sentences += [f"version {digest[:12]}: {problem}" for problem in shelf.problems(digest)]
+    for digest in sorted(_expected(pages) - set(present)):
+        sentences.append(f"version {digest[:12]}: it was the champion and is gone, and no `prune` removed it")
+    return sentences
+
+
+def _ledger_and_pointer(shelf: Shelf, name: str) -> tuple[Pages, list[str]]:
+    """Both without a lock: what a writer at work makes them differ by for a moment is looked at again."""
+    for _ in range(SECOND_LOOKS):
+        pages, problems = _look(shelf, name)
+        if not problems:
+            break
+        time.sleep(SECOND_LOOK_AFTER_S)
+    else:
+        pages, problems = _look(shelf, name)
+    return pages, problems
+
+
+def _look(shelf: Shelf, name: str) -> tuple[Pages, list[str]]:
+    pointer, problems = None, list[str]()
+    try:
+        pointer = read_pointer(shelf, name)
+    except StoreRefused as error:
+        problems.append(str(error))
+    tip = shelf.read_tip()
+    pages = shelf.read_ledger()
+    if pages.damaged:  # what the pointer says can't be held against half a ledger
+        return pages, pages.problems() + problems
+    lost = max(tip, pointer.sequence if pointer else 0)
+    if lost > len(pages.entries):
+        problems.append(f"{pages.name} ends with line {len(pages.entries)}, line {lost} was written once and is gone")
+    elif not problems:
+        problems += _pointer_problems(pointer, pages.entries)
+    return pages, pages.problems() + problems
+
+
+def _pointer_problems(pointer: Pointer | None, entries: list[Entry]) -> list[str]:
+    made = moves(entries)
+    if pointer is None:
+        return ["the champion's pointer is gone"] if made else []
+    line = next((entry for entry in made if entry.sha256 == pointer.line), None)
+    if line is None or line.body["digest"] != pointer.digest:
+        return ["the champion's pointer names a bundle that no line of the ledger promoted: it was moved by hand"]
+    if Pointer.to(line) != pointer:
+        return ["the champion's pointer was edited: it doesn't say what its ledger line says"]
+    if line is not made[-1]:
+        return ["the champion's pointer is older than the ledger's last promotion: the next write mends it"]
+    return []
+
+
+def _verdict_problems(shelf: Shelf, entries: list[Entry]) -> Iterator[str]:
+    """The verdict that a line names must be there, be that one, and allow what the line did."""
+    for entry in entries:
+        name = entry.body.get("verdict")
+        if name is None:
+            if entry.action in CHAMPION_ACTIONS:
+                yield f"line {entry.sequence} made a champion without a verdict"
+            continue
+        document = shelf.read_verdict(str(name))
+        if document is None or sha256_bytes(document) != name:
+            state = "is gone" if document is None else "has changed"
+            yield f"the verdict of line {entry.sequence} ({str(name)[:12]}) {state}"
+            continue
+        try:
+            verdict = Verdict.from_json(document)
+        except BundleRefused as error:
+            yield f"the verdict of line {entry.sequence} can't be read: {error}"
+            continue
+        if verdict.digest != entry.body["digest"] or (entry.action in CHAMPION_ACTIONS and not verdict.passed):
+            yield f"the verdict of line {entry.sequence} doesn't allow what the line did"
+
+
+def _expected(pages: Pages) -> set[str]:
+    """Versions that became the champion and were not pruned since; none where the ledger can't be read to its end."""
+    digests: set[str] = set()
+    for entry in [] if pages.damaged else pages.entries:
+        if entry.action in CHAMPION_ACTIONS:
+            digests.add(str(entry.body["digest"]))
+        elif entry.action == "pruned":
+            digests -= set(entry.body.get("removed", {}).get("versions", []))
+    return digests

@@ -1,0 +1,70 @@
+"""Where a store is: a folder, or a prefix in a bucket; and where the work of a model goes on this machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ai.ml.core.errors import UsageError
+from ai.ml.core.files import sha256_bytes
+from ai.ml.retraining.shelf import Shelf
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+BUCKET_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[^/]+)*)/?")
+LOCAL_WORK = Path(".bundlegate/work")
+
+
+def checked_name(name: str) -> str:
+    """A model's name, which is also a folder's.
+
+    Raises:
+        UsageError: it has characters that a name can't have.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise UsageError(f"model name {name!r}: letters, digits, dot, dash and underscore only, at most 64, none first")
+    return name
+
+
+def is_url(place: Path | str) -> bool:
+    """Whether a store lies elsewhere than in a folder."""
+    return isinstance(place, str) and "://" in place
+
+
+def open_shelf(place: Path | str, name: str, lock_timeout_s: float) -> Shelf:
+    """The shelf of a model.
+
+    Raises:
+        UsageError: the address is none that a store can have, or the extra `s3` isn't installed.
+    """
+    if not is_url(place):
+        from ai.ml.retraining.folder_shelf import FolderShelf
+
+        return FolderShelf(Path(place) / name, lock_timeout_s)
+    bucket, prefix = bucket_address(str(place))
+    from ai.ml.retraining.bucket_shelf import open_bucket
+
+    return open_bucket(bucket, "/".join(filter(None, (prefix, name))))
+
+
+def bucket_address(url: str) -> tuple[str, str]:
+    """Bucket and prefix of `s3://BUCKET/PREFIX`; the prefix may be empty.
+
+    Raises:
+        UsageError: it isn't of that form.
+    """
+    match = BUCKET_URL.fullmatch(url)
+    if match is None:
+        raise UsageError(f"store {url!r}: expected a folder or s3://BUCKET/PREFIX")
+    return match["bucket"], match["prefix"].strip("/")
+
+
+def work_folder(place: Path | str, name: str) -> Path:
+    """Where a model's checkpoints lie: in the store if it is a folder, else below the current folder.
+
+    Losing it costs time and nothing else. A bucket's own part of it is named after its whole address, so that two
+    stores with a model of the same name don't mix theirs.
+    """
+    if not is_url(place):
+        return Path(place).absolute() / name / "work"
+    bucket, prefix = bucket_address(str(place))
+    return LOCAL_WORK.absolute() / f"{bucket}-{sha256_bytes(f'{bucket}/{prefix}'.encode())[:8]}" / name

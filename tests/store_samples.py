@@ -1,0 +1,119 @@
+"""Sealed bundles and verdicts for the tests of the store, and stores whose content a test can damage."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builders import tiny_bundle
+from verdict_samples import passed_verdict, refused_verdict
+
+from ai.ml.core.manifest import bundle_digest, write_manifest
+from ai.ml.frameworks.pytorch.serialization import save_bundle
+from ai.ml.retraining.store import Store
+from ai.ml.retraining.verdict import Verdict
+
+DECISION = {"reason": "better"}
+
+
+def sealed(folder: Path, seed: int = 0) -> tuple[Path, str]:
+    """A bundle directory with a manifest, and its digest."""
+    save_bundle(tiny_bundle(seed=seed), folder)
+    (folder / "evidence").mkdir(exist_ok=True)
+    (folder / "evidence" / "rows.txt").write_text(f"rows {seed}")
+    digest = write_manifest(folder, model={}, scoring={}, contract=None, evidence=None, lineage={"seed": seed})
+    return folder, digest
+
+
+def verdict_on(digest: str, *, passed: bool = True) -> Verdict:
+    return passed_verdict(digest) if passed else refused_verdict(digest)
+
+
+def proving(path: Path) -> Verdict:
+    """In the place of the gate: passes."""
+    return verdict_on(bundle_digest(path))
+
+
+def promoted(store: Store, folder: Path, seed: int, name: str = "m") -> str:
+    bundle, digest = sealed(folder / f"bundle{seed}", seed)
+    store.promote(name, bundle, verdict_on(digest), decision=DECISION)
+    return digest
+
+
+@dataclass
+class FolderPlace:
+    """A store in a folder."""
+
+    root: Path
+
+    @property
+    def store(self) -> Store:
+        return Store(self.root, lock_timeout_s=10)
+
+    def read(self, key: str) -> bytes:
+        return (self.root / key).read_bytes()
+
+    def write(self, key: str, data: bytes) -> None:
+        (self.root / key).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / key).write_bytes(data)
+
+    def delete(self, key: str) -> None:
+        path = self.root / key
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def keys(self, prefix: str) -> list[str]:
+        found = (Path(folder, name) for folder, _, names in os.walk(self.root / prefix) for name in names)
+        return sorted(str(path.relative_to(self.root)) for path in found)
+
+    def lines(self) -> list[bytes]:
+        return self.read("m/ledger.jsonl").splitlines(keepends=True)
+
+    def set_lines(self, lines: list[bytes]) -> None:
+        self.write("m/ledger.jsonl", b"".join(lines))
+
+
+@dataclass
+class BucketPlace:
+    """A store in a bucket of the server on loopback."""
+
+    url: str
+    client: Any
+
+    @property
+    def store(self) -> Store:
+        return Store(self.url, lock_timeout_s=10)
+
+    def read(self, key: str) -> bytes:
+        import obstore
+
+        return bytes(obstore.get(self.client, key).bytes())
+
+    def write(self, key: str, data: bytes) -> None:
+        import obstore
+
+        obstore.put(self.client, key, data)
+
+    def delete(self, key: str) -> None:
+        import obstore
+
+        obstore.delete(self.client, [*self.keys(key), key])
+
+    def keys(self, prefix: str) -> list[str]:
+        import obstore
+
+        return sorted(entry["path"] for batch in obstore.list(self.client, prefix) for entry in batch)
+
+    def lines(self) -> list[bytes]:
+        return [self.read(key) for key in self.keys("m/ledger")]
+
+    def set_lines(self, lines: list[bytes]) -> None:
+        for key in self.keys("m/ledger"):
+            self.delete(key)
+        for number, line in enumerate(lines, start=1):
+            self.write(f"m/ledger/{number:09d}.json", line)
+
+
+Place = FolderPlace | BucketPlace
