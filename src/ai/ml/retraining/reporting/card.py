@@ -65,7 +65,7 @@ def _purpose(material: Material) -> str:
         "training_mode", "network"
     )
     for_what = settings.intended_use or (
-        f"Scoring rows like those it was trained on, for `{_plain(target)}`. Its owner hasn't said more; the setting "
+        f"Scoring rows like those it was trained on, for {_plain(target)}. Its owner hasn't said more; the setting "
         "`report.intended_use` takes it."
     )
     not_for = settings.out_of_scope or (
@@ -73,7 +73,7 @@ def _purpose(material: Material) -> str:
         "people without someone who answers for them."
     )
     lines = [
-        f"A {subject.task} model ({_plain(str(mode))}) that predicts `{_plain(target)}` from {len(subject.contract.columns)} raw "
+        f"A {subject.task} model ({_plain(str(mode))}) that predicts {_plain(target)} from {len(subject.contract.columns)} raw "
         f"columns.{classes}",
         "",
         f"- **For:** {_plain(for_what)}",
@@ -164,4 +164,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _plain(text: str) -> str:
     """Text of the data as text: on one line, no tag, no link, no table bar, no emphasis."""
     text = re.sub(r"\s+", " ", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\|*\[\]#])", r"\\\1", text).replace("```", "'''")
+    return re.sub(r"([\\|*\[\]#`])", r"\\\1", text)
