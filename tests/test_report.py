@@ -155,7 +155,7 @@ def test_metrics_and_thresholds_are_those_of_the_answers() -> None:
     assert found["log loss"] == pytest.approx(-np.log([0.9, 0.4, 0.7, 0.2]).mean())
     head, rows = threshold_rows(Scored("a", "classification", truth, answers), ["no", "yes"])
     at_half = dict(zip(head, next(row for row in rows if row[0] == "0.5"), strict=True))
-    assert at_half["precision"] == at_half["recall"] == at_half["specificity"] == "50.0 %"
+    assert at_half["precision"] == at_half["recall"] == at_half["specificity"] == "50.0\N{NO-BREAK SPACE}%"
 
 
 def test_the_command_reports_on_the_rows_of_the_evidence(

@@ -141,6 +141,9 @@ def _inline(document: str, key: str, words: str) -> str:
     """The `<svg>` alone: ids of its own, the page's colours and fonts, its alt text inside."""
     svg = document[document.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    # It would style the whole page; `page.css` has it for charts.
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: [^;\"]+", "font-family: system-ui, sans-serif", svg)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{key}-\1"', svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{key}-", svg)

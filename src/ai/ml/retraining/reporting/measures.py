@@ -143,7 +143,7 @@ def measure_slices(
     others = None if other is None else row_values(other)[name][0]
     found: list[SliceMeasure] = []
     for column in columns:
-        texts = np.array(["(missing)" if cell is None else str(cell) for cell in table[column].to_pylist()])
+        texts = np.array(["(missing)" if cell in (None, "") else str(cell) for cell in table[column].to_pylist()])
         for level in np.unique(texts)[: 4 * SLICE_LEVELS]:
             rows = texts == level
             if rows.sum() < LEAST_SLICE_ROWS:
@@ -196,7 +196,7 @@ def residual_quantiles(scored: Scored) -> list[list[str]]:
 
 def percent(value: float) -> str:
     """`93.1 %`; an en dash for what isn't defined."""
-    return "–" if value != value else f"{100 * value:.1f} %"
+    return "–" if value != value else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
 def number(value: float) -> str:

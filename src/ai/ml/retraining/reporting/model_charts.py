@@ -200,7 +200,8 @@ def agreement_chart(scored: Scored, other: Scored, classes: list[str]) -> Chart:
         axes.plot([low, high], [low, high], color=INK, linewidth=1)
         axes.set(xlabel="champion", ylabel="this model")
         if scored.task != "regression":
-            axes.legend(loc="best")
+            # Above the points, which may lie anywhere.
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, markerscale=1.6)
         apart = float(np.mean(np.abs(mine - theirs)))
         return f"{what} of this model against the champion's, row by row; mean distance {number(apart)}."
 
