@@ -34,7 +34,7 @@ gate-table: demo
 
 # The pages that are made from the code; a test says when one is stale.
 docs: $(STAMP)
-	$(BIN)/python tests/test_reference.py
+	PYTHONPATH=tests $(BIN)/python tests/test_reference.py
 	$(BIN)/python tests/test_traceability.py
 
 # The lock is the whole environment, so nothing is resolved at installation; the project itself goes in last.
