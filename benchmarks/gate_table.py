@@ -30,6 +30,8 @@ from ai.ml.retraining.evidence import Evidence, read_evidence
 from ai.ml.retraining.selftest import CATALOGUE, selftest
 
 PAGE = Path(__file__).parent.parent / "docs" / "gate-table.md"
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- gate-table: made by `make gate-table` -->\n", "<!-- /gate-table -->"
 GATES = ("loads", "predicts", "metric", "allclose")
 TITLES = {
     "loads": "the file loads",
@@ -145,15 +147,22 @@ def summary(found: dict[str, set[str]], ours: dict[str, bool]) -> list[str]:
     return [*lines, f"| **Bundlegate** | **{count} of {total}** | **{total - count}** |"]
 
 
+def with_summary(readme: str, lines: list[str]) -> str:
+    """The README with the table between its marks replaced."""
+    before, _, rest = readme.partition(BEGIN)
+    return before + BEGIN + "\n" + "\n".join(lines) + "\n\n" + END + rest.partition(END)[2]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("bundle_dir", type=Path)
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} in docs/")
+    parser.add_argument("--write", action="store_true", help=f"write docs/{PAGE.name} and the README's table")
     arguments = parser.parse_args()
     found = try_defects(arguments.bundle_dir)
     ours = {result.name: result.fate == "caught" for result in selftest(arguments.bundle_dir).results}
     if arguments.write:
         PAGE.write_text(to_page(found, ours), encoding="utf-8")
+        README.write_text(with_summary(README.read_text(encoding="utf-8"), summary(found, ours)), encoding="utf-8")
     print("\n".join(summary(found, ours)))
     return 0 if all(ours[name] for name in found) else 1
 
