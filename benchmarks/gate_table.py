@@ -1,8 +1,8 @@
 """What common gates let through: every defect of the self-test, tried on each of them, on one bundle.
 
 `make gate-table`, or `python benchmarks/gate_table.py BUNDLE_DIR [--write]`. Only the defects that change the model's
-file are counted: damage to our own evidence is nothing that other gates could see. Each gate gets the file alone, read by
-this project's loader (stricter than `torch.load`), the input contract of the undamaged bundle and the holdout rows:
+file are counted: damage to our own evidence is nothing that other gates could see. Each gate gets the file alone, read
+by this project's loader (stricter than `torch.load`), the input contract of the undamaged bundle and the holdout rows:
 
 - loads: the file can be read;
 - predicts: and it answers the holdout rows without an error;
@@ -51,7 +51,9 @@ class Judge:
         whole = load_bundle(bundle_dir / BUNDLE_FILE, map_location="cpu")
         self.contract = whole.contract
         self.raw = self.evidence.answers.raw[: self.evidence.holdout.num_rows]
-        self.metric = self._metric(whole, Scorer(whole, self.settings, "cpu").score_table(self.evidence.holdout).decoded)
+        self.metric = self._metric(
+            whole, Scorer(whole, self.settings, "cpu").score_table(self.evidence.holdout).decoded
+        )
 
     def caught_by(self, file: Path) -> set[str]:
         """The gates that refuse a file, which lies alone in its folder."""
@@ -68,7 +70,9 @@ class Judge:
             caught: set[str] = set()
             if self._worse(bundle, answers.decoded):
                 caught.add("metric")
-            same = answers.raw.shape == self.raw.shape and np.allclose(answers.raw[:FEW], self.raw[:FEW], equal_nan=True)
+            same = answers.raw.shape == self.raw.shape and np.allclose(
+                answers.raw[:FEW], self.raw[:FEW], equal_nan=True
+            )
             return caught if same else {*caught, "allclose"}
 
     def _worse(self, bundle: ModelBundle, decoded: np.ndarray) -> bool:
@@ -120,7 +124,10 @@ def to_page(found: dict[str, set[str]], ours: dict[str, bool]) -> str:
     lines = [
         "# What other gates let through",
         "",
-        "Made by `make gate-table`; nothing in it is written by hand.",
+        "Made by `make gate-table` (`benchmarks/gate_table.py`); nothing in it is written by hand. Counted are the defects",
+        "of `bundlegate selftest` that change the model's file. Each of the other gates gets that file, the undamaged",
+        "bundle's input contract and the holdout rows, and the file is read by this project's loader, which is stricter",
+        "than `torch.load`: with plain `torch.load` the first gates refuse fewer.",
         "",
         *summary(found, ours),
         "",

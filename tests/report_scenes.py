@@ -18,7 +18,7 @@ from ai.ml.retraining.verdict import VERDICT_FORMAT, CheckResult, Environment, V
 
 EVIL_COLUMN = "<script>alert(1)</script>"
 EVIL_LABEL = "<img src=x onerror=alert(2)>"
-EVIL_LEVEL = "\"><svg onload=alert(3)> & $x$ | `c`"
+EVIL_LEVEL = '"><svg onload=alert(3)> & $x$ | `c`'
 
 
 def evil_table(n_rows: int, task: TaskType, classes: int = 2) -> pa.Table:
@@ -44,14 +44,29 @@ def trained(folder: Path, task: TaskType, *, classes: int = 2, epochs: int = 3, 
     digest = stage_candidate(folder, result, holdout, lineage={"rows": table.num_rows})
     history = [dataclasses.asdict(report) for report in result.history]
     findings = [finding.message for finding in result.findings]
-    return Material("churn", Subject(folder), holdout, "the rows held out from training", history, verdict(digest), findings=findings)
+    return Material(
+        "churn",
+        Subject(folder),
+        holdout,
+        "the rows held out from training",
+        history,
+        verdict(digest),
+        findings=findings,
+    )
 
 
 def verdict(digest: str, *, passed: bool = True) -> Verdict:
     """One check of each required kind."""
     difference = None if passed else {"row": 3, "column": EVIL_COLUMN, "expected": "1.0", "got": "2.0", "ulp": 9}
     checks = [
-        CheckResult(name, "current", passed or name != "replay", {"rows": 40}, f"{name} looked", difference if name == "replay" else None)
+        CheckResult(
+            name,
+            "current",
+            passed or name != "replay",
+            {"rows": 40},
+            f"{name} looked",
+            difference if name == "replay" else None,
+        )
         for name in ("integrity", "replay", "invariance", "fixpoint")
     ]
     return Verdict(VERDICT_FORMAT, digest, {}, (Environment("current", {"torch": "2"}),), tuple(checks))

@@ -9,7 +9,7 @@ import argparse
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -34,7 +34,14 @@ def commands_page() -> str:
     lines = ["# Commands", "", "Made from the code by `make docs`; a test fails when stale.", ""]
     subparsers = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
     for name, parser in subparsers.choices.items():
-        lines += [f"## `bundlegate {name}`", "", str(parser.description), "", "| argument | meaning | default |", "|---|---|---|"]
+        lines += [
+            f"## `bundlegate {name}`",
+            "",
+            str(parser.description),
+            "",
+            "| argument | meaning | default |",
+            "|---|---|---|",
+        ]
         for action in parser._actions:
             if isinstance(action, argparse._HelpAction):
                 continue
@@ -54,8 +61,15 @@ def flags_of(model: type[BaseModel]) -> dict[str, str]:
 
 
 def settings_page() -> str:
-    lines = ["# Settings", "", "Made from the code by `make docs`; a test fails when stale. Each flow takes them as flags, as"]
-    lines += ["`--config FILE.toml`, and as the form in Prefect's UI. `bundlegate init` writes a commented TOML file.", ""]
+    lines = [
+        "# Settings",
+        "",
+        "Made from the code by `make docs`; a test fails when stale. Each flow takes them as flags, as",
+    ]
+    lines += [
+        "`--config FILE.toml`, and as the form in Prefect's UI. `bundlegate init` writes a commented TOML file.",
+        "",
+    ]
     for flow, model in FLOWS.items():
         flags = flags_of(model)
         lines += [f"## `python -m flows.{flow}`", "", f"JSON schema: [{flow}.schema.json]({flow}.schema.json)", ""]
@@ -91,7 +105,7 @@ def test_the_reference_is_up_to_date(name: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_starter_holds_every_setting_and_its_defaults_are_the_real_ones(tmp_path: Path) -> None:
-    given = {"name": "m", "data.source": "a \"b\"\\c.csv", "data.target": "y"}
+    given = {"name": "m", "data.source": 'a "b"\\c.csv', "data.target": "y"}
     text = starter_toml(RetrainConfig, given)
     for path, field in fields_of(RetrainConfig):
         key = path.rpartition(".")[2]

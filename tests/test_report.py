@@ -149,7 +149,9 @@ def _many(material: Material, times: int):  # type: ignore[no-untyped-def]
 def test_metrics_and_thresholds_are_those_of_the_answers() -> None:
     truth = np.array([0, 0, 1, 1])
     answers = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.8, 0.2]])
-    found = {item.name: item.value.estimate for item in measure_all(Scored("a", "classification", truth, answers), None)}
+    found = {
+        item.name: item.value.estimate for item in measure_all(Scored("a", "classification", truth, answers), None)
+    }
     assert found["accuracy"] == 0.5
     assert found["auc"] == 0.75
     assert found["log loss"] == pytest.approx(-np.log([0.9, 0.4, 0.7, 0.2]).mean())

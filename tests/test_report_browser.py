@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_the_report_is_still_small_and_readable(tmp_path: Path) -> None:
                 assert ratio >= 4.5, f"contrast {ratio:.2f} of {text} at {width} px, dark: {dark}"
                 titles = tab.evaluate("[...document.querySelectorAll('h1,h2,h3')].map((h) => Number(h.tagName[1]))")
                 assert titles[0] == 1
-                assert all(after - before <= 1 for before, after in zip(titles, titles[1:], strict=False))
+                assert all(after - before <= 1 for before, after in pairwise(titles))
                 assert tab.evaluate("document.querySelectorAll('script').length") == 0
         assert not tab.complaints
         assert {request for request in tab.requests if not request.startswith("data:")} == {url}

@@ -134,7 +134,9 @@ def _add_bundle_commands(commands: Any) -> None:
     )
     report.add_argument("--json", action="store_true", help="print the paths as JSON")
 
-    init = _command(commands, "init", "starter:init", "write a commented retrain.toml and a prefect.yaml for a table of yours")
+    init = _command(
+        commands, "init", "starter:init", "write a commented retrain.toml and a prefect.yaml for a table of yours"
+    )
     init.add_argument("folder", nargs="?", type=Path, default=Path(), help="where to (default: here)")
     init.add_argument("--name", help="the model's name")
     init.add_argument("--data", metavar="SOURCE", help="the table, as seen from the folder")

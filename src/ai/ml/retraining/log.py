@@ -61,7 +61,7 @@ def epoch_bar() -> Generator[Callable[[EpochReport], None]]:
 
 @contextmanager
 def part_bar(doing: str) -> Generator[Callable[[int, int], None]]:
-    """A progress bar over parts on a terminal, nothing elsewhere; called with the parts done and their number in all."""
+    """A progress bar over parts on a terminal, nothing elsewhere; called with the parts done and how many there are."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""Starter files for a user's own table: a commented `retrain.toml` and a `prefect.yaml`, both made from the settings."""
+"""Starter files for a table of one's own: a commented `retrain.toml` and a `prefect.yaml`, made from the settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ def init(arguments: Namespace) -> int:
     """Write both files and say what to do next; nothing is overwritten."""
     folder: Path = arguments.folder
     # Whole paths: the flows run from the checkout, wherever this is called.
-    given = {"name": arguments.name, "data.source": arguments.data and whole(arguments.data, Path()), "data.target": arguments.target}
+    given = {
+        "name": arguments.name,
+        "data.source": arguments.data and whole(arguments.data, Path()),
+        "data.target": arguments.target,
+    }
     values = {key: value for key, value in given.items() if value is not None}
     paths = [folder / SETTINGS, folder / DEPLOYMENTS]
     for path in paths:

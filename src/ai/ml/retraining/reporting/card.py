@@ -69,12 +69,12 @@ def _purpose(material: Material) -> str:
         "`report.intended_use` takes it."
     )
     not_for = settings.out_of_scope or (
-        "Rows that don't meet the input contract below, populations that the training table didn't hold, and decisions on "
-        "people without someone who answers for them."
+        "Rows that don't meet the input contract below, populations that the training table didn't hold, and decisions "
+        "on people without someone who answers for them."
     )
+    count = len(subject.contract.columns)
     lines = [
-        f"A {subject.task} model ({_plain(str(mode))}) that predicts {_plain(target)} from {len(subject.contract.columns)} raw "
-        f"columns.{classes}",
+        f"A {subject.task} model ({_plain(str(mode))}) that predicts {_plain(target)} from {count} raw columns.{classes}",
         "",
         f"- **For:** {_plain(for_what)}",
         f"- **Not for:** {_plain(not_for)}",
@@ -90,8 +90,8 @@ def _data(material: Material, study: Study | None) -> str:
     lines = ["## Data and split", "", f"- A table of {material.subject.contract.rows:,} rows"]
     if "test_size" in training:
         lines[-1] += (
-            f"; {training['test_size']:.0%} of it held out, {training.get('validation_size', 0):.0%} of the training rows "
-            f"watched for early stopping (seed {training.get('random_seed')})"
+            f"; {training['test_size']:.0%} of it held out, {training.get('validation_size', 0):.0%} of the training "
+            f"rows watched for early stopping (seed {training.get('random_seed')})"
         )
     lines.append(f"- Measured on {material.rows.num_rows:,} rows: {_plain(material.rows_from)}")
     if study is not None:

@@ -74,7 +74,8 @@ def importance_chart(found: Sequence[Importance], metric: str, rows: int) -> Cha
         return "Permutation importance: " + "; ".join(said)
 
     more = f" The first {MOST_BARS} of {len(found)} columns." if len(found) > MOST_BARS else ""
-    note = f"How much worse the answers get when a column's cells are shuffled ({rows:,} rows); ticks: each of five shuffles.{more}"
+    told = f"How much worse the answers get when a column's cells are shuffled ({rows:,} rows)"
+    note = f"{told}; ticks: each of five shuffles.{more}"
     return draw("importance", "What the answers hang on", paint, note=note, size=(5.0, 1.1 + 0.3 * len(top)))
 
 

@@ -121,7 +121,10 @@ def _champion(material: Material, study: Study) -> Section:
         return Section("champion", "Against the champion", (markup.paragraph(said),))
     if material.champion is None or study.other is None:
         return Section("champion", "Against the champion", ())
-    said = f"The champion {material.champion.digest[:12]} answered the same rows; it may have been trained on some of them, which can only favour it."
+    said = (
+        f"The champion {material.champion.digest[:12]} answered the same rows; it may have been trained on some of them, "
+        "which can only favour it."
+    )
     charts = [
         gain_chart(study.measures),
         agreement_chart(with_known_classes(study.scored), with_known_classes(study.other), material.subject.classes),
@@ -151,8 +154,8 @@ def _influence(material: Material, study: Study) -> Section:
     charts = [importance_chart(study.importance, metric, study.importance_rows)] if study.importance else []
     curves = dependence_charts(study.curves, material.subject.classes)
     words = (
-        "The mean answer when every row's cell is set to one value after the other. Where columns hang together, some of "
-        "these rows don't exist in life."
+        "The mean answer when every row's cell is set to one value after the other. Where columns hang together, some "
+        "of these rows don't exist in life."
     )
     head = ["column", f"{metric} gets worse by", "spread"]
     rows = [[item.column, number(item.mean), number(item.spread)] for item in study.importance]

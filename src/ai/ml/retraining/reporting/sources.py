@@ -16,7 +16,7 @@ from ai.ml.retraining.config import ReportSettings, RetrainConfig
 from ai.ml.retraining.evidence import read_evidence
 from ai.ml.retraining.reporting.material import Material
 from ai.ml.retraining.reporting.subject import Subject
-from ai.ml.retraining.reporting.writing import HISTORY, Written, write_report
+from ai.ml.retraining.reporting.writing import CARD, HISTORY, PAGE, Written, write_report
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import is_url, work_folder
 from ai.ml.retraining.verdict import Verdict
@@ -33,6 +33,10 @@ def report_candidate(
     folder = Path(candidate.bundle.path)
     subject = Subject(folder)
     store = Store(config.store)
+    kept = kept_reports(store, config.name, subject.digest)
+    if decision is not None and decision.champion == subject.digest and (kept / PAGE).is_file():
+        # The champion already: the report of its promotion says more than one of this run would.
+        return ReportRef(card=FileRef.of(kept / CARD), page=FileRef.of(kept / PAGE))
     champion = None if decision is None else decision.champion
     material = Material(
         config.name,
@@ -49,7 +53,7 @@ def report_candidate(
         settings=config.report,
         slice_column=config.decision.slice_column,
     )
-    written = write_report(material, kept_reports(store, config.name, subject.digest), folder.parent / "report")
+    written = write_report(material, kept, folder.parent / "report")
     return ReportRef(card=FileRef.of(written.card), page=FileRef.of(written.page))
 
 
