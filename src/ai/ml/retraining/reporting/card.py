@@ -74,7 +74,7 @@ def _purpose(material: Material) -> str:
     )
     count = len(subject.contract.columns)
     lines = [
-        f"A {subject.task} model ({_plain(str(mode))}) that predicts {_plain(target)} from {count} raw columns.{classes}",
+        f"A {subject.task} model ({_plain(str(mode))}) for {_plain(target)} from {count} raw columns.{classes}",
         "",
         f"- **For:** {_plain(for_what)}",
         f"- **Not for:** {_plain(not_for)}",

@@ -122,8 +122,8 @@ def _champion(material: Material, study: Study) -> Section:
     if material.champion is None or study.other is None:
         return Section("champion", "Against the champion", ())
     said = (
-        f"The champion {material.champion.digest[:12]} answered the same rows; it may have been trained on some of them, "
-        "which can only favour it."
+        f"The champion {material.champion.digest[:12]} answered the same rows; it may have been trained on some of "
+        "them, which can only favour it."
     )
     charts = [
         gain_chart(study.measures),
