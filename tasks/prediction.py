@@ -12,7 +12,7 @@ from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import logger
 from ai.ml.retraining.scoring_job import score
 from tasks.caching import KEPT, KeptNotReused
-from tasks.reporting import show_batch
+from tasks.reporting import show_batch, show_drift
 
 
 @task(name="score-holdout", task_run_name="score the holdout of {config.name}", cache_policy=KeptNotReused(), **KEPT)
@@ -29,4 +29,6 @@ def score_parts(config: PredictConfig) -> BatchReport:
     report = score(config, lambda done, parts: logger.info("scored    %s of %s parts", f"{done:,}", f"{parts:,}"))
     logger.info("scored    %s", report.sentence)
     show_batch(config.job.output, report)
+    if report.drift is not None:
+        show_drift(config.job.output.rstrip("/").rpartition("/")[2], report.drift)
     return report

@@ -20,6 +20,8 @@ FLAG_NAMES = {
     "training.exclude_columns": ["--exclude", "--exclude-column"],
     "training.category_columns": ["--category", "--category-column"],
     "training.number_columns": ["--number", "--number-column"],
+    "drift.action": ["--drift"],
+    "drift.severity": ["--drift-severity"],
     "pythons": ["--python"],
     "gate.pythons": ["--python"],
 }

@@ -74,9 +74,18 @@ def predict(arguments: Namespace) -> int:
 
     given = Path(arguments.bundle)
     bundle_dir = given if given.is_file() else bundle_directory(arguments.bundle, arguments.store)
-    settings = BatchSettings(proba=arguments.proba, keep=tuple(arguments.keep), strict=arguments.strict)
+    settings = BatchSettings(
+        proba=arguments.proba,
+        keep=tuple(arguments.keep),
+        strict=arguments.strict,
+        drift=arguments.drift,
+        drift_severity=arguments.drift_severity,
+    )
     report = predict_dataset(bundle_dir, arguments.input, arguments.output, settings)
-    print(report.sentence)
+    if arguments.json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        print(report.sentence)
     return report.exit_code
 
 

@@ -120,6 +120,20 @@ def _add_bundle_commands(commands: Any) -> None:
     predict.add_argument("--keep", nargs="+", default=[], metavar="COLUMN", help="carry these columns to the output")
     predict.add_argument("--strict", action="store_true", help="refuse what the contract otherwise only counts")
 
+    predict.add_argument(
+        "--drift",
+        choices=["off", "report", "refuse"],
+        default="off",
+        help="read all rows first, and report or refuse drift from the training table (default: %(default)s)",
+    )
+    predict.add_argument(
+        "--drift-severity",
+        choices=["moderate", "major"],
+        default="major",
+        help="from where on to refuse (default: %(default)s)",
+    )
+    predict.add_argument("--json", action="store_true", help="print the report as JSON")
+
     evidence = _command(
         commands, "evidence", "bundle_commands:evidence", "make evidence for a bundle that was trained elsewhere"
     )

@@ -112,12 +112,26 @@ class DecisionSettings(Section):
     ] = "hold"
 
 
+class DriftSettings(Section):
+    """What to do when the new table has moved away from the one that the champion was trained on."""
+
+    action: Annotated[
+        Literal["off", "report", "refuse"],
+        Field(description="Measure and report it, or refuse to train on drifted data"),
+    ] = "report"
+    severity: Annotated[
+        Literal["moderate", "major"],
+        Field(description="From where on to refuse: a PSI of 0.1 or a KS distance of 0.1, or a PSI of 0.25"),
+    ] = "major"
+
+
 class RetrainConfig(Section):
     """One retraining run of one model."""
 
     name: Annotated[str, Field(pattern=MODEL_NAME, description="The model's name in the store", examples=["churn"])]
     store: Annotated[str, Field(description="Folder of versions, champion and ledger")] = ".bundlegate/store"
     data: DataSettings
+    drift: DriftSettings = DriftSettings()
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
     decision: DecisionSettings = DecisionSettings()

@@ -66,7 +66,7 @@ class ScoredPart:
         inner = tuple(name for name in self.settings.keep if name not in folders)
         keep = (*folders, *inner) if self.partition_columns else inner
         columns = AnswerColumns.plan(bundle, keep, proba=self.settings.proba)
-        with closing(ahead(self._read())) as batches:
+        with closing(ahead(self.read())) as batches:
             for batch in batches:
                 answers = scorer.score_table(batch)
                 self.rows += batch.num_rows
@@ -77,7 +77,8 @@ class ScoredPart:
             # Without `strict` only rows in which nothing is recognisable are refused.
             (STRICT if self.settings.strict else Limits()).check(scorer.counts, bundle.contract)
 
-    def _read(self) -> Iterator[pa.RecordBatch]:
+    def read(self) -> Iterator[pa.RecordBatch]:
+        """The input rows with their partition's columns, at least one batch; raises as `read_batches`."""
         rows = 0
         for batch in read_batches(self.part.source, self.settings.read, BATCH_ROWS):
             rows += batch.num_rows

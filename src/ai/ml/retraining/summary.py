@@ -23,6 +23,8 @@ def show_summary(summary: RetrainSummary) -> None:
     facts.add_column(overflow="fold")
     facts.add_row("verdict", _coloured(summary.verdict.outcome, summary.verdict.reason))
     facts.add_row("metrics", metrics_line(summary.candidate.metrics))
+    if summary.drift is not None:
+        facts.add_row("drift", Text(summary.drift.sentence))
     facts.add_row("decision", _coloured(summary.promotion.outcome, summary.decision.reason))
     facts.add_row("champion", summary.promotion.path or "none")
     facts.add_row("scored", summary.scored.file.path)
