@@ -23,7 +23,7 @@ def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
     return scored
 
 
-@task(name="score-parts", task_run_name="score {config.job.input}", cache_policy=KeptNotReused(), **KEPT)
+@task(name="score-parts", task_run_name="score with {config.job.bundle}", cache_policy=KeptNotReused(), **KEPT)
 def score_parts(config: PredictConfig) -> BatchReport:
     """Score what isn't done; the output's own receipts say what is, whatever Prefect remembers."""
     report = score(config, lambda done, parts: logger.info("scored    %s of %s parts", f"{done:,}", f"{parts:,}"))

@@ -17,7 +17,7 @@ from tasks.retries import RETRY_DELAYS, failed_storage
 
 @task(
     name="read-data",
-    task_run_name="read {config.data.source}",
+    task_run_name="read the data of {config.name}",
     cache_policy=ContentKey(inputs=lambda inputs: [steps.source_key(inputs["config"].data), *_place(inputs)]),
     **KEPT,
     retries=len(RETRY_DELAYS),

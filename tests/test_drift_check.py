@@ -31,7 +31,7 @@ def settings(folder: Path, source: str, **drift: str) -> RetrainConfig:
         name="m",
         store=str(folder / "store"),
         data=DataSettings(source=str(folder / source), target="y"),
-        training=TrainingSettings(epochs=2, hidden_dim=8),
+        training=TrainingSettings(epochs=2, hidden_dim=8, date_columns=("signup",)),
         drift=DriftSettings.model_validate(drift),
     )
 

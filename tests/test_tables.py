@@ -176,7 +176,7 @@ def test_a_sheet_by_name(tmp_path: Path) -> None:
         ("sqlite:///{folder}/none.db", "select 1", DataNotFound, "no SQLite file"),
         ("sqlite:///{folder}/t.db", "select * from nope", DataRefused, "no such table: nope"),
         ("sqlite:///{folder}/t.db", None, UsageError, "--query"),
-        ("sqlite:///{folder}/t.db", "create table u(a)", DataRefused, "returns no rows"),
+        ("sqlite:///{folder}/t.db", "create table u(a)", DataRefused, "readonly"),
         ("nonsense://user:sekrit@host/x", "select 1", UsageError, r"nonsense://user:\*\*\*@host/x"),
         ("mysql+pymysql://user:sekrit@host/x", "select 1", UsageError, "driver"),
         ("post gres://user:sekrit@host:port/x", "select 1", UsageError, "no database URL"),
