@@ -192,6 +192,12 @@ def test_a_database_that_refuses(
     assert "sekrit" not in str(caught.value)
 
 
+def test_a_quote_that_is_never_closed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('a,b\n1,"x\n' + "2,y\n" * 1_500_000, encoding="utf-8")
+    with pytest.raises(DataRefused, match="longer than 2 MiB, or a quote is never closed"):
+        read_table(tmp_path / "t.csv")
+
+
 def test_objects_of_several_types_become_their_texts() -> None:
     frame = pd.DataFrame({"o": [1, "x", None, 2.5]})
     assert read_table(frame).to_pydict() == {"o": ["1", "x", None, "2.5"]}

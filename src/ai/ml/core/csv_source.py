@@ -92,6 +92,8 @@ def _sentences(path: Path) -> Generator[None]:
         text = str(error).splitlines()[0]
         if isinstance(error, UnicodeError) or "invalid UTF8" in text:
             raise DataRefused(f"{path.name}: its letters aren't all in one encoding; name it by --encoding") from None
+        if "straddl" in text:
+            text = f"a record is longer than {_BLOCK_BYTES >> 20} MiB, or a quote is never closed"
         raise DataRefused(f"{path.name} can't be read as CSV: {text}") from None
     except (EOFError, zlib.error) as error:
         raise DataRefused(f"{path.name}: the compressed file is cut off or damaged: {error}") from None
