@@ -13,8 +13,8 @@ import pyarrow.csv as pcsv
 from ai.ml.core.csv_format import PREFIX_BYTES, CsvFormat, detect_format
 from ai.ml.core.errors import DataRefused, StorageFailed
 
-_BLOCK_BYTES = 8 << 20
-"""No single record may be longer."""
+_BLOCK_BYTES = 2 << 20
+"""No single record may be longer. Arrow reads 32 blocks ahead, whatever it is told: they bound the memory."""
 
 
 def read_csv(path: Path, delimiter: str | None = None, encoding: str | None = None) -> pa.Table:
@@ -92,6 +92,8 @@ def _sentences(path: Path) -> Generator[None]:
         text = str(error).splitlines()[0]
         if isinstance(error, UnicodeError) or "invalid UTF8" in text:
             raise DataRefused(f"{path.name}: its letters aren't all in one encoding; name it by --encoding") from None
+        if "straddl" in text:
+            text = f"a record is longer than {_BLOCK_BYTES >> 20} MiB, or a quote is never closed"
         raise DataRefused(f"{path.name} can't be read as CSV: {text}") from None
     except (EOFError, zlib.error) as error:
         raise DataRefused(f"{path.name}: the compressed file is cut off or damaged: {error}") from None

@@ -151,6 +151,18 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("--table", metavar="NAME", help="table to insert into, when the output is a database URL")
     predict.add_argument("--overwrite", action="store_true", help="discard what another job left in the output")
     predict.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
+    predict.add_argument(
+        "--drift",
+        choices=["off", "report", "refuse"],
+        default="off",
+        help="read all rows first, and report or refuse drift from the training table (default: %(default)s)",
+    )
+    predict.add_argument(
+        "--drift-severity",
+        choices=["moderate", "major"],
+        default="major",
+        help="from where on to refuse (default: %(default)s)",
+    )
     predict.add_argument("--json", action="store_true", help="print the report as JSON")
     reading = predict.add_argument_group("how to read the input")
     reading.add_argument("--query", metavar="SQL", help="what to read, when the input is a database URL")

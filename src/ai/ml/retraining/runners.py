@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from ai.ml.core.errors import BundleRefused, DataRefused, GateRefused, StorageFailed
-from ai.ml.retraining.addresses import shown_place
+from ai.ml.core.source_names import source_name
 from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.bundle_pin import BundlePin, prove_pinned
 from ai.ml.retraining.destination import Destination
@@ -71,7 +71,7 @@ def score_group(task: ScoringTask, group: Group) -> list[PartOutcome]:
         try:
             result = task.destination.write(ScoredPart(proven, part, task.settings))
         except DataRefused as error:
-            result = Failure(part=part.name, source=shown_place(part.source), message=str(error))
+            result = Failure(part=part.name, source=source_name(part.source), message=str(error))
         outcomes.append(PartOutcome(result, kept=False))
     return outcomes
 
