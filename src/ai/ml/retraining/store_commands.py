@@ -78,6 +78,16 @@ def audit(arguments: Namespace) -> int:
     return ExitCode.INTEGRITY if problems else ExitCode.OK
 
 
+def publish(arguments: Namespace) -> int:
+    """Register the champion in an MLflow registry, with the alias `champion`."""
+    from ai.ml.retraining.mlflow_registry import publish_champion
+
+    done = publish_champion(Store(arguments.store), arguments.name, arguments.mlflow)
+    state = "is there already as" if done.already else "is registered as"
+    print(f"{done.name}: {done.digest[:SHORT]} {state} version {done.version}, alias champion")
+    return ExitCode.OK
+
+
 def prune(arguments: Namespace) -> int:
     """Remove old versions and quarantined bundles."""
     _entries(arguments)
