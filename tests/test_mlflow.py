@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,30 +12,45 @@ import pyarrow.parquet as pq
 import pytest
 from builders import mixed_table
 from sealed_bundles import sealed
+from store_samples import sealed as sealed_tiny
 from verdict_samples import passed_verdict
 
 from ai.ml.core.manifest import bundle_digest
 from ai.ml.frameworks.pytorch.inference import Scorer
 from ai.ml.frameworks.pytorch.serialization import load_bundle
+from ai.ml.retraining.cli import main
 from ai.ml.retraining.store import Store
 
-LOAD_AND_SCORE = """
-import json, os, sys
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-import mlflow, pandas, pyarrow.parquet, numpy
-mlflow.set_tracking_uri(sys.argv[1])
-mlflow.set_registry_uri(sys.argv[1])
+PUBLISH_AGAIN_LOAD_AND_DAMAGE = """
+import json, sys
+from pathlib import Path
+from ai.ml.core.errors import BundleRefused, StorageFailed
+from ai.ml.retraining.bundle_pin import prove_pinned
+from ai.ml.retraining.mlflow_registry import publish_champion
+from ai.ml.retraining.store import Store
+uri, told = sys.argv[1], {}
+again = publish_champion(Store("store"), "m", uri)
+told["again"] = [again.version, again.already]
+try:
+    publish_champion(Store("store"), "m", "nonsense://x")
+except StorageFailed as failure:
+    told["nonsense"] = str(failure)
+import mlflow, pyarrow.parquet
+mlflow.set_tracking_uri(uri)
 model = mlflow.pyfunc.load_model("models:/m@champion")
-answers = model.predict(pyarrow.parquet.read_table("rows.parquet").to_pandas())
-answers.to_parquet("answers.parquet")
-inner = model.unwrap_python_model()._proven.bundle.model
-print(json.dumps({"training": inner.training}))
+model.predict(pyarrow.parquet.read_table("rows.parquet").to_pandas()).to_parquet("answers.parquet")
+told["training"] = model.unwrap_python_model()._proven.bundle.model.training
+file = next(Path("mlruns").rglob("model_bundle.pt"))
+content = bytearray(file.read_bytes())
+content[len(content) // 2] ^= 1
+file.write_bytes(content)
+prove_pinned.cache_clear()
+try:
+    mlflow.pyfunc.load_model("models:/m@champion")
+except BundleRefused as refused:
+    told["damaged"] = str(refused)
+print(json.dumps(told))
 """
-
-
-def bundlegate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ai.ml.retraining.cli", *arguments, "--store", "store"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
 
 
 @pytest.mark.slow
@@ -46,18 +60,21 @@ def test_the_champion_comes_back_through_pyfunc_with_the_same_bits(tmp_path: Pat
     store = Store(tmp_path / "store")
     store.promote("m", bundle_dir, passed_verdict(digest), decision={"reason": "the first"})
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    for said in ("is registered as", "is there already as"):
-        done = bundlegate(tmp_path, "publish", "m", "--mlflow", uri)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == f"m: {digest[:12]} {said} version 1, alias champion\n"
+    command = [sys.executable, "-m", "ai.ml.retraining.cli", "publish", "m", "--mlflow", uri, "--store", "store"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"m: {digest[:12]} is registered as version 1, alias champion\n"
 
     table = mixed_table(150, seed=9).drop_columns(["y"])
     pq.write_table(table, tmp_path / "rows.parquet")
-    loaded = subprocess.run(
-        [sys.executable, "-c", LOAD_AND_SCORE, uri], cwd=tmp_path, capture_output=True, text=True, timeout=200
-    )
+    command = [sys.executable, "-c", PUBLISH_AGAIN_LOAD_AND_DAMAGE, uri]
+    loaded = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert loaded.returncode == 0, loaded.stderr
-    assert json.loads(loaded.stdout.splitlines()[-1]) == {"training": False}
+    told = json.loads(loaded.stdout.splitlines()[-1])
+    assert told["again"] == ["1", True]
+    assert told["training"] is False
+    assert "publishing to MLflow at nonsense://x failed" in told["nonsense"]
+    assert "model_bundle.pt has changed" in told["damaged"]
     answers = pq.read_table(tmp_path / "answers.parquet")
     scorer = Scorer(load_bundle(bundle_dir / "model_bundle.pt"), device="cpu")
     expected = scorer.score_table(table)
@@ -73,37 +90,16 @@ def test_the_champion_comes_back_through_pyfunc_with_the_same_bits(tmp_path: Pat
     assert not [name for name in names if name.endswith((".pkl", ".pickle"))], "a class of ours was pickled"
     assert json.loads(next(path for path in kept if path.name == "verdict.json").read_bytes())["digest"] == digest
 
-    damaged = next(path for path in kept if path.name == "model_bundle.pt")
-    content = bytearray(damaged.read_bytes())
-    content[len(content) // 2] ^= 1
-    damaged.write_bytes(content)
-    refused = subprocess.run(
-        [sys.executable, "-c", LOAD_AND_SCORE, uri], cwd=tmp_path, capture_output=True, text=True, timeout=200
-    )
-    assert refused.returncode != 0
-    assert "BundleRefused" in refused.stderr
-    assert "model_bundle.pt has changed" in refused.stderr
 
-
-@pytest.mark.slow
-def test_what_can_not_be_published_is_one_sentence(tmp_path: Path) -> None:
-    nobody = bundlegate(tmp_path, "publish", "m", "--mlflow", "sqlite:///m.db")
-    assert (nobody.returncode, nobody.stderr.count("\n")) == (6, 1), nobody.stderr
-    bundle_dir = sealed(tmp_path / "bundle")
-    store = Store(tmp_path / "store")
-    store.promote("m", bundle_dir, passed_verdict(bundle_digest(bundle_dir)), decision={"reason": "the first"})
-    where = bundlegate(tmp_path, "publish", "m", "--mlflow", "nonsense://x")
-    assert where.returncode == 74
-    assert "publishing to MLflow at nonsense://x failed" in where.stderr
-    hidden = tmp_path / "without"
-    hidden.mkdir()
-    (hidden / "mlflow.py").write_text("raise ImportError('no mlflow')")
-    missing = subprocess.run(
-        [sys.executable, "-m", "ai.ml.retraining.cli", "publish", "m", "--mlflow", "x", "--store", "store"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(hidden)},
-        capture_output=True,
-        text=True,
-    )
-    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
-    assert "bundlegate[mlflow]" in missing.stderr
+def test_what_can_not_be_published_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["publish", "m", "--mlflow", "sqlite:///m.db", "--store", str(tmp_path / "store")]
+    assert main(command) == 6
+    assert "nothing was promoted" in capsys.readouterr().err
+    bundle_dir, digest = sealed_tiny(tmp_path / "bundle")
+    Store(tmp_path / "store").promote("m", bundle_dir, passed_verdict(digest), decision={"reason": "the first"})
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert (said.count("\n"), "bundlegate[mlflow]" in said) == (1, True)

@@ -121,7 +121,7 @@ def _imported() -> ModuleType:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     try:
         import mlflow
-        import mlflow.pyfunc
+        import mlflow.pyfunc  # pyright: ignore[reportUnusedImport] binds mlflow.pyfunc
     except ImportError:
         raise UsageError("publishing to MLflow needs the extra mlflow: pip install 'bundlegate[mlflow]'") from None
     return mlflow
