@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
 import numpy as np
 import pytest
 
 from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.retraining.arguments import add_settings, given_settings
 from ai.ml.retraining.bootstrap import paired_gain
-from ai.ml.retraining.config import DecisionSettings
+from ai.ml.retraining.config import DecisionSettings, RetrainConfig
 from ai.ml.retraining.decision import DecisionPolicy, Scored, decide, incomparable, measure
 
 ROWS = 2_000
@@ -160,3 +162,10 @@ def test_the_interval_covers_the_true_gain_as_often_as_it_says(rows: int) -> Non
         )
         covered += gain.low <= 0.3 <= gain.high
     assert 0.90 <= covered / rounds <= 0.99
+
+
+def test_the_slice_column_has_a_short_flag() -> None:
+    parser = argparse.ArgumentParser()
+    add_settings(parser, RetrainConfig)
+    given = given_settings(parser.parse_args(["--slice", "city", "--slice-floors", "accuracy=0.8"]))
+    assert given == {"decision": {"slice_column": "city", "slice_floors": {"accuracy": "0.8"}}}

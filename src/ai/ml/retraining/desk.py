@@ -26,7 +26,7 @@ class Desk:
     def is_last(self, action: str, digest: str) -> Entry | None:
         """The last line, if it is this very decision."""
         last = self.pages.entries[-1] if self.pages.entries else None
-        return last if last is not None and (last.action, last.body.get("digest")) == (action, digest) else None
+        return last if last is not None and (last.action, last.digest) == (action, digest) else None
 
 
 def moves(entries: list[Entry]) -> list[Entry]:
@@ -114,7 +114,7 @@ def last_promotion(entries: list[Entry], name: str, digest: str) -> Entry:
         StoreRefused: there is none.
     """
     for entry in reversed(moves(entries)):
-        if entry.body["digest"] == digest:
+        if entry.digest == digest:
             return entry
     raise StoreRefused(f"{name}: no line of the ledger made {digest[:12]} the champion; run `bundlegate audit {name}`")
 

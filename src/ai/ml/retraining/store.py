@@ -227,7 +227,7 @@ class Store:
         digest, champion = self.digest_of(name, to or "previous"), self.champion(name)
         if digest == champion:
             raise UsageError(f"{name}: {digest[:12]} is the champion already")
-        if digest not in {entry.body["digest"] for entry in moves(self.history(name))}:
+        if digest not in {entry.digest for entry in moves(self.history(name))}:
             raise UsageError(f"{name}: {digest[:12]} was never the champion; only a former one can come back")
         path = self.shelf(name).fetch(digest)
         verdict = prove(path)
