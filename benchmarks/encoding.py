@@ -1,37 +1,45 @@
-"""Fit and encode a wide mixed table from Parquet: column-wise, against scikit-learn's two ways, in the same run.
+"""Fit and encode a wide mixed table from Parquet: column-wise, against scikit-learn's two ways, on the same file.
 
     python benchmarks/encoding.py                     # 1,000,000 rows x 20 columns
-    python benchmarks/encoding.py --rows 50000
+    python benchmarks/encoding.py --rows 50000 --json encoding.json
 
-`DictVectorizer` gets fewer rows (`--dict-rows`), as its dicts don't fit into memory otherwise: compare rows per second.
-Each way reads the Parquet file itself, imputes medians and scales. The matrices are compared on the rows that all have.
+Every way reads the file itself, imputes medians and scales, and runs in a process of its own, warmed up once and then
+timed `--repeats` times; the best counts. The processes keep the memory that they freed: in a virtual machine the first
+touch of a page that the host took back can cost more than everything measured here. The ways on dicts get fewer rows
+(`--dict-rows`) and one run: compare rows per second. Matrices are compared bit by bit on a smaller file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-from sklearn.compose import ColumnTransformer
-from sklearn.feature_extraction import DictVectorizer
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
+from ai.ml.core import column_threads
+from ai.ml.core.cells import coerce
 from ai.ml.core.contract import Conformer, derive_contract
 from ai.ml.core.tables import read_batches, read_table, write_table
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.features import apply_features, encode_table, finite_medians, fit_features, impute
+from ai.ml.frameworks.pytorch.column_cells import typed_cells
+from ai.ml.frameworks.pytorch.column_plan import ColumnPlan
+from ai.ml.frameworks.pytorch.feature_fit import fit_features
 
 NUMBERS = tuple(f"n{i}" for i in range(12))
 CATEGORIES = tuple(f"c{i}" for i in range(8))
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_ARENA_MAX": "1"}
+SMALL_ROWS = 20_000
 
 
 def mixed(n_rows: int, seed: int = 0) -> pa.Table:
@@ -49,30 +57,44 @@ def mixed(n_rows: int, seed: int = 0) -> pa.Table:
 
 
 def column_wise(path: Path) -> np.ndarray:
+    """Contract, casting, fitting and the scaled matrix, as the trainer does it."""
     table = read_table(path)
     contract = derive_contract(table, TrainingConfig("y")).contract
     return fit_features(Conformer(contract).table(table).table).scaled
 
 
-def encode_in_batches(path: Path) -> Callable[[], int]:
-    """Encoding alone, as scoring does it: fitted before the clock starts, one batch in memory at a time."""
-    sample = next(read_batches(path, None, 100_000))
-    contract = derive_contract(pa.Table.from_batches([sample]), TrainingConfig("y")).contract
+def column_wise_on_one_thread(path: Path) -> np.ndarray:
+    column_threads.MOST_THREADS = 1
+    pa.set_cpu_count(1)
+    return column_wise(path)
+
+
+def batch_encoder(path: Path) -> Callable[[Path], int]:
+    """Encoding alone, as scoring does it, one batch in memory at a time; fitted before the clock starts."""
+    sample = pa.Table.from_batches([next(read_batches(path, None, SMALL_ROWS))])
+    contract = derive_contract(sample, TrainingConfig("y")).contract
     conformer = Conformer(contract)
     fitted = fit_features(conformer.table(sample).table)
 
-    def encode() -> int:
+    def encode(path: Path) -> int:
         rows = 0
         for batch in read_batches(path):
-            matrix = encode_table(fitted.vectorizer, conformer.table(batch).table)
-            rows += len(apply_features(fitted.vectorizer, fitted.medians, fitted.scaler, matrix))
+            typed = conformer.table(batch).table
+            plan = ColumnPlan(fitted.vectorizer, fitted.medians, fitted.scaler)
+            plan.take([typed_cells(name, typed.column(name)) for name in typed.column_names])
+            rows += len(plan.matrix(typed.num_rows))
         return rows
 
     return encode
 
 
 def column_transformer(path: Path) -> np.ndarray:
+    """pandas and a `ColumnTransformer`, everything dense."""
+    import pandas as pd
+    from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
 
     frame = pd.read_parquet(path)
     numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
@@ -81,57 +103,108 @@ def column_transformer(path: Path) -> np.ndarray:
     return transformer.fit_transform(frame)
 
 
-def dicts(path: Path, n_rows: int) -> np.ndarray:
-    frame = read_table(path).slice(0, n_rows).drop_columns(["y"])
-    rows = [{k: np.nan if v is None else v for k, v in row.items()} for row in frame.to_pylist()]
+def dicts(path: Path) -> np.ndarray:
+    """`DictVectorizer` on one dict per row, nothing coerced."""
+    rows = read_table(path).drop_columns(["y"]).to_pylist()
+    return _vectorized([{name: np.nan if cell is None else cell for name, cell in row.items()} for row in rows])
+
+
+def coerced_dicts(path: Path) -> np.ndarray:
+    """The same under the rules that raw rows need: every cell of every row decided in Python."""
+    rows: list[dict[str, Any]] = []
+    for row in read_table(path).drop_columns(["y"]).to_pylist():
+        cells = {name: coerce(cell) for name, cell in row.items()}
+        rows.append({name: np.nan if cell is None else cell for name, cell in cells.items()})
+    return _vectorized(rows)
+
+
+def _vectorized(rows: list[dict[str, Any]]) -> np.ndarray:
+    from sklearn.feature_extraction import DictVectorizer
+
     matrix = DictVectorizer(sparse=False).fit_transform(rows)
-    imputed = impute(matrix, finite_medians(matrix))
-    return StandardScaler().fit(imputed).transform(imputed)
+    gaps = np.isnan(matrix).any(axis=0)
+    medians = np.zeros(matrix.shape[1])
+    medians[gaps] = np.nanmedian(matrix[:, gaps], axis=0)
+    return StandardScaler().fit_transform(np.where(np.isfinite(matrix), matrix, medians))
 
 
-def timed(work: Callable[[], object]) -> tuple[float, object]:
-    start = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start, result
+WAYS: dict[str, Callable[[Path], np.ndarray]] = {
+    "column-wise": column_wise,
+    "column-wise, 1 thread": column_wise_on_one_thread,
+    "ColumnTransformer": column_transformer,
+    "DictVectorizer": dicts,
+    "DictVectorizer, cells coerced": coerced_dicts,
+}
+BATCHES = "encode in batches"
+
+
+def measure(way: str, path: Path, repeats: int) -> dict[str, Any]:
+    """In the child: the runs of one way, and its memory."""
+    work: Callable[[Path], Any] = batch_encoder(path) if way == BATCHES else WAYS[way]
+    started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if repeats > 1:
+        work(path)
+    seconds: list[float] = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work(path)
+        seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"seconds": seconds, "mib_before": started / 1024, "peak_mib": peak / 1024}
+
+
+def in_a_process(way: str, path: Path, repeats: int, *, keep_memory: bool = True) -> dict[str, Any]:
+    """Run `measure` there."""
+    command = [sys.executable, __file__, "--way", way, "--path", str(path), "--repeats", str(repeats)]
+    environment = os.environ | (KEEP_MEMORY if keep_memory else {})
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def compare(folder: Path, rows: int, dict_rows: int, repeats: int) -> dict[str, Any]:
+    """All ways, one after the other."""
+    files: dict[int, Path] = {}
+    table = mixed(max(rows, dict_rows))
+    for size in {rows, rows // 4, dict_rows, SMALL_ROWS}:
+        files[size] = folder / f"{size}.parquet"
+        write_table(table.slice(0, size), files[size])
+    del table
+    assert np.array_equal(column_wise(files[SMALL_ROWS]), dicts(files[SMALL_ROWS])), "the matrices differ"
+    results: dict[str, dict[str, Any]] = {}
+    for way in WAYS:
+        size, times = (dict_rows, 1) if way.startswith("Dict") else (rows, repeats)
+        results[way] = in_a_process(way, files[size], times) | {"rows": size}
+    for size in (rows // 4, rows):
+        results[f"{BATCHES}, {size:,} rows"] = in_a_process(BATCHES, files[size], 2, keep_memory=False) | {"rows": size}
+    for result in results.values():
+        result["rows_per_second"] = result["rows"] / min(result["seconds"])
+    ours, alone = (results[name]["rows_per_second"] for name in ("column-wise", "column-wise, 1 thread"))
+    return {
+        "load_average": os.getloadavg(),
+        "cores": len(os.sched_getaffinity(0)),
+        "results": results,
+        "times": {way: ours / results[way]["rows_per_second"] for way in WAYS},
+        "times_on_one_thread": {way: alone / results[way]["rows_per_second"] for way in WAYS},
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--dict-rows", type=int, default=50_000)
+    parser.add_argument("--dict-rows", type=int, default=200_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    n_dicts = min(given.rows, given.dict_rows)
-    with tempfile.TemporaryDirectory() as work:
-        path, small = Path(work) / "wide.parquet", Path(work) / "small.parquet"
-        table = mixed(given.rows)
-        write_table(table, path)
-        write_table(table.slice(0, n_dicts), small)
-        del table
-        seconds: dict[str, float] = {}
-        encode = encode_in_batches(path)
-        seconds["encode in batches"], rows = timed(encode)
-        assert rows == given.rows
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        seconds["fit and encode"], ours = timed(lambda: column_wise(path))
-        shape = np.shape(ours)
-        del ours
-        seconds["ColumnTransformer"], theirs = timed(lambda: column_transformer(path))
-        assert np.shape(theirs) == shape
-        del theirs
-        seconds["DictVectorizer"], by_dicts = timed(lambda: dicts(small, n_dicts))
-        assert np.array_equal(np.asarray(by_dicts), column_wise(small)), "the matrices differ"
-    rates = {name: (n_dicts if name == "DictVectorizer" else given.rows) / s for name, s in seconds.items()}
-    report = {
-        "rows": given.rows,
-        "dict_rows": n_dicts,
-        "matrix": shape,
-        "seconds": seconds,
-        "rows_per_second": rates,
-        "times_dicts": rates["fit and encode"] / rates["DictVectorizer"],
-        "times_column_transformer": rates["fit and encode"] / rates["ColumnTransformer"],
-        "peak_mib_after_batches": peak,
-    }
-    print(json.dumps(report, indent=2))
+    if given.way is not None:
+        print(json.dumps(measure(given.way, given.path, given.repeats)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        report = json.dumps(compare(Path(folder), given.rows, given.dict_rows, given.repeats), indent=2)
+    print(report)
+    if given.json is not None:
+        given.json.write_text(report + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from prefect import flow
 from ai.ml.retraining.batch import BatchReport
 from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.scoring_job import require_whole, show_report
+from tasks.cluster import cluster_runner, run_on_cluster
 from tasks.command_line import run_from_command_line
 from tasks.prediction import score_parts
 
@@ -22,12 +23,21 @@ def batch_predict(config: PredictConfig) -> BatchReport:
     """Prove the bundle in this environment, then score every part that isn't done.
 
     Raises:
-        GateRefused: this environment gives other bits than the trained model did; nothing is scored.
+        GateRefused: this environment, or a worker's, gives other bits than the trained model did.
         DataRefused: a part can't be scored; the others are done.
     """
-    report = score_parts(config)
+    if config.run.runner == "dask":
+        report = score_on_cluster.with_options(task_runner=cluster_runner(config.run))(config)
+    else:
+        report = score_parts(config)
     require_whole(report)
     return report
+
+
+@flow(flow_run_name="score-{config.job.bundle}", persist_result=True, result_serializer="json")
+def score_on_cluster(config: PredictConfig) -> BatchReport:
+    """The same on a Dask cluster: a task for each group of parts."""
+    return score_parts.fn(config, run_on_cluster)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,13 @@ from tasks.command_line import run_from_command_line
 from tasks.gate import prove_candidate
 from tasks.prediction import score_holdout
 from tasks.promotion import decide, promote, quarantine
+from tasks.reporting import report
 from tasks.training import read_data, train_candidate
 
 
 @flow(flow_run_name="retrain-{config.name}", persist_result=True, result_serializer="json")
 def retrain(config: RetrainConfig) -> RetrainSummary:
-    """Read → train and seal → prove in a fresh process → decide → promote or hold → score the holdout.
+    """Read → train and seal → prove in a fresh process → decide → promote or hold → score the holdout → report.
 
     Every step leaves a small record of paths and sha-256; run again after a crash, and what is done is hashed again
     and kept, what isn't is done.
@@ -34,10 +35,12 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
     candidate = train_candidate(config, data)
     verdict = prove_candidate(config, candidate)
     if verdict.outcome != "PASSED":
+        report(config, candidate, verdict)
         quarantine(config, candidate, verdict)
     decision = decide(config, candidate)
     promotion = promote(config, candidate, verdict, decision)
     scored = score_holdout(config, candidate)
+    told = report(config, candidate, verdict, decision)
     return RetrainSummary(
         name=config.name,
         data=data,
@@ -46,6 +49,7 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
         decision=decision,
         promotion=promotion,
         scored=scored,
+        report=told,
     )
 
 

@@ -10,9 +10,11 @@ from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.checkpoints import CandidateRef, ScoredRef
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import logger
+from ai.ml.retraining.runners import Runner
 from ai.ml.retraining.scoring_job import score
+from tasks.batch_reporting import BatchProgress, show_batch
 from tasks.caching import KEPT, KeptNotReused
-from tasks.reporting import show_batch
+from tasks.reporting import emit_lineage
 
 
 @task(name="score-holdout", task_run_name="score the holdout of {config.name}", cache_policy=KeptNotReused(), **KEPT)
@@ -23,10 +25,15 @@ def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
     return scored
 
 
-@task(name="score-parts", task_run_name="score {config.job.input}", cache_policy=KeptNotReused(), **KEPT)
-def score_parts(config: PredictConfig) -> BatchReport:
+@task(name="score-parts", task_run_name="score the parts", cache_policy=KeptNotReused(), **KEPT)
+def score_parts(config: PredictConfig, run: Runner | None = None) -> BatchReport:
     """Score what isn't done; the output's own receipts say what is, whatever Prefect remembers."""
-    report = score(config, lambda done, parts: logger.info("scored    %s of %s parts", f"{done:,}", f"{parts:,}"))
+    progress = BatchProgress()
+    report = score(config, progress.show, run)
     logger.info("scored    %s", report.sentence)
-    show_batch(config.job.output, report)
+    show_batch(config, report)
+    made, of = (
+        text.rstrip("/").rpartition("/")[2].partition("@")[0] for text in (config.job.output, config.job.bundle)
+    )
+    emit_lineage(f"predictions/{made}", f"model/{of}", bundle=config.job.bundle)
     return report

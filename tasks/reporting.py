@@ -1,20 +1,79 @@
-"""What a run shows in Prefect's UI: artifacts keyed by model, so that each has a history, and events."""
+"""What a run shows in Prefect's UI: artifacts keyed by model, so that each has a history, events and lineage."""
 
 from __future__ import annotations
 
+import base64
 import re
-from typing import Any
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect import task
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.assets import materialize
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
-from ai.ml.retraining.batch import BatchReport
-from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, PromotionRecord
+from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, PromotionRecord, ReportRef, VerdictRef
+from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.log import at_work, logger
+from ai.ml.retraining.reporting.canvas import require_matplotlib
 from ai.ml.retraining.verdict import Verdict
 from ai.ml.retraining.verdict_render import to_markdown
+from tasks.caching import KEPT, KeptNotReused
+
+if TYPE_CHECKING:
+    from ai.ml.frameworks.pytorch.trainer import EpochReport
 
 EVENTS = {"PROMOTED": "bundle.promoted", "HELD": "bundle.held", "REJECTED": "bundle.rejected"}
+PROGRESS_EVERY_S = 2.0
+"""An update is a call to the API; epochs can be faster."""
+
+
+@task(name="report", task_run_name="report {candidate.bundle.digest:.12}", cache_policy=KeptNotReused(), **KEPT)
+def report(
+    config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef, decision: DecisionRecord | None = None
+) -> ReportRef | None:
+    """Make the candidate's card and report; whatever goes wrong here is said and changes nothing."""
+    if not config.report.enabled:
+        return None
+    try:
+        require_matplotlib()
+        from ai.ml.retraining.reporting.sources import report_candidate
+
+        with at_work("measuring and drawing the report"):
+            told = report_candidate(config, candidate, verdict, decision)
+        logger.info("reported  %s", Path(told.page.path).as_uri())
+        show_report(config.name, told)
+    except Exception as error:
+        logger.warning("no report: %s: %s; nothing else depends on it", type(error).__name__, error)
+        return None
+    return told
+
+
+def show_report(name: str, told: ReportRef) -> None:
+    """The card as Markdown, one chart as an image, and where the page lies."""
+    page = Path(told.page.path)
+    card = page.with_name("card.md").read_text(encoding="utf-8")
+    # The YAML head is for model hubs.
+    _publish(create_markdown_artifact, key=_key(name, "card"), markdown=card.partition("\n---\n\n")[2])
+    _publish(
+        create_link_artifact, key=_key(name, "report"), link=page.as_uri(), link_text=f"{name}: report on its disk"
+    )
+    chart = page.with_name("preview.svg")
+    if chart.is_file():
+        content = base64.b64encode(chart.read_bytes()).decode()
+        _publish(create_image_artifact, key=_key(name, "chart"), image_url=f"data:image/svg+xml;base64,{content}")
 
 
 def show_metrics(name: str, candidate: CandidateRef) -> None:
@@ -30,24 +89,82 @@ def show_verdict(name: str, verdict: Verdict) -> None:
 
 def show_decision(name: str, decision: DecisionRecord) -> None:
     """Challenger against champion as Markdown."""
-    lines = [f"**{decision.outcome}** — {decision.reason}", "", "```json", f"{decision.document}", "```"]
+    document = decision.document
+    lines = [f"**{decision.outcome}** — {decision.reason}", "", "| metric | challenger | champion |", "|---|---|---|"]
+    champion: dict[str, float] = document.get("champion") or {}
+    for metric, value in document["challenger"].items():
+        beside = f"{champion[metric]:.4g}" if metric in champion else "–"
+        lines.append(f"| {metric} | {value:.4g} | {beside} |")
+    if gain := document.get("gain"):
+        lines += [
+            "",
+            f"Gain in {document['metric']}: {gain['estimate']:+.4g} ({gain['low']:+.4g} to {gain['high']:+.4g})",
+        ]
     _publish(create_markdown_artifact, key=_key(name, "decision"), markdown="\n".join(lines))
 
 
-def show_batch(output: str, report: BatchReport) -> None:
-    """A table of what a batch prediction did."""
-    facts = report.model_dump(mode="json", exclude={"failures", "counts", "answers"})
-    facts |= {"failures": len(report.failures), **{f"label {name}": n for name, n in report.answers.labels.items()}}
-    rows = [{"fact": name, "value": value} for name, value in facts.items()]
-    name = output.rstrip("/").rpartition("/")[2]
-    _publish(create_table_artifact, key=_key(name, "scored"), table=rows, description=report.sentence)
+def publish_table(name: str, part: str, rows: list[dict[str, Any]], description: str) -> None:
+    """A table under a key of its own."""
+    _publish(create_table_artifact, key=_key(name, part), table=rows, description=description)
+
+
+def publish_markdown(name: str, part: str, text: str) -> None:
+    """A text under a key of its own."""
+    _publish(create_markdown_artifact, key=_key(name, part), markdown=text)
+
+
+@contextmanager
+def epoch_progress(name: str) -> Generator[Callable[[EpochReport], None]]:
+    """Show the training's epochs as a progress artifact; nothing outside a run."""
+    if FlowRunContext.get() is None:
+        yield lambda report: None
+        return
+    artifact: Any = create_progress_artifact(0.0, key=_key(name, "training"), description=f"epochs of {name}")
+    told = time.monotonic()
+
+    def show(report: EpochReport) -> None:
+        nonlocal told
+        if time.monotonic() - told >= PROGRESS_EVERY_S:
+            told = time.monotonic()
+            update_progress_artifact(UUID(str(artifact)), 100 * report.epoch / report.epochs)
+
+    yield show
+    update_progress_artifact(UUID(str(artifact)), 100.0)
 
 
 def emit_outcome(name: str, promotion: PromotionRecord) -> None:
-    """The event that automations listen for."""
-    if FlowRunContext.get() is not None:
-        resource = {"prefect.resource.id": f"bundlegate.model.{name}", "bundlegate.digest": promotion.digest}
-        emit_event(EVENTS[promotion.outcome], resource=resource, payload={"sentence": promotion.sentence})
+    """The event that automations listen for, and the bundle's lineage if it is live now."""
+    if FlowRunContext.get() is None:
+        return
+    resource = {"prefect.resource.id": f"bundlegate.model.{name}", "bundlegate.digest": promotion.digest}
+    emit_event(EVENTS[promotion.outcome], resource=resource, payload={"sentence": promotion.sentence})
+    if promotion.outcome == "PROMOTED":
+        emit_lineage(f"model/{name}", f"data/{name}", digest=promotion.digest)
+
+
+def emit_lineage(made: str, of: str, **facts: str) -> None:
+    """Say as assets that one thing was made of another; nothing outside a run.
+
+    Args:
+        made: `model/churn`, `predictions/scored.csv`: keys without an address, which could hold a password.
+        of: what it was made of.
+        facts: about this version of it.
+    """
+    if FlowRunContext.get() is None:
+        return
+    key = _asset(made)
+
+    @materialize(key, by="bundlegate", name="lineage", task_run_name=f"lineage of {made}", asset_deps=[_asset(of)])
+    def lineage() -> None:
+        from prefect.assets import add_asset_metadata
+
+        add_asset_metadata(key, dict(facts))
+
+    lineage()
+
+
+def _asset(name: str) -> str:
+    return "bundlegate://" + re.sub(r"[^A-Za-z0-9._/-]+", "-", name)
 
 
 def _key(name: str, part: str) -> str:

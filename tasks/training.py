@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prefect import task
 
 from ai.ml.retraining import steps
@@ -10,8 +12,11 @@ from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import at_work, epoch_bar, logger
 from ai.ml.retraining.summary import metrics_line
 from tasks.caching import KEPT, ContentKey
-from tasks.reporting import show_metrics
+from tasks.reporting import epoch_progress, show_metrics
 from tasks.retries import RETRY_DELAYS, failed_storage
+
+if TYPE_CHECKING:
+    from ai.ml.frameworks.pytorch.trainer import EpochReport
 
 
 @task(
@@ -42,7 +47,12 @@ def read_data(config: RetrainConfig) -> DataRef:
 )
 def train_candidate(config: RetrainConfig, data: DataRef) -> CandidateRef:
     """Train, then seal weights, evidence and manifest into a bundle directory."""
-    with epoch_bar() as progress:
+    with epoch_bar() as bar, epoch_progress(config.name) as artifact:
+
+        def progress(report: EpochReport) -> None:
+            bar(report)
+            artifact(report)
+
         candidate = steps.build_candidate(config, data, progress)
     for finding in candidate.findings:
         logger.info("note      %s", finding)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -59,6 +61,45 @@ def test_kinds(cells: object, kind: str | None, finding: str | None) -> None:
     assert {f for f, column in found(derived) if column == "x"} == ({finding} if finding else set())
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "kind", "finding"),
+    [
+        ("store", [1, 2, 3, 4], "category", "codes"),
+        ("product_id", range(1, 9), "category", "codes"),
+        ("countryCode", [7, 44, 49], "category", "codes"),
+        ("area", [408, 415, 510], "category", "codes"),
+        ("zip", range(98101, 98131), "number", "maybe_codes"),
+        ("bedrooms", range(9), "number", None),
+        ("year", [2007, 2008, 2009], "number", None),
+        ("rating", [1, 2, 3, 4, 5], "number", None),
+        ("price", [199, 299, 599], "number", None),
+        ("height", range(150, 180), "number", None),
+        ("stores", [1, 2, 3], "number", None),
+        ("valid", [0, 1], "number", None),
+        ("score", [-408, 415, 510], "number", None),
+    ],
+)
+@pytest.mark.parametrize("written", ["int", "float", "text"])
+def test_numbers_that_are_codes(name: str, values: Sequence[int], kind: str, finding: str | None, written: str) -> None:
+    cells = [values[place % len(values)] for place in RNG.permutation(N)]
+    cells = cells if written == "int" else [float(v) if written == "float" else str(v) for v in cells]
+    derived = derive({name: cells, "other": COLOURS})
+    assert kinds(derived)[name] == kind
+    assert {f for f, column in found(derived) if column == name} == ({finding} if finding else set())
+    if kind == "category":
+        assert set(derived.contract.columns[0].levels or ()) == {str(value) for value in values}
+    assert kinds(derive({name: cells, "other": COLOURS}, number_columns=(name,)))[name] == "number"
+    assert kinds(derive({name: cells, "other": COLOURS}, category_columns=(name,)))[name] == "category"
+
+
+def test_texts_said_to_be_numbers() -> None:
+    codes = RNG.choice(["00123", "98103", "10115"], N).tolist()
+    column = derive({"x": codes, "other": COLOURS}, number_columns=("x",)).contract.columns[0]
+    assert (column.kind, column.minimum) == ("number", 123)
+    with pytest.raises(DataRefused, match="'x' was named as numbers, but no cell is one, such as"):
+        derive({"x": COLOURS}, number_columns=("x",))
+
+
 def test_an_identifier_by_its_name_and_how_to_keep_it() -> None:
     spread = (np.arange(N) * 977 % 7919).tolist()
     columns = {"customer_id": spread, "amount": spread[::-1]}
@@ -110,6 +151,7 @@ def test_what_training_refuses(columns: dict[str, object], config: dict[str, obj
         ({"exclude_columns": ("xx",)}, "exclude_columns names 'xx'.*did you mean 'x'"),
         ({"keep_columns": ("zebra",)}, "there are 'x', 'y'"),
         ({"date_columns": ("x:%d",)}, "%Y, %m and %d"),
+        ({"number_columns": ("x",), "category_columns": ("x",)}, "'x' is said to be numbers and something else"),
     ],
 )
 def test_wishes_that_cannot_be(config: dict[str, object], sentence: str) -> None:

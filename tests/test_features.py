@@ -14,17 +14,14 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import StandardScaler
 
+from ai.ml.core import column_threads
 from ai.ml.core.cells import coerce
 from ai.ml.core.errors import BundleRefused, DataRefused
+from ai.ml.frameworks.pytorch import moments
 from ai.ml.frameworks.pytorch.column_cells import known_columns, raw_cells, typed_cells
 from ai.ml.frameworks.pytorch.column_plan import ColumnPlan
-from ai.ml.frameworks.pytorch.features import (
-    apply_features,
-    encode_raw_table,
-    encode_rows,
-    encode_table,
-    fit_features,
-)
+from ai.ml.frameworks.pytorch.feature_fit import fit_features
+from ai.ml.frameworks.pytorch.features import apply_features, encode_raw_table, encode_rows, encode_table
 
 NUMBERS = st.one_of(
     st.none(),
@@ -99,6 +96,31 @@ def test_fitting_gives_what_scikit_learn_fits(table: pa.Table) -> None:
         assert same_bits(getattr(fitted.scaler, name), getattr(scaler, name)), name
     assert type(fitted.scaler.n_samples_seen_) is type(scaler.n_samples_seen_)
     assert same_bits(fitted.scaled, sklearn_features(reference, medians, scaler, rows))
+
+
+@pytest.mark.parametrize("names", [["n0"], ["c0"], ["n0", "n1"], ["c0", "n0"], ["n0", "n1", "n2", "c0", "c1"]])
+def test_sums_over_many_blocks_and_threads_are_scikit_learns(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(column_threads, "LEAST_ROWS", 0)
+    monkeypatch.setattr(moments, "BLOCK_BYTES", 1 << 14)
+    rng = np.random.default_rng(3)
+    columns: dict[str, pa.Array] = {}
+    for name in names:
+        if name.startswith("n"):
+            columns[name] = pa.array(rng.lognormal(3, 2, 20_011), mask=rng.random(20_011) < 0.1)
+        else:
+            cells = pa.array([None, *"abcdefg"]).take(pa.array(rng.integers(0, 8, 20_011)))
+            columns[name] = cells.dictionary_encode()
+    table = pa.table(columns)
+    rows = [{name: cell for name, cell in row.items() if cell is not None or name[0] == "n"} for row in as_rows(table)]
+    rows = [{name: cell for name, cell in row.items() if name[0] == "n" or cell == cell} for row in rows]
+    matrix = DictVectorizer(sparse=False).fit_transform(rows)
+    medians = np.nanmedian(matrix, axis=0)
+    scaler = StandardScaler().fit(np.where(np.isfinite(matrix), matrix, medians))
+    fitted = fit_features(table)
+    assert same_bits(fitted.medians, medians)
+    for name in ("mean_", "var_", "scale_"):
+        assert same_bits(getattr(fitted.scaler, name), getattr(scaler, name)), name
+    assert same_bits(fitted.scaled, scaler.transform(np.where(np.isfinite(matrix), matrix, medians)))
 
 
 @settings(max_examples=150)

@@ -178,7 +178,7 @@ def test_a_sheet_by_name(tmp_path: Path) -> None:
         ("sqlite:///{folder}/t.db", None, UsageError, "--query"),
         ("sqlite:///{folder}/t.db", "create table u(a)", DataRefused, "returns no rows"),
         ("nonsense://user:sekrit@host/x", "select 1", UsageError, r"nonsense://user:\*\*\*@host/x"),
-        ("postgresql+psycopg://user:sekrit@host/x", "select 1", UsageError, "driver"),
+        ("mysql+pymysql://user:sekrit@host/x", "select 1", UsageError, "driver"),
         ("post gres://user:sekrit@host:port/x", "select 1", UsageError, "no database URL"),
     ],
 )

@@ -55,6 +55,16 @@ def read_number(text: str) -> float | None:
         return None
 
 
+def looks_numeric(array: pa.Array) -> bool:
+    """Whether the first cells of a column of texts all read as numbers, by Arrow's own parser."""
+    probe = array.slice(0, _PROBED_CELLS)
+    try:
+        pc.if_else(pc.equal(probe, "").fill_null(True), None, probe).cast(pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
 def coerce_text(values: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`coerce` for a column of texts, decided once per distinct text where Arrow's own parser doesn't do.
 
@@ -66,15 +76,15 @@ def coerce_text(values: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndar
         is_number: `(n_rows,)` bool.
         is_missing: `(n_rows,)` bool; a cell that is neither is a text.
     """
-    array = one_array(values)
+    array = one_array(values, decode=False)
     if not len(array):
         return np.empty(0), np.empty(0, dtype=bool), np.empty(0, dtype=bool)
+    # A failing cast of a whole column costs thirty times a good one: a few cells say how it will go.
+    if pa.types.is_dictionary(array.type) or not looks_numeric(array):
+        return _coerce_distinct(array)
     blank = pc.equal(array, "").fill_null(True)
-    filled = pc.if_else(blank, None, array)
     try:
-        # A failing cast of a whole column costs thirty times a good one: a few cells say how it will go.
-        filled.slice(0, _PROBED_CELLS).cast(pa.float64())
-        numbers = _to_numpy(filled.cast(pa.float64()))
+        numbers = _to_numpy(pc.if_else(blank, None, array).cast(pa.float64()))
     except pa.ArrowInvalid:
         return _coerce_distinct(array)
     missing = np.isnan(numbers)
@@ -85,7 +95,7 @@ def coerce_text(values: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndar
 
 
 def _coerce_distinct(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    encoded = array.dictionary_encode()
+    encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     texts = pc.utf8_trim_whitespace(encoded.dictionary)
     # One more entry for code -1, a null.
     numbers = np.full(len(texts) + 1, np.nan)
@@ -148,7 +158,7 @@ def one_array(values: pa.Array | pa.ChunkedArray, *, decode: bool = True) -> pa.
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks == 1 else _joined(array)
     if pa.types.is_dictionary(array.type):
-        if not decode and pa.types.is_string(array.type.value_type):
+        if not decode and pa.types.is_string(array.type.value_type) and not array.dictionary.null_count:
             return array
         array = array.dictionary_decode()
     if is_text_type(array.type) and not pa.types.is_string(array.type):
@@ -162,11 +172,16 @@ def is_text_type(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or bool(view and view(kind))
 
 
+def holds_texts(kind: pa.DataType) -> bool:
+    """Whether what `one_array` gives holds texts: its dictionaries are of nothing else."""
+    return is_text_type(kind) or pa.types.is_dictionary(kind)
+
+
 def _joined(array: pa.ChunkedArray) -> pa.Array:
-    kind = array.type
-    if pa.types.is_dictionary(kind):
+    if pa.types.is_dictionary(array.type):
         # Chunks may carry different dictionaries.
-        array = array.cast(kind.value_type)
+        texts = pa.types.is_string(array.type.value_type)
+        array = array.unify_dictionaries() if texts else array.cast(array.type.value_type)
     return pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ai.ml.core.cells import as_texts, coerce_text, is_text_type, level_text, one_array
+from ai.ml.core.cells import as_texts, coerce_text, holds_texts, is_text_type, level_text, looks_numeric, one_array
+from ai.ml.core.codes import judge_codes, leading_zero
 from ai.ml.core.conform import read_numbers
 from ai.ml.core.dates import ISO, find_format, is_date_format, read_dates
 from ai.ml.core.errors import DataRefused, UsageError
@@ -23,7 +23,6 @@ MIN_DISTINCT_NUMBERS = 20
 IDENTIFIER_SHARE = 0.95
 """Distinct cells of the cells with content."""
 MIN_IDENTIFIER_ROWS = 20
-_CODE_NAME = re.compile(r"(?i)(?:^|[_\s-])(?:code|zip|zipcode|postcode|postal|plz|sku|(?:region|type|class)_id)$")
 _IDENTIFIER_NAME = re.compile(r"(?i:(?:^|[_\s.-])(?:id|uuid|guid|key|rowid|index|nr|no)$|^unnamed: 0$|^$)|[a-z]I[dD]$")
 
 
@@ -41,6 +40,7 @@ class KindRules:
     def __init__(self, config: TrainingConfig):
         self.categories = set(config.category_columns)
         self.kept = set(config.keep_columns)
+        self.numbers = set(config.number_columns)
         self.date_formats = dict(map(_split_date_column, config.date_columns))
 
     def infer(self, name: str, values: pa.ChunkedArray) -> Inferred:
@@ -49,49 +49,58 @@ class KindRules:
         Raises:
             DataRefused: its Arrow type is none that a model can read, or its dates can't be told.
         """
-        array = one_array(values)
-        kind = array.type
+        array = one_array(values, decode=False)
+        kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
         if array.null_count == len(array):
             return _all_missing(name)
         if name in self.date_formats or pa.types.is_date(kind) or pa.types.is_timestamp(kind):
             return self._date(name, array)
         if not (is_text_type(kind) or _is_number_type(kind) or pa.types.is_boolean(kind)):
             raise DataRefused(f"column {name!r} holds {kind}, expected numbers, texts or dates; exclude or convert it")
-        if name in self.categories or pa.types.is_boolean(kind):
+        if name in self.categories or (pa.types.is_boolean(kind) and name not in self.numbers):
             return self._category(name, array)
-        if is_text_type(kind):
+        if is_text_type(kind) and name not in self.numbers:
             return self._text(name, array)
-        return self._number(name, array, ())
+        return self._number(name, array)
 
     def _text(self, name: str, array: pa.Array) -> Inferred:
+        # Texts that are no numbers repeat, as a rule: what they mean is decided once per distinct one.
+        if not pa.types.is_dictionary(array.type) and not looks_numeric(array):
+            array = array.dictionary_encode()
         numbers, is_number, is_missing = coerce_text(array)
-        content = int((~is_missing).sum())
+        content = len(array) - int(is_missing.sum())
         if not content:
             return _all_missing(name)
         share = is_number.sum() / content
-        distinct = len(np.unique(numbers[is_number]))
-        if share == 1 or (share >= NUMBER_SHARE and distinct > MIN_DISTINCT_NUMBERS):
-            padded = _leading_zero(array)
+        if share == 1 or (share >= NUMBER_SHARE and len(np.unique(numbers[is_number])) > MIN_DISTINCT_NUMBERS):
+            padded = leading_zero(array)
             if padded is not None:
                 said = f"{name!r} holds codes such as {padded!r}: kept as a category"
                 return self._category(name, array, (Finding("codes", name, said),))
-            odd = ~(is_number | is_missing)
-            if odd.any():
-                example = array[int(np.flatnonzero(odd)[0])].as_py()
-                said = f"{name!r} is a column of numbers; {odd.sum()} texts such as {example!r} count as missing"
-                return self._number(name, array, (Finding("mixed", name, said),))
-            return self._number(name, array, ())
+            return self._number(name, array)
         return self._category(name, array)
 
-    def _number(self, name: str, array: pa.Array, findings: tuple[Finding, ...]) -> Inferred:
-        numbers, _ = read_numbers(array)
+    def _number(self, name: str, array: pa.Array) -> Inferred:
+        numbers, odd = read_numbers(array)
         finite = np.sort(numbers[np.isfinite(numbers)])
+        unread = np.flatnonzero(odd & np.isnan(numbers))
+        findings: tuple[Finding, ...] = ()
+        if len(unread):
+            example = array[int(unread[0])].as_py()
+            said = f"{name!r} is a column of numbers; {len(unread)} texts such as {example!r} count as missing"
+            if not len(finite):
+                raise DataRefused(f"column {name!r} was named as numbers, but no cell is one, such as {example!r}")
+            findings = (Finding("mixed", name, said),)
         if not len(finite):
             return _all_missing(name)
-        if name not in self.kept and _counts_up(name, finite):
+        if name not in self.kept | self.numbers and _counts_up(name, finite):
             said = f"{name!r} looks like a row number or identifier: left out; --keep-column {name!r} keeps it"
             return Inferred(None, (Finding("identifier", name, said),))
-        if _may_be_codes(name, finite):
+        verdict = "no" if name in self.numbers else judge_codes(name, finite)
+        if verdict == "codes":
+            said = f"{name!r} holds codes such as {finite[0]:.0f}: a category; --number {name!r} reads amounts"
+            return self._category(name, array, (*findings, Finding("codes", name, said)))
+        if verdict == "maybe":
             said = f"{name!r} may be codes rather than amounts: --category {name!r} makes it a category"
             findings = (*findings, Finding("maybe_codes", name, said))
         column = ColumnContract(
@@ -122,7 +131,7 @@ class KindRules:
 
     def _date(self, name: str, array: pa.Array) -> Inferred:
         date_format = self.date_formats.get(name) or ISO
-        texts = as_texts(array)[1] if is_text_type(array.type) else None
+        texts = as_texts(array)[1] if holds_texts(array.type) else None
         if texts is not None and not self.date_formats.get(name):
             found = find_format(name, pa.array(texts, pa.string()))
             if found is None:
@@ -191,32 +200,12 @@ def _all_missing(name: str) -> Inferred:
     return Inferred(None, (Finding("all_missing", name, f"{name!r} holds nothing but missing cells: left out"),))
 
 
-def _leading_zero(array: pa.Array) -> str | None:
-    """A cell like 00123: as a number, it would be the same as 123."""
-    distinct = array.dictionary_encode().dictionary
-    padded = distinct.filter(pc.match_substring_regex(distinct, r"^\s*0[0-9]+\s*$"))
-    return padded[0].as_py() if len(padded) else None
-
-
 def _counts_up(name: str, ordered: np.ndarray) -> bool:
     """Whole numbers, all different, and either nearly without gaps or by their name an identifier."""
     if len(ordered) < MIN_IDENTIFIER_ROWS or (ordered != np.floor(ordered)).any() or (np.diff(ordered) == 0).any():
         return False
     dense = ordered[-1] - ordered[0] + 1 <= 1.05 * len(ordered)
     return bool(dense or _IDENTIFIER_NAME.search(name))
-
-
-def _may_be_codes(name: str, ordered: np.ndarray) -> bool:
-    """Few different whole numbers that are named like codes, or all of them of the same three or more digits."""
-    if (ordered != np.floor(ordered)).any() or ordered[0] < 0:
-        return False
-    distinct = np.unique(ordered)
-    if _CODE_NAME.search(name):
-        return True
-    is_years = ordered[0] >= 1900 and ordered[-1] <= 2100
-    few = 3 <= len(distinct) <= 50 and len(distinct) <= 0.05 * len(ordered)
-    same_length = ordered[0] >= 100 and len(str(int(ordered[0]))) == len(str(int(ordered[-1])))
-    return bool(few and same_length and not is_years and (np.diff(distinct) % 10 != 0).any())
 
 
 def _reads_as_dates(name: str, levels: dict[str, int]) -> bool:

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ai.ml.core.cells import as_texts, coerce_text, is_text_type, level_text, one_array, read_number
+from ai.ml.core.cells import as_texts, coerce_text, holds_texts, level_text, one_array, read_number
+from ai.ml.core.column_threads import map_columns
 from ai.ml.core.counts import ColumnCounts, ContractCounts
 from ai.ml.core.dates import ISO, expand_dates, read_dates
 from ai.ml.core.errors import DataRefused
@@ -93,11 +94,14 @@ class Conformer:
         return self._cast(columns, len(rows), notes)
 
     def _cast(self, columns: Mapping[str, Any], n_rows: int, notes: tuple[str, ...]) -> Conformed:
+        def cast_column(column: ColumnContract) -> _Cast:
+            return self._column(column, one_array(columns[column.name], decode=False))
+
         arrays: dict[str, pa.Array] = {}
         counts: dict[str, ColumnCounts] = {}
         has_content = np.zeros(n_rows, dtype=bool)
-        for column in self.contract.columns:
-            cast = self._column(column, one_array(columns[column.name], decode=column.kind != "category"))
+        casts = map_columns(cast_column, self.contract.columns, n_rows)
+        for column, cast in zip(self.contract.columns, casts, strict=True):
             arrays.update(cast.arrays)
             counts[column.name] = cast.counts
             has_content |= cast.has_content
@@ -122,7 +126,9 @@ class Conformer:
         infinite = np.isinf(numbers)
         _refuse_changed_kind(column, array, odd & ~known, known | infinite)
         outside = _outside(column, numbers) & known
-        values = pa.array(numbers, mask=~known)
+        # As it came, where nulls are all that is missing.
+        is_typed = pa.types.is_float64(array.type) and known.sum() == len(array) - array.null_count
+        values = array if is_typed else pa.array(numbers, mask=~known)
         return _Cast({column.name: values}, _tally(known, odd | infinite, outside), known)
 
     def _match(self, names: Sequence[str]) -> tuple[dict[str, int], tuple[str, ...]]:
@@ -219,7 +225,7 @@ def read_numbers(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         return np.full(len(array), np.nan), none
     if pa.types.is_boolean(kind):
         array = array.cast(pa.int8())
-    if is_text_type(kind):
+    if holds_texts(kind):
         numbers, is_number, is_missing = coerce_text(array)
         odd = ~(is_number | is_missing)
         if odd.any():
@@ -231,6 +237,9 @@ def read_numbers(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         or pa.types.is_decimal(kind)
         or pa.types.is_boolean(kind)
     ):
+        if pa.types.is_decimal(kind):
+            # Arrow's own way from a decimal to a float64 misses the nearest one at times.
+            array = array.cast(pa.string())
         values = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         return np.asarray(values, dtype=np.float64), none
     return np.full(len(array), np.nan), ~array.is_null().to_numpy(zero_copy_only=False)
@@ -248,7 +257,7 @@ def conform_rows(contract: InputContract, rows: Sequence[Mapping[str, Any]]) -> 
 
 def _with_truth(array: pa.Array, numbers: np.ndarray, odd: np.ndarray) -> np.ndarray:
     """`True` and `False` as texts among numbers are 1 and 0, as they are when a file types them."""
-    texts = pc.utf8_lower(pc.utf8_trim_whitespace(array)).to_numpy(zero_copy_only=False)
+    texts = pc.utf8_lower(pc.utf8_trim_whitespace(one_array(array))).to_numpy(zero_copy_only=False)
     numbers = numbers.copy()
     for text, value in _TRUTH.items():
         numbers[odd & (texts == text)] = value

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ai.ml.core.cells import MISSING_TOKENS, one_array
+from ai.ml.core.cells import MISSING_TOKENS, holds_texts, one_array
 from ai.ml.core.errors import DataRefused
 
 DATE_SUFFIXES = (
@@ -48,18 +48,18 @@ def read_dates(values: pa.Array | pa.ChunkedArray, date_format: str = ISO) -> tu
         days: `(n_rows,)` datetime64[D], NaT where there is no date.
         unreadable: `(n_rows,)` bool: the cell has content that is no date.
     """
-    array = one_array(values)
+    array = one_array(values, decode=False)
     if pa.types.is_timestamp(array.type) and array.type.tz is not None:
         array = pc.local_timestamp(array)
     if pa.types.is_date(array.type) or pa.types.is_timestamp(array.type):
         # Through microseconds at most: a floor to days that holds before 1970 too.
         stamps = array.to_numpy(zero_copy_only=False)
         return stamps.astype("datetime64[D]"), np.zeros(len(array), dtype=bool)
-    if not pa.types.is_string(array.type):
+    if not holds_texts(array.type):
         if pa.types.is_null(array.type):
             return np.full(len(array), np.datetime64("NaT"), "datetime64[D]"), np.zeros(len(array), dtype=bool)
         array = array.cast(pa.string())
-    encoded = array.dictionary_encode()
+    encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     texts = pc.utf8_trim_whitespace(encoded.dictionary)
     days, readable = _parse(texts, date_format)
     if date_format != ISO:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ai.ml.core.column_kinds import KindRules, date_name
+from ai.ml.core.column_threads import map_columns
 from ai.ml.core.dates import DATE_SUFFIXES
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.findings import Finding
@@ -53,10 +54,10 @@ def derive_contract(table: pa.Table, config: TrainingConfig) -> Derived:
     rules = KindRules(config)
     findings: list[Finding] = []
     columns: list[ColumnContract] = []
-    for name in names:
-        if name.strip() == config.target_column.strip() or name in config.exclude_columns:
-            continue
-        inferred = rules.infer(name, table.column(name))
+    inputs = [
+        name for name in names if name.strip() != config.target_column.strip() and name not in config.exclude_columns
+    ]
+    for inferred in map_columns(lambda name: rules.infer(name, table.column(name)), inputs, table.num_rows):
         findings += inferred.findings
         if inferred.column is not None:
             columns.append(inferred.column)
@@ -76,8 +77,12 @@ def _check_wishes(names: Sequence[str], config: TrainingConfig) -> None:
         "exclude_columns": config.exclude_columns,
         "date_columns": tuple(map(date_name, config.date_columns)),
         "category_columns": config.category_columns,
+        "number_columns": config.number_columns,
         "keep_columns": config.keep_columns,
     }
+    for name in config.number_columns:
+        if name in (*config.category_columns, *wishes["date_columns"]):
+            raise UsageError(f"column {name!r} is said to be numbers and something else as well")
     for option, wanted in wishes.items():
         for name in wanted:
             if name not in names:

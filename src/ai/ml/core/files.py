@@ -146,7 +146,7 @@ def sweep_temps(directory: Path) -> list[Path]:
     removed: list[Path] = []
     for path in directory.glob(".*.tmp"):
         match = _TEMP_NAME.match(path.name)
-        if match and not _is_alive(int(match["pid"])):
+        if match and not is_alive(int(match["pid"])):
             path.unlink(missing_ok=True)
             removed.append(path)
     return removed
@@ -175,7 +175,8 @@ def _fsync_any(path: Path) -> None:
         os.close(descriptor)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of that number on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -18,13 +18,15 @@ _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 def read_parquet(path: Path) -> pa.Table:
     """Read a file or folder whole, its parts in the order of their names; page checksums are verified.
 
+    A single file's texts come as dictionaries.
+
     Raises:
         DataRefused: a part is damaged or no Parquet, or the parts' columns don't go together.
         DataNotFound: the folder holds no Parquet file.
     """
     with _sentences(path):
         data, names = _dataset(path)
-        return data.to_table(columns=names)
+        return _with_dictionaries(data).to_table(columns=names)
 
 
 def stream_parquet(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:

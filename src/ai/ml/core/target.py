@@ -75,7 +75,7 @@ def target_array(table: pa.Table, name: str) -> pa.Array:
             f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; there are {', '.join(map(repr, names))}"
         )
         raise DataRefused(f"there is no target column {name!r}{hint}")
-    return one_array(table.column(match[0]))
+    return one_array(table.column(match[0]), decode=False)
 
 
 def _labels(array: pa.Array, name: str) -> tuple[np.ndarray, list[str]]:

@@ -69,7 +69,8 @@ class TrainingConfig:
     test_size: float = 0.2
     random_seed: int = 42
     epochs: int = 500
-    batch_size: int = 64
+    batch_size: int | None = 64
+    """`None`: by the number of rows, from 32 to 1,024."""
     learning_rate: float = 1e-3
     hidden_dim: int = 128
     num_hidden_layers: int = 2
@@ -84,9 +85,25 @@ class TrainingConfig:
     """Text columns to read as dates; columns that the file types as dates are found without it."""
     category_columns: tuple[str, ...] = ()
     """Numbers that are codes."""
+    number_columns: tuple[str, ...] = ()
+    """Numbers that look like codes and are none."""
     keep_columns: tuple[str, ...] = ()
     """Identifier-like columns to keep all the same."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`."""
     num_threads: int | None = 1
     """Intra-op threads while training: another count gives other bits. `None` leaves torch's own."""
+    budget_seconds: float | None = None
+    """Training ends when it has taken this long, preparation included; the weights then depend on the machine."""
+    class_weights: bool = False
+    """Every class counts the same in the loss, however rare; `imbalance_aware` always does that."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes; `calibrated_classifier` has its own."""
+    n_bins: int = 16
+    """For `mlp_ple` and `tabm`: pieces of each number's curve."""
+    d_emb: int = 8
+    """For the same: values that a number becomes."""
+    members: int = 8
+    """For `tabm`: networks in the ensemble."""
+    calibrate: bool = True
+    """For the same two, with classes: divide the outputs by a temperature if that lowers the validation log loss."""

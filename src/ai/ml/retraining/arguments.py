@@ -15,10 +15,12 @@ from ai.ml.core.errors import UsageError
 # Where the field's own name would read badly as a flag.
 FLAG_NAMES = {
     "data.source": ["--data"],
-    "training.training_mode": ["--mode"],
     "training.random_seed": ["--seed"],
+    "training.training_mode": ["--mode", "--training-mode"],
+    "training.budget_seconds": ["--budget"],
     "training.exclude_columns": ["--exclude", "--exclude-column"],
     "training.category_columns": ["--category", "--category-column"],
+    "training.number_columns": ["--number", "--number-column"],
     "decision.slice_column": ["--slice", "--slice-column"],
     "pythons": ["--python"],
     "gate.pythons": ["--python"],

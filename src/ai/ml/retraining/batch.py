@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from ai.ml.core.contract import ContractCounts
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
+from ai.ml.retraining.addresses import is_bucket, shown_place
 from ai.ml.retraining.answer_columns import AnswerColumns
 from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.bundle_pin import BundlePin, pin_bundle, prove_pinned
@@ -29,6 +31,8 @@ class BatchReport(Record):
     """What a run did."""
 
     output: str
+    bundle: str
+    """Where the bundle lies; a name in the store was resolved once."""
     digest: str
     """Of the bundle."""
     proof: str
@@ -41,6 +45,8 @@ class BatchReport(Record):
     counts: dict[str, Any] | None
     """`ContractCounts.to_json` over all parts."""
     answers: AnswerTally
+    seconds: float = 0.0
+    """From the first part to the last receipt, the proof of the bundle not counted."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -112,7 +118,9 @@ def predict_dataset(
     return run_job(job, run, progress=progress)
 
 
-def open_job(pin: BundlePin, source: str, output: str, settings: BatchSettings) -> BatchJob:
+def open_job(
+    pin: BundlePin, source: str, output: str, settings: BatchSettings, *, table: str | None = None
+) -> BatchJob:
     """Check everything that can be checked before the first side effect, and plan the parts.
 
     Raises:
@@ -122,20 +130,36 @@ def open_job(pin: BundlePin, source: str, output: str, settings: BatchSettings) 
     AnswerColumns.plan(proven.bundle, settings.keep, proba=settings.proba)
     if "://" not in source and not Path(source).exists():
         _refuse_absent(source, settings)
-    destination = choose_destination(output)
+    destination = choose_destination(output, table)
     parts = plan_parts(source, _part_format(destination, settings))
-    inside = Path(output).absolute().is_relative_to(Path(source).absolute())
-    if inside and Path(source).is_dir():
+    inside = "://" not in output and Path(output).absolute().is_relative_to(Path(source).absolute())
+    if is_bucket(output) and is_bucket(source):
+        inside = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
+    if inside and (is_bucket(source) or Path(source).is_dir()):
         raise UsageError(f"the output {output} lies inside the input {source}: its parts would be taken for input")
-    return BatchJob(ScoringTask(pin, destination, settings), parts, output)
+    return BatchJob(ScoringTask(pin, destination, settings), parts, shown_place(output))
 
 
-def choose_destination(output: str) -> Destination:
+def choose_destination(output: str, table: str | None = None) -> Destination:
     """What kind of output a place is.
+
+    Args:
+        output: a path, `s3://BUCKET/PREFIX` or a database URL.
+        table: the table of the database.
 
     Raises:
         UsageError: nothing can be written there.
     """
+    if is_bucket(output):
+        from ai.ml.retraining.bucket_output import BucketOutput
+
+        return BucketOutput(output)
+    if "://" in output:
+        from ai.ml.retraining.sql_output import SqlOutput
+
+        return SqlOutput(output, table)
+    if table is not None:
+        raise UsageError(f"a table {table!r} is for a database, and {output} is none: leave it out")
     if Path(output).suffix and not Path(output).is_dir():
         return FileOutput(output)
     return FolderOutput(str(Path(output).absolute()))
@@ -151,6 +175,7 @@ def run_job(
     """Score what isn't done and finish the output if no part failed; raises as `predict_dataset`."""
     destination = job.task.destination
     outcomes: dict[str, PartOutcome] = {}
+    began = time.monotonic()
     with destination.lock():
         try:
             destination.begin(job.record, overwrite=job.task.settings.overwrite)
@@ -164,7 +189,7 @@ def run_job(
                 destination.finish(job.record, receipts)
         finally:
             destination.tidy()
-    return _report(job, results)
+    return _report(job, results).model_copy(update={"seconds": time.monotonic() - began})
 
 
 def _report(job: BatchJob, outcomes: Sequence[PartOutcome]) -> BatchReport:
@@ -175,6 +200,7 @@ def _report(job: BatchJob, outcomes: Sequence[PartOutcome]) -> BatchReport:
     counts = total_counts(receipts)
     return BatchReport(
         output=job.output,
+        bundle=job.task.pin.path,
         digest=job.task.pin.digest,
         proof=prove_pinned(job.task.pin, job.task.settings.device).proof,
         rows=sum(receipt.rows for receipt in receipts),

@@ -52,16 +52,41 @@ class JobSettings(Section):
         str,
         Field(description="Bundle directory, a .pt file, or NAME@champion in the store", examples=["churn@champion"]),
     ]
-    input: Annotated[str, Field(description="CSV, Parquet or Excel file, a folder of parts, or a database URL")]
-    output: Annotated[str, Field(description="File (by its suffix) or folder to write")]
+    input: Annotated[
+        str, Field(description="CSV, Parquet or Excel file, a folder of parts, s3://BUCKET/PREFIX, or a database URL")
+    ]
+    output: Annotated[
+        str,
+        Field(description="File (by its suffix), folder, s3://BUCKET/PREFIX or database URL to write to"),
+    ]
+    table: Annotated[str | None, Field(description="Table to insert into, when the output is a database URL")] = None
 
 
 class RunnerSettings(Section):
     """Where the parts are scored."""
 
+    runner: Annotated[
+        Literal["local", "dask"], Field(description="local: this machine; dask: a Dask cluster, by the extra `dask`")
+    ] = "local"
     workers: Annotated[
-        int, Field(ge=1, le=256, description="Processes of this machine; 1 scores in the flow's own process")
+        int,
+        Field(ge=1, le=256, description="Processes of this machine; without Dask, 1 is the flow's own process"),
     ] = 1
+    scheduler: Annotated[
+        str | None,
+        Field(
+            description="Address of a running Dask scheduler; without it, `workers` processes are started here",
+            examples=["tcp://scheduler:8786"],
+        ),
+    ] = None
+    task_mb: Annotated[
+        int, Field(ge=0, le=1 << 20, description="Megabytes of input in one task of a cluster; 0: each part is a task")
+    ] = 1_000
+
+    @property
+    def task_bytes(self) -> int:
+        """Of one group of parts. Processes of this machine take a part at a time: handing one over costs nothing."""
+        return self.task_mb * 1_000_000 if self.runner == "dask" else 1
 
 
 class PredictConfig(Section):

@@ -70,13 +70,26 @@ def selftest(arguments: Namespace) -> int:
 
 def predict(arguments: Namespace) -> int:
     """Score a table or a folder of parts."""
-    from ai.ml.retraining.batch import BatchSettings, predict_dataset
+    from ai.ml.retraining.batch_config import BatchSettings, JobSettings, PredictConfig
+    from ai.ml.retraining.config import load_config
+    from ai.ml.retraining.scoring_job import score
 
-    given = Path(arguments.bundle)
-    bundle_dir = given if given.is_file() else bundle_directory(arguments.bundle, arguments.store)
-    settings = BatchSettings(proba=arguments.proba, keep=tuple(arguments.keep), strict=arguments.strict)
-    report = predict_dataset(bundle_dir, arguments.input, arguments.output, settings)
-    print(report.sentence)
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    config = load_config(
+        PredictConfig,
+        None,
+        {
+            "store": str(arguments.store),
+            "job": {name: given[name] for name in JobSettings.model_fields if name in given},
+            "batch": {name: given[name] for name in BatchSettings.model_fields if name in given},
+            "run": {"workers": arguments.workers},
+        },
+    )
+    report = score(config)
+    if arguments.json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        print(report.sentence)
     return report.exit_code
 
 

@@ -87,6 +87,8 @@ class CandidateRef(Record):
     """JSON: one record per epoch."""
     metrics: dict[str, Any]
     findings: tuple[str, ...]
+    baselines: tuple[dict[str, Any], ...] = ()
+    """Simpler models on the same split: name, metric, value, the candidate's own, the gain and its interval."""
 
 
 class VerdictRef(Record):
@@ -126,6 +128,15 @@ class PromotionRecord(Record):
     sentence: str
 
 
+class ReportRef(Record):
+    """A candidate's card and report."""
+
+    card: FileRef
+    """Markdown."""
+    page: FileRef
+    """One HTML file that fetches nothing."""
+
+
 class RetrainSummary(Record):
     """A whole run in one record."""
 
@@ -136,6 +147,8 @@ class RetrainSummary(Record):
     decision: DecisionRecord
     promotion: PromotionRecord
     scored: ScoredRef
+    report: ReportRef | None = None
+    """None where it wasn't wanted or couldn't be made."""
 
     @property
     def exit_code(self) -> ExitCode:

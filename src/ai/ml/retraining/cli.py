@@ -111,13 +111,7 @@ def _add_bundle_commands(commands: Any) -> None:
     )
     sign.add_argument("--signature", type=Path, metavar="FILE", help="where to write (default: DIRECTORY.sig)")
 
-    predict = _command(commands, "predict", "bundle_commands:predict", "score a table with a bundle")
-    predict.add_argument("bundle", help=BUNDLE_HELP)
-    predict.add_argument("input", help="CSV, Parquet or Excel file, or a folder of parts")
-    predict.add_argument("output", help="file or folder to write; the suffix says the format")
-    predict.add_argument("--proba", action="store_true", help="add a column of probabilities for each class")
-    predict.add_argument("--keep", nargs="+", default=[], metavar="COLUMN", help="carry these columns to the output")
-    predict.add_argument("--strict", action="store_true", help="refuse what the contract otherwise only counts")
+    _add_predict(commands)
 
     evidence = _command(
         commands, "evidence", "bundle_commands:evidence", "make evidence for a bundle that was trained elsewhere"
@@ -125,8 +119,46 @@ def _add_bundle_commands(commands: Any) -> None:
     evidence.add_argument("bundle", help=BUNDLE_HELP)
     evidence.add_argument("--rows", required=True, metavar="FILE", help="table with rows as they come in production")
 
+    report = _command(
+        commands, "report", "reporting.commands:report", "write a bundle's model card and HTML report"
+    )
+    report.add_argument("bundle", help=BUNDLE_HELP)
+    report.add_argument(
+        "--data", metavar="FILE", help="rows with their truth to measure on (default: the holdout rows of the evidence)"
+    )
+    report.add_argument("--output", type=Path, metavar="FOLDER", help="where to write (default: report-NAME-ALIAS)")
+    report.add_argument(
+        "--max-rows", type=int, default=20_000, metavar="N", help="measure on a sample above that (default: %(default)s)"
+    )
+    report.add_argument("--json", action="store_true", help="print the paths as JSON")
+
     example = _command(commands, "example", "bundle_commands:example", "write the embedded example table")
     example.add_argument("output", type=Path, help="CSV or Parquet file to write")
+
+
+def _add_predict(commands: Any) -> None:
+    predict = _command(commands, "predict", "bundle_commands:predict", "score a table or a folder of parts")
+    predict.add_argument("bundle", help=BUNDLE_HELP)
+    predict.add_argument(
+        "input", help="CSV, Parquet or Excel file, a folder of parts, s3://BUCKET/PREFIX, or a database URL"
+    )
+    predict.add_argument(
+        "output", help="file (by its suffix), folder, s3://BUCKET/PREFIX, or database URL with --table"
+    )
+    predict.add_argument("--proba", action="store_true", help="add a column of probabilities for each class")
+    predict.add_argument("--keep", nargs="+", default=[], metavar="COLUMN", help="carry these columns to the output")
+    predict.add_argument("--strict", action="store_true", help="refuse what the contract otherwise only counts")
+    predict.add_argument("--table", metavar="NAME", help="table to insert into, when the output is a database URL")
+    predict.add_argument("--overwrite", action="store_true", help="discard what another job left in the output")
+    predict.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
+    predict.add_argument("--json", action="store_true", help="print the report as JSON")
+    reading = predict.add_argument_group("how to read the input")
+    reading.add_argument("--query", metavar="SQL", help="what to read, when the input is a database URL")
+    reading.add_argument("--delimiter", metavar="MARK", help="of a CSV; found by itself when not given")
+    reading.add_argument("--encoding", metavar="NAME", help="of a CSV; found by itself when not given")
+    reading.add_argument("--decimal", choices=[".", ","], default=".", help="of numbers written as text")
+    reading.add_argument("--thousands", metavar="MARK", help="of numbers written as text")
+    reading.add_argument("--sheet", metavar="NAME", help="of an Excel file; the first when not given")
 
 
 def _add_store_commands(commands: Any) -> None:

@@ -21,7 +21,12 @@ TrainingMode = Literal[
     "tree_teacher_distillation",
     "linear_glm_baseline",
     "tabresnet",
+    "mlp_ple",
+    "tabm",
 ]
+
+
+_NETWORK = ("hidden_dim", "num_hidden_layers", "dropout")
 
 
 class Section(BaseModel):
@@ -52,7 +57,9 @@ class DataSettings(Section):
 class TrainingSettings(Section):
     """How to train; `ai.ml.core.types.TrainingConfig` says more about each."""
 
-    training_mode: Annotated[TrainingMode, Field(description="Architecture and loss")] = "mlp_dense"
+    training_mode: Annotated[
+        TrainingMode, Field(description="Architecture and loss; mlp_ple is the fast one, tabm the best")
+    ] = "mlp_ple"
     task: Annotated[
         Literal["auto", "classification", "regression"],
         Field(description="auto: numeric targets with many distinct values are regression"),
@@ -60,11 +67,20 @@ class TrainingSettings(Section):
     test_size: Annotated[float, Field(gt=0, lt=1, description="Share of rows held out for the decision")] = 0.2
     random_seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of split, weights and order")] = 42
     epochs: Annotated[int, Field(ge=1, le=100_000, description="Most epochs; early stopping ends sooner")] = 500
-    batch_size: Annotated[int, Field(ge=2, description="Rows per update")] = 64
+    batch_size: Annotated[
+        int | None, Field(ge=2, description="Rows per update; when not given, by the number of rows, from 32 to 1024")
+    ] = None
     learning_rate: Annotated[float, Field(gt=0, le=10, description="Adam's step size")] = 1e-3
-    hidden_dim: Annotated[int, Field(ge=1, le=65_536, description="Width of a hidden layer")] = 128
-    num_hidden_layers: Annotated[int, Field(ge=1, le=256, description="Hidden layers or residual blocks")] = 2
-    dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout probability while training")] = 0.1
+    hidden_dim: Annotated[
+        int | None, Field(ge=1, le=65_536, description="Width of a hidden layer; 128, or half the teacher's")
+    ] = None
+    num_hidden_layers: Annotated[
+        int | None,
+        Field(ge=1, le=256, description="Hidden layers or residual blocks; 2, or the teacher's but one"),
+    ] = None
+    dropout: Annotated[
+        float | None, Field(ge=0, lt=1, description="Dropout while training; 0.1, or the teacher's and 0.05 more")
+    ] = None
     validation_size: Annotated[
         float, Field(ge=0, lt=1, description="Share of training rows that early stopping watches; 0: no early stopping")
     ] = 0.1
@@ -72,13 +88,34 @@ class TrainingSettings(Section):
     exclude_columns: Annotated[tuple[str, ...], Field(description="Columns that the model must not see")] = ()
     date_columns: Annotated[tuple[str, ...], Field(description="Text columns that are dates")] = ()
     category_columns: Annotated[tuple[str, ...], Field(description="Number columns that are codes")] = ()
+    number_columns: Annotated[tuple[str, ...], Field(description="Numbers that look like codes and are none")] = ()
     keep_columns: Annotated[tuple[str, ...], Field(description="Identifier-like columns to keep all the same")] = ()
     device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1", pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     num_threads: Annotated[int, Field(ge=1, description="Threads while training; another count gives other bits")] = 1
+    budget_seconds: Annotated[
+        float | None, Field(gt=0, description="Most seconds of training; the bits then depend on the machine's speed")
+    ] = None
+    class_weights: Annotated[bool, Field(description="Every class counts the same in the loss, however rare")] = False
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, description="Share of a label spread over all classes")] = 0.0
+    n_bins: Annotated[int, Field(ge=2, le=256, description="mlp_ple, tabm: pieces of each number's curve")] = 16
+    d_emb: Annotated[int, Field(ge=1, le=256, description="mlp_ple, tabm: values that a number becomes")] = 8
+    members: Annotated[int, Field(ge=1, le=256, description="tabm: networks in the ensemble")] = 8
+    calibrate: Annotated[
+        bool, Field(description="mlp_ple, tabm: temperature scaling where it lowers the validation log loss")
+    ] = True
+    teacher: Annotated[
+        str | None, Field(description="NAME@champion whose answers a smaller student learns, with its preprocessing")
+    ] = None
 
     def for_target(self, target: str) -> TrainingConfig:
-        """The trainer's own record of these settings."""
-        return TrainingConfig(target_column=target, **self.model_dump())
+        """The trainer's own record of these settings; what isn't given is the record's own default."""
+        values = self.model_dump(exclude={"teacher", *(name for name in _NETWORK if getattr(self, name) is None)})
+        return TrainingConfig(target_column=target, **values)
+
+    @property
+    def given_network(self) -> dict[str, int | float]:
+        """Width, depth and dropout, as far as they were given."""
+        return {name: value for name in _NETWORK if (value := getattr(self, name)) is not None}
 
 
 class GateSettings(Section):
@@ -106,9 +143,26 @@ class DecisionSettings(Section):
     ] = {}
     slice_column: Annotated[str | None, Field(description="Column whose values are judged one by one")] = None
     slice_floors: Annotated[dict[str, float], Field(description="The same limits for every slice")] = {}
+    baselines: Annotated[
+        Literal["report", "hold"],
+        Field(description="What to do when a linear model or gradient boosting surely does better on the same split"),
+    ] = "report"
     incomparable: Annotated[
         Literal["hold", "promote", "reject"], Field(description="What to do when the champion can't score the new rows")
     ] = "hold"
+
+
+class ReportSettings(Section):
+    """The card and the report of a candidate; they never change an outcome."""
+
+    enabled: Annotated[bool, Field(description="Make a card and a report after the decision")] = True
+    max_rows: Annotated[
+        int, Field(ge=100, le=1_000_000, description="Rows measured; above that a sample, and the report says so")
+    ] = 20_000
+    curves: Annotated[int, Field(ge=0, le=50, description="Columns that get a partial dependence chart")] = 6
+    owner: Annotated[str | None, Field(description="Who answers for the model, for its card")] = None
+    intended_use: Annotated[str | None, Field(description="What the model is for, for its card")] = None
+    out_of_scope: Annotated[str | None, Field(description="What it must not be used for, for its card")] = None
 
 
 class RetrainConfig(Section):
@@ -122,6 +176,7 @@ class RetrainConfig(Section):
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
     decision: DecisionSettings = DecisionSettings()
+    report: ReportSettings = ReportSettings()
 
 
 class ValidateConfig(Section):

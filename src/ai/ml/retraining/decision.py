@@ -48,6 +48,8 @@ class DecisionPolicy:
     """The same limits for each slice."""
     incomparable: Literal["hold", "promote", "reject"] = "hold"
     """What to do when the champion can't score the rows."""
+    beaten_by: str | None = None
+    """Why the challenger is held whatever the champion does: a simpler model does better, and the policy minds."""
 
     def __post_init__(self) -> None:
         for name in (*self.floors, *self.slice_floors):
@@ -142,6 +144,8 @@ def _weigh(
         failed = failed or _below_floors(values, policy.slice_floors, f" in slice {name!r}")
     if failed is not None:
         return "REJECT", failed
+    if policy.beaten_by is not None:
+        return "HOLD", policy.beaten_by
     if unfit is not None:
         outcomes: dict[str, Outcome] = {"hold": "HOLD", "promote": "PROMOTE", "reject": "REJECT"}
         reason = f"the champion can't be compared on these rows: {unfit}; the policy for that is {policy.incomparable}"

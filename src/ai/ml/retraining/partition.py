@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +12,11 @@ import pyarrow as pa
 from ai.ml.core.contract import STRICT, ContractCounts, Limits
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.files import sha256_file, storage_failed
-from ai.ml.core.tables import read_batches, read_table
+from ai.ml.core.tables import ReadOptions, read_batches, read_table
+from ai.ml.retraining.addresses import is_bucket
 from ai.ml.retraining.answer_columns import AnswerColumns, tally_answers
 from ai.ml.retraining.batch_config import BatchSettings
+from ai.ml.retraining.bucket_input import local_copy, object_content
 from ai.ml.retraining.bundle_pin import BundlePin, ProvenBundle, pin_bundle, prove_pinned
 from ai.ml.retraining.lookahead import ahead
 from ai.ml.retraining.part_writer import write_part
@@ -66,7 +68,7 @@ class ScoredPart:
         inner = tuple(name for name in self.settings.keep if name not in folders)
         keep = (*folders, *inner) if self.partition_columns else inner
         columns = AnswerColumns.plan(bundle, keep, proba=self.settings.proba)
-        with closing(ahead(self._read())) as batches:
+        with closing(ahead(part_batches(self.part, self.settings.read, BATCH_ROWS))) as batches:
             for batch in batches:
                 answers = scorer.score_table(batch)
                 self.rows += batch.num_rows
@@ -77,21 +79,29 @@ class ScoredPart:
             # Without `strict` only rows in which nothing is recognisable are refused.
             (STRICT if self.settings.strict else Limits()).check(scorer.counts, bundle.contract)
 
-    def _read(self) -> Iterator[pa.RecordBatch]:
+
+def part_batches(part: Part, read: ReadOptions, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    """The rows of a part, partition columns added, at least one batch.
+
+    Raises:
+        DataRefused: the part can't be read.
+    """
+    with local_copy(part) as place:
         rows = 0
-        for batch in read_batches(self.part.source, self.settings.read, BATCH_ROWS):
+        for batch in read_batches(place, read, batch_rows):
             rows += batch.num_rows
-            yield self._with_partition(batch)
+            yield _with_partition(batch, part)
         if not rows:
             # Nothing came, so nothing told the columns; the output has them all the same.
-            schema = read_table(self.part.source, self.settings.read).schema
-            yield self._with_partition(pa.RecordBatch.from_pylist([], schema=schema))
+            schema = read_table(place, read).schema
+            yield _with_partition(pa.RecordBatch.from_pylist([], schema=schema), part)
 
-    def _with_partition(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        for name, value in self.part.partition:
-            if name not in batch.schema.names:
-                batch = batch.append_column(name, pa.repeat(pa.scalar(value, pa.string()), batch.num_rows))
-        return batch
+
+def _with_partition(batch: pa.RecordBatch, part: Part) -> pa.RecordBatch:
+    for name, value in part.partition:
+        if name not in batch.schema.names:
+            batch = batch.append_column(name, pa.repeat(pa.scalar(value, pa.string()), batch.num_rows))
+    return batch
 
 
 def predict_partition(
@@ -123,16 +133,21 @@ def predict_partition(
 
 def write_scored(scored: ScoredPart, target: Path) -> Receipt:
     """Write a part's output to a local file; raises as `predict_partition`."""
+    source = source_content(scored.part)
+    return scored.receipt(write_part(target, unchanged_tables(scored, source)), source)
+
+
+def unchanged_tables(scored: ScoredPart, source: Content | None) -> Generator[pa.Table]:
+    """The output of a part whose input held `source` before.
+
+    Raises:
+        DataRefused: as `ScoredPart.tables`, or the input was changed meanwhile.
+    """
     place = Path(scored.part.source)
     before = _stamp(place)
-    source = source_content(scored.part)
-
-    def unchanged() -> Iterator[pa.Table]:
-        yield from scored.tables()
-        if _stamp(place) != before:
-            raise DataRefused(f"{place} changed while it was scored: score it again")
-
-    return scored.receipt(write_part(target, unchanged()), source)
+    yield from scored.tables()
+    if _stamp(place) != before or (is_bucket(scored.part.source) and source_content(scored.part) != source):
+        raise DataRefused(f"{scored.part.source} changed while it was scored: score it again")
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -144,11 +159,13 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def source_content(part: Part) -> Content | None:
-    """What a local input part holds now; None for what is no local file.
+    """What an input part holds now: a file by its sha-256, an object by its version tag; None for a query.
 
     Raises:
-        StorageFailed: the disk refused.
+        StorageFailed: the disk or the bucket refused.
     """
+    if is_bucket(part.source):
+        return object_content(part.source)
     path = Path(part.source)
     if "://" in part.source or not path.is_file():
         return None

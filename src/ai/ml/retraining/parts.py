@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
 from ai.ml.core.tables import CSV_SUFFIXES, PARQUET_SUFFIXES
+from ai.ml.retraining.addresses import is_bucket
 
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
@@ -30,7 +31,7 @@ class Part:
 
 
 def plan_parts(source: str, output_format: str = "auto") -> tuple[Part, ...]:
-    """All parts of a local file, a local folder or a database query, in the order of their names.
+    """All parts of a file, a folder, a prefix in a bucket or a database query, in the order of their names.
 
     Args:
         source: a folder is searched through and through; names that begin with `_` or `.` aren't data.
@@ -41,6 +42,10 @@ def plan_parts(source: str, output_format: str = "auto") -> tuple[Part, ...]:
         DataRefused: the folder holds files that aren't parts: they would be left out silently.
         UsageError: two parts would get one name in the output.
     """
+    if is_bucket(source):
+        from ai.ml.retraining.bucket_input import plan_bucket
+
+        return plan_bucket(source, output_format)
     if "://" in source:
         return (Part(f"query{_suffix('query.csv', output_format)}", source, 0),)
     root = Path(source)

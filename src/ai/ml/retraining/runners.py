@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
-from ai.ml.core.errors import DataRefused, StorageFailed
+from ai.ml.core.errors import BundleRefused, DataRefused, GateRefused, StorageFailed
+from ai.ml.retraining.addresses import shown_place
 from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.bundle_pin import BundlePin, prove_pinned
 from ai.ml.retraining.destination import Destination
@@ -26,6 +28,7 @@ MOST_BROKEN_POOLS = 3
 """In a row without a group done between them: then it is no accident."""
 
 Group = tuple[Part, ...]
+_proving = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,23 @@ def score_group(task: ScoringTask, group: Group) -> list[PartOutcome]:
         try:
             result = task.destination.write(ScoredPart(proven, part, task.settings))
         except DataRefused as error:
-            result = Failure(part=part.name, source=part.source, message=str(error))
+            result = Failure(part=part.name, source=shown_place(part.source), message=str(error))
         outcomes.append(PartOutcome(result, kept=False))
     return outcomes
+
+
+def score_group_in_worker(task: ScoringTask, group: Group, worker_name: Callable[[], str]) -> list[PartOutcome]:
+    """The same in a worker of a cluster, whose threads wait for one proof of the bundle per process.
+
+    Raises:
+        As `score_group`; a refusal of the bundle or of this environment says which worker it was.
+    """
+    with _proving:
+        try:
+            prove_pinned(task.pin, task.settings.device)
+        except (BundleRefused, GateRefused) as error:
+            raise type(error)(f"worker {worker_name()}: {error}") from None
+    return score_group(task, group)
 
 
 def run_inline(task: ScoringTask, groups: Sequence[Group]) -> Iterator[list[PartOutcome]]:

@@ -1,4 +1,4 @@
-"""A batch prediction from its settings: what `flows/batch_predict.py` runs."""
+"""A batch prediction from its settings: what `bundlegate predict` and `flows/batch_predict.py` run."""
 
 from __future__ import annotations
 
@@ -6,22 +6,35 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ai.ml.core.errors import DataRefused
-from ai.ml.retraining.batch import BatchReport, predict_dataset
+from ai.ml.retraining.batch import BatchReport, open_job, run_job
 from ai.ml.retraining.batch_config import PredictConfig
+from ai.ml.retraining.bundle_pin import pin_bundle
 from ai.ml.retraining.references import bundle_directory
-from ai.ml.retraining.runners import ProcessRunner, run_inline
+from ai.ml.retraining.runners import ProcessRunner, Runner, run_inline
 
 
-def score(config: PredictConfig, progress: Callable[[int, int], None] | None = None) -> BatchReport:
-    """Score what isn't done yet; a name in the store is resolved once, so that every part gets the same bundle.
+def score(
+    config: PredictConfig, progress: Callable[[int, int], None] | None = None, run: Runner | None = None
+) -> BatchReport:
+    """Score what isn't done yet.
+
+    A name in the store is resolved and its digest pinned once, here: a promotion meanwhile changes nothing, and no part
+    gets another bundle.
+
+    Args:
+        config: the whole job.
+        progress: called with the parts done and their number in all.
+        run: who scores; processes of this machine if None.
 
     Raises:
         As `predict_dataset`.
     """
     given = Path(config.job.bundle)
     bundle = given if given.is_file() else bundle_directory(config.job.bundle, config.store)
-    run = run_inline if config.run.workers == 1 else ProcessRunner(config.run.workers)
-    return predict_dataset(bundle, config.job.input, config.job.output, config.batch, run=run, progress=progress)
+    if run is None:
+        run = run_inline if config.run.workers == 1 else ProcessRunner(config.run.workers)
+    job = open_job(pin_bundle(bundle), config.job.input, config.job.output, config.batch, table=config.job.table)
+    return run_job(job, run, task_bytes=config.run.task_bytes, progress=progress)
 
 
 def require_whole(report: BatchReport) -> None:

@@ -39,6 +39,7 @@ from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.verdict import Verdict
 
 if TYPE_CHECKING:
+    from ai.ml.core.types import ModelBundle, TrainingConfig
     from ai.ml.frameworks.pytorch.trainer import EpochReport
     from ai.ml.retraining.decision import Scored
 
@@ -94,7 +95,23 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
 
 def candidate_key(config: RetrainConfig, data: DataRef) -> str:
     """What decides a candidate's bits, the machine aside."""
-    return content_key(data.fingerprint, config.data.target, config.training, config.gate.precision, code_version())
+    settings = (config.data.target, config.training, config.gate.precision)
+    return content_key(data.fingerprint, *settings, code_version(), teacher_digest(config))
+
+
+def teacher_digest(config: RetrainConfig) -> str | None:
+    """The digest of the bundle that teaches just now; None without a teacher.
+
+    Raises:
+        BundleNotFound: there is no such bundle in the store.
+    """
+    path = _teacher_path(config)
+    return None if path is None else bundle_digest(path)
+
+
+def _teacher_path(config: RetrainConfig) -> Path | None:
+    name = config.training.teacher
+    return None if name is None else Store(Path(config.store)).resolve(name)
 
 
 def build_candidate(
@@ -108,8 +125,9 @@ def build_candidate(
         DataRefused: the table can't be trained on.
         UsageError: the settings don't fit together.
     """
-    from ai.ml.frameworks.pytorch.inference import ScoringSettings
+    from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
     from ai.ml.frameworks.pytorch.trainer import train
+    from ai.ml.retraining.baselines import measure_baselines
     from ai.ml.retraining.candidate import stage_candidate
 
     key = candidate_key(config, data)
@@ -117,8 +135,8 @@ def build_candidate(
     table = read_table(data.file.path)
     epochs = target.with_suffix(".epochs")
     scoring = ScoringSettings(precision=config.gate.precision)
-    training = config.training.for_target(config.data.target)
-    result = train(table, training, scoring=scoring, progress=progress, checkpoint=epochs)
+    training, teacher = _training(config)
+    result = train(table, training, scoring=scoring, progress=progress, checkpoint=epochs, teacher=teacher)
 
     building = target.with_suffix(".building")
     for leftover in (building, target):
@@ -135,10 +153,26 @@ def build_candidate(
     write_table(holdout, building / "holdout.parquet")
     history = [dataclasses.asdict(report) for report in result.history]
     write_atomic(building / "history.json", dump_json(history))
+    scorer = Scorer(result.bundle, scoring, "cpu")
+    baselines = measure_baselines(scorer, table, result.train_rows, result.holdout_rows)
+    write_atomic(building / "baselines.json", dump_json([dataclasses.asdict(baseline) for baseline in baselines]))
     publish_dir(building, target)
     epochs.unlink(missing_ok=True)
     keep_latest(target.parent, "candidate-*")
-    return candidate_record(target, [finding.message for finding in result.findings])
+    losing = [baseline.sentence for baseline in baselines if baseline.wins]
+    return candidate_record(target, [finding.message for finding in result.findings] + losing)
+
+
+def _training(config: RetrainConfig) -> tuple[TrainingConfig, ModelBundle | None]:
+    """What to train, and by whose answers."""
+    from ai.ml.frameworks.pytorch.serialization import load_bundle
+    from ai.ml.frameworks.pytorch.trainer import student_of
+
+    training, path = config.training.for_target(config.data.target), _teacher_path(config)
+    if path is None:
+        return training, None
+    teacher = load_bundle(path / "model_bundle.pt", map_location="cpu")
+    return dataclasses.replace(student_of(training, teacher), **config.training.given_network), teacher
 
 
 def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
@@ -150,6 +184,7 @@ def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
         history=FileRef.of(folder / "history.json"),
         metrics=json.loads((bundle_dir / "metrics.json").read_text(encoding="utf-8")),
         findings=tuple(findings),
+        baselines=tuple(json.loads((folder / "baselines.json").read_text(encoding="utf-8"))),
     )
 
 
@@ -185,6 +220,7 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
         floors=settings.floors,
         slice_floors=settings.slice_floors,
         incomparable=settings.incomparable,
+        beaten_by=_beaten_by(candidate) if settings.baselines == "hold" else None,
     )
     store = Store(config.store)
     digest = store.champion(config.name)
@@ -203,6 +239,14 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
             unfit = str(error)
     outcome = rules.decide(challenger, None if unfit else champion, policy, unfit=unfit)
     return DecisionRecord(outcome=outcome.outcome, reason=outcome.reason, champion=digest, document=outcome.to_dict())
+
+
+def _beaten_by(candidate: CandidateRef) -> str | None:
+    """Which simpler model surely does better, in a sentence."""
+    from ai.ml.retraining.baselines import Baseline
+
+    baselines = [Baseline(**record) for record in candidate.baselines]
+    return next((baseline.sentence for baseline in baselines if baseline.surely_wins), None)
 
 
 def score_known(bundle_dir: Path, table: pa.Table, slice_column: str | None = None) -> Scored:
@@ -312,6 +356,7 @@ def _lineage(config: RetrainConfig, data: DataRef) -> dict[str, Any]:
         "rows": data.rows,
         "training": config.training.model_dump(mode="json"),
         "target": config.data.target,
+        "teacher": teacher_digest(config),
         "code_version": code_version(),
     }
 

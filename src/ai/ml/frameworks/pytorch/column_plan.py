@@ -7,6 +7,7 @@ small enough to stay in the cache until the network reads them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -15,14 +16,17 @@ import numpy as np
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import StandardScaler
 
-from ai.ml.frameworks.pytorch.column_cells import ColumnCells, feature_name
-from ai.ml.frameworks.pytorch.features import scale
+from ai.ml.core.column_threads import map_columns, thread_count
+from ai.ml.frameworks.pytorch.column_cells import ColumnCells
+from ai.ml.frameworks.pytorch.features import scale, text_places
 
 FEW_TEXTS = 12
 """Up to so many features a look-up per feature is quicker than setting one cell per row."""
 BLOCK_BYTES = 2 << 20
 """Of features at a time: small enough to stay in the cache until the network reads them."""
 PADDING = 16
+MATRIX_TILE = 1024
+"""Rows that are turned from columns into rows at once."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,13 @@ class ColumnPlan:
                 self._texts.append(texts)
         return True
 
-    def filler(self, rows: int, tile_rows: int, dtype: np.dtype) -> Callable[[np.ndarray, int, int], None]:
+    def filler(
+        self, rows: int, tile_rows: int, dtype: np.dtype, first: int = 0
+    ) -> Callable[[np.ndarray, int, int], None]:
         """What puts rows into tiles, in order: `fill(tile, start, stop)` for tiles `(tile_rows, input_dim)` of `dtype`.
 
-        Features are made column by column for a few tiles at once, then turned into rows.
+        The first tile starts at row `first`. Features are made column by column for a few tiles at once, then turned
+        into rows.
         """
         width = len(self.zeros)
         tiles = max(1, min(BLOCK_BYTES // (width * tile_rows * dtype.itemsize or 1), -(-rows // tile_rows)))
@@ -94,12 +101,26 @@ class ColumnPlan:
         scratch = np.empty(block_rows)
 
         def fill(tile: np.ndarray, start: int, stop: int) -> None:
-            offset = start % block_rows
+            offset = (start - first) % block_rows
             if offset == 0:
                 self._fill_block(block, scratch, start, min(start + block_rows, rows))
             np.copyto(tile[: stop - start], block[:, offset : offset + stop - start].T)
 
         return fill
+
+    def matrix(self, rows: int) -> np.ndarray:
+        """All rows as the network reads them: `(rows, input_dim)` float64."""
+        matrix = np.empty((rows, len(self.zeros)))
+        pieces = np.linspace(0, -(-rows // MATRIX_TILE), 2 * thread_count() + 1).astype(np.int64) * MATRIX_TILE
+
+        def fill_piece(bounds: tuple[int, int]) -> None:
+            first, last = bounds[0], min(bounds[1], rows)
+            fill = self.filler(rows, MATRIX_TILE, matrix.dtype, first)
+            for start in range(first, last, MATRIX_TILE):
+                fill(matrix[start : start + MATRIX_TILE], start, min(start + MATRIX_TILE, last))
+
+        map_columns(fill_piece, list(itertools.pairwise(pieces.tolist())), rows)
+        return matrix
 
     def _plan_numbers(self, place: int, values: np.ndarray) -> _Numbers:
         finite = np.isfinite(values)
@@ -111,8 +132,7 @@ class ColumnPlan:
         return _Numbers(place, values)
 
     def _plan_texts(self, column: ColumnCells) -> _Texts:
-        get = self.vectorizer.vocabulary_.get
-        places = np.array([get(feature_name(self.vectorizer, column.name, text), -1) for text in column.texts] + [-1])
+        places = text_places(self.vectorizer, column)
         codes = cast(np.ndarray, column.codes)
         if len(codes) and codes.min() < 0:
             codes = np.where(codes < 0, len(column.texts), codes)

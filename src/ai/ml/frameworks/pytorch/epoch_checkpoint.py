@@ -1,19 +1,17 @@
 """A training put away after an epoch, so that one that was killed goes on to the same bits.
 
-The file is a line with the sha-256 of the rest, a line with the fingerprint of what is trained, then a `torch.save` of
-tensors and plain values, read with `weights_only=True` and only after the hash was checked.
+The file is a line with the sha-256 of the rest, a line with the fingerprint of what is trained, then a tree of tensors
+and plain values (`tensor_tree`: no pickle), read only after the hash was checked.
 """
 
 from __future__ import annotations
 
-import io
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ai.ml.core.files import sha256_bytes, write_atomic
+from ai.ml.frameworks.pytorch.tensor_tree import decode_tree, encode_tree
 
 LEAST_SECONDS = 5.0
 """Between two checkpoints: writing one must stay a small share of the training."""
@@ -38,9 +36,7 @@ class EpochCheckpoint:
             StorageFailed: the disk refused; the older checkpoint is as it was.
         """
         began = time.monotonic()
-        stream = io.BytesIO()
-        torch.save(state, stream)
-        content = self.fingerprint.encode() + b"\n" + stream.getvalue()
+        content = self.fingerprint.encode() + b"\n" + encode_tree(state)
         write_atomic(self.path, sha256_bytes(content).encode() + b"\n" + content)
         # At most a twentieth of the time goes into checkpoints.
         self._next = time.monotonic() + max(LEAST_SECONDS, 20 * (time.monotonic() - began))
@@ -55,6 +51,9 @@ class EpochCheckpoint:
         if sha256_bytes(content).encode() != digest:
             return None, f"the epoch checkpoint {self.path} is damaged: training begins anew"
         fingerprint, _, body = content.partition(b"\n")
-        if fingerprint.decode() != self.fingerprint:
+        if fingerprint != self.fingerprint.encode():
             return None, f"the epoch checkpoint {self.path} is of another training: training begins anew"
-        return torch.load(io.BytesIO(body), weights_only=True), None
+        try:
+            return decode_tree(body), None
+        except ValueError as error:
+            return None, f"the epoch checkpoint {self.path} can't be read ({error}): training begins anew"

@@ -3,13 +3,12 @@
 The vectorizer stays a plain `sklearn.feature_extraction.DictVectorizer`, but no row ever becomes a dict: a column of
 numbers fills one column of the matrix, a column of texts is dictionary-encoded and sets one cell per row through a
 look-up table. The values are exactly those of `DictVectorizer.transform`, impute and `StandardScaler.transform` on
-float64 input.
+float64 input. Fitting is in `feature_fit`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +16,7 @@ import pyarrow as pa
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import StandardScaler
 
-from ai.ml.core.errors import BundleRefused, DataRefused
+from ai.ml.core.errors import BundleRefused
 from ai.ml.frameworks.pytorch.column_cells import (
     ColumnCells,
     feature_name,
@@ -26,85 +25,6 @@ from ai.ml.frameworks.pytorch.column_cells import (
     row_columns,
     typed_cells,
 )
-
-MOST = 1e150
-"""Largest training value: the sum of its squares over any number of rows is still a float64."""
-
-
-@dataclass(frozen=True)
-class FittedFeatures:
-    """Preprocessing as fitted on the training rows, and those rows as the network sees them."""
-
-    vectorizer: DictVectorizer
-    scaler: StandardScaler
-    medians: np.ndarray
-    """`(input_dim,)` float64, of the finite training values; 0 where a column has none."""
-    scaled: np.ndarray
-    """`(n_rows, input_dim)` float64."""
-
-
-def fit_features(table: pa.Table) -> FittedFeatures:
-    """Fit vectorizer, medians and scaler on a typed table.
-
-    Args:
-        table: columns of numbers (float64, null = missing) and of texts (string or dictionary), as `conform` gives it.
-
-    Raises:
-        DataRefused: no row or no column is left, or two columns claim the same feature.
-    """
-    if table.num_columns and not table.num_rows:
-        raise DataRefused("no row is left to learn from")
-    columns = [typed_cells(name, table.column(name)) for name in table.column_names]
-    vectorizer = fit_vectorizer(columns)
-    if not vectorizer.feature_names_:
-        raise DataRefused("no column is left to learn from")
-    matrix = fill_matrix(vectorizer, columns, table.num_rows)
-    medians = finite_medians(matrix)
-    imputed = impute(matrix, medians)
-    refuse_enormous(imputed, vectorizer.feature_names_)
-    scaler = StandardScaler().fit(imputed)
-    return FittedFeatures(vectorizer, scaler, medians, scale(imputed, scaler))
-
-
-def fit_vectorizer(columns: Sequence[ColumnCells]) -> DictVectorizer:
-    """The vectorizer that `DictVectorizer(sparse=False).fit` gives on the same cells as dicts.
-
-    Raises:
-        DataRefused: a column's name is that of another column's category.
-    """
-    vectorizer = DictVectorizer(sparse=False)
-    owner: dict[str, str] = {}
-    for column in columns:
-        names = [feature_name(vectorizer, column.name, text) for text in _used_texts(column)]
-        if column.numbers is not None:
-            names.append(column.name)
-        for name in names:
-            if owner.setdefault(name, column.name) != column.name:
-                raise DataRefused(
-                    f"columns {owner[name]!r} and {column.name!r} both give a feature {name!r}: rename one"
-                )
-    vectorizer.feature_names_ = sorted(owner)
-    vectorizer.vocabulary_ = {name: index for index, name in enumerate(vectorizer.feature_names_)}
-    return vectorizer
-
-
-def refuse_enormous(matrix: np.ndarray, names: Sequence[str]) -> None:
-    """Refuse training values whose squares, and with them the variance, overflow.
-
-    Args:
-        matrix: `(n_rows, n_features)` float64, finite.
-        names: of the features.
-
-    Raises:
-        DataRefused: names the column and its largest value.
-    """
-    largest = np.abs(matrix).max(axis=0, initial=0.0)
-    place = int(largest.argmax()) if len(largest) else 0
-    if len(largest) and largest[place] > MOST:
-        raise DataRefused(
-            f"column {names[place]!r} has values up to {largest[place]:.3g}, more than {MOST:.0e}, whose squares "
-            "overflow: give it in another unit, take its logarithm, or exclude it"
-        )
 
 
 def encode_table(vectorizer: DictVectorizer, table: pa.Table | pa.RecordBatch) -> np.ndarray:
@@ -159,19 +79,11 @@ def fill_matrix(vectorizer: DictVectorizer, columns: Sequence[ColumnCells], n_ro
             # Added, not assigned: DictVectorizer sums what lands on one feature, and 0 + -0.0 is 0.0 there.
             matrix[place] += values
         if column.codes is not None and n_rows:
-            places = _places(vectorizer, column)
+            places = text_places(vectorizer, column)
             found = places[column.codes]
             known = found >= 0
             matrix[found[known], row_numbers[known]] += 1.0
     return np.ascontiguousarray(matrix.T)
-
-
-def finite_medians(matrix: np.ndarray) -> np.ndarray:
-    """Median of each column's finite values, 0 where there are none: `(n_features,)` float64."""
-    finite = np.where(np.isfinite(matrix), matrix, np.nan)
-    empty = np.isnan(finite).all(axis=0)
-    finite[:, empty] = 0.0
-    return np.nanmedian(finite, axis=0) if len(finite) else np.zeros(matrix.shape[1])
 
 
 def impute(matrix: np.ndarray, medians: np.ndarray) -> np.ndarray:
@@ -190,14 +102,7 @@ def scale(matrix: np.ndarray, scaler: StandardScaler) -> np.ndarray:
     return matrix
 
 
-def _used_texts(column: ColumnCells) -> list[str]:
-    if column.codes is None:
-        return []
-    used = np.unique(column.codes)
-    return [column.texts[code] for code in used if code >= 0]
-
-
-def _places(vectorizer: DictVectorizer, column: ColumnCells) -> np.ndarray:
+def text_places(vectorizer: DictVectorizer, column: ColumnCells) -> np.ndarray:
     """For each text of the column its feature, -1 where there is none; the last entry serves code -1."""
     get = vectorizer.vocabulary_.get
     return np.array([get(feature_name(vectorizer, column.name, text), -1) for text in column.texts] + [-1])

@@ -13,8 +13,18 @@ from torch import Tensor, nn
 
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.types import TrainingConfig
+from ai.ml.frameworks.pytorch.optimization import (
+    Schedule,
+    average_of,
+    batch_size_for,
+    drop_if_stale,
+    make_optimizer,
+    set_learning_rate,
+)
+from ai.ml.frameworks.pytorch.piecewise import TabM
 
-WEIGHT_DECAY = 1e-4
+VALIDATION_ROWS = 16_384
+"""Rows of one forward pass over the validation part."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class FitState:
     best_epoch: int = 0
     best_weights: dict[str, Tensor] | None = None
     history: list[EpochReport] = field(default_factory=list[EpochReport])
+    schedule: Schedule = field(default_factory=Schedule)
 
 
 class Fitting:
@@ -67,6 +78,7 @@ class Fitting:
         data: TrainingTensors,
         losses: tuple[Callable[..., Tensor], Callable[[Tensor, Tensor], Tensor]],
         config: TrainingConfig,
+        prepared: float = 0.0,
     ):
         """Prepare the optimiser.
 
@@ -75,23 +87,38 @@ class Fitting:
             data: see `TrainingTensors`.
             losses: the one to minimise (with the teacher's answers as a third argument where there is a teacher), and
                 the one that early stopping watches.
-            config: epochs, batch size, learning rate, patience.
+            config: epochs, batch size, learning rate, patience, budget.
+            prepared: seconds of the budget that are gone already.
         """
         self.model, self.data, self.config = model, data, config
         self.train_loss, self.watched_loss = losses
-        self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=config.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
-        )
+        self.optimizer = make_optimizer(model, config)
+        self.average = average_of(model, config)
+        self.batch_size = batch_size_for(config, len(data.x))
+        self.prepared = prepared
         self.state = FitState()
 
     @property
+    def judged(self) -> nn.Module:
+        """The model whose weights are validated and kept: the running average where the mode has one."""
+        return self.model if self.average is None else self.average.module
+
+    @property
+    def out_of_budget(self) -> bool:
+        """The next epoch, if it takes as long as the last one, would end too late."""
+        history, budget = self.state.history, self.config.budget_seconds
+        if budget is None or not history:
+            return False
+        return self.prepared + sum(report.seconds for report in history) + history[-1].seconds > budget
+
+    @property
     def finished(self) -> bool:
-        """All epochs done, or no better validation loss for too long."""
+        """All epochs done, no better validation loss for too long, or no time left."""
         state, patience = self.state, self.config.patience
         stale = (
             self.data.x_validation is not None and patience is not None and state.epoch - state.best_epoch >= patience
         )
-        return state.epoch >= self.config.epochs or stale
+        return state.epoch >= self.config.epochs or stale or self.out_of_budget
 
     def run_epoch(self) -> EpochReport:
         """One pass over the training rows in a fresh order.
@@ -100,27 +127,34 @@ class Fitting:
             DataRefused: no batch had the two rows that an update needs, or the loss is no number any more.
         """
         began = time.perf_counter()
-        train_loss = self._update()
+        train_loss = self._update(began)
         state = self.state
         state.epoch += 1
         validation_loss = self._validate()
         best = validation_loss is not None and validation_loss < state.best_loss
-        if validation_loss is not None and best:
-            state.best_loss, state.best_epoch = validation_loss, state.epoch
-            state.best_weights = copy.deepcopy(self.model.state_dict())
+        if validation_loss is not None:
+            if best:
+                state.best_loss, state.best_epoch = validation_loss, state.epoch
+                state.best_weights = copy.deepcopy(self.judged.state_dict())
+            drop_if_stale(state.schedule, self.config, state.epoch, state.best_epoch)
         seconds = time.perf_counter() - began
         report = EpochReport(state.epoch, self.config.epochs, train_loss, validation_loss, seconds, best)
         state.history.append(report)
         return report
 
     def restore_best(self) -> None:
-        """Put the best weights back, where there was something to judge by."""
-        if self.state.best_weights is not None:
-            self.model.load_state_dict(self.state.best_weights)
+        """Put the best weights back, or the average ones where there was nothing to judge by."""
+        weights = self.state.best_weights
+        if weights is not None or self.average is not None:
+            self.model.load_state_dict(self.judged.state_dict() if weights is None else weights)
         self.model.eval()
 
-    def _update(self) -> float:
-        data, size = self.data, self.config.batch_size
+    def validation_outputs(self) -> Tensor | None:
+        """`(n_validation, output_dim)` of the model as it is now; None without a validation part."""
+        return None if self.data.x_validation is None else _outputs(self.model, self.data.x_validation)
+
+    def _update(self, began: float) -> float:
+        data, size = self.data, self.batch_size
         # Permuted once, then slices: a fancy index per batch costs more than the batch's forward pass.
         order = torch.randperm(len(data.x)).to(data.x.device)
         parts = [data.x[order], data.y[order]] + ([] if data.teacher is None else [data.teacher[order]])
@@ -130,15 +164,37 @@ class Fitting:
             x, *answers = (part[start : start + size] for part in parts)
             if len(x) < 2:
                 continue
-            loss = self.train_loss(self.model(x), *answers)
+            if rows and self._too_late(began):
+                break
+            set_learning_rate(self.optimizer, self.config, self.state.schedule)
+            loss = self._loss(x, answers)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            self.state.schedule.updates += 1
             total += loss.detach() * len(x)
             rows += len(x)
         if not rows:
             raise DataRefused(f"{len(order)} training row gives no batch of at least 2 rows: nothing was learned")
-        mean = float(total) / rows
+        return self._checked(float(total) / rows)
+
+    def _loss(self, x: Tensor, answers: list[Tensor]) -> Tensor:
+        if not isinstance(self.model, TabM):
+            return self.train_loss(self.model(x), *answers)
+        # Each member learns on its own; the mean of their answers would let them lean on each other.
+        outputs = self.model.members(x).flatten(0, 1)
+        return self.train_loss(outputs, *(answer.repeat_interleave(self.model.k, 0) for answer in answers))
+
+    def _too_late(self, began: float) -> bool:
+        budget = self.config.budget_seconds
+        if budget is None:
+            return False
+        spent = self.prepared + sum(report.seconds for report in self.state.history)
+        return spent + time.perf_counter() - began > budget
+
+    def _checked(self, mean: float) -> float:
         if mean != mean or mean == float("inf"):
             raise DataRefused(
                 f"the training loss is {mean} in epoch {self.state.epoch + 1}: lower the learning rate "
@@ -150,28 +206,30 @@ class Fitting:
         data = self.data
         if data.x_validation is None or data.y_validation is None:
             return None
-        self.model.eval()
-        with torch.inference_mode():
-            return float(self.watched_loss(self.model(data.x_validation), data.y_validation))
+        return float(self.watched_loss(_outputs(self.judged, data.x_validation), data.y_validation))
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only."""
         state = self.state
         return {
-            "model": self.model.state_dict(),
+            "model": dict(self.model.state_dict()),
+            "average": None if self.average is None else dict(self.average.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "epoch": state.epoch,
             "best_loss": state.best_loss,
             "best_epoch": state.best_epoch,
-            "best_weights": state.best_weights,
+            "best_weights": None if state.best_weights is None else dict(state.best_weights),
             "history": [vars(report) for report in state.history],
+            "schedule": vars(state.schedule),
         }
 
     def load_state_dict(self, record: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
         self.model.load_state_dict(record["model"])
+        if self.average is not None:
+            self.average.load_state_dict(record["average"])
         self.optimizer.load_state_dict(record["optimizer"])
         torch.set_rng_state(record["torch_rng"])
         if record["cuda_rng"] and torch.cuda.is_available():
@@ -182,4 +240,11 @@ class Fitting:
             record["best_epoch"],
             record["best_weights"],
             [EpochReport(**report) for report in record["history"]],
+            Schedule(**record["schedule"]),
         )
+
+
+def _outputs(model: nn.Module, x: Tensor) -> Tensor:
+    model.eval()
+    with torch.inference_mode():
+        return torch.cat([model(part) for part in x.split(VALIDATION_ROWS)])

@@ -23,6 +23,7 @@ from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.column_cells import ColumnCells, known_columns, raw_columns, row_columns, typed_cells
 from ai.ml.frameworks.pytorch.column_plan import ColumnPlan
 from ai.ml.frameworks.pytorch.features import apply_features, encode_table, fill_matrix
+from ai.ml.frameworks.pytorch.models import model_temperature
 from ai.ml.frameworks.pytorch.tiles import DEFAULT_TILE_ROWS, Precision, ScoringSettings, TiledNetwork
 
 __all__ = [
@@ -158,8 +159,11 @@ class Scorer:
         return values
 
     def probabilities(self, raw: np.ndarray) -> np.ndarray:
-        """Softmax of raw outputs: `(n_rows, n_classes)` float64; NaN where an output is NaN or infinite."""
-        logits = raw.astype(np.float64)
+        """Softmax of raw outputs: `(n_rows, n_classes)` float64; NaN where an output is NaN or infinite.
+
+        The outputs are divided by the model's temperature first, which changes no label.
+        """
+        logits = raw.astype(np.float64) / model_temperature(self.bundle.model)
         if not len(logits):
             return logits
         with np.errstate(invalid="ignore"):

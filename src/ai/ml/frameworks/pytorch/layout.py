@@ -15,6 +15,7 @@ from ai.ml.frameworks.pytorch.models import (
     DEFAULT_HIDDEN_DIM,
     DEFAULT_NUM_HIDDEN_LAYERS,
     DEFAULT_TRAINING_MODE,
+    PIECEWISE_MODES,
     TRAINING_MODES,
     build_model,
 )
@@ -49,14 +50,14 @@ def build_skeleton(
         BundleRefused: the tensors aren't those of any architecture that the file can mean.
     """
     complete = {**FALLBACK, **(config or {})}
-    _check_config(complete, len(shapes))
+    _check_config(complete, len(shapes), input_dim)
     model = _on_meta(input_dim, output_dim, complete)
     difference = _difference(model, shapes)
     if difference is None:
         return model, complete
     if config is None or any(key not in config for key in FALLBACK):
         guess = {**config_of_names(shapes), **(config or {})}
-        _check_config(guess, len(shapes))
+        _check_config(guess, len(shapes), input_dim)
         model = _on_meta(input_dim, output_dim, guess)
         if _difference(model, shapes) is None:
             return model, guess
@@ -91,30 +92,46 @@ def _on_meta(input_dim: int, output_dim: int, config: Mapping[str, Any]) -> nn.M
             config["hidden_dim"],
             config["num_hidden_layers"],
             float(config["dropout"]),
+            **{key: config[key] for key in _newer_keys(config["training_mode"]) if key in config},
         )
 
 
-def _check_config(config: Mapping[str, Any], n_tensors: int) -> None:
+def _newer_keys(training_mode: str) -> tuple[str, ...]:
+    """Keys that only the newer modes have; all but the temperature must be there."""
+    if training_mode not in PIECEWISE_MODES:
+        return ()
+    return ("n_num", "n_bins", "d_emb", *(["k"] if training_mode == "tabm" else []), "temperature")
+
+
+def _check_config(config: Mapping[str, Any], n_tensors: int, input_dim: int) -> None:
     """Nothing is built on a file's word: as many layers as it has tensors, and widths that a tensor can have."""
-    unknown = sorted(set(config) - set(FALLBACK))
-    if unknown:
-        raise BundleRefused(
-            f"model_config: unknown key {unknown[0][:80]!r}; a newer bundlegate may have written the file"
-        )
     mode, dropout = config["training_mode"], config["dropout"]
     if not isinstance(mode, str) or mode not in TRAINING_MODES:
         raise BundleRefused(
             f"model_config.training_mode: {str(mode)[:80]!r} is unknown; known are {', '.join(TRAINING_MODES)}"
         )
+    newer = _newer_keys(mode)
+    unknown = sorted(set(config) - set(FALLBACK) - set(newer))
+    if unknown:
+        raise BundleRefused(
+            f"model_config: unknown key {unknown[0][:80]!r}; a newer bundlegate may have written the file"
+        )
     ranges = {"hidden_dim": (1, 1 << 24), "num_hidden_layers": (0, max(n_tensors, DEFAULT_NUM_HIDDEN_LAYERS))}
+    if newer:
+        ranges |= {"n_num": (0, input_dim), "n_bins": (1, 1 << 16), "d_emb": (1, 1 << 16)}
+    if "k" in newer:
+        ranges["k"] = (1, 1 << 16)
     for key, (least, most) in ranges.items():
-        value = config[key]
+        value = config.get(key)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise BundleRefused(
                 f"model_config.{key}: {str(value)[:40]!r}, expected an integer from {least} to {most:,}"
             )
     if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout <= 1:
         raise BundleRefused(f"model_config.dropout: {str(dropout)[:40]!r}, expected a probability")
+    temperature = config.get("temperature", 1.0)
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 1e-3 <= temperature <= 1e3:
+        raise BundleRefused(f"model_config.temperature: {str(temperature)[:40]!r}, expected from 0.001 to 1000")
 
 
 def _difference(model: nn.Module, shapes: Shapes) -> str | None:

@@ -34,24 +34,36 @@ def check_mode(training_mode: str, task: TaskType) -> None:
         raise UsageError(f"training_mode {training_mode!r} is for classification; the target is a regression")
 
 
-def hard_loss(training_mode: str, task: TaskType, y_train: Tensor, output_dim: int) -> Criterion:
+def hard_loss(
+    training_mode: str,
+    task: TaskType,
+    y_train: Tensor,
+    output_dim: int,
+    *,
+    class_weights: bool = False,
+    label_smoothing: float = 0.0,
+) -> Criterion:
     """The loss against the known answers.
 
     Cross-entropy; class-weighted for `imbalance_aware`; with label smoothing for `calibrated_classifier`; mean squared
-    error for regression.
+    error for regression. It is what a mode is trained with, never what models are compared by.
 
     Args:
         training_mode: one of the known modes.
         task: see `check_mode`.
         y_train: `(n_rows,)` int64 class indices, or `(n_rows, 1)` float32.
         output_dim: classes, or 1.
+        class_weights: weigh the classes in any mode.
+        label_smoothing: for the modes that have none of their own.
     """
     if task == "regression":
         return functional.mse_loss
-    if training_mode == "imbalance_aware":
+    smoothing = LABEL_SMOOTHING if training_mode == "calibrated_classifier" else label_smoothing
+    if class_weights or training_mode == "imbalance_aware":
         weights = compute_class_weights(y_train, output_dim, y_train.device)
-        return lambda logits, y: functional.cross_entropy(logits, y, weight=weights.to(logits.dtype))
-    smoothing = LABEL_SMOOTHING if training_mode == "calibrated_classifier" else 0.0
+        return lambda logits, y: functional.cross_entropy(
+            logits, y, weight=weights.to(logits.dtype), label_smoothing=smoothing
+        )
     return lambda logits, y: functional.cross_entropy(logits, y, label_smoothing=smoothing)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ai.ml.frameworks.pytorch.piecewise import PiecewiseMLP, PiecewiseShape, TabM, shape_of_model
+
 DEFAULT_TRAINING_MODE = "mlp_dense"
 DEFAULT_HIDDEN_DIM = 128
 DEFAULT_NUM_HIDDEN_LAYERS = 2
@@ -92,23 +94,59 @@ _BUILDERS: dict[str, Callable[[int, int, int, int, float], nn.Module]] = {
     "linear_glm_baseline": lambda input_dim, output_dim, *_: LinearBaseline(input_dim, output_dim),
     "tabresnet": TabResNet,
 }
-TRAINING_MODES = tuple(sorted(_BUILDERS))
+_PIECEWISE: dict[str, type[PiecewiseMLP] | type[TabM]] = {"mlp_ple": PiecewiseMLP, "tabm": TabM}
+PIECEWISE_MODES = tuple(_PIECEWISE)
+"""Modes with keys of their own in `model_config`."""
+TRAINING_MODES = tuple(sorted((*_BUILDERS, *_PIECEWISE)))
 
 
 def build_model(
-    input_dim: int, output_dim: int, training_mode: str, hidden_dim: int, num_hidden_layers: int, dropout: float
+    input_dim: int,
+    output_dim: int,
+    training_mode: str,
+    hidden_dim: int,
+    num_hidden_layers: int,
+    dropout: float,
+    *,
+    temperature: float = 1.0,
+    **shape: int,
 ) -> nn.Module:
     """Build a model with fresh weights.
 
+    Args:
+        input_dim: features.
+        output_dim: classes, or 1.
+        training_mode: one of `TRAINING_MODES`.
+        hidden_dim: width of a hidden layer.
+        num_hidden_layers: or residual blocks; at least one is built.
+        dropout: probability.
+        temperature: kept with the model for `Scorer.probabilities`; the outputs don't depend on it.
+        shape: fields of `PiecewiseShape`, for the modes that read numbers piecewise.
+
     Raises:
         ValueError: `training_mode` is unknown; the message names the known ones.
+        TypeError: `shape` has a name that no field has.
 
     >>> build_model(4, 3, "mlp_dense", 8, 1, 0.0)(torch.zeros(2, 4)).shape
     torch.Size([2, 3])
     """
-    if training_mode not in _BUILDERS:
+    if training_mode not in TRAINING_MODES:
         raise ValueError(f"unknown {training_mode=}: known are {', '.join(TRAINING_MODES)}")
-    return _BUILDERS[training_mode](input_dim, output_dim, hidden_dim, num_hidden_layers, dropout)
+    sizes = (input_dim, output_dim, hidden_dim, num_hidden_layers, dropout)
+    piecewise = _PIECEWISE.get(training_mode)
+    model = _BUILDERS[training_mode](*sizes) if piecewise is None else piecewise(*sizes, PiecewiseShape(**shape))
+    set_temperature(model, temperature)
+    return model
+
+
+def set_temperature(model: nn.Module, temperature: float) -> None:
+    """Remember by what the outputs are to be divided before they become probabilities; 1 says nothing."""
+    vars(model)["_temperature"] = temperature
+
+
+def model_temperature(model: nn.Module) -> float:
+    """What `set_temperature` set; 1 for a model that nobody set it on."""
+    return float(vars(model).get("_temperature", 1.0))
 
 
 def model_training_mode(model: nn.Module) -> str:
@@ -118,6 +156,10 @@ def model_training_mode(model: nn.Module) -> str:
             return "linear_glm_baseline"
         case TabResNet():
             return "tabresnet"
+        case PiecewiseMLP():
+            return "mlp_ple"
+        case TabM():
+            return "tabm"
         case _:
             return DEFAULT_TRAINING_MODE
 
@@ -129,6 +171,8 @@ def model_hidden_dim(model: nn.Module) -> int:
             return model.net.out_features
         case TabResNet():
             return model.input.out_features
+        case PiecewiseMLP() | TabM():
+            return model.head.in_features
         case _:
             first = next((layer for layer in model.modules() if isinstance(layer, nn.Linear)), None)
             return DEFAULT_HIDDEN_DIM if first is None else first.out_features
@@ -141,6 +185,8 @@ def model_num_hidden_layers(model: nn.Module) -> int:
             return 1
         case TabResNet():
             return max(1, len(model.blocks))
+        case PiecewiseMLP() | TabM():
+            return len(model.backbone.blocks)
         case MLP():
             return max(1, sum(isinstance(layer, nn.Linear) for layer in model.net) - 1)
         case _:
@@ -156,13 +202,24 @@ def model_dropout(model: nn.Module) -> float:
 
 
 def model_config_of(model: nn.Module) -> dict[str, str | int | float]:
-    """The `model_config` of a live model: what `build_model` needs beside the two dimensions."""
-    return {
+    """The `model_config` of a live model: what `build_model` needs beside the two dimensions.
+
+    Four keys for the modes of the format's first version, and more for a newer mode only.
+    """
+    config: dict[str, str | int | float] = {
         "training_mode": model_training_mode(model),
         "hidden_dim": model_hidden_dim(model),
         "num_hidden_layers": model_num_hidden_layers(model),
         "dropout": model_dropout(model),
     }
+    if isinstance(model, PiecewiseMLP | TabM):
+        shape = shape_of_model(model)
+        config |= {"n_num": shape.n_num, "n_bins": shape.n_bins, "d_emb": shape.d_emb}
+        if isinstance(model, TabM):
+            config["k"] = shape.k
+        if model_temperature(model) != 1.0:
+            config["temperature"] = model_temperature(model)
+    return config
 
 
 def compute_class_weights(y_train: Tensor, output_dim: int, device: torch.device | str) -> Tensor:

@@ -49,6 +49,8 @@ PAYLOAD_KEYS = (
 _OPTIONAL_KEYS = ("feature_medians", "model_config")
 _REQUIRED_KEYS = tuple(key for key in PAYLOAD_KEYS if key not in _OPTIONAL_KEYS)
 _ORDERED_DICT = Global("collections", "OrderedDict")
+MAX_NDIM = 3
+"""Of a tensor: `(k, in, out)` for the weights of an ensemble."""
 _LOCATION = re.compile(r"cpu|mps|(?:cuda|xpu|hpu)(?::\d{1,3})?")
 """Where a tensor of a real bundle may have been: `meta`, for one, would give a model without weights."""
 
@@ -253,7 +255,7 @@ def _tensor(record: Any, key: str) -> TensorSpec:
 
 def _check_extent(spec: TensorSpec, key: str) -> None:
     """The tensor has elements, as many as its storage at most, and all of them lie in it."""
-    if len(spec.shape) != len(spec.stride) or len(spec.shape) > 2:
+    if len(spec.shape) != len(spec.stride) or len(spec.shape) > MAX_NDIM:
         raise BundleRefused(f"{key}: {len(spec.shape)} dimensions and {len(spec.stride)} strides")
     if any(not 0 <= size <= MAX_DIM for size in spec.shape):
         raise BundleRefused(f"{key}: a negative or enormous shape {spec.shape}")

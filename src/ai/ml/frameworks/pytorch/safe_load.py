@@ -26,6 +26,7 @@ from ai.ml.frameworks.pytorch.bundle_zip import Archive, read_archive
 from ai.ml.frameworks.pytorch.closed_pickle import read_pickle
 from ai.ml.frameworks.pytorch.layout import build_skeleton
 from ai.ml.frameworks.pytorch.payload_schema import Payload, TensorSpec, read_payload_tree
+from ai.ml.frameworks.pytorch.piecewise import check_embedding
 from ai.ml.frameworks.pytorch.tensor_reader import STORAGE_DTYPES, file_sha256, read_tensors
 
 
@@ -69,6 +70,10 @@ def load_checked(path: Path, map_location: Any = None, *, expect_sha256: str | N
     _check_values(tensors)
     model = plan.skeleton
     model.load_state_dict(tensors, strict=True, assign=True)
+    try:
+        check_embedding(model, plan.payload.input_dim)
+    except ValueError as error:
+        raise BundleRefused(f"state_dict: {error}") from None
     return Loaded(plan.payload, model.requires_grad_(True).eval(), plan.model_config, sha256)
 
 

@@ -26,6 +26,7 @@ from ai.ml.core.errors import BundleRefused
 from ai.ml.core.files import make_dirs, write_new
 from ai.ml.core.types import Metrics, ModelBundle
 from ai.ml.frameworks.pytorch.models import model_config_of
+from ai.ml.frameworks.pytorch.piecewise import check_embedding
 from ai.ml.frameworks.pytorch.redo import BUNDLE_NAME, replace_pair
 from ai.ml.frameworks.pytorch.safe_load import check_structure
 
@@ -113,6 +114,10 @@ def payload_of(bundle: ModelBundle) -> dict[str, Any]:
         str(bundle.target_column).encode()
     except UnicodeEncodeError:
         raise BundleRefused("target_column: holds a lone surrogate, which is no text") from None
+    try:
+        check_embedding(bundle.model, bundle.input_dim)
+    except ValueError as error:
+        raise BundleRefused(f"state_dict: {error}") from None
     return {
         "state_dict": _own_tensors(bundle.model),
         "task": str(bundle.task),

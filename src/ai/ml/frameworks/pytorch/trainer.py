@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +12,36 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from sklearn.preprocessing import LabelEncoder, StandardScaler
 from torch import Tensor, nn
 
-from ai.ml.core.contract import Conformer, Finding, InputContract, derive_contract, target_values
+from ai.ml.core.contract import Finding, derive_contract, target_values
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files import dump_json, sha256_bytes
 from ai.ml.core.manifest import current_versions
 from ai.ml.core.tables import fingerprint
-from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
+from ai.ml.core.types import Metrics, ModelBundle, TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
-from ai.ml.frameworks.pytorch.features import FittedFeatures, fit_features, refuse_enormous
 from ai.ml.frameworks.pytorch.fitting import EpochReport, Fitting, TrainingTensors
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.losses import Criterion, check_mode, distilled, hard_loss, mean_loss, soft_loss, teach
-from ai.ml.frameworks.pytorch.models import TRAINING_MODES, build_model, model_config_of
-from ai.ml.frameworks.pytorch.split import split_holdout, split_validation
+from ai.ml.frameworks.pytorch.models import (
+    PIECEWISE_MODES,
+    TRAINING_MODES,
+    build_model,
+    model_config_of,
+    model_dropout,
+    model_hidden_dim,
+    model_num_hidden_layers,
+    set_temperature,
+)
+from ai.ml.frameworks.pytorch.piecewise import find_bins, set_bins
+from ai.ml.frameworks.pytorch.problem import Problem, prepare, prepare_for_student
+from ai.ml.frameworks.pytorch.saving import encode_bundle
+from ai.ml.frameworks.pytorch.split import split_validation
+from ai.ml.frameworks.pytorch.temperature import best_temperature
+
+LEAST_STUDENT_WIDTH = 16
+MOST_STUDENT_DROPOUT = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,27 +59,6 @@ class TrainingResult:
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """The table as numbers."""
-
-    contract: InputContract
-    features: FittedFeatures
-    """Fitted on the training rows."""
-    label_encoder: LabelEncoder | None
-    target_scaler: StandardScaler | None
-    y: np.ndarray
-    """`(n_train,)` class indices int64, or scaled values float64."""
-    train_rows: np.ndarray
-    holdout_rows: np.ndarray
-    labels: np.ndarray
-    """`(n_rows,)` of the whole table, as they came."""
-
-    @property
-    def output_dim(self) -> int:
-        return 1 if self.label_encoder is None else len(np.asarray(self.label_encoder.classes_))
-
-
 def train(
     table: pa.Table,
     config: TrainingConfig,
@@ -72,6 +66,7 @@ def train(
     scoring: ScoringSettings | None = None,
     progress: Callable[[EpochReport], None] | None = None,
     checkpoint: Path | None = None,
+    teacher: ModelBundle | None = None,
 ) -> TrainingResult:
     """Train a model on a raw table.
 
@@ -86,22 +81,23 @@ def train(
         progress: called after every epoch.
         checkpoint: where to keep the state between epochs; found there, a killed training of the same table and
             configuration goes on from it to the same bits. The caller removes it.
+        teacher: a bundle whose answers are learned beside the known ones; its preprocessing, contract included, is
+            the student's, so the config's wishes about columns don't count. `student_of` gives a smaller config.
 
     Raises:
         UsageError: a setting is off, or doesn't fit the table.
         DataRefused: the table can't be learned from.
         StorageFailed: the checkpoint can't be written.
     """
+    began = time.perf_counter()
     check_config(config)
-    derived = derive_contract(table, config)
-    findings = list(derived.findings)
-    check_mode(config.training_mode, derived.contract.task)
-    problem = _prepare(table, derived.contract, config)
+    problem, findings = _problem(table, config, teacher)
     with _training_environment(config):
         device = choose_device(config.device)
         model, fitting, criterion = _assemble(problem, config, device, findings)
+        fitting.prepared = time.perf_counter() - began
         if checkpoint is not None:
-            keeper = EpochCheckpoint(checkpoint, _fingerprint(table, config))
+            keeper = EpochCheckpoint(checkpoint, _fingerprint(table, config, teacher))
             record, reason = keeper.load()
             if record is not None:
                 fitting.load_state_dict(record)
@@ -116,6 +112,10 @@ def train(
             if keeper is not None and keeper.due():
                 keeper.save(fitting.state_dict())
         fitting.restore_best()
+        if fitting.out_of_budget:
+            message = f"the budget of {config.budget_seconds:g} s ended the training after {fitting.state.epoch} epochs"
+            findings.append(Finding("training", None, message))
+        _calibrate(model, fitting, config)
         bundle = _bundle(problem, config, model.cpu())
         scorer = Scorer(bundle, scoring)
         metrics = evaluate(scorer, table, problem.train_rows, problem.holdout_rows, criterion)
@@ -139,12 +139,17 @@ def check_config(config: TrainingConfig) -> None:
         "validation_size": ("at least 0 and below 1", 0 <= config.validation_size < 1),
         "random_seed": ("from 0 to 4294967295", 0 <= config.random_seed < 2**32),
         "epochs": ("at least 1", config.epochs >= 1),
-        "batch_size": ("at least 2", config.batch_size >= 2),
+        "batch_size": ("at least 2, or None", config.batch_size is None or config.batch_size >= 2),
         "learning_rate": ("above 0", 0 < config.learning_rate < float("inf")),
         "hidden_dim": ("at least 1", config.hidden_dim >= 1),
         "num_hidden_layers": ("at least 1", config.num_hidden_layers >= 1),
         "dropout": ("at least 0 and below 1", 0 <= config.dropout < 1),
         "patience": ("at least 1, or None", config.patience is None or config.patience >= 1),
+        "budget_seconds": ("above 0, or None", config.budget_seconds is None or config.budget_seconds > 0),
+        "label_smoothing": ("at least 0 and below 1", 0 <= config.label_smoothing < 1),
+        "n_bins": ("from 2 to 256", 2 <= config.n_bins <= 256),
+        "d_emb": ("from 1 to 256", 1 <= config.d_emb <= 256),
+        "members": ("from 1 to 256", 1 <= config.members <= 256),
         "num_threads": ("at least 1, or None", config.num_threads is None or config.num_threads >= 1),
     }
     for name, (rule, holds) in rules.items():
@@ -184,24 +189,27 @@ def evaluate(
     return Metrics(bundle.task, losses[0], losses[1], name, value)
 
 
-def _prepare(table: pa.Table, contract: InputContract, config: TrainingConfig) -> _Problem:
-    labels = target_values(contract, table)
-    train_rows, holdout_rows = split_holdout(contract.task, labels, config.test_size, config.random_seed)
-    typed = Conformer(contract).table(table.take(pa.array(train_rows))).table
-    features = fit_features(typed)
-    label_encoder, target_scaler = None, None
-    if contract.task == "classification":
-        label_encoder = LabelEncoder().fit(labels)
-        y = np.asarray(label_encoder.transform(labels[train_rows]))
-    else:
-        refuse_enormous(labels[:, None], [contract.target_column])
-        target_scaler = StandardScaler().fit(labels[train_rows, None])
-        y = np.asarray(target_scaler.transform(labels[train_rows, None]))[:, 0]
-    return _Problem(contract, features, label_encoder, target_scaler, y, train_rows, holdout_rows, labels)
+def _problem(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -> tuple[Problem, list[Finding]]:
+    if teacher is not None:
+        check_mode(config.training_mode, teacher.task)
+        return prepare_for_student(table, teacher, config), []
+    derived = derive_contract(table, config)
+    check_mode(config.training_mode, derived.contract.task)
+    return prepare(table, derived.contract, config), list(derived.findings)
+
+
+def student_of(config: TrainingConfig, teacher: ModelBundle) -> TrainingConfig:
+    """The same config with a smaller network than the teacher's: half the width, one layer less, more dropout."""
+    return dataclasses.replace(
+        config,
+        hidden_dim=max(LEAST_STUDENT_WIDTH, model_hidden_dim(teacher.model) // 2),
+        num_hidden_layers=max(1, model_num_hidden_layers(teacher.model) - 1),
+        dropout=min(MOST_STUDENT_DROPOUT, model_dropout(teacher.model) + 0.05),
+    )
 
 
 def _assemble(
-    problem: _Problem, config: TrainingConfig, device: torch.device, findings: list[Finding]
+    problem: Problem, config: TrainingConfig, device: torch.device, findings: list[Finding]
 ) -> tuple[nn.Module, Fitting, Criterion]:
     task = problem.contract.task
     parts = split_validation(task, problem.y, config.validation_size, config.random_seed)
@@ -211,11 +219,14 @@ def _assemble(
     fitting_rows, validation_rows = parts if parts is not None else (np.arange(len(problem.y)), None)
     scaled = problem.features.scaled
     dtype = torch.int64 if task == "classification" else torch.float32
-    x = torch.from_numpy(scaled.astype(np.float32)).to(device)
-    y = torch.from_numpy(problem.y if task == "classification" else problem.y[:, None]).to(device=device, dtype=dtype)
-    hard = hard_loss(config.training_mode, task, y, problem.output_dim)
+    x = _to_device(torch.from_numpy(scaled.astype(np.float32)), device)
+    y = _to_device(torch.from_numpy(problem.y if task == "classification" else problem.y[:, None]).to(dtype), device)
+    hard = _hard_loss(config, task, y, problem.output_dim)
     teacher, loss = None, hard
-    if config.training_mode == "tree_teacher_distillation":
+    if problem.teacher is not None:
+        teacher = _to_device(torch.from_numpy(problem.teacher[fitting_rows]), device)
+        loss = distilled(hard, soft_loss(task))
+    elif config.training_mode == "tree_teacher_distillation":
         x_taught, y_taught = scaled[fitting_rows], problem.y[fitting_rows]
         teacher = torch.from_numpy(teach(task, x_taught, y_taught, problem.output_dim, config.random_seed)).to(device)
         loss = distilled(hard, soft_loss(task))
@@ -226,28 +237,51 @@ def _assemble(
         None if validation_rows is None else x[validation_rows],
         None if validation_rows is None else y[validation_rows],
     )
+    model = _fresh_model(config, scaled[fitting_rows], problem.output_dim).to(device)
+    criterion = hard if device.type == "cpu" else _hard_loss(config, task, y.cpu(), problem.output_dim)
+    return model, Fitting(model, data, (loss, hard), config), criterion
+
+
+def _fresh_model(config: TrainingConfig, x: np.ndarray, output_dim: int) -> nn.Module:
+    """Random weights from the seed; for the piecewise modes, bins from the rows `(n_rows, input_dim)`."""
+    shape: dict[str, int] = {}
+    columns, edges = np.empty(0, dtype=np.int64), np.empty(0)
+    if config.training_mode in PIECEWISE_MODES:
+        columns, edges = find_bins(x, config.n_bins)
+        shape = {"n_num": len(columns), "n_bins": config.n_bins, "d_emb": config.d_emb, "k": config.members}
     torch.manual_seed(config.random_seed)
     model = build_model(
-        scaled.shape[1],
-        problem.output_dim,
+        x.shape[1],
+        output_dim,
         config.training_mode,
         config.hidden_dim,
         config.num_hidden_layers,
         config.dropout,
-    ).to(device)
-    return model, Fitting(model, data, (loss, hard), config), _on_cpu(hard, config, task, y, problem.output_dim)
-
-
-def _on_cpu(hard: Criterion, config: TrainingConfig, task: str, y: Tensor, output_dim: int) -> Criterion:
-    """The hard loss for answers that a `Scorer` gives, which are on the CPU."""
-    if y.device.type == "cpu":
-        return hard
-    return hard_loss(
-        config.training_mode, "regression" if task == "regression" else "classification", y.cpu(), output_dim
+        **shape,
     )
+    set_bins(model, columns, edges)
+    return model
 
 
-def _bundle(problem: _Problem, config: TrainingConfig, model: nn.Module) -> ModelBundle:
+def _hard_loss(config: TrainingConfig, task: TaskType, y: Tensor, output_dim: int) -> Criterion:
+    weights, smoothing = config.class_weights, config.label_smoothing
+    return hard_loss(config.training_mode, task, y, output_dim, class_weights=weights, label_smoothing=smoothing)
+
+
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    # Pinned memory is read by the GPU itself, without a detour through a staging copy.
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def _calibrate(model: nn.Module, fitting: Fitting, config: TrainingConfig) -> None:
+    """Keep a temperature where one lowers the validation log loss; the other modes' files have no place for it."""
+    y, outputs = fitting.data.y_validation, fitting.validation_outputs()
+    wanted = config.calibrate and config.training_mode in PIECEWISE_MODES
+    if wanted and y is not None and outputs is not None and not y.is_floating_point():
+        set_temperature(model, best_temperature(outputs.cpu().numpy(), y.cpu().numpy()))
+
+
+def _bundle(problem: Problem, config: TrainingConfig, model: nn.Module) -> ModelBundle:
     encoder = problem.label_encoder
     bundle = ModelBundle(
         model=model.eval(),
@@ -275,8 +309,9 @@ def _target_tensor(bundle: ModelBundle, labels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.asarray(values, dtype=np.float32))
 
 
-def _fingerprint(table: pa.Table, config: TrainingConfig) -> str:
-    return sha256_bytes(dump_json([fingerprint(table), dataclasses.asdict(config), current_versions()]))
+def _fingerprint(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -> str:
+    taught = None if teacher is None else sha256_bytes(encode_bundle(teacher))
+    return sha256_bytes(dump_json([fingerprint(table), dataclasses.asdict(config), current_versions(), taught]))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,80 @@
+"""How weights move: the optimiser of each mode, its schedule, and the running average of the weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ai.ml.core.types import TrainingConfig
+from ai.ml.frameworks.pytorch.models import PIECEWISE_MODES
+
+WEIGHT_DECAY = 1e-4
+DECOUPLED_WEIGHT_DECAY = 1e-2
+WARM_UP_UPDATES = 50
+DROP = 0.3
+"""What the learning rate is multiplied with when the validation loss stands still for half the patience."""
+EMA_DECAY = 0.99
+SMALLEST_BATCH, LARGEST_BATCH = 32, 1024
+UPDATES_PER_EPOCH = 40
+"""What a batch size by data size aims at."""
+
+
+@dataclass
+class Schedule:
+    """Where the learning rate stands; part of what a checkpoint keeps."""
+
+    updates: int = 0
+    scale: float = 1.0
+    last_drop: int = 0
+    """Epoch."""
+
+
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW for the piecewise modes, Adam with coupled decay for the others; fused, so one kernel moves all weights."""
+    if config.training_mode in PIECEWISE_MODES:
+        # Biases and scales are few and near 1: decay would only pull them off.
+        matrices = [weight for weight in model.parameters() if weight.ndim > 1]
+        others = [weight for weight in model.parameters() if weight.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": DECOUPLED_WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    return torch.optim.Adam(model.parameters(), lr=config.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainingConfig, schedule: Schedule) -> None:
+    """Before an update of a piecewise mode: a linear warm-up, times the drops so far."""
+    if config.training_mode in PIECEWISE_MODES:
+        warm = min(1.0, (schedule.updates + 1) / WARM_UP_UPDATES)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * warm * schedule.scale
+
+
+def drop_if_stale(schedule: Schedule, config: TrainingConfig, epoch: int, best_epoch: int) -> None:
+    """After an epoch: a smaller learning rate where the validation loss has stood still for half the patience."""
+    if config.patience is not None and epoch - max(best_epoch, schedule.last_drop) >= max(1, config.patience // 2):
+        schedule.scale *= DROP
+        schedule.last_drop = epoch
+
+
+def average_of(model: nn.Module, config: TrainingConfig) -> AveragedModel | None:
+    """The exponential moving average of the weights, which is what the piecewise modes are judged and kept by."""
+    if config.training_mode not in PIECEWISE_MODES:
+        return None
+    return AveragedModel(model, multi_avg_fn=_ema)
+
+
+def batch_size_for(config: TrainingConfig, rows: int) -> int:
+    """The configured size, or a power of two that gives about `UPDATES_PER_EPOCH` updates."""
+    if config.batch_size is not None:
+        return config.batch_size
+    power = round(math.log2(max(1.0, rows / UPDATES_PER_EPOCH)))
+    return min(max(1 << power, SMALLEST_BATCH), LARGEST_BATCH)
+
+
+def _ema(averages: tuple[Tensor, ...] | list[Tensor], weights: tuple[Tensor, ...] | list[Tensor], count: Tensor | int):
+    """A short memory at first: the first weights are those of no training."""
+    decay = min(EMA_DECAY, (1 + int(count)) / (10 + int(count)))
+    get_ema_multi_avg_fn(decay)(averages, weights, count)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,110 @@
+"""A raw table as the numbers that a model is trained on: split, preprocessing fitted, answers encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.preprocessing import LabelEncoder, StandardScaler
+
+from ai.ml.core.contract import Conformer, InputContract, target_values
+from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.types import ModelBundle, TrainingConfig
+from ai.ml.frameworks.pytorch.feature_fit import FittedFeatures, fit_features, refuse_enormous
+from ai.ml.frameworks.pytorch.inference import Scorer
+from ai.ml.frameworks.pytorch.split import split_holdout
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The table as numbers."""
+
+    contract: InputContract
+    features: FittedFeatures
+    """Of the training rows; fitted on them, or a teacher's."""
+    label_encoder: LabelEncoder | None
+    target_scaler: StandardScaler | None
+    y: np.ndarray
+    """`(n_train,)` class indices int64, or scaled values float64."""
+    train_rows: np.ndarray
+    """Row numbers of the table."""
+    holdout_rows: np.ndarray
+    labels: np.ndarray
+    """`(n_rows,)` of the whole table, as they came."""
+    teacher: np.ndarray | None = None
+    """`(n_train, output_dim)` float32: a teacher's probabilities or scaled values for the training rows."""
+
+    @property
+    def vectorizer(self) -> DictVectorizer:
+        """Of the features."""
+        return self.features.vectorizer
+
+    @property
+    def output_dim(self) -> int:
+        """Number of classes, or 1 for regression."""
+        return 1 if self.label_encoder is None else len(np.asarray(self.label_encoder.classes_))
+
+
+def prepare(table: pa.Table, contract: InputContract, config: TrainingConfig) -> Problem:
+    """Split, and fit vectorizer, medians, scaler and target encoding on the training rows.
+
+    Raises:
+        DataRefused: the table can't be learned from.
+    """
+    labels, train_rows, holdout_rows = _split(table, contract, config)
+    typed = Conformer(contract).table(table.take(pa.array(train_rows))).table
+    features = fit_features(typed)
+    label_encoder, target_scaler = None, None
+    if contract.task == "classification":
+        label_encoder = LabelEncoder().fit(labels)
+        y = np.asarray(label_encoder.transform(labels[train_rows]))
+    else:
+        refuse_enormous(labels, contract.target_column)
+        target_scaler = StandardScaler().fit(labels[train_rows, None])
+        y = np.asarray(target_scaler.transform(labels[train_rows, None]))[:, 0]
+    return Problem(contract, features, label_encoder, target_scaler, y, train_rows, holdout_rows, labels)
+
+
+def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingConfig) -> Problem:
+    """The same with everything that is fitted taken from a teacher, and its answers to the training rows.
+
+    Raises:
+        UsageError: the teacher has no input contract, or another target.
+        DataRefused: the table doesn't meet the teacher's contract, or has a class that it doesn't know.
+    """
+    contract = teacher.contract
+    if contract is None:
+        raise UsageError("the teacher has no input contract: only a bundle with a manifest can teach")
+    if contract.target_column != config.target_column:
+        raise UsageError(f"the teacher predicts {contract.target_column!r}, the student {config.target_column!r}")
+    if config.task not in ("auto", teacher.task):
+        raise UsageError(f"the teacher does {teacher.task}, the student {config.task}")
+    labels, train_rows, holdout_rows = _split(table, contract, config)
+    scorer = Scorer(teacher, device="cpu")
+    part = table.take(pa.array(train_rows))
+    matrix = scorer.matrix(part)
+    scaled, raw = scorer.scaled(matrix), scorer.score_matrix(matrix).raw
+    encoder, target_scaler = teacher.label_encoder, teacher.target_scaler
+    if encoder is not None:
+        unknown = sorted({str(label) for label in labels} - set(teacher.class_names or []))
+        if unknown:
+            raise DataRefused(f"the teacher doesn't know the class {unknown[0]!r} of the target: train without it")
+        y, answers = np.asarray(encoder.transform(labels[train_rows])), scorer.probabilities(raw)
+    else:
+        refuse_enormous(labels, contract.target_column)
+        values = labels[train_rows, None]
+        y = np.asarray(values if target_scaler is None else target_scaler.transform(values))[:, 0]
+        answers = raw
+    medians = np.zeros(matrix.shape[1]) if teacher.feature_medians is None else teacher.feature_medians
+    features = FittedFeatures(teacher.vectorizer, teacher.scaler, medians, scaled)
+    fitted = (encoder, target_scaler, y, train_rows, holdout_rows, labels)
+    return Problem(contract, features, *fitted, answers.astype(np.float32))
+
+
+def _split(
+    table: pa.Table, contract: InputContract, config: TrainingConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    labels = target_values(contract, table)
+    return labels, *split_holdout(contract.task, labels, config.test_size, config.random_seed)

@@ -1,0 +1,128 @@
+"""What a linear model and gradient boosting make of the same split: a candidate that loses to them is no gain.
+
+Fitted on the candidate's own training rows as its preprocessing gives them, measured on its holdout rows with the
+decision's metric. A second or two for tables of some ten thousand rows; above `MOST_ROWS` the baselines see a part.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from ai.ml.core.contract import target_values
+from ai.ml.core.types import TaskType
+from ai.ml.retraining.bootstrap import paired_gain
+from ai.ml.retraining.decision import Scored, measure, row_losses
+
+if TYPE_CHECKING:
+    from ai.ml.frameworks.pytorch.inference import Scorer
+
+MOST_ROWS = 50_000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A simpler model on the same rows."""
+
+    name: str
+    metric: str
+    """`log_loss` or `rmse`."""
+    value: float
+    candidate: float
+    """The candidate's own value."""
+    gain: float
+    """What the candidate gains over it: below 0 it loses."""
+    low: float
+    high: float
+    """Of the gain's 95 % interval."""
+
+    @property
+    def wins(self) -> bool:
+        """The candidate does no better than this."""
+        return self.gain <= 0
+
+    @property
+    def surely_wins(self) -> bool:
+        """The same beyond the interval."""
+        return self.high < 0
+
+    @property
+    def sentence(self) -> str:
+        """For a person."""
+        surely = "surely" if self.surely_wins else "though not surely"
+        return (
+            f"{self.name} does better on the same split, {surely}: {self.metric} {self.value:.4g}, the candidate has "
+            f"{self.candidate:.4g} (gain {self.gain:+.3g}, {self.low:+.3g} to {self.high:+.3g})"
+        )
+
+
+def measure_baselines(scorer: Scorer, table: pa.Table, train_rows: np.ndarray, holdout: np.ndarray) -> list[Baseline]:
+    """Fit and measure the baselines beside a candidate.
+
+    Args:
+        scorer: of the candidate, whose bundle has a contract.
+        table: raw, as it was trained on.
+        train_rows: row numbers, validation rows included.
+        holdout: row numbers that nothing was fitted on.
+    """
+    bundle = scorer.bundle
+    if bundle.contract is None:
+        return []
+    train_rows = train_rows[:: -(-len(train_rows) // MOST_ROWS)]
+    labels = target_values(bundle.contract, table)
+    encoder = bundle.label_encoder
+    y = labels.astype(np.float64) if encoder is None else np.asarray(encoder.transform(labels))
+    train, test = (scorer.matrix(table.take(pa.array(rows))) for rows in (train_rows, holdout))
+    raw = scorer.score_table(table.take(pa.array(holdout)))
+    candidate = _scored(bundle.task, y[holdout], raw.decoded if encoder is None else scorer.probabilities(raw.raw))
+    name = "log_loss" if bundle.task == "classification" else "rmse"
+    own = measure(candidate)[name]
+    found: list[Baseline] = []
+    for label, model, is_scaled in _models(bundle.task):
+        parts = [scorer.scaled(part) if is_scaled else part for part in (train, test)]
+        answers = _fit_and_answer(model, parts, y[train_rows], bundle.output_dim, bundle.task)
+        other = _scored(bundle.task, y[holdout], answers)
+        losses = (row_losses(other), row_losses(candidate))
+        gain = paired_gain(*losses, root=bundle.task == "regression", confidence=CONFIDENCE)
+        found.append(Baseline(label, name, measure(other)[name], own, gain.estimate, gain.low, gain.high))
+    return found
+
+
+def _models(task: TaskType) -> list[tuple[str, Any, bool]]:
+    """Name, estimator, and whether it needs imputed and scaled numbers; the trees take missing ones as they are."""
+    if task == "classification":
+        return [
+            ("logistic regression", LogisticRegression(max_iter=500), True),
+            ("gradient boosting", HistGradientBoostingClassifier(random_state=0), False),
+        ]
+    return [
+        ("ridge regression", Ridge(), True),
+        ("gradient boosting", HistGradientBoostingRegressor(random_state=0), False),
+    ]
+
+
+def _fit_and_answer(model: Any, parts: list[np.ndarray], y: np.ndarray, classes: int, task: TaskType) -> np.ndarray:
+    """`(n_holdout, classes)` probabilities, or `(n_holdout,)` values."""
+    train, test = parts
+    if task == "classification" and len(np.unique(y)) < 2:
+        return np.eye(classes)[np.full(len(test), y[0])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(train, y)
+    if task == "regression":
+        return model.predict(test)
+    answers = np.zeros((len(test), classes))
+    answers[:, model.classes_.astype(int)] = model.predict_proba(test)
+    return answers
+
+
+def _scored(task: TaskType, truth: np.ndarray, answers: np.ndarray) -> Scored:
+    return Scored("", task, truth, np.asarray(answers, dtype=np.float64))

@@ -1,0 +1,63 @@
+"""A few rows of every corner of a dataset: what was answered, and how far they have moved from training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from ai.ml.core.conform import Conformer
+from ai.ml.core.drift import DriftMeter, DriftReport
+from ai.ml.core.errors import DataRefused
+from ai.ml.retraining.answer_columns import AnswerColumns
+from ai.ml.retraining.batch_config import BatchSettings
+from ai.ml.retraining.bundle_pin import BundlePin, prove_pinned
+from ai.ml.retraining.partition import part_batches
+from ai.ml.retraining.parts import Part
+
+SAMPLED_PARTS = 8
+SAMPLED_ROWS = 1_024
+"""Of each part, its first ones."""
+SHOWN_ROWS = 20
+
+
+@dataclass(frozen=True)
+class BatchSample:
+    """What the sample showed."""
+
+    rows: int
+    answered: list[dict[str, Any]]
+    """Input cells and answers of a few rows, as texts."""
+    drift: DriftReport | None
+    """None for a bundle without a contract."""
+
+
+def sample_batch(pin: BundlePin, parts: tuple[Part, ...], settings: BatchSettings) -> BatchSample:
+    """Read the first rows of parts spread over the whole dataset; parts that can't be read are passed over."""
+    proven = prove_pinned(pin, settings.device)
+    contract = proven.bundle.contract
+    meter = None if contract is None else DriftMeter(contract)
+    columns = AnswerColumns.plan(proven.bundle, (), proba=settings.proba)
+    answered: list[dict[str, Any]] = []
+    rows = 0
+    step = max(1, len(parts) // SAMPLED_PARTS)
+    chosen = parts[::step][:SAMPLED_PARTS]
+    for part in chosen:
+        try:
+            batch = next(part_batches(part, settings.read, SAMPLED_ROWS))
+            scorer = proven.scorer()
+            few = batch.slice(0, max(1, SHOWN_ROWS // len(chosen)))
+            answers = columns.table(few, scorer, scorer.score_table(few))
+            if meter is not None and contract is not None:
+                meter.add(Conformer(contract).table(batch))
+        except DataRefused:
+            continue
+        rows += batch.num_rows
+        answered += _shown(few, answers)
+    return BatchSample(rows, answered, None if meter is None else meter.report())
+
+
+def _shown(batch: pa.RecordBatch, answers: pa.Table) -> list[dict[str, Any]]:
+    cells = zip(batch.to_pylist(), answers.to_pylist(), strict=True)
+    return [{name: str(value) for name, value in {**answer, **row}.items()} for row, answer in cells]

@@ -1,0 +1,1 @@
+"""Cards and reports: what a person reads of a bundle. Nothing here can change an outcome."""

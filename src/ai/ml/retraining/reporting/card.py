@@ -1,0 +1,154 @@
+"""The model card: Markdown with a YAML head as model hubs read it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from ai.ml.retraining.reporting.lineage import how_to, lineage_facts
+from ai.ml.retraining.reporting.material import Material, Study
+from ai.ml.retraining.reporting.measures import interval_text
+from ai.ml.retraining.reporting.sections import contract_cells, measure_cells, status_of, worst_drift
+
+MOST_COLUMNS = 60
+
+
+def to_card(material: Material, study: Study | None) -> str:
+    """`card.md`; the same material gives the same bytes."""
+    parts = [
+        _head(material, study),
+        f"# {_plain(material.name)}",
+        _purpose(material),
+        _data(material, study),
+        _metrics(material, study),
+        _gate(material),
+        _contract(material),
+        _lineage(material),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(material: Material, study: Study | None) -> str:
+    """YAML; every text as a JSON string, which YAML reads as it stands."""
+    subject = material.subject
+    task = f"tabular-{subject.task}"
+    lines = ["---", "library_name: bundlegate", f"pipeline_tag: {task}", "tags:"]
+    lines += [f"- {tag}" for tag in ("bundlegate", "pytorch", "tabular", task)]
+    if study is not None:
+        lines += ["model-index:", f"- name: {json.dumps(material.name)}", "  results:", "  - task:", f"      type: {task}"]
+        lines += ["    dataset:", f"      name: {json.dumps(material.rows_from)}", "      type: tabular", "    metrics:"]
+        for item in study.measures:
+            value = item.value.estimate
+            if value == value:
+                lines += [f"    - type: {item.name.replace(' ', '_')}", f"      value: {value:.6g}"]
+    return "\n".join([*lines, "---"])
+
+
+def _purpose(material: Material) -> str:
+    subject, settings = material.subject, material.settings
+    model = subject.manifest.model
+    target = subject.contract.target_column
+    classes = f" Classes: {', '.join(_plain(name) for name in subject.classes)}." if subject.classes else ""
+    mode = (subject.manifest.lineage.get("training") or {}).get("training_mode") or model.get("training_mode", "network")
+    for_what = settings.intended_use or (
+        f"Scoring rows like those it was trained on, for `{_plain(target)}`. Its owner hasn't said more; the setting "
+        "`report.intended_use` takes it."
+    )
+    not_for = settings.out_of_scope or (
+        "Rows that don't meet the input contract below, populations that the training table didn't hold, and decisions on "
+        "people without someone who answers for them."
+    )
+    lines = [
+        f"A {subject.task} model ({_plain(str(mode))}) that predicts `{_plain(target)}` from {len(subject.contract.columns)} raw "
+        f"columns.{classes}",
+        "",
+        f"- **For:** {_plain(for_what)}",
+        f"- **Not for:** {_plain(not_for)}",
+        f"- **Owner:** {_plain(settings.owner or 'not named (setting `report.owner`)')}",
+    ]
+    if material.outcome:
+        lines.append(f"- **Decision:** {material.outcome}: {_plain(material.reason)}")
+    return "\n".join(lines)
+
+
+def _data(material: Material, study: Study | None) -> str:
+    training = material.subject.manifest.lineage.get("training") or {}
+    lines = ["## Data and split", "", f"- A table of {material.subject.contract.rows:,} rows"]
+    if "test_size" in training:
+        lines[-1] += (
+            f"; {training['test_size']:.0%} of it held out, {training.get('validation_size', 0):.0%} of the training rows "
+            f"watched for early stopping (seed {training.get('random_seed')})"
+        )
+    lines.append(f"- Measured on {material.rows.num_rows:,} rows: {_plain(material.rows_from)}")
+    if study is not None:
+        if study.sampled:
+            lines.append(f"- {study.sampled}")
+        lines.append(f"- Drift of these rows from the training rows: {_plain(worst_drift(study.drift))}")
+    lines += [f"- {_plain(finding)}" for finding in material.findings]
+    return "\n".join(lines)
+
+
+def _metrics(material: Material, study: Study | None) -> str:
+    if study is None:
+        return "## Metrics\n\nNone: the gate refused the saved file, whose answers aren't the trained model's."
+    beside = study.other is not None
+    head = ["metric", "this model"] + (["champion, same rows", "gain"] if beside else [])
+    lines = ["## Metrics", "", "With 95 % bootstrap intervals.", ""]
+    lines += _table(head, [measure_cells(item, beside) for item in study.measures])
+    if study.unfit:
+        lines += ["", f"The champion couldn't be compared: {_plain(study.unfit)}"]
+    if study.slices:
+        rows = [[item.column, item.level, f"{item.rows:,}", interval_text(item.value)] for item in study.slices]
+        lines += ["", "### Groups", "", *_table(["column", "group", "rows", "accuracy or RMSE"], rows)]
+    if study.importance:
+        rows = [[item.column, f"{item.mean:.4g}", f"{item.spread:.2g}"] for item in study.importance[:10]]
+        lines += ["", "### What the answers hang on", "", *_table(["column", "loss when shuffled", "spread"], rows)]
+    return "\n".join(lines)
+
+
+def _gate(material: Material) -> str:
+    if material.verdict is None:
+        return "## Gate\n\nNo verdict was kept for this bundle."
+    verdict = material.verdict
+    rows = [[check.name, check.environment, status_of(check), check.message] for check in verdict.checks]
+    lines = ["## Gate", "", f"**{verdict.outcome}**: {_plain(verdict.reason)}", ""]
+    lines += _table(["check", "environment", "result", "what it saw"], rows)
+    return "\n".join([*lines, "", f"Verdict `{verdict.sha256}`."])
+
+
+def _contract(material: Material) -> str:
+    columns = material.subject.contract.columns
+    rows = [contract_cells(column) for column in columns[:MOST_COLUMNS]]
+    lines = ["## Input contract", "", *_table(["column", "kind", "missing at training", "values"], rows)]
+    if len(columns) > MOST_COLUMNS:
+        lines += ["", f"And {len(columns) - MOST_COLUMNS} more: `bundlegate inspect` shows all."]
+    return "\n".join(lines)
+
+
+def _lineage(material: Material) -> str:
+    facts = [[name, value] for name, value in lineage_facts(material)]
+    use = how_to(material.name, material.subject.digest)
+    python = "\n".join(
+        [
+            "from ai.ml.frameworks.pytorch.inference import predict_rows",
+            "from ai.ml.frameworks.pytorch.serialization import load_bundle",
+            "",
+            'bundle = load_bundle("model_bundle.pt", map_location="cpu")  # runs no code of the file',
+            "predict_rows(bundle, rows)  # a list of dicts, as they come",
+        ]
+    )
+    lines = ["## Lineage", "", *_table(["what", "value"], facts)]
+    lines += ["", "## Load, verify, roll back", "", "```bash", use, "```", "", "```python", python, "```"]
+    return "\n".join(lines)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in rows]
+
+
+def _plain(text: str) -> str:
+    """Text of the data as text: on one line, no tag, no link, no table bar, no emphasis."""
+    text = re.sub(r"\s+", " ", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\|*\[\]#])", r"\\\1", text).replace("```", "'''")

@@ -1,0 +1,33 @@
+"""The console commands `report` and `card`."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from ai.ml.core.errors import ExitCode
+from ai.ml.retraining.config import ReportSettings
+from ai.ml.retraining.log import at_work
+from ai.ml.retraining.output import print_json
+from ai.ml.retraining.references import bundle_directory
+from ai.ml.retraining.store import Store
+
+
+def report(arguments: Namespace) -> int:
+    """Write card and report of a bundle and say where."""
+    from ai.ml.core.tables import read_table
+    from ai.ml.retraining.reporting.canvas import require_matplotlib
+    from ai.ml.retraining.reporting.sources import report_version
+
+    require_matplotlib()
+    bundle_dir = bundle_directory(arguments.bundle, arguments.store)
+    output = arguments.output or Path("report-" + arguments.bundle.rstrip("/").rpartition("/")[2].replace("@", "-"))
+    data = None if arguments.data is None else read_table(arguments.data)
+    settings = ReportSettings(max_rows=arguments.max_rows)
+    with at_work("measuring and drawing"):
+        written = report_version(arguments.bundle, bundle_dir, Store(arguments.store), data, settings, output)
+    if arguments.json:
+        print_json({"card": str(written.card), "report": str(written.page)})
+    else:
+        print(f"card    {written.card}\nreport  {written.page.absolute().as_uri()}")
+    return ExitCode.OK

@@ -1,0 +1,134 @@
+"""What a report is made of, and what is computed from it once for both the card and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ai.ml.core.drift import DriftReport, measure_drift
+from ai.ml.core.errors import BundlegateError
+from ai.ml.retraining.config import ReportSettings
+from ai.ml.retraining.decision import Scored, incomparable
+from ai.ml.retraining.reporting.influence import (
+    DependenceCurve,
+    Importance,
+    partial_dependence,
+    permutation_importance,
+)
+from ai.ml.retraining.reporting.measures import Measure, SliceMeasure, measure_all, measure_slices, slice_columns
+from ai.ml.retraining.reporting.subject import Subject
+from ai.ml.retraining.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that is known of a candidate or a version."""
+
+    name: str
+    subject: Subject
+    rows: pa.Table
+    """Raw rows with their truth that the model wasn't trained on."""
+    rows_from: str
+    """Where they come from, as a phrase."""
+    history: Sequence[Mapping[str, Any]] = ()
+    """One record per epoch; empty where it isn't known any more."""
+    verdict: Verdict | None = None
+    outcome: str = ""
+    """PROMOTE, HOLD, REJECT; empty before a decision."""
+    reason: str = ""
+    decision: Mapping[str, Any] | None = None
+    """The decision's document."""
+    champion: Subject | None = None
+    """What this model is compared with."""
+    findings: Sequence[str] = ()
+    """What the training remarked on."""
+    settings: ReportSettings = ReportSettings()
+    slice_column: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was measured."""
+
+    table: pa.Table
+    """The rows, or a sample of them."""
+    rows: int
+    """Before sampling."""
+    scored: Scored
+    other: Scored | None
+    unfit: str | None
+    """Why the champion couldn't be compared."""
+    measures: list[Measure]
+    slices: list[SliceMeasure]
+    importance: list[Importance]
+    importance_rows: int
+    curves: list[DependenceCurve]
+    drift: DriftReport | None
+    champion_drift: DriftReport | None
+    """Of the same rows against the champion's training."""
+
+    @property
+    def sampled(self) -> str:
+        """A sentence where rows were left out, else empty."""
+        if self.table.num_rows == self.rows:
+            return ""
+        return f"Measured on {self.table.num_rows:,} rows drawn at random from {self.rows:,}."
+
+
+def study(material: Material) -> Study | None:
+    """Measure everything; None where the gate refused the file, whose answers then mean nothing.
+
+    Raises:
+        DataRefused: the rows don't meet the model's contract, or have no truth.
+    """
+    if material.verdict is not None and material.verdict.outcome == "REFUSED":
+        return None
+    subject, settings = material.subject, material.settings
+    table = _sample(material.rows, settings.max_rows)
+    scored = subject.scored(table)
+    other, unfit = _compare(material.champion, scored, table)
+    columns = slice_columns(subject.contract, table, material.slice_column)
+    importance, importance_rows = permutation_importance(subject, table)
+    top = [item.column for item in importance[: settings.curves]]
+    return Study(
+        table,
+        material.rows.num_rows,
+        scored,
+        other,
+        unfit,
+        measure_all(scored, other),
+        measure_slices(table, columns, scored, other),
+        importance,
+        importance_rows,
+        partial_dependence(subject, table, top),
+        measure_drift(subject.contract, table),
+        None if material.champion is None else _drift(material.champion, table),
+    )
+
+
+def _sample(table: pa.Table, most: int) -> pa.Table:
+    if table.num_rows <= most:
+        return table
+    return table.take(pa.array(np.sort(np.random.default_rng(0).permutation(table.num_rows)[:most])))
+
+
+def _compare(champion: Subject | None, scored: Scored, table: pa.Table) -> tuple[Scored | None, str | None]:
+    if champion is None:
+        return None, None
+    try:
+        other = champion.scored(table)
+    except BundlegateError as error:
+        return None, str(error)
+    unfit = incomparable(scored, other)
+    return (None, unfit) if unfit else (other, None)
+
+
+def _drift(champion: Subject, table: pa.Table) -> DriftReport | None:
+    try:
+        return measure_drift(champion.contract, table)
+    except BundlegateError:
+        return None

@@ -1,0 +1,196 @@
+"""Charts that any model has: learning curve, importance, partial dependence, challenger against champion."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.inspection import PartialDependenceDisplay
+from sklearn.utils import Bunch
+
+from ai.ml.retraining.decision import Scored
+from ai.ml.retraining.reporting.canvas import DASHES, INK, MUTED, SERIES, Chart, draw
+from ai.ml.retraining.reporting.classification_charts import short
+from ai.ml.retraining.reporting.influence import DependenceCurve, Importance
+from ai.ml.retraining.reporting.measures import Measure, number
+from ai.ml.retraining.reporting.regression_charts import points_note, some_rows
+
+MOST_BARS = 15
+MOST_CLASSES = 4
+
+
+def learning_curve(history: Sequence[Mapping[str, Any]]) -> Chart:
+    """Loss per epoch, and where the weights were kept from."""
+    epochs = [int(report["epoch"]) for report in history]
+    lines = {"training": "train_loss", "validation": "validation_loss"}
+
+    def paint(axes: Any) -> str:
+        for turn, (label, key) in enumerate(lines.items()):
+            losses = [report.get(key) for report in history]
+            if all(loss is not None for loss in losses):
+                axes.plot(epochs, losses, color=SERIES[turn], linestyle=DASHES[turn], label=label, marker="." * (len(epochs) == 1))
+        watched = "validation_loss" if history[0].get("validation_loss") is not None else "train_loss"
+        best = min(history, key=lambda report: report[watched])
+        if watched == "validation_loss":
+            axes.axvline(int(best["epoch"]), color=MUTED, linestyle=":", linewidth=1.2, label="kept")
+        values = [report[watched] for report in history]
+        if min(values) > 0 and max(values) / min(values) > 30:
+            axes.set_yscale("log")
+        axes.set(xlabel="epoch", ylabel="loss")
+        axes.legend(loc="upper right")
+        return (
+            f"Learning curve over {len(epochs)} epochs: training loss from {number(history[0]['train_loss'])} to "
+            f"{number(history[-1]['train_loss'])}; least {watched.replace('_', ' ')} {number(best[watched])} in epoch "
+            f"{best['epoch']}."
+        )
+
+    return draw("learning", "Learning curve", paint, note="Dotted: the epoch whose weights were kept.")
+
+
+def importance_chart(found: Sequence[Importance], metric: str, rows: int) -> Chart:
+    """A box per column, as scikit-learn's example draws it."""
+    top = list(found[:MOST_BARS])[::-1]
+
+    def paint(axes: Any) -> str:
+        places = np.arange(len(top))
+        axes.barh(places, [item.mean for item in top], color=SERIES[0], alpha=0.75, height=0.65)
+        for place, item in zip(places, top, strict=True):
+            axes.plot(item.drops, np.full(len(item.drops), place), "|", color=INK, markersize=7)
+        axes.set_yticks(places, [short(item.column, 20) for item in top])
+        axes.axvline(0, color=MUTED, linewidth=1)
+        axes.set(xlabel=f"{metric} gets worse by")
+        axes.grid(visible=False, axis="y")
+        said = [f"{item.column} {number(item.mean)} ± {number(item.spread)}" for item in top[::-1]]
+        return "Permutation importance: " + "; ".join(said)
+
+    more = f" The first {MOST_BARS} of {len(found)} columns." if len(found) > MOST_BARS else ""
+    note = f"How much worse the answers get when a column's cells are shuffled ({rows:,} rows); ticks: each of five shuffles.{more}"
+    return draw("importance", "What the answers hang on", paint, note=note, size=(5.0, 1.1 + 0.3 * len(top)))
+
+
+def dependence_chart(curve: DependenceCurve, classes: list[str], place: int) -> Chart:
+    """The mean answer over one column's values, drawn by scikit-learn's Display."""
+    count = len(curve.averages)
+    # Two classes: the second says it all. More: the ones that move most.
+    moves = np.ptp(curve.averages, axis=1)
+    wanted = [1] if len(classes) == 2 else sorted(np.argsort(-moves, kind="stable")[: min(count, MOST_CLASSES)].tolist())
+    names = [classes[index] if classes else "prediction" for index in wanted]
+    ylabel = f"probability of {short(names[0])}" if len(classes) == 2 else "mean probability" if classes else "mean prediction"
+
+    def paint(axes: Any) -> str:
+        if curve.categorical:
+            _bars(axes, curve, wanted, names)
+        else:
+            _lines(axes, curve, wanted, names)
+            axes.locator_params(axis="x", nbins=6)
+        axes.set(xlabel=short(curve.column, 40), ylabel=ylabel, ylim=_limits(curve, wanted))
+        if len(wanted) > 1:
+            axes.legend(loc="best")
+        elif (legend := axes.get_legend()) is not None:
+            legend.remove()
+        said = [
+            f"{name} from {number(curve.averages[index].min())} to {number(curve.averages[index].max())}"
+            for index, name in zip(wanted, names, strict=True)
+        ]
+        return f"Partial dependence on {curve.column}: " + "; ".join(said)
+
+    return draw(f"dependence-{place}", short(curve.column, 40), paint, size=(5.0, 3.2))
+
+
+def _lines(axes: Any, curve: DependenceCurve, wanted: list[int], names: list[str]) -> None:
+    for turn, (index, name) in enumerate(zip(wanted, names, strict=True)):
+        display = PartialDependenceDisplay(
+            [Bunch(average=curve.averages, grid_values=[np.asarray(curve.grid)])],
+            features=[(0,)],
+            feature_names=[curve.column],
+            target_idx=index,
+            deciles={0: np.asarray(curve.deciles)},
+        )
+        style = {"color": SERIES[turn], "linestyle": DASHES[turn], "label": name}
+        with warnings.catch_warnings():
+            # A further class is drawn into the same axes with the same limits, which matplotlib remarks on.
+            warnings.simplefilter("ignore", UserWarning)
+            display.plot(ax=[axes], line_kw=style, pdp_lim={1: _limits(curve, wanted)})
+    for marks in axes.collections:
+        # The deciles of the training values, black otherwise: unseen on a dark page.
+        marks.set_color(MUTED)
+
+
+def _bars(axes: Any, curve: DependenceCurve, wanted: list[int], names: list[str]) -> None:
+    """Grouped bars: scikit-learn's Display puts several classes' bars on top of each other."""
+    width = 0.8 / len(wanted)
+    places = np.arange(len(curve.grid))
+    for turn, (index, name) in enumerate(zip(wanted, names, strict=True)):
+        offset = (turn - (len(wanted) - 1) / 2) * width
+        axes.bar(places + offset, curve.averages[index], width * 0.9, color=SERIES[turn], label=name)
+    axes.set_xticks(places, [short(str(value), 12) or "(missing)" for value in curve.grid])
+    if len(curve.grid) > 4:
+        axes.tick_params(axis="x", rotation=45)
+
+
+def _limits(curve: DependenceCurve, wanted: list[int]) -> tuple[float, float]:
+    shown = curve.averages[wanted]
+    low, high = float(shown.min()), float(shown.max())
+    if curve.categorical:
+        low, high = min(0.0, low), max(0.0, high)
+    room = 0.08 * (high - low) or 0.05
+    return low - (room if low < 0 or not curve.categorical else 0), high + room
+
+
+def gain_chart(measures: Sequence[Measure]) -> Chart | None:
+    """Gain over the champion per metric, with intervals, each in units of the champion's own value."""
+    pairs = [(item, item.gain, item.other) for item in measures if item.gain is not None and item.other is not None]
+    if not pairs:
+        return None
+
+    def paint(axes: Any) -> str:
+        said: list[str] = []
+        for place, (item, gain, other) in enumerate(reversed(pairs)):
+            unit = abs(other.estimate) / 100 or 1.0
+            low, middle, high = (value / unit for value in (gain.low, gain.estimate, gain.high))
+            axes.errorbar(
+                middle, place, xerr=[[middle - low], [high - middle]], fmt="o", color=SERIES[0], capsize=4, linewidth=1.8
+            )
+            said.insert(0, f"{item.name} {middle:+.1f} % ({low:+.1f} to {high:+.1f})")
+        axes.set_yticks(range(len(pairs)), [item.name for item, _, _ in reversed(pairs)])
+        axes.axvline(0, color=INK, linewidth=1)
+        axes.set(xlabel="gain over the champion, % of its value", ylim=(-0.6, len(pairs) - 0.4))
+        axes.grid(visible=False, axis="y")
+        return "Gain over the champion: " + "; ".join(said)
+
+    note = "Right of the line this model is better. An interval that crosses it shows no significant gain."
+    return draw("gain", "Gain over the champion", paint, note=note, size=(5.0, 1.3 + 0.45 * len(pairs)))
+
+
+def agreement_chart(scored: Scored, other: Scored, classes: list[str]) -> Chart:
+    """Scores of the two models for the same rows."""
+    rows = some_rows(len(scored.truth))
+    if scored.task == "regression":
+        mine, theirs, what = scored.answers, other.answers, "prediction"
+    elif len(classes) == 2:
+        mine, theirs, what = scored.answers[:, 1], other.answers[:, 1], f"probability of {short(classes[1])}"
+    else:
+        everyone = np.arange(len(scored.truth))
+        mine, theirs = scored.answers[everyone, scored.truth], other.answers[everyone, scored.truth]
+        what = "probability of the true class"
+
+    def paint(axes: Any) -> str:
+        groups = [1] if scored.task == "regression" else list(range(len(classes)))
+        marks = "o^sDvP*X"
+        for turn, index in enumerate(groups[: len(SERIES)]):
+            mine_rows = rows if scored.task == "regression" else rows[scored.truth[rows] == index]
+            label = None if scored.task == "regression" else short(classes[index])
+            style = {"color": SERIES[turn], "alpha": 0.6, "s": 16, "linewidths": 0, "marker": marks[turn]}
+            axes.scatter(theirs[mine_rows], mine[mine_rows], label=label, **style)
+        low, high = min(mine.min(), theirs.min()), max(mine.max(), theirs.max())
+        axes.plot([low, high], [low, high], color=INK, linewidth=1)
+        axes.set(xlabel="champion", ylabel="this model")
+        if scored.task != "regression":
+            axes.legend(loc="best")
+        apart = float(np.mean(np.abs(mine - theirs)))
+        return f"{what} of this model against the champion's, row by row; mean distance {number(apart)}."
+
+    note = f"The {what}, row by row; on the line both say the same." + points_note(len(scored.truth))
+    return draw("agreement", "Scores of both models", paint, note=note, size=(5.0, 4.0))

@@ -1,0 +1,70 @@
+"""The report as one HTML file: nothing is fetched, nothing runs, both themes, any width."""
+
+from __future__ import annotations
+
+from html import escape
+from importlib.resources import files
+
+from ai.ml.retraining.reporting.markup import Section
+from ai.ml.retraining.reporting.material import Material, Study
+from ai.ml.retraining.reporting.sections import sections
+
+# Even if a text slipped through unescaped: no script runs and nothing is loaded.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+TONES = {"PROMOTE": "good", "HOLD": "warn", "REJECT": "bad"}
+BANNERS = {
+    "PROMOTE": "Promoted",
+    "HOLD": "Held: the champion stays",
+    "REJECT": "Rejected",
+}
+
+
+def to_html(material: Material, study: Study | None) -> str:
+    """The whole page; the same material gives the same bytes."""
+    parts = sections(material, study)
+    links = "".join(f'<li><a href="#{part.key}">{escape(part.title)}</a></li>' for part in parts)
+    title = escape(f"{material.name} · {material.subject.digest[:12]}")
+    style = files("ai.ml.retraining.reporting").joinpath("page.css").read_text(encoding="utf-8")
+    return "\n".join(
+        [
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+            '<meta name="viewport" content="width=device-width,initial-scale=1">',
+            '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">',
+            f"<title>{title}</title><style>{style}</style></head><body>",
+            '<a class="skip" href="#main">Skip to the content</a>',
+            _header(material),
+            f'<nav aria-label="Contents"><ul>{links}</ul></nav><main id="main">',
+            *(_section(part) for part in parts),
+            "</main><footer><p>Made by Bundlegate from the bundle and its evidence; nothing in this page was fetched and "
+            "nothing in it runs.</p></footer></body></html>\n",
+        ]
+    )
+
+
+def _header(material: Material) -> str:
+    subject = material.subject
+    rows = material.subject.contract.rows
+    told = f"{subject.task.capitalize()} of {subject.contract.target_column!r}, from a table of {rows:,} rows and {len(subject.contract.columns)} columns"
+    tone, word, reason = _banner(material)
+    return (
+        f"<header><h1>{escape(material.name)}</h1><p>{escape(told)}</p>"
+        f"<p>Bundle <code>{subject.digest}</code></p>"
+        f'<div class="banner {tone}"><strong>{escape(word)}</strong><span>{escape(reason)}</span></div></header>'
+    )
+
+
+def _banner(material: Material) -> tuple[str, str, str]:
+    if material.verdict is not None and material.verdict.outcome != "PASSED":
+        word = "Refused by the gate" if material.verdict.outcome == "REFUSED" else "Nothing was proved"
+        return "bad", word, material.verdict.reason
+    if material.outcome in BANNERS:
+        return TONES[material.outcome], BANNERS[material.outcome], material.reason
+    if material.verdict is not None:
+        return "good", "Proved", material.verdict.reason
+    return "warn", "Not proved", "no verdict was kept for this bundle: run `bundlegate verify`"
+
+
+def _section(part: Section) -> str:
+    content = "\n".join(piece for piece in part.parts if piece)
+    return f'<section id="{part.key}" aria-labelledby="h-{part.key}"><h2 id="h-{part.key}">{escape(part.title)}</h2>{content}</section>'

@@ -1,0 +1,282 @@
+"""What a report says, in the order of what its readers ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ai.ml.core.contract import ColumnContract
+from ai.ml.core.drift import ColumnDrift, DriftReport
+from ai.ml.retraining.reporting import markup
+from ai.ml.retraining.reporting.canvas import Chart
+from ai.ml.retraining.reporting.classification_charts import classification_charts, confusion
+from ai.ml.retraining.reporting.lineage import how_to, lineage_facts
+from ai.ml.retraining.reporting.markup import Section
+from ai.ml.retraining.reporting.material import Material, Study
+from ai.ml.retraining.reporting.measures import (
+    Measure,
+    interval_text,
+    number,
+    percent,
+    residual_quantiles,
+    threshold_rows,
+)
+from ai.ml.retraining.reporting.model_charts import (
+    agreement_chart,
+    dependence_chart,
+    gain_chart,
+    importance_chart,
+    learning_curve,
+)
+from ai.ml.retraining.reporting.regression_charts import predicted_actual, regression_charts
+from ai.ml.retraining.reporting.subject import Subject, with_known_classes
+from ai.ml.retraining.verdict import CheckResult
+
+TILES = 4
+FIRST_DRIFTED = 12
+
+
+def sections(material: Material, study: Study | None) -> list[Section]:
+    """All parts of the page that have something to say."""
+    found = [_summary(material, study)]
+    if study is not None:
+        found += [_answers(material, study), _champion(material, study), _slices(study), _influence(material, study)]
+    found += [_gate(material), _training(material)]
+    if study is not None:
+        found.append(_drift(study))
+    found += [_contract(material), _origin(material)]
+    return [section for section in found if any(section.parts)]
+
+
+def _summary(material: Material, study: Study | None) -> Section:
+    if study is None:
+        words = "The gate refused the saved file, so it wasn't scored: its answers aren't the trained model's."
+        return Section("summary", "Summary", (markup.paragraph(words),))
+    tiles = [
+        (item.name, number(item.value.estimate), f"{number(item.value.low)} to {number(item.value.high)}")
+        for item in study.measures[:TILES]
+    ]
+    head = ["metric", "this model"] + (["champion", "gain, above 0 is better"] if study.other is not None else [])
+    caption = f"Metrics with 95 % bootstrap intervals, on {study.table.num_rows:,} rows: {material.rows_from}"
+    rows = [measure_cells(item, study.other is not None) for item in study.measures]
+    return Section(
+        "summary",
+        "Summary",
+        (
+            markup.tiles(tiles),
+            markup.table(caption, head, rows),
+            markup.paragraph(study.sampled, "muted") if study.sampled else "",
+            markup.bullets(material.findings) if material.findings else "",
+        ),
+    )
+
+
+def measure_cells(item: Measure, beside: bool) -> list[str]:
+    """A metric's row of the table."""
+    cells = [item.name, interval_text(item.value)]
+    if beside:
+        cells += [
+            "–" if item.other is None else interval_text(item.other),
+            "–" if item.gain is None else interval_text(item.gain),
+        ]
+    return cells
+
+
+def _answers(material: Material, study: Study) -> Section:
+    subject = material.subject
+    scored = with_known_classes(study.scored)
+    if not len(scored.truth):
+        return Section("answers", "Answers", ())
+    if subject.task == "regression":
+        charts = regression_charts(scored, subject.contract.target_column)
+        head, rows = ["share of rows below", "residual", "size of the residual"], residual_quantiles(scored)
+        table = markup.table("Quantiles of the residuals (actual − predicted)", head, rows)
+    else:
+        charts = classification_charts(scored, subject.classes)
+        head, rows = threshold_rows(scored, subject.classes)
+        binary = len(subject.classes) == 2
+        caption = (
+            f"What a threshold on the probability of {subject.classes[1]!r} gives"
+            if binary
+            else "What is left when only confident answers count"
+        )
+        table = markup.table(caption, head, rows)
+    unknown = len(study.scored.truth) - len(scored.truth)
+    left = markup.paragraph(f"{unknown:,} rows have a class that the model doesn't know.", "muted") if unknown else ""
+    return Section("answers", "Answers", (left, markup.figures(charts), table))
+
+
+def preview(study: Study, subject: Subject) -> Chart | None:
+    """The chart that says most, for places that show one."""
+    scored = with_known_classes(study.scored)
+    if not len(scored.truth):
+        return None
+    if subject.task == "regression":
+        return predicted_actual(scored, subject.contract.target_column)
+    return confusion(scored, subject.classes)
+
+
+def _champion(material: Material, study: Study) -> Section:
+    if study.unfit is not None:
+        said = f"The champion couldn't be compared on these rows: {study.unfit}."
+        return Section("champion", "Against the champion", (markup.paragraph(said),))
+    if material.champion is None or study.other is None:
+        return Section("champion", "Against the champion", ())
+    said = f"The champion {material.champion.digest[:12]} answered the same rows; it may have been trained on some of them, which can only favour it."
+    charts = [
+        gain_chart(study.measures),
+        agreement_chart(
+            with_known_classes(study.scored), with_known_classes(study.other), material.subject.classes
+        ),
+    ]
+    return Section("champion", "Against the champion", (markup.paragraph(said), markup.figures(charts)))
+
+
+def _slices(study: Study) -> Section:
+    if not study.slices:
+        return Section("slices", "Groups", ())
+    metric = "RMSE" if study.scored.task == "regression" else "accuracy"
+    head = ["column", "group", "rows", metric] + (["champion"] if study.other is not None else [])
+    rows = [
+        [item.column, item.level, f"{item.rows:,}", interval_text(item.value)]
+        + ([] if study.other is None else ["–" if item.other is None else number(item.other)])
+        for item in study.slices
+    ]
+    return Section("slices", "Groups", (markup.table(f"{metric[0].upper()}{metric[1:]} per group, with 95 % intervals", head, rows),))
+
+
+def _influence(material: Material, study: Study) -> Section:
+    metric = "RMSE" if study.scored.task == "regression" else "log loss"
+    charts = [importance_chart(study.importance, metric, study.importance_rows)] if study.importance else []
+    curves = [
+        dependence_chart(curve, material.subject.classes, place) for place, curve in enumerate(study.curves)
+    ]
+    words = (
+        "The mean answer when every row's cell is set to one value after the other. Where columns hang together, some of "
+        "these rows don't exist in life."
+    )
+    head = ["column", f"{metric} gets worse by", "spread"]
+    rows = [[item.column, number(item.mean), number(item.spread)] for item in study.importance]
+    parts = (
+        markup.figures(charts),
+        markup.folded("All columns as a table", markup.table("Permutation importance", head, rows)) if rows else "",
+        "<h3>Partial dependence</h3>" + markup.paragraph(words, "muted") if curves else "",
+        markup.figures(curves),
+    )
+    return Section("influence", "Influence", parts)
+
+
+def _gate(material: Material) -> Section:
+    verdict = material.verdict
+    if verdict is None:
+        return Section("gate", "Gate", (markup.paragraph("No verdict was kept for this bundle."),))
+    words = (
+        "Each check compares the saved file with what the trained model answered before anything was read back. "
+        f"{verdict.reason}."
+    )
+    rows = [[check.name, check.environment, status_of(check), check.message] for check in verdict.checks]
+    parts = [markup.paragraph(words), markup.table("Checks", ["check", "environment", "result", "what it saw"], rows, "words")]
+    for check in verdict.failures:
+        if check.difference is not None:
+            cells = [(str(key), str(value)) for key, value in check.difference.items()]
+            parts.append(f"<h3>First difference of {check.name}</h3>" + markup.facts(cells))
+    figures = [
+        [check.name, check.environment, key, _figure(value)]
+        for check in verdict.checks
+        for key, value in check.figures.items()
+    ]
+    head = ["check", "environment", "figure", "value"]
+    parts.append(markup.folded("What each check measured", markup.table("Figures", head, figures, "words")))
+    places = [
+        [place.name, ", ".join(f"{key} {value}" for key, value in sorted({**place.versions, **place.settings}.items()))]
+        for place in verdict.environments
+    ]
+    if places:
+        parts.append(
+            markup.folded("Where it was proved", markup.table("Environments", ["environment", "what it is"], places, "words"))
+        )
+    parts.append(markup.facts([("verdict", verdict.sha256), ("outcome", verdict.outcome)]))
+    return Section("gate", "Gate", tuple(parts))
+
+
+def status_of(check: CheckResult) -> str:
+    """`passed`, `refused` or `not applicable`."""
+    return "not applicable" if not check.applies else "passed" if check.passed else "refused"
+
+
+def _figure(value: Any) -> str:
+    text = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+    return text if len(text) <= 300 else f"{text[:299]}…"
+
+
+def _training(material: Material) -> Section:
+    settings = material.subject.manifest.lineage.get("training") or {}
+    rows = [[str(key), _figure(value)] for key, value in sorted(settings.items()) if value not in ([], None)]
+    chart = markup.figures([learning_curve(material.history)]) if material.history else ""
+    table = markup.folded("Settings", markup.table("Settings of the training", ["setting", "value"], rows)) if rows else ""
+    return Section("training", "Training", (chart, table))
+
+
+def _drift(study: Study) -> Section:
+    if study.drift is None:
+        return Section("drift", "Drift", ())
+    theirs = {item.column: item for item in study.champion_drift.columns} if study.champion_drift else {}
+    head = ["column", "PSI", "KS", "missing", "missing at training", "severity"]
+    head += ["PSI against the champion's training"] if theirs else []
+    rows = [_drift_cells(item, theirs) for item in study.drift.columns]
+    words = "PSI below 0.1 is stable, from 0.25 on major. KS is the greatest distance of the two distributions."
+    first = markup.table("These rows against the training rows", head, rows[:FIRST_DRIFTED])
+    rest = rows[FIRST_DRIFTED:]
+    more = markup.folded(f"{len(rest)} more columns", markup.table("Further columns", head, rest)) if rest else ""
+    return Section("drift", "Drift", (markup.paragraph(words, "muted"), first, more))
+
+
+def _drift_cells(item: ColumnDrift, theirs: dict[str, ColumnDrift]) -> list[str]:
+    ks = "–" if item.ks is None else f"{item.ks:.2f}"
+    cells = [item.column, f"{item.psi:.3f}", ks, percent(item.missing_share), percent(item.missing_share_at_training)]
+    cells.append(item.severity)
+    if theirs:
+        cells.append(f"{theirs[item.column].psi:.3f}" if item.column in theirs else "–")
+    return cells
+
+
+def worst_drift(report: DriftReport | None) -> str:
+    """A sentence on the column that moved most."""
+    if report is None or not report.columns:
+        return "not measured"
+    worst = report.columns[0]
+    return f"{report.severity}; most in {worst.column!r} (PSI {worst.psi:.3f})"
+
+
+def contract_cells(column: ColumnContract) -> list[str]:
+    """A column's row of the contract's table."""
+    if column.kind == "category":
+        levels = column.levels or {}
+        shown = ", ".join(list(levels)[:8]) + (f" and {len(levels) - 8} more" if len(levels) > 8 else "")
+    elif column.minimum is None or column.maximum is None:
+        shown = "no values"
+    elif column.kind == "date":
+        import datetime
+
+        first, last = (datetime.date(1970, 1, 1) + datetime.timedelta(days=day) for day in (column.minimum, column.maximum))
+        shown = f"{first} to {last}"
+    else:
+        shown = f"{number(column.minimum)} to {number(column.maximum)}"
+    return [column.name, column.kind, percent(column.missing_share), shown]
+
+
+def _contract(material: Material) -> Section:
+    rows = [contract_cells(column) for column in material.subject.contract.columns]
+    words = (
+        "Scoring refuses a table that lacks one of these columns or whose columns changed kind, and counts unseen "
+        "categories, missing cells and values out of range."
+    )
+    table = markup.table("Columns at training", ["column", "kind", "missing", "values"], rows, "words")
+    return Section("contract", "Input contract", (markup.paragraph(words, "muted"), table))
+
+
+def _origin(material: Material) -> Section:
+    return Section(
+        "origin",
+        "Origin and use",
+        (markup.facts(lineage_facts(material)), markup.code(how_to(material.name, material.subject.digest))),
+    )

@@ -1,0 +1,104 @@
+"""Where a report's material comes from: a candidate of a running retrain, or a version in the store."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ai.ml.core.errors import BundlegateError, BundleNotFound
+from ai.ml.core.tables import read_table
+from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, FileRef, ReportRef, VerdictRef
+from ai.ml.retraining.config import ReportSettings, RetrainConfig
+from ai.ml.retraining.evidence import read_evidence
+from ai.ml.retraining.reporting.material import Material
+from ai.ml.retraining.reporting.subject import Subject
+from ai.ml.retraining.reporting.writing import HISTORY, Written, write_report
+from ai.ml.retraining.store import Store
+from ai.ml.retraining.verdict import Verdict
+
+
+def report_candidate(
+    config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef, decision: DecisionRecord | None = None
+) -> ReportRef:
+    """Card and report of a candidate, beside it and under `NAME/reports/DIGEST` in the store.
+
+    Raises:
+        BundlegateError: it can't be made; nothing else depends on it.
+    """
+    folder = Path(candidate.bundle.path)
+    subject = Subject(folder)
+    store = Store(Path(config.store))
+    champion = None if decision is None else decision.champion
+    material = Material(
+        config.name,
+        subject,
+        read_table(candidate.holdout.path),
+        "the rows held out from training",
+        history=json.loads(Path(candidate.history.path).read_bytes()),
+        verdict=Verdict.from_json(Path(verdict.file.path).read_bytes()),
+        outcome="" if decision is None else decision.outcome,
+        reason="" if decision is None else decision.reason,
+        decision=None if decision is None else decision.document,
+        champion=_other(store, config.name, champion, subject.digest),
+        findings=candidate.findings,
+        settings=config.report,
+        slice_column=config.decision.slice_column,
+    )
+    written = write_report(material, kept_reports(store, config.name, subject.digest), folder.parent / "report")
+    return ReportRef(card=FileRef.of(written.card), page=FileRef.of(written.page))
+
+
+def report_version(
+    reference: str, bundle_dir: Path, store: Store, data: pa.Table | None, settings: ReportSettings, output: Path
+) -> Written:
+    """Card and report of any bundle that has a contract, on new rows or on those of its evidence."""
+    subject = Subject(bundle_dir)
+    name = reference.partition("@")[0] if "@" in reference else bundle_dir.name
+    rows = read_evidence(bundle_dir).holdout if data is None else data
+    where = "the holdout rows that its evidence keeps" if data is None else "the rows given for this report"
+    material = Material(name, subject, rows, where, settings=settings)
+    if "@" in reference:
+        material = _with_history(material, store, name)
+    return write_report(material, output)
+
+
+def kept_reports(store: Store, name: str, digest: str) -> Path:
+    """The folder where a version's reports are kept; not part of the bundle, so its digest stays."""
+    return store.folder(name) / "reports" / digest
+
+
+def _with_history(material: Material, store: Store, name: str) -> Material:
+    """What ledger and store know of a version: verdict, decision, the champion before it, the learning curve."""
+    digest = material.subject.digest
+    entry = next((entry for entry in reversed(store.history(name)) if entry.body.get("digest") == digest), None)
+    body: dict[str, Any] = {} if entry is None else entry.body
+    decision: dict[str, Any] = body.get("decision") or {}
+    history = kept_reports(store, name, digest) / HISTORY
+    return replace(
+        material,
+        verdict=_kept_verdict(store, name, str(body.get("verdict", ""))),
+        outcome=str(decision.get("outcome", "")),
+        reason=str(decision.get("reason", "")),
+        decision=decision or None,
+        champion=_other(store, name, body.get("champion_before") or decision.get("champion_digest"), digest),
+        history=json.loads(history.read_bytes()) if history.is_file() else (),
+    )
+
+
+def _kept_verdict(store: Store, name: str, sha256: str) -> Verdict | None:
+    path = store.folder(name) / "verdicts" / f"{sha256}.json"
+    return Verdict.from_json(path.read_bytes()) if sha256 and path.is_file() else None
+
+
+def _other(store: Store, name: str, digest: str | None, own: str) -> Subject | None:
+    """The bundle to compare with; None where there is none any more."""
+    if digest is None or digest == own:
+        return None
+    try:
+        return Subject(store.resolve(f"{name}@{digest}"))
+    except (BundleNotFound, BundlegateError):
+        return None

@@ -1,0 +1,80 @@
+"""A bundle that a report is about, or compares with: loaded once, and asked through the one scoring path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ai.ml.core.contract import InputContract, target_values
+from ai.ml.core.errors import DataRefused
+from ai.ml.core.manifest import Manifest, bundle_digest, read_manifest
+from ai.ml.core.types import TaskType
+from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
+from ai.ml.frameworks.pytorch.serialization import load_bundle
+from ai.ml.retraining.decision import Scored
+from ai.ml.retraining.references import BUNDLE_FILE
+
+
+class Subject:
+    """A bundle directory with its scorer."""
+
+    def __init__(self, bundle_dir: Path):
+        """Read the manifest; the model is loaded when it is first asked.
+
+        Raises:
+            BundleNotFound: there is no manifest.
+            DataRefused: it has no input contract, so that no row can be read by it.
+        """
+        self.bundle_dir = bundle_dir
+        self.manifest: Manifest = read_manifest(bundle_dir)
+        self.digest = bundle_digest(bundle_dir)
+        if self.manifest.contract is None:
+            raise DataRefused(f"{bundle_dir} has no input contract to read the rows by")
+        self.contract: InputContract = InputContract.from_json(self.manifest.contract)
+
+    @property
+    def task(self) -> TaskType:
+        """Classification or regression."""
+        return self.contract.task
+
+    @property
+    def classes(self) -> list[str]:
+        """Labels in the order of the probabilities; empty for a regression."""
+        return self.contract.classes or []
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Over the loaded bundle, on the CPU."""
+        bundle = load_bundle(self.bundle_dir / BUNDLE_FILE, map_location="cpu")
+        return Scorer(bundle, ScoringSettings.from_manifest(self.manifest.scoring), "cpu")
+
+    def truth(self, table: pa.Table) -> np.ndarray:
+        """`(n_rows,)` class indices int64 (-1: a class that it doesn't know), or float64 values."""
+        labels = target_values(self.contract, table)
+        if self.task == "regression":
+            return labels.astype(np.float64)
+        place = {name: index for index, name in enumerate(self.classes)}
+        return np.array([place.get(str(label), -1) for label in labels], dtype=np.int64)
+
+    def answers(self, table: pa.Table) -> np.ndarray:
+        """`(n_rows, n_classes)` float64 probabilities, or `(n_rows,)` float64 values."""
+        answers = self.scorer.score_table(table)
+        if self.task == "regression":
+            return answers.decoded.astype(np.float64)
+        return self.scorer.probabilities(answers.raw)
+
+    def scored(self, table: pa.Table) -> Scored:
+        """Answers beside the truth."""
+        return Scored(self.digest, self.task, self.truth(table), self.answers(table))
+
+
+def with_known_classes(scored: Scored) -> Scored:
+    """Without the rows whose class the model doesn't know: a curve can't show those."""
+    if scored.task == "regression":
+        return scored
+    known = scored.truth >= 0
+    return replace(scored, truth=scored.truth[known], answers=scored.answers[known])

@@ -1,0 +1,47 @@
+"""Making a report and keeping it: files beside the candidate, and with the version outside its digest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ai.ml.core.files import dump_json, write_atomic
+from ai.ml.retraining.reporting.canvas import require_matplotlib
+from ai.ml.retraining.reporting.material import Material
+
+CARD, PAGE, HISTORY, PREVIEW = "card.md", "report.html", "history.json", "preview.svg"
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where a report lies."""
+
+    card: Path
+    page: Path
+
+
+def write_report(material: Material, *folders: Path) -> Written:
+    """Measure, draw, and write card, page, one chart and the training's history into each folder; the first one is returned.
+
+    Raises:
+        UsageError: the extra `report` isn't installed.
+        DataRefused: the rows don't meet the model's contract, or have no truth.
+        StorageFailed: the disk refused.
+    """
+    require_matplotlib()
+    from ai.ml.retraining.reporting.card import to_card
+    from ai.ml.retraining.reporting.material import study
+    from ai.ml.retraining.reporting.page import to_html
+    from ai.ml.retraining.reporting.sections import preview
+
+    measured = study(material)
+    documents = {CARD: to_card(material, measured).encode(), PAGE: to_html(material, measured).encode()}
+    if (chart := None if measured is None else preview(measured, material.subject)) is not None:
+        documents[PREVIEW] = chart.standalone().encode()
+    if material.history:
+        documents[HISTORY] = dump_json(list(material.history))
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in documents.items():
+            write_atomic(folder / name, content)
+    return Written(folders[0] / CARD, folders[0] / PAGE)

@@ -1,0 +1,187 @@
+"""A table of a database as output, resumable: a part's rows and its receipt go in by one transaction.
+
+::
+
+    T                      kept columns, the answers, and `bundlegate_part`, `bundlegate_row` (together the key)
+    T_bundlegate_parts     a receipt for each part that is in T
+    T_bundlegate_job       what is being done; the manifest when all is done
+
+A rerun inserts nothing twice: a part whose receipt is there is kept, and the keys make a second row impossible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+from ai.ml.core.errors import Busy, DataRefused, UsageError
+from ai.ml.retraining.destination import JobRecord, manifest_json, refuse_changed_input
+from ai.ml.retraining.partition import ScoredPart, source_content, unchanged_tables
+from ai.ml.retraining.parts import Part
+from ai.ml.retraining.receipts import RECEIPT_FORMAT, Receipt
+from ai.ml.retraining.sql_tables import PART, ROW, AnswerTables, column_type, lock_table, open_database
+
+INSERTED_ROWS = 5_000
+"""Of one statement."""
+
+
+@dataclass(frozen=True)
+class SqlOutput:
+    """`postgresql://…`, `sqlite:///…` or another dialect of SQLAlchemy, and a table of that database."""
+
+    url: str = field(repr=False)
+    table: str | None
+
+    def __post_init__(self) -> None:
+        AnswerTables.check_name(self.table)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Held by the run that writes there; raises Busy at once if another one does."""
+        return lock_table(self.url, str(self.table))
+
+    def begin(self, job: JobRecord, *, overwrite: bool) -> None:
+        """As `Destination.begin`."""
+        with open_database(self.url) as database:
+            tables = self._tables()
+            with database.begin() as connection:
+                tables.create_records(connection)
+                found = self._found(connection)
+                if found is None and database.has_table(tables.answers):
+                    raise UsageError(
+                        f"{database.place} has a table {self.table!r} that no batch made: give another --table"
+                    )
+                if found is not None and found != job and (overwrite or not self._has_receipts(connection)):
+                    tables.drop_answers(connection, database.has_table(tables.answers))
+                    found = None
+                if found is None:
+                    connection.execute(tables.job.insert().values(record=job.model_dump_json()))
+                else:
+                    job.refuse_another(found, f"table {self.table!r} of {database.place}")
+
+    def done(self, part: Part) -> Receipt | None:
+        """As `Destination.done`; counts the part's rows and reads its input in full."""
+        with open_database(self.url) as database, database.begin() as connection:
+            receipt = self._receipt(connection, part.name)
+            if receipt is None or self._rows(connection, part.name) != receipt.rows:
+                return None
+        refuse_changed_input(receipt, source_content(part))
+        return receipt
+
+    def write(self, scored: ScoredPart) -> Receipt:
+        """As `Destination.write`: rows and receipt by one transaction."""
+        from sqlalchemy.exc import IntegrityError
+
+        scored.partition_columns = True
+        name, parts = scored.part.name, self._tables().parts
+        source = source_content(scored.part)
+        with open_database(self.url) as database, closing(unchanged_tables(scored, source)) as tables:
+            first = next(tables)
+            self._create_answers(database, first.schema)
+            try:
+                with database.begin() as connection:
+                    self._remove(connection, name)
+                    # The key first: another worker with this part waits here, or is refused, before any row.
+                    connection.execute(parts.insert().values(part=name, receipt=""))
+                    self._insert(connection, name, chain([first], tables))
+                    receipt = scored.receipt(None, source)
+                    done = parts.update().where(parts.c.part == name)
+                    connection.execute(done.values(receipt=receipt.model_dump_json()))
+            except IntegrityError:
+                kept = self.done(scored.part)
+                if kept is None:
+                    raise Busy(f"{name} is being inserted into table {self.table!r} by another run") from None
+                return kept
+        return receipt
+
+    def finish(self, job: JobRecord, receipts: Sequence[Receipt]) -> None:
+        """As `Destination.finish`: the manifest goes into the job's row."""
+        with open_database(self.url) as database, database.begin() as connection:
+            manifest = manifest_json(job, receipts).decode()
+            connection.execute(self._tables().job.update().values(manifest=manifest))
+
+    def tidy(self) -> None:
+        """As `Destination.tidy`."""
+        with open_database(self.url) as database:
+            tables = self._tables()
+            if not database.has_table(tables.parts):
+                return
+            with database.begin() as connection:
+                if not self._has_receipts(connection):
+                    tables.drop_all(connection, database.has_table(tables.answers))
+
+    def _tables(self) -> AnswerTables:
+        return AnswerTables(str(self.table))
+
+    def _create_answers(self, database: Any, schema: Any) -> None:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        tables = self._tables()
+        if database.has_table(tables.answers):
+            return
+        taken = [name for name in schema.names if name in (PART, ROW)]
+        if taken:
+            raise UsageError(f"the column {taken[0]!r} is the key of the table: keep another one")
+        columns = [(name, column_type(name, schema.field(name).type)) for name in schema.names]
+        try:
+            with database.begin() as connection:
+                tables.create_answers(connection, columns)
+        except SQLAlchemyError:
+            # Two workers with their first parts at once: one of them made it.
+            if not database.has_table(tables.answers):
+                raise
+
+    def _insert(self, connection: Any, part: str, pieces: Iterator[Any]) -> None:
+        row = 0
+        statement: Any = None
+        for table in pieces:
+            if statement is None:
+                statement = self._tables().insert_answers(table.column_names)
+            for start in range(0, table.num_rows, INSERTED_ROWS):
+                rows = table.slice(start, INSERTED_ROWS).to_pylist()
+                numbered = [{**cells, PART: part, ROW: row + index} for index, cells in enumerate(rows)]
+                try:
+                    connection.execute(statement, numbered)
+                except OverflowError as error:
+                    raise DataRefused(f"{part}: the database can't hold these rows: {error}") from None
+                row += len(rows)
+
+    def _remove(self, connection: Any, part: str) -> None:
+        tables = self._tables()
+        connection.execute(tables.answers.delete().where(tables.answers.c[PART] == part))
+        connection.execute(tables.parts.delete().where(tables.parts.c.part == part))
+
+    def _found(self, connection: Any) -> JobRecord | None:
+        from sqlalchemy import select
+
+        record = connection.execute(select(self._tables().job.c.record)).scalar()
+        if record is None:
+            return None
+        try:
+            return JobRecord.model_validate_json(record)
+        except ValueError:
+            raise UsageError(f"{self._tables().job.name} holds no record of a batch: give another --table") from None
+
+    def _has_receipts(self, connection: Any) -> bool:
+        from sqlalchemy import select
+
+        return connection.execute(select(self._tables().parts.c.part).limit(1)).first() is not None
+
+    def _receipt(self, connection: Any, name: str) -> Receipt | None:
+        from sqlalchemy import select
+
+        parts = self._tables().parts
+        text = connection.execute(select(parts.c.receipt).where(parts.c.part == name)).scalar()
+        with suppress(ValueError):
+            receipt = Receipt.model_validate_json(text or "")
+            return receipt if receipt.format == RECEIPT_FORMAT else None
+        return None
+
+    def _rows(self, connection: Any, name: str) -> int:
+        from sqlalchemy import func, select
+
+        answers = self._tables().answers
+        count = select(func.count()).select_from(answers).where(answers.c[PART] == name)
+        return int(connection.execute(count).scalar())

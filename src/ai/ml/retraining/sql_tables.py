@@ -1,0 +1,255 @@
+"""The tables that a batch makes in a database, their lock, and a connection whose errors never show a password."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError
+from ai.ml.core.files import sha256_bytes
+from ai.ml.retraining.addresses import shown_place
+
+PART = "bundlegate_part"
+ROW = "bundlegate_row"
+_NAME = re.compile(r"^([A-Za-z_][A-Za-z0-9_]{0,39}\.)?[A-Za-z_][A-Za-z0-9_]{0,39}$")
+_DEFAULT_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+
+
+@dataclass(frozen=True)
+class AnswerTables:
+    """The three tables of an output, by the name that the user gave (`table` or `schema.table`)."""
+
+    given: str
+
+    @staticmethod
+    def check_name(table: str | None) -> None:
+        """Refuse what isn't a plain name.
+
+        Raises:
+            UsageError: it isn't, or none was given.
+        """
+        if table is None:
+            raise UsageError("say which table of the database to insert into, by --table NAME")
+        if not _NAME.fullmatch(table):
+            raise UsageError(
+                f"can't make a table {table!r}: expected NAME or SCHEMA.NAME of letters, digits and _, at most 40 each"
+            )
+
+    @cached_property
+    def answers(self) -> Any:
+        """The users' table; its other columns are known to the database alone."""
+        import sqlalchemy as sa
+
+        return self._table("", sa.Column(PART, sa.Text), sa.Column(ROW, sa.BigInteger))
+
+    @cached_property
+    def parts(self) -> Any:
+        """One receipt per part."""
+        import sqlalchemy as sa
+
+        return self._table("_bundlegate_parts", *_key_columns("part"), sa.Column("receipt", sa.Text))
+
+    @cached_property
+    def job(self) -> Any:
+        """One row: the job's record, and the manifest when all is done."""
+        import sqlalchemy as sa
+
+        return self._table("_bundlegate_job", sa.Column("record", sa.Text), sa.Column("manifest", sa.Text))
+
+    def create_records(self, connection: Any) -> None:
+        """Make the tables of job and parts where they aren't there."""
+        self.parts.create(connection, checkfirst=True)
+        self.job.create(connection, checkfirst=True)
+
+    def create_answers(self, connection: Any, columns: Sequence[tuple[str, Any]]) -> None:
+        """Make the users' table."""
+        import sqlalchemy as sa
+
+        made = [sa.Column(column, kind) for column, kind in columns]
+        self._table("", *made, *_key_columns(PART, ROW)).create(connection)
+
+    def insert_answers(self, columns: Sequence[str]) -> Any:
+        """The statement that inserts rows with these columns and the key."""
+        import sqlalchemy as sa
+
+        schema, name = self._split()
+        return sa.insert(sa.table(name, *[sa.column(column) for column in (*columns, PART, ROW)], schema=schema))
+
+    def drop_answers(self, connection: Any, there: bool) -> None:
+        """Take away an earlier job's rows and receipts."""
+        if there:
+            self.answers.drop(connection)
+        connection.execute(self.parts.delete())
+        connection.execute(self.job.delete())
+
+    def drop_all(self, connection: Any, there: bool) -> None:
+        """Leave nothing behind."""
+        if there:
+            self.answers.drop(connection)
+        self.parts.drop(connection)
+        self.job.drop(connection)
+
+    def _split(self) -> tuple[str | None, str]:
+        schema, _, name = self.given.rpartition(".")
+        return schema or None, name
+
+    def _table(self, suffix: str, *columns: Any) -> Any:
+        import sqlalchemy as sa
+
+        schema, name = self._split()
+        return sa.Table(name + suffix, sa.MetaData(), *columns, schema=schema)
+
+
+@dataclass(frozen=True)
+class Database:
+    """An engine, and how the place may be shown."""
+
+    engine: Any
+    place: str
+
+    def begin(self) -> AbstractContextManager[Any]:
+        """A transaction, committed at the end and rolled back on an error."""
+        return self.engine.begin()
+
+    def has_table(self, table: Any) -> bool:
+        """Whether the database has it now."""
+        import sqlalchemy as sa
+
+        return sa.inspect(self.engine).has_table(table.name, schema=table.schema)
+
+
+@contextmanager
+def open_database(url: str) -> Generator[Database]:
+    """Connect, and turn the database's errors into one sentence without the password.
+
+    Raises:
+        UsageError: an unusable URL, or an extra isn't installed.
+        DataRefused: the database can't hold the rows.
+        StorageFailed: the database refused or was lost.
+    """
+    engine, place, password = _engine(url)
+    from sqlalchemy.exc import DataError, SQLAlchemyError
+
+    try:
+        yield Database(engine, place)
+    except DataError as error:
+        raise DataRefused(f"{place} can't hold these rows: {_clean(error, password)}") from None
+    except SQLAlchemyError as error:
+        raise StorageFailed(f"{place}: {_clean(error, password)}; parts that were inserted stay") from None
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def lock_table(url: str, table: str) -> Generator[None]:
+    """Keep other runs off an output, as far as the database can: PostgreSQL by an advisory lock, SQLite by a file.
+
+    Raises:
+        Busy: another run is writing there.
+    """
+    with open_database(url) as database:
+        kind = database.engine.dialect.name
+        if kind == "postgresql":
+            with _advisory_lock(database, table):
+                yield
+        elif kind == "sqlite":
+            with _file_lock(database, table):
+                yield
+        else:
+            yield
+
+
+@contextmanager
+def _advisory_lock(database: Database, table: str) -> Generator[None]:
+    from sqlalchemy import text
+
+    key = int(sha256_bytes(table.encode())[:15], 16)
+    # Held by the session: it goes with this process, whatever becomes of it.
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar():
+            raise Busy(f"another run is writing into table {table!r} of {database.place}; try again later")
+        yield
+
+
+@contextmanager
+def _file_lock(database: Database, table: str) -> Generator[None]:
+    from filelock import FileLock, Timeout
+
+    file = database.engine.url.database
+    if not file or file == ":memory:":
+        raise UsageError("an SQLite database in memory would be gone when the run ends: give sqlite:///FILE.db")
+    path = Path(file).absolute()
+    if not path.parent.is_dir():
+        raise UsageError(f"can't write {path}: there is no folder {path.parent}")
+    try:
+        with FileLock(path.with_name(f".{path.name}.{table}.lock"), timeout=0):
+            yield
+    except Timeout:
+        raise Busy(f"another run is writing into table {table!r} of {database.place}; try again later") from None
+
+
+def column_type(name: str, kind: pa.DataType) -> Any:
+    """The SQL type of an Arrow type.
+
+    Raises:
+        DataRefused: there is none.
+    """
+    import sqlalchemy as sa
+
+    tests: list[tuple[Any, Any]] = [
+        (pa.types.is_boolean, sa.Boolean()),
+        (pa.types.is_integer, sa.BigInteger()),
+        (pa.types.is_floating, sa.Double()),
+        (pa.types.is_decimal, sa.Numeric()),
+        (pa.types.is_date, sa.Date()),
+        (pa.types.is_timestamp, sa.DateTime(timezone=getattr(kind, "tz", None) is not None)),
+        (pa.types.is_time, sa.Time()),
+        (pa.types.is_null, sa.Text()),
+    ]
+    for fits, sql in tests:
+        if fits(kind):
+            return sql
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return sa.Text()
+    raise DataRefused(f"column {name!r} holds {kind}, which has no place in a database: don't keep it")
+
+
+def _key_columns(text: str, number: str | None = None) -> list[Any]:
+    """The columns of a primary key."""
+    import sqlalchemy as sa
+
+    # MySQL has no keys of unlimited texts.
+    kind = sa.Text().with_variant(sa.String(500), "mysql", "mariadb")
+    key = [sa.Column(text, kind, primary_key=True)]
+    return [*key, sa.Column(number, sa.BigInteger, primary_key=True, autoincrement=False)] if number else key
+
+
+def _engine(url: str) -> tuple[Any, str, Any]:
+    place = shown_place(url)
+    try:
+        import sqlalchemy
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError:
+        raise UsageError("a database needs the extra: pip install 'bundlegate[sql]' (or [postgresql])") from None
+    try:
+        address = sqlalchemy.make_url(url)
+        if address.drivername in _DEFAULT_DRIVERS:
+            address = address.set(drivername=_DEFAULT_DRIVERS[address.drivername])
+    except SQLAlchemyError:
+        raise UsageError(f"{place} is no database URL; expected dialect://user:password@host/name") from None
+    try:
+        return sqlalchemy.create_engine(address), place, address.password
+    except (SQLAlchemyError, ImportError) as error:
+        raise UsageError(f"{place}: {_clean(error, address.password)}; is the database's driver installed?") from None
+
+
+def _clean(error: Exception, password: Any) -> str:
+    text = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    return text.replace(str(password), "***") if password else text

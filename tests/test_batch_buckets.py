@@ -1,0 +1,170 @@
+"""Input and output on S3-compatible storage: a real server process on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from batch_scenes import dataset, predict_process, rows_to_score, sealed_bundle, tree
+from bucket_server import bucket_server
+
+from ai.ml.core.errors import DataNotFound, ExitCode, StorageFailed, UsageError
+from ai.ml.core.object_store import open_bucket
+from ai.ml.core.tables import write_table
+from ai.ml.retraining.batch import BatchReport, BatchSettings, predict_dataset
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sealed_bundle(tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[dict[str, str]]:
+    with bucket_server() as environment:
+        yield environment
+
+
+@pytest.fixture(autouse=True)
+def storage(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in server.items():
+        monkeypatch.setenv(name, value)
+    open_bucket.cache_clear()
+    store = open_bucket("s3://lake")
+    yield
+    for page in list(store.list()):
+        store.delete([entry["path"] for entry in page])
+    open_bucket.cache_clear()
+
+
+def upload(folder: Path, prefix: str) -> str:
+    store = open_bucket("s3://lake")
+    for path in folder.rglob("*.*"):
+        store.put(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
+    return f"s3://lake/{prefix}"
+
+
+def objects(prefix: str) -> dict[str, str]:
+    """Every object below a prefix with the sha-256 of its bytes."""
+    store = open_bucket(f"s3://lake/{prefix}")
+    names = [entry["path"] for page in store.list() for entry in page]
+    return {name: hashlib.sha256(bytes(store.get(name).bytes())).hexdigest() for name in names}
+
+
+def score(bundle: Path, source: str, output: str, settings: BatchSettings | None = None) -> BatchReport:
+    return predict_dataset(bundle, source, output, settings)
+
+
+def test_from_bucket_to_bucket_as_on_a_disk(bundle: Path, tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "in", 3)
+    source = upload(folder, "in")
+    predict_dataset(bundle, str(folder), str(tmp_path / "out"))
+    report = score(bundle, source, "s3://lake/out")
+    local = {name: digest for name, digest in tree(tmp_path / "out").items() if name != "_manifest.json"}
+    found = objects("out")
+    manifest = found.pop("_manifest.json")
+    assert found == local
+    assert report.rows == 150 + 151 + 152
+    again = score(bundle, source, "s3://lake/out")
+    assert (again.kept, again.parts) == (3, 3)
+    assert objects("out") == {**local, "_manifest.json": manifest}
+    # The other ways round: a bucket to a folder, and to one file.
+    score(bundle, source, str(tmp_path / "back"))
+    assert {name: d for name, d in tree(tmp_path / "back").items() if name.endswith("t")}.items() <= local.items()
+
+
+def test_one_object_and_a_prefix_without_any(bundle: Path, tmp_path: Path) -> None:
+    write_table(rows_to_score(20, seed=1), tmp_path / "rows.csv")
+    open_bucket("s3://lake").put("one/rows.csv", tmp_path / "rows.csv")
+    report = score(bundle, "s3://lake/one/rows.csv", str(tmp_path / "out.csv"))
+    assert report.rows == 20
+    with pytest.raises(DataNotFound, match="there is nothing below s3://lake/none"):
+        score(bundle, "s3://lake/none", "s3://lake/out")
+    assert not objects("out")
+
+
+def test_a_damaged_part_is_named_and_done_after_it_was_mended(bundle: Path, tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "in", 3)
+    source = upload(folder, "in")
+    score(bundle, source, "s3://lake/expected")
+    part = "in/plan=plus/part-1.parquet"
+    sound = bytes(open_bucket("s3://lake").get(part).bytes())
+    open_bucket("s3://lake").put(part, sound[: len(sound) // 2])
+    report = score(bundle, source, "s3://lake/out")
+    assert report.exit_code == ExitCode.DATA
+    assert [failure.source for failure in report.failures] == [f"s3://lake/{part}"]
+    assert "_SUCCESS" not in objects("out")
+    open_bucket("s3://lake").put(part, sound)
+    assert score(bundle, source, "s3://lake/out").kept == 2
+    assert objects("out") == objects("expected")
+
+
+def test_another_job_changed_input_and_strangers_are_refused(bundle: Path, tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "in", 2)
+    source = upload(folder, "in")
+    score(bundle, source, "s3://lake/out")
+    before = objects("out")
+    with pytest.raises(UsageError, match=r"other settings \(proba\)"):
+        score(bundle, source, "s3://lake/out", BatchSettings(proba=True))
+    with pytest.raises(UsageError, match="holds 'plan=basic/part-0.parquet' and no record of a batch"):
+        score(bundle, str(folder), source)
+    with pytest.raises(UsageError, match="lies inside the input"):
+        score(bundle, source, f"{source}/answers")
+    write_table(rows_to_score(9, seed=9).drop_columns(["plan"]), folder / "plan=plus" / "part-1.parquet")
+    upload(folder, "in")
+    with pytest.raises(UsageError, match="has changed since it was scored"):
+        score(bundle, source, "s3://lake/out")
+    assert objects("out") == before
+    score(bundle, source, "s3://lake/out", BatchSettings(overwrite=True, proba=True))
+    assert objects("out").keys() == before.keys()
+    assert objects("out") != before
+
+
+def test_a_damaged_answer_object_is_done_again(bundle: Path, tmp_path: Path) -> None:
+    source = upload(dataset(tmp_path / "in", 2), "in")
+    score(bundle, source, "s3://lake/out")
+    before = objects("out")
+    open_bucket("s3://lake").put("out/plan=basic/part-0.parquet", b"rot")
+    assert score(bundle, source, "s3://lake/out").kept == 1
+    assert objects("out") == before
+
+
+def test_storage_that_doesnt_answer_is_said(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    open_bucket.cache_clear()
+    with pytest.raises(StorageFailed, match="listing s3://nobody/in failed") as failure:
+        score(bundle, "s3://nobody/in", str(tmp_path / "out"))
+    assert "hunter2" not in str(failure.value)
+    with pytest.raises(UsageError, match="names no bucket"):
+        open_bucket("s3://")
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_objects_are_whole_or_absent(bundle: Path, tmp_path: Path, server: dict[str, str]) -> None:
+    source = upload(dataset(tmp_path / "in", 8, 4_000), "in")
+    score(bundle, source, "s3://lake/expected")
+    expected = objects("expected")
+    rng = random.Random(3)
+    kept: list[int] = []
+    for kill in range(5):
+        process = predict_process(bundle, source, f"s3://lake/out-{kill}", TMPDIR=str(tmp_path), **server)
+        deadline = time.monotonic() + 60
+        while "_progress/job.json" not in objects(f"out-{kill}") and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 1))
+        process.kill()
+        process.communicate()
+        found = {name: digest for name, digest in objects(f"out-{kill}").items() if not name.startswith("_")}
+        assert found.items() <= expected.items()
+        kept.append(score(bundle, source, f"s3://lake/out-{kill}").kept)
+        assert objects(f"out-{kill}") == expected
+    assert min(kept) < 8, kept
+    # What the killed processes left on the local disk is swept by the next ones.
+    process = predict_process(bundle, source, "s3://lake/last", TMPDIR=str(tmp_path), **server)
+    process.communicate(timeout=120)
+    assert not list(tmp_path.glob("bundlegate-*"))

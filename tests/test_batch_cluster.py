@@ -1,0 +1,160 @@
+"""Batch prediction on a Dask cluster of real processes: killed workers, a killed scheduler, a worker with other bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from batch_scenes import dataset, sealed_bundle, tree
+from conftest import ROOT, free_port
+
+from ai.ml.core.errors import ExitCode, UsageError
+from ai.ml.retraining.batch import predict_dataset
+from ai.ml.retraining.batch_config import RunnerSettings
+from tasks.cluster import cluster_runner
+
+# Starting a cluster and a server takes its time on a loaded machine.
+pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow, pytest.mark.timeout(600)]
+
+OTHER_BITS = """
+import torch
+forward = torch.nn.Linear.forward
+torch.nn.Linear.forward = lambda self, x: forward(self, x) * 1.0001
+"""
+
+
+def flow(environment: dict[str, str], *arguments: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "flows.batch_predict", "--runner", "dask", *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_for_receipts(out: Path, count: int, process: subprocess.Popen[str]) -> None:
+    """Until so many parts are done."""
+    deadline = time.monotonic() + 200
+    while len(list((out / "_progress" / "receipts").rglob("*.json"))) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class Cluster:
+    """`dask scheduler` and `dask worker` on loopback, as processes of their own."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder, self.environment = folder, {**environment, "PYTHONPATH": str(ROOT)}
+        self.address = f"tcp://127.0.0.1:{free_port()}"
+        self.scheduler = self._start("dask_scheduler", "--port", self.address.rpartition(":")[2])
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def add_worker(self, *options: str) -> None:
+        fixed = ("--no-nanny", "--nthreads", "1", "--local-directory", str(self.folder), "--death-timeout", "60")
+        self.workers.append(self._start("dask_worker", self.address, *fixed, *options))
+
+    def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.{module}", "--host", "127.0.0.1", "--no-dashboard"]
+        with (self.folder / "dask.log").open("ab") as log:
+            return subprocess.Popen([*command, *arguments], env=self.environment, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        for process in (self.scheduler, *self.workers):
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def cluster(folder: Path, environment: dict[str, str], workers: int) -> Iterator[Cluster]:
+    found = Cluster(folder, environment)
+    try:
+        for _ in range(workers):
+            found.add_worker()
+        yield found
+    finally:
+        found.kill()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sealed_bundle(tmp_path_factory.mktemp("bundles"))
+
+
+def test_a_local_cluster_gives_the_same_bytes_and_survives_a_killed_worker(
+    bundle: Path, tmp_path: Path, prefect_environment: dict[str, str]
+) -> None:
+    source = dataset(tmp_path / "in", 6, 30_000)
+    predict_dataset(bundle, str(source), str(tmp_path / "expected"))
+    out = tmp_path / "out"
+    job = ("--bundle", bundle, "--input", source, "--output", out, "--workers", "2", "--task-mb", "0")
+    process = flow(prefect_environment, *job)
+    wait_for_receipts(out, 1, process)
+    os.kill(worker_of(process.pid), signal.SIGKILL)
+    _, stderr = process.communicate(timeout=280)
+    assert process.returncode == ExitCode.OK, stderr
+    assert tree(out) == tree(tmp_path / "expected")
+
+
+def test_a_killed_scheduler_loses_nothing_that_was_done(
+    bundle: Path, tmp_path: Path, prefect_environment: dict[str, str]
+) -> None:
+    source = dataset(tmp_path / "in", 12, 20_000)
+    predict_dataset(bundle, str(source), str(tmp_path / "expected"))
+    out = tmp_path / "out"
+    job = ("--bundle", bundle, "--input", source, "--output", out, "--task-mb", "0")
+    with cluster(tmp_path, prefect_environment, 1) as first:
+        process = flow(prefect_environment, *job, "--scheduler", first.address)
+        wait_for_receipts(out, 2, process)
+        first.scheduler.kill()
+        _, stderr = process.communicate(timeout=280)
+        assert process.returncode == ExitCode.STORAGE, stderr
+        assert "the Dask cluster failed" in stderr
+        assert "Traceback" not in stderr.rpartition("error:")[2]
+    assert not (out / "_SUCCESS").exists()
+    with cluster(tmp_path, prefect_environment, 2) as second:
+        process = flow(prefect_environment, *job, "--scheduler", second.address)
+        stdout, stderr = process.communicate(timeout=280)
+    assert process.returncode == ExitCode.OK, stderr
+    assert "of 12 parts were done before" in stdout
+    assert tree(out) == tree(tmp_path / "expected")
+
+
+def test_a_worker_with_other_bits_refuses_and_is_named(
+    bundle: Path, tmp_path: Path, prefect_environment: dict[str, str]
+) -> None:
+    source = dataset(tmp_path / "in", 2)
+    (tmp_path / "other_bits.py").write_text(OTHER_BITS)
+    with cluster(tmp_path, prefect_environment, 0) as found:
+        found.add_worker("--preload", str(tmp_path / "other_bits.py"))
+        job = ("--bundle", bundle, "--input", source, "--output", tmp_path / "out", "--scheduler", found.address)
+        process = flow(prefect_environment, *job)
+        _, stderr = process.communicate(timeout=280)
+    assert process.returncode == ExitCode.REFUSED, stderr
+    assert "worker tcp://127.0.0.1:" in stderr
+    assert "other bits than the trained model" in stderr
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+
+
+def test_a_scheduler_that_isnt_there_is_said() -> None:
+    with pytest.raises(UsageError, match="no Dask scheduler answers at tcp://127.0.0.1:"):
+        cluster_runner(RunnerSettings(runner="dask", scheduler=f"tcp://127.0.0.1:{free_port()}"))
+
+
+def worker_of(pid: int) -> int:
+    """A process that scores: a child of a nanny or of the flow that has torch in memory and isn't the flow."""
+    waiting, found = [pid], list[int]()
+    while waiting:
+        parent = waiting.pop()
+        children = [int(child) for task in Path(f"/proc/{parent}/task").iterdir() for child in _children(task)]
+        waiting += children
+        found += [child for child in children if "libtorch" in Path(f"/proc/{child}/maps").read_text()]
+    return found[0]
+
+
+def _children(task: Path) -> list[str]:
+    return (task / "children").read_text().split()
