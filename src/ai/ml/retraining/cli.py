@@ -191,6 +191,12 @@ def _add_store_commands(commands: Any) -> None:
     rollback.add_argument("--to", metavar="DIGEST", help="which one (default: the champion before this one)")
     rollback.add_argument("--reason", required=True, help="goes into the ledger")
 
+    publish = _command(commands, "publish", "store_commands:publish", "register the champion in an MLflow registry")
+    publish.add_argument("name")
+    publish.add_argument(
+        "--mlflow", required=True, metavar="URI", help="tracking server or database, as sqlite:///mlflow.db"
+    )
+
     audit = _command(
         commands, "audit", "store_commands:audit", "check the ledger's chain, every version's bytes and the pointer"
     )
