@@ -110,7 +110,7 @@ def test_another_job_changed_input_and_strangers_are_refused(bundle: Path, tmp_p
     before = objects("out")
     with pytest.raises(UsageError, match=r"other settings \(proba\)"):
         score(bundle, source, "s3://lake/out", BatchSettings(proba=True))
-    with pytest.raises(UsageError, match="holds 'plan=basic/part-0.parquet' and no record of a batch"):
+    with pytest.raises(UsageError, match=r"holds 'plan=basic/part-0\.parquet' and no record of a batch"):
         score(bundle, str(folder), source)
     with pytest.raises(UsageError, match="lies inside the input"):
         score(bundle, source, f"{source}/answers")

@@ -1,4 +1,4 @@
-"""Batch prediction on a Dask cluster of real processes: killed workers, a killed scheduler, a worker with other bits."""
+"""Scoring on a Dask cluster of real processes: a killed worker, a killed scheduler, a worker with other bits."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_worker_with_other_bits_refuses_and_is_named(
 
 
 def test_a_scheduler_that_isnt_there_is_said() -> None:
-    with pytest.raises(UsageError, match="no Dask scheduler answers at tcp://127.0.0.1:"):
+    with pytest.raises(UsageError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:"):
         cluster_runner(RunnerSettings(runner="dask", scheduler=f"tcp://127.0.0.1:{free_port()}"))
 
 
