@@ -25,8 +25,7 @@ pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow, pytest.mark.
 
 OTHER_BITS = """
 import torch
-forward = torch.nn.Linear.forward
-torch.nn.Linear.forward = lambda self, x: forward(self, x) * 1.0001
+torch.nn.Linear.forward = lambda self, x: torch.nn.functional.linear(x, self.weight, self.bias) * 1.0001
 """
 
 
@@ -34,6 +33,17 @@ def flow(environment: dict[str, str], *arguments: str | Path) -> subprocess.Pope
     command = [sys.executable, "-m", "flows.batch_predict", "--runner", "dask", *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+@contextmanager
+def flow_process(environment: dict[str, str], *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """A flow that is gone when the test is."""
+    process = flow(environment, *arguments)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def wait_for_receipts(out: Path, count: int, process: subprocess.Popen[str]) -> None:
