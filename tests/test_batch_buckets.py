@@ -82,6 +82,8 @@ def test_one_object_and_a_prefix_without_any(bundle: Path, tmp_path: Path) -> No
     open_bucket("s3://lake").put("one/rows.csv", tmp_path / "rows.csv")
     report = score(bundle, "s3://lake/one/rows.csv", str(tmp_path / "out.csv"))
     assert report.rows == 20
+    with pytest.raises(UsageError, match="is a prefix with an object per part"):
+        score(bundle, "s3://lake/one/rows.csv", "s3://lake/out.parquet")
     with pytest.raises(DataNotFound, match="there is nothing below s3://lake/none"):
         score(bundle, "s3://lake/none", "s3://lake/out")
     assert not objects("out")
