@@ -35,17 +35,6 @@ def flow(environment: dict[str, str], *arguments: str | Path) -> subprocess.Pope
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
-@contextmanager
-def flow_process(environment: dict[str, str], *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """A flow that is gone when the test is."""
-    process = flow(environment, *arguments)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def wait_for_receipts(out: Path, count: int, process: subprocess.Popen[str]) -> None:
     """Until so many parts are done."""
     deadline = time.monotonic() + 200

@@ -112,6 +112,11 @@ def test_rows_that_somebody_deleted_are_inserted_again(bundle: Path, tmp_path: P
     engine.dispose()
     assert insert(bundle, source, database).kept == 1
     assert answered(database) == rows
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE scored"))
+    engine.dispose()
+    assert insert(bundle, source, database).kept == 0
+    assert answered(database) == rows
 
 
 def test_another_job_and_a_strangers_table_are_refused(bundle: Path, tmp_path: Path, database: str) -> None:

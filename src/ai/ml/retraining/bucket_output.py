@@ -37,7 +37,7 @@ class BucketOutput:
     def __post_init__(self) -> None:
         if self.root.lower().endswith((".parquet", ".csv", ".tsv")):
             raise UsageError(
-                f"an output in a bucket is a prefix with an object per part: leave the suffix off {self.root}"
+                f"an output in a bucket is a prefix with an object per part: no suffix, unlike {self.root}"
             )
 
     def lock(self) -> AbstractContextManager[None]:
