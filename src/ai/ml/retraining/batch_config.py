@@ -65,7 +65,9 @@ class JobSettings(Section):
     ]
     output: Annotated[
         str,
-        Field(description="File (by its suffix), folder, s3://BUCKET/PREFIX or database URL to write to"),
+        Field(
+            description="File (by its suffix), folder, s3://BUCKET/PREFIX or database URL (password: PGPASSWORD, ~/.pgpass)"
+        ),
     ]
     table: Annotated[str | None, Field(description="Table to insert into, when the output is a database URL")] = None
 
