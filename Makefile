@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-from-lock
 
-.PHONY: demo test fast check lock clean
+.PHONY: demo test fast check docs gate-table lock clean
 
 demo: $(STAMP)
 	@$(BIN)/bundlegate example demo/penguins.csv
@@ -26,6 +26,16 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+# What common gates let through, against ours: every defect of the self-test, tried on the example's champion.
+gate-table: demo
+	$(BIN)/python benchmarks/gate_table.py "$$($(BIN)/bundlegate show penguins --store demo/store --json | \
+		$(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["path"])')" --write
+
+# The pages that are made from the code; a test says when one is stale.
+docs: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python tests/test_reference.py
+	$(BIN)/python tests/test_traceability.py
 
 # The lock is the whole environment, so nothing is resolved at installation; the project itself goes in last.
 $(STAMP): requirements.lock pyproject.toml

@@ -52,7 +52,9 @@ class Tab:
     def open(self, url: str, *, width: int = 1280, dark: bool = False, settle_s: float = 0.5) -> None:
         """Load a page at a width, in a theme, and wait until it is still."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
+        )
         self.call("Emulation.setEmulatedMedia", features=scheme)
         self.call("Page.navigate", url=url)
         deadline = time.monotonic() + 60

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files import dump_json, write_atomic
+from ai.ml.retraining.log import at_work, part_bar
 from ai.ml.retraining.output import print_bytes, print_json
 from ai.ml.retraining.references import bundle_directory
 
@@ -43,7 +44,8 @@ def verify(arguments: Namespace) -> int:
         # Before anything in the directory is believed.
         check_signature(bundle_dir, arguments.key, arguments.signature)
     policy = GatePolicy(pythons=tuple(arguments.python), cpu_matrix=arguments.cpu_matrix)
-    verdict = prove(bundle_dir, policy)
+    with at_work("proving in a fresh process"):
+        verdict = prove(bundle_dir, policy)
     if arguments.json:
         print_bytes(verdict.to_json())
     else:
@@ -61,7 +63,8 @@ def selftest(arguments: Namespace) -> int:
     from ai.ml.retraining.selftest_view import show_selftest
 
     check_report_paths(arguments.json)
-    report = try_defects(bundle_directory(arguments.bundle, arguments.store))
+    with at_work("damaging copies and judging each"):
+        report = try_defects(bundle_directory(arguments.bundle, arguments.store))
     show_selftest(report, Console())
     if arguments.json is not None:
         return _write_report(arguments.json, dump_json(report.to_dict()), report.exit_code)
@@ -85,7 +88,8 @@ def predict(arguments: Namespace) -> int:
             "run": {"workers": arguments.workers},
         },
     )
-    report = score(config)
+    with part_bar("scoring") as progress:
+        report = score(config, progress)
     if arguments.json:
         print_json(report.model_dump(mode="json"))
     else:
@@ -99,7 +103,8 @@ def evidence(arguments: Namespace) -> int:
     from ai.ml.retraining.candidate import make_evidence
 
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
-    digest = make_evidence(bundle_dir, read_table(arguments.rows))
+    with at_work("reading the rows and asking the model"):
+        digest = make_evidence(bundle_dir, read_table(arguments.rows))
     print(
         f"{bundle_dir} now has evidence made by this environment: it proves later environments against this one, "
         f"not the training; digest {digest}"

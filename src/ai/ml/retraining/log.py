@@ -57,3 +57,16 @@ def epoch_bar() -> Generator[Callable[[EpochReport], None]]:
             progress.update(bar, total=report.epochs, completed=report.epoch, state=state)
 
         yield show
+
+
+@contextmanager
+def part_bar(doing: str) -> Generator[Callable[[int, int], None]]:
+    """A progress bar over parts on a terminal, nothing elsewhere; called with the parts done and how many there are."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(f"  {doing}"), BarColumn(), MofNCompleteColumn(), TextColumn("parts"), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("parts", total=None)
+        yield lambda done, parts: progress.update(bar, total=parts, completed=done)

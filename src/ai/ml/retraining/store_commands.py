@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ai.ml.core.errors import BundleNotFound, ExitCode
 from ai.ml.retraining.ledger import Entry
+from ai.ml.retraining.log import at_work
 from ai.ml.retraining.output import print_json
 from ai.ml.retraining.store import Store
 
@@ -56,7 +57,8 @@ def rollback(arguments: Namespace) -> int:
 
     store = Store(arguments.store)
     _entries(arguments)
-    promotion = store.rollback(arguments.name, arguments.to, reason=arguments.reason, prove=prove)
+    with at_work("proving the former champion in a fresh process"):
+        promotion = store.rollback(arguments.name, arguments.to, reason=arguments.reason, prove=prove)
     print(
         f"{arguments.name}: {promotion.digest[:SHORT]} is the champion again, proved just now; "
         f"{str(promotion.previous)[:SHORT]} is @previous"

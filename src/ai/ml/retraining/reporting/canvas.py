@@ -124,9 +124,12 @@ def draw(
         layout: for `Figure.subplots`.
     """
     import matplotlib as mpl
+    from cycler import cycler
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": key, "axes.prop_cycle": mpl.rcsetup.cycler(color=SERIES)}):
+    settings: Any = {**_SETTINGS, "svg.hashsalt": key, "axes.prop_cycle": cycler(color=SERIES)}
+
+    with mpl.rc_context(settings):
         figure = Figure(figsize=size, layout="constrained")
         words = paint(figure.subplots(*panels, **layout))
         text = StringIO()
@@ -138,6 +141,9 @@ def _inline(document: str, key: str, words: str) -> str:
     """The `<svg>` alone: ids of its own, the page's colours and fonts, its alt text inside."""
     svg = document[document.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    # It would style the whole page; `page.css` has it for charts.
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: [^;\"]+", "font-family: system-ui, sans-serif", svg)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{key}-\1"', svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{key}-", svg)

@@ -36,8 +36,19 @@ def _head(material: Material, study: Study | None) -> str:
     lines = ["---", "library_name: bundlegate", f"pipeline_tag: {task}", "tags:"]
     lines += [f"- {tag}" for tag in ("bundlegate", "pytorch", "tabular", task)]
     if study is not None:
-        lines += ["model-index:", f"- name: {json.dumps(material.name)}", "  results:", "  - task:", f"      type: {task}"]
-        lines += ["    dataset:", f"      name: {json.dumps(material.rows_from)}", "      type: tabular", "    metrics:"]
+        lines += [
+            "model-index:",
+            f"- name: {json.dumps(material.name)}",
+            "  results:",
+            "  - task:",
+            f"      type: {task}",
+        ]
+        lines += [
+            "    dataset:",
+            f"      name: {json.dumps(material.rows_from)}",
+            "      type: tabular",
+            "    metrics:",
+        ]
         for item in study.measures:
             value = item.value.estimate
             if value == value:
@@ -50,18 +61,20 @@ def _purpose(material: Material) -> str:
     model = subject.manifest.model
     target = subject.contract.target_column
     classes = f" Classes: {', '.join(_plain(name) for name in subject.classes)}." if subject.classes else ""
-    mode = (subject.manifest.lineage.get("training") or {}).get("training_mode") or model.get("training_mode", "network")
+    mode = (subject.manifest.lineage.get("training") or {}).get("training_mode") or model.get(
+        "training_mode", "network"
+    )
     for_what = settings.intended_use or (
-        f"Scoring rows like those it was trained on, for `{_plain(target)}`. Its owner hasn't said more; the setting "
+        f"Scoring rows like those it was trained on, for {_plain(target)}. Its owner hasn't said more; the setting "
         "`report.intended_use` takes it."
     )
     not_for = settings.out_of_scope or (
-        "Rows that don't meet the input contract below, populations that the training table didn't hold, and decisions on "
-        "people without someone who answers for them."
+        "Rows that don't meet the input contract below, populations that the training table didn't hold, and decisions "
+        "on people without someone who answers for them."
     )
+    count = len(subject.contract.columns)
     lines = [
-        f"A {subject.task} model ({_plain(str(mode))}) that predicts `{_plain(target)}` from {len(subject.contract.columns)} raw "
-        f"columns.{classes}",
+        f"A {subject.task} model ({_plain(str(mode))}) that predicts {_plain(target)} from {count} raw columns.{classes}",
         "",
         f"- **For:** {_plain(for_what)}",
         f"- **Not for:** {_plain(not_for)}",
@@ -77,8 +90,8 @@ def _data(material: Material, study: Study | None) -> str:
     lines = ["## Data and split", "", f"- A table of {material.subject.contract.rows:,} rows"]
     if "test_size" in training:
         lines[-1] += (
-            f"; {training['test_size']:.0%} of it held out, {training.get('validation_size', 0):.0%} of the training rows "
-            f"watched for early stopping (seed {training.get('random_seed')})"
+            f"; {training['test_size']:.0%} of it held out, {training.get('validation_size', 0):.0%} of the training "
+            f"rows watched for early stopping (seed {training.get('random_seed')})"
         )
     lines.append(f"- Measured on {material.rows.num_rows:,} rows: {_plain(material.rows_from)}")
     if study is not None:
@@ -151,4 +164,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _plain(text: str) -> str:
     """Text of the data as text: on one line, no tag, no link, no table bar, no emphasis."""
     text = re.sub(r"\s+", " ", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\|*\[\]#])", r"\\\1", text).replace("```", "'''")
+    return re.sub(r"([\\|*\[\]#`])", r"\\\1", text)

@@ -44,7 +44,7 @@ def confusion(scored: Scored, classes: list[str]) -> Chart:
         from matplotlib.colors import LinearSegmentedColormap
 
         # From clear to the accent: the page's own ground shows through in both themes, and ink reads on all of it.
-        tint = LinearSegmentedColormap.from_list("tint", [(0.1, 0.45, 0.85, 0.0), (0.1, 0.45, 0.85, 0.6)])
+        tint: Any = LinearSegmentedColormap.from_list("tint", [(0.1, 0.45, 0.85, 0.0), (0.1, 0.45, 0.85, 0.6)])
         shown = ConfusionMatrixDisplay(shares, display_labels=[short(name) for name in names])
         shown.plot(ax=axes, cmap=tint, colorbar=False, im_kw={"vmin": 0, "vmax": 1}, include_values=True)
         for row, cells in enumerate(np.asarray(shown.text_)):
@@ -149,7 +149,9 @@ def reliability(scored: Scored, classes: list[str]) -> Chart:
         axes[0].legend(loc="upper left")
         axes[1].hist(score, bins=BINS, range=(0, 1), color=SERIES[0], alpha=0.7, edgecolor=SERIES[0])
         axes[1].set(xlabel=what, ylabel="rows")
-        pairs = [f"{said:.2f} came true in {came:.2f}" for said, came in zip(shown.prob_pred, shown.prob_true, strict=True)]
+        pairs = [
+            f"{said:.2f} came true in {came:.2f}" for said, came in zip(shown.prob_pred, shown.prob_true, strict=True)
+        ]
         return f"Reliability diagram of the {what}: " + "; ".join(pairs)
 
     note = "On the diagonal a probability of 0.8 comes true in 80 % of the rows. Below: how often each was said."
@@ -186,4 +188,6 @@ def scores_by_class(scored: Scored, classes: list[str]) -> Chart:
         axes.legend(loc="upper center", ncols=2)
         return f"Histogram of the {what} by true class: " + "; ".join(said)
 
-    return draw("scores", "Scores by true class", paint, note="The less the lines overlap, the better they are told apart.")
+    return draw(
+        "scores", "Scores by true class", paint, note="The less the lines overlap, the better they are told apart."
+    )

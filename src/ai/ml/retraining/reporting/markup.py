@@ -32,7 +32,7 @@ def code(text: str) -> str:
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
     """A table whose first column names the row; scrolls sideways on a narrow screen."""
     lines = [f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex=0><table{_kind(kind)}>']
-    lines.append(f"<caption>{escape(caption)}</caption><thead><tr>")
+    lines.append(f"<caption><span>{escape(caption)}</span></caption><thead><tr>")
     lines += [f'<th scope="col">{escape(text)}</th>' for text in head]
     lines.append("</tr></thead><tbody>")
     for first, *cells in rows:

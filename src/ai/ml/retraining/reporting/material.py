@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class Material:
     """What this model is compared with."""
     findings: Sequence[str] = ()
     """What the training remarked on."""
-    settings: ReportSettings = ReportSettings()
+    settings: ReportSettings = field(default_factory=ReportSettings)
     slice_column: str | None = None
 
 

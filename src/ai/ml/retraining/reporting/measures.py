@@ -21,12 +21,18 @@ SLICE_COLUMNS = 4
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+LABELS = {"rmse": "RMSE", "mae": "MAE", "r2": "R²", "auc": "AUC", "brier score": "Brier score"}
 HIGHER_IS_BETTER = frozenset({"accuracy", "balanced accuracy", "auc", "average precision", "r2"})
 
 
 @dataclass(frozen=True)
 class Measure:
     """One metric of one model, beside another's on the same rows."""
+
+    @property
+    def label(self) -> str:
+        """The name as people write it."""
+        return LABELS.get(self.name, self.name)
 
     name: str
     value: Interval
@@ -137,7 +143,7 @@ def measure_slices(
     others = None if other is None else row_values(other)[name][0]
     found: list[SliceMeasure] = []
     for column in columns:
-        texts = np.array(["(missing)" if cell is None else str(cell) for cell in table[column].to_pylist()])
+        texts = np.array(["(missing)" if cell in (None, "") else str(cell) for cell in table[column].to_pylist()])
         for level in np.unique(texts)[: 4 * SLICE_LEVELS]:
             rows = texts == level
             if rows.sum() < LEAST_SLICE_ROWS:
@@ -190,7 +196,7 @@ def residual_quantiles(scored: Scored) -> list[list[str]]:
 
 def percent(value: float) -> str:
     """`93.1 %`; an en dash for what isn't defined."""
-    return "–" if value != value else f"{100 * value:.1f} %"
+    return "–" if value != value else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
 def number(value: float) -> str:

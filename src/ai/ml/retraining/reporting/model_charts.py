@@ -19,6 +19,7 @@ from ai.ml.retraining.reporting.regression_charts import points_note, some_rows
 
 MOST_BARS = 15
 MOST_CLASSES = 4
+MARKS = "o^sDvP*X"
 
 
 def learning_curve(history: Sequence[Mapping[str, Any]]) -> Chart:
@@ -30,7 +31,14 @@ def learning_curve(history: Sequence[Mapping[str, Any]]) -> Chart:
         for turn, (label, key) in enumerate(lines.items()):
             losses = [report.get(key) for report in history]
             if all(loss is not None for loss in losses):
-                axes.plot(epochs, losses, color=SERIES[turn], linestyle=DASHES[turn], label=label, marker="." * (len(epochs) == 1))
+                axes.plot(
+                    epochs,
+                    losses,
+                    color=SERIES[turn],
+                    linestyle=DASHES[turn],
+                    label=label,
+                    marker="." * (len(epochs) == 1),
+                )
         watched = "validation_loss" if history[0].get("validation_loss") is not None else "train_loss"
         best = min(history, key=lambda report: report[watched])
         if watched == "validation_loss":
@@ -66,30 +74,43 @@ def importance_chart(found: Sequence[Importance], metric: str, rows: int) -> Cha
         return "Permutation importance: " + "; ".join(said)
 
     more = f" The first {MOST_BARS} of {len(found)} columns." if len(found) > MOST_BARS else ""
-    note = f"How much worse the answers get when a column's cells are shuffled ({rows:,} rows); ticks: each of five shuffles.{more}"
+    told = f"How much worse the answers get when a column's cells are shuffled ({rows:,} rows)"
+    note = f"{told}; ticks: each of five shuffles.{more}"
     return draw("importance", "What the answers hang on", paint, note=note, size=(5.0, 1.1 + 0.3 * len(top)))
 
 
-def dependence_chart(curve: DependenceCurve, classes: list[str], place: int) -> Chart:
-    """The mean answer over one column's values, drawn by scikit-learn's Display."""
-    count = len(curve.averages)
+def dependence_charts(curves: Sequence[DependenceCurve], classes: list[str]) -> list[Chart]:
+    """The mean answer over each column's values, all on one scale, so that a flat one looks flat."""
+    if not curves:
+        return []
     # Two classes: the second says it all. More: the ones that move most.
-    moves = np.ptp(curve.averages, axis=1)
-    wanted = [1] if len(classes) == 2 else sorted(np.argsort(-moves, kind="stable")[: min(count, MOST_CLASSES)].tolist())
+    moves = np.max([np.ptp(curve.averages, axis=1) for curve in curves], axis=0)
+    wanted = [1] if len(classes) == 2 else sorted(np.argsort(-moves, kind="stable")[:MOST_CLASSES].tolist())
+    shown = np.concatenate([curve.averages[wanted].ravel() for curve in curves])
+    room = 0.08 * float(np.ptp(shown)) or 0.05
+    limits = (float(shown.min()) - room, float(shown.max()) + room)
+    return [_dependence(curve, classes, wanted, limits, place) for place, curve in enumerate(curves)]
+
+
+def _dependence(
+    curve: DependenceCurve, classes: list[str], wanted: list[int], limits: tuple[float, float], place: int
+) -> Chart:
     names = [classes[index] if classes else "prediction" for index in wanted]
-    ylabel = f"probability of {short(names[0])}" if len(classes) == 2 else "mean probability" if classes else "mean prediction"
+    binary = f"probability of {short(names[0])}"
+    ylabel = binary if len(classes) == 2 else "mean probability" if classes else "mean prediction"
 
     def paint(axes: Any) -> str:
-        if curve.categorical:
-            _bars(axes, curve, wanted, names)
-        else:
-            _lines(axes, curve, wanted, names)
+        for turn, (index, name) in enumerate(zip(wanted, names, strict=True)):
+            draw_one = _points if curve.categorical else _line
+            draw_one(axes, curve, index, turn, limits)
+            axes.lines[-1].set_label(short(name))
+        if not curve.categorical:
             axes.locator_params(axis="x", nbins=6)
-        axes.set(xlabel=short(curve.column, 40), ylabel=ylabel, ylim=_limits(curve, wanted))
+        axes.set(xlabel=short(curve.column, 40), ylabel=ylabel, ylim=limits)
+        if (legend := axes.get_legend()) is not None:
+            legend.remove()
         if len(wanted) > 1:
             axes.legend(loc="best")
-        elif (legend := axes.get_legend()) is not None:
-            legend.remove()
         said = [
             f"{name} from {number(curve.averages[index].min())} to {number(curve.averages[index].max())}"
             for index, name in zip(wanted, names, strict=True)
@@ -99,44 +120,31 @@ def dependence_chart(curve: DependenceCurve, classes: list[str], place: int) -> 
     return draw(f"dependence-{place}", short(curve.column, 40), paint, size=(5.0, 3.2))
 
 
-def _lines(axes: Any, curve: DependenceCurve, wanted: list[int], names: list[str]) -> None:
-    for turn, (index, name) in enumerate(zip(wanted, names, strict=True)):
-        display = PartialDependenceDisplay(
-            [Bunch(average=curve.averages, grid_values=[np.asarray(curve.grid)])],
-            features=[(0,)],
-            feature_names=[curve.column],
-            target_idx=index,
-            deciles={0: np.asarray(curve.deciles)},
-        )
-        style = {"color": SERIES[turn], "linestyle": DASHES[turn], "label": name}
-        with warnings.catch_warnings():
-            # A further class is drawn into the same axes with the same limits, which matplotlib remarks on.
-            warnings.simplefilter("ignore", UserWarning)
-            display.plot(ax=[axes], line_kw=style, pdp_lim={1: _limits(curve, wanted)})
+def _line(axes: Any, curve: DependenceCurve, index: int, turn: int, limits: tuple[float, float]) -> None:
+    display = PartialDependenceDisplay(
+        [Bunch(average=curve.averages, grid_values=[np.asarray(curve.grid)])],
+        features=[(0,)],
+        feature_names=[curve.column],
+        target_idx=index,
+        deciles={0: np.asarray(curve.deciles)},
+    )
+    with warnings.catch_warnings():
+        # A further class is drawn into the same axes with the same limits, which matplotlib remarks on.
+        warnings.simplefilter("ignore", UserWarning)
+        display.plot(ax=[axes], line_kw={"color": SERIES[turn], "linestyle": DASHES[turn]}, pdp_lim={1: limits})
     for marks in axes.collections:
         # The deciles of the training values, black otherwise: unseen on a dark page.
         marks.set_color(MUTED)
 
 
-def _bars(axes: Any, curve: DependenceCurve, wanted: list[int], names: list[str]) -> None:
-    """Grouped bars: scikit-learn's Display puts several classes' bars on top of each other."""
-    width = 0.8 / len(wanted)
+def _points(axes: Any, curve: DependenceCurve, index: int, turn: int, limits: tuple[float, float]) -> None:
+    """Points for levels: scikit-learn's Display draws bars, which lie when they don't begin at 0."""
     places = np.arange(len(curve.grid))
-    for turn, (index, name) in enumerate(zip(wanted, names, strict=True)):
-        offset = (turn - (len(wanted) - 1) / 2) * width
-        axes.bar(places + offset, curve.averages[index], width * 0.9, color=SERIES[turn], label=name)
+    axes.plot(places, curve.averages[index], MARKS[turn], color=SERIES[turn], markersize=8)
     axes.set_xticks(places, [short(str(value), 12) or "(missing)" for value in curve.grid])
-    if len(curve.grid) > 4:
+    axes.set(xlim=(-0.5, len(places) - 0.5), ylim=limits)
+    if len(places) > 4:
         axes.tick_params(axis="x", rotation=45)
-
-
-def _limits(curve: DependenceCurve, wanted: list[int]) -> tuple[float, float]:
-    shown = curve.averages[wanted]
-    low, high = float(shown.min()), float(shown.max())
-    if curve.categorical:
-        low, high = min(0.0, low), max(0.0, high)
-    room = 0.08 * (high - low) or 0.05
-    return low - (room if low < 0 or not curve.categorical else 0), high + room
 
 
 def gain_chart(measures: Sequence[Measure]) -> Chart | None:
@@ -151,10 +159,16 @@ def gain_chart(measures: Sequence[Measure]) -> Chart | None:
             unit = abs(other.estimate) / 100 or 1.0
             low, middle, high = (value / unit for value in (gain.low, gain.estimate, gain.high))
             axes.errorbar(
-                middle, place, xerr=[[middle - low], [high - middle]], fmt="o", color=SERIES[0], capsize=4, linewidth=1.8
+                middle,
+                place,
+                xerr=[[middle - low], [high - middle]],
+                fmt="o",
+                color=SERIES[0],
+                capsize=4,
+                linewidth=1.8,
             )
-            said.insert(0, f"{item.name} {middle:+.1f} % ({low:+.1f} to {high:+.1f})")
-        axes.set_yticks(range(len(pairs)), [item.name for item, _, _ in reversed(pairs)])
+            said.insert(0, f"{item.label} {middle:+.1f} % ({low:+.1f} to {high:+.1f})")
+        axes.set_yticks(range(len(pairs)), [item.label for item, _, _ in reversed(pairs)])
         axes.axvline(0, color=INK, linewidth=1)
         axes.set(xlabel="gain over the champion, % of its value", ylim=(-0.6, len(pairs) - 0.4))
         axes.grid(visible=False, axis="y")
@@ -178,17 +192,17 @@ def agreement_chart(scored: Scored, other: Scored, classes: list[str]) -> Chart:
 
     def paint(axes: Any) -> str:
         groups = [1] if scored.task == "regression" else list(range(len(classes)))
-        marks = "o^sDvP*X"
         for turn, index in enumerate(groups[: len(SERIES)]):
             mine_rows = rows if scored.task == "regression" else rows[scored.truth[rows] == index]
             label = None if scored.task == "regression" else short(classes[index])
-            style = {"color": SERIES[turn], "alpha": 0.6, "s": 16, "linewidths": 0, "marker": marks[turn]}
+            style = {"color": SERIES[turn], "alpha": 0.6, "s": 16, "linewidths": 0, "marker": MARKS[turn]}
             axes.scatter(theirs[mine_rows], mine[mine_rows], label=label, **style)
         low, high = min(mine.min(), theirs.min()), max(mine.max(), theirs.max())
         axes.plot([low, high], [low, high], color=INK, linewidth=1)
         axes.set(xlabel="champion", ylabel="this model")
         if scored.task != "regression":
-            axes.legend(loc="best")
+            # Above the points, which may lie anywhere.
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, markerscale=1.6)
         apart = float(np.mean(np.abs(mine - theirs)))
         return f"{what} of this model against the champion's, row by row; mean distance {number(apart)}."
 

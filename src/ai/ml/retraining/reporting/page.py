@@ -12,6 +12,7 @@ from ai.ml.retraining.reporting.sections import sections
 # Even if a text slipped through unescaped: no script runs and nothing is loaded.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 TONES = {"PROMOTE": "good", "HOLD": "warn", "REJECT": "bad"}
+FOOTER = "Made by Bundlegate from the bundle and its evidence; nothing in this page was fetched and nothing in it runs."
 BANNERS = {
     "PROMOTE": "Promoted",
     "HOLD": "Held: the champion stays",
@@ -36,16 +37,16 @@ def to_html(material: Material, study: Study | None) -> str:
             _header(material),
             f'<nav aria-label="Contents"><ul>{links}</ul></nav><main id="main">',
             *(_section(part) for part in parts),
-            "</main><footer><p>Made by Bundlegate from the bundle and its evidence; nothing in this page was fetched and "
-            "nothing in it runs.</p></footer></body></html>\n",
+            f"</main><footer><p>{FOOTER}</p></footer></body></html>\n",
         ]
     )
 
 
 def _header(material: Material) -> str:
     subject = material.subject
-    rows = material.subject.contract.rows
-    told = f"{subject.task.capitalize()} of {subject.contract.target_column!r}, from a table of {rows:,} rows and {len(subject.contract.columns)} columns"
+    rows, columns = subject.contract.rows, len(subject.contract.columns)
+    what = f"{subject.task.capitalize()} of {subject.contract.target_column!r}"
+    told = f"{what}, from a table of {rows:,} rows and {columns:,} columns"
     tone, word, reason = _banner(material)
     return (
         f"<header><h1>{escape(material.name)}</h1><p>{escape(told)}</p>"
@@ -67,4 +68,5 @@ def _banner(material: Material) -> tuple[str, str, str]:
 
 def _section(part: Section) -> str:
     content = "\n".join(piece for piece in part.parts if piece)
-    return f'<section id="{part.key}" aria-labelledby="h-{part.key}"><h2 id="h-{part.key}">{escape(part.title)}</h2>{content}</section>'
+    heading = f'<h2 id="h-{part.key}">{escape(part.title)}</h2>'
+    return f'<section id="{part.key}" aria-labelledby="h-{part.key}">{heading}{content}</section>'

@@ -44,8 +44,14 @@ def predicted_actual(scored: Scored, target: str) -> Chart:
     """Scatter with the diagonal."""
 
     def paint(axes: Any) -> str:
+        from matplotlib.ticker import AutoLocator, ScalarFormatter
+
         _display(scored, "actual_vs_predicted", axes)
         axes.set(xlabel="predicted", ylabel="actual", aspect="auto", title="")
+        for axis in (axes.xaxis, axes.yaxis):
+            # The Display puts its ticks at odd values.
+            axis.set_major_locator(AutoLocator())
+            axis.set_major_formatter(ScalarFormatter())
         correlation = float(np.corrcoef(scored.truth, scored.answers)[0, 1]) if np.ptp(scored.answers) > 0 else 0.0
         return f"Actual against predicted {target}; correlation {correlation:.3f} over {len(scored.truth):,} rows."
 

@@ -22,7 +22,7 @@ from ai.ml.retraining.reporting.measures import (
 )
 from ai.ml.retraining.reporting.model_charts import (
     agreement_chart,
-    dependence_chart,
+    dependence_charts,
     gain_chart,
     importance_chart,
     learning_curve,
@@ -52,7 +52,7 @@ def _summary(material: Material, study: Study | None) -> Section:
         words = "The gate refused the saved file, so it wasn't scored: its answers aren't the trained model's."
         return Section("summary", "Summary", (markup.paragraph(words),))
     tiles = [
-        (item.name, number(item.value.estimate), f"{number(item.value.low)} to {number(item.value.high)}")
+        (item.label, number(item.value.estimate), f"{number(item.value.low)} to {number(item.value.high)}")
         for item in study.measures[:TILES]
     ]
     head = ["metric", "this model"] + (["champion", "gain, above 0 is better"] if study.other is not None else [])
@@ -72,7 +72,7 @@ def _summary(material: Material, study: Study | None) -> Section:
 
 def measure_cells(item: Measure, beside: bool) -> list[str]:
     """A metric's row of the table."""
-    cells = [item.name, interval_text(item.value)]
+    cells = [item.label, interval_text(item.value)]
     if beside:
         cells += [
             "–" if item.other is None else interval_text(item.other),
@@ -121,12 +121,13 @@ def _champion(material: Material, study: Study) -> Section:
         return Section("champion", "Against the champion", (markup.paragraph(said),))
     if material.champion is None or study.other is None:
         return Section("champion", "Against the champion", ())
-    said = f"The champion {material.champion.digest[:12]} answered the same rows; it may have been trained on some of them, which can only favour it."
+    said = (
+        f"The champion {material.champion.digest[:12]} answered the same rows; it may have been trained on some of them, "
+        "which can only favour it."
+    )
     charts = [
         gain_chart(study.measures),
-        agreement_chart(
-            with_known_classes(study.scored), with_known_classes(study.other), material.subject.classes
-        ),
+        agreement_chart(with_known_classes(study.scored), with_known_classes(study.other), material.subject.classes),
     ]
     return Section("champion", "Against the champion", (markup.paragraph(said), markup.figures(charts)))
 
@@ -141,18 +142,20 @@ def _slices(study: Study) -> Section:
         + ([] if study.other is None else ["–" if item.other is None else number(item.other)])
         for item in study.slices
     ]
-    return Section("slices", "Groups", (markup.table(f"{metric[0].upper()}{metric[1:]} per group, with 95 % intervals", head, rows),))
+    return Section(
+        "slices",
+        "Groups",
+        (markup.table(f"{metric[0].upper()}{metric[1:]} per group, with 95 % intervals", head, rows),),
+    )
 
 
 def _influence(material: Material, study: Study) -> Section:
     metric = "RMSE" if study.scored.task == "regression" else "log loss"
     charts = [importance_chart(study.importance, metric, study.importance_rows)] if study.importance else []
-    curves = [
-        dependence_chart(curve, material.subject.classes, place) for place, curve in enumerate(study.curves)
-    ]
+    curves = dependence_charts(study.curves, material.subject.classes)
     words = (
-        "The mean answer when every row's cell is set to one value after the other. Where columns hang together, some of "
-        "these rows don't exist in life."
+        "The mean answer when every row's cell is set to one value after the other. Where columns hang together, some "
+        "of these rows don't exist in life."
     )
     head = ["column", f"{metric} gets worse by", "spread"]
     rows = [[item.column, number(item.mean), number(item.spread)] for item in study.importance]
@@ -174,7 +177,10 @@ def _gate(material: Material) -> Section:
         f"{verdict.reason}."
     )
     rows = [[check.name, check.environment, status_of(check), check.message] for check in verdict.checks]
-    parts = [markup.paragraph(words), markup.table("Checks", ["check", "environment", "result", "what it saw"], rows, "words")]
+    parts = [
+        markup.paragraph(words),
+        markup.table("Checks", ["check", "environment", "result", "what it saw"], rows, "words"),
+    ]
     for check in verdict.failures:
         if check.difference is not None:
             cells = [(str(key), str(value)) for key, value in check.difference.items()]
@@ -192,7 +198,9 @@ def _gate(material: Material) -> Section:
     ]
     if places:
         parts.append(
-            markup.folded("Where it was proved", markup.table("Environments", ["environment", "what it is"], places, "words"))
+            markup.folded(
+                "Where it was proved", markup.table("Environments", ["environment", "what it is"], places, "words")
+            )
         )
     parts.append(markup.facts([("verdict", verdict.sha256), ("outcome", verdict.outcome)]))
     return Section("gate", "Gate", tuple(parts))
@@ -212,7 +220,9 @@ def _training(material: Material) -> Section:
     settings = material.subject.manifest.lineage.get("training") or {}
     rows = [[str(key), _figure(value)] for key, value in sorted(settings.items()) if value not in ([], None)]
     chart = markup.figures([learning_curve(material.history)]) if material.history else ""
-    table = markup.folded("Settings", markup.table("Settings of the training", ["setting", "value"], rows)) if rows else ""
+    table = (
+        markup.folded("Settings", markup.table("Settings of the training", ["setting", "value"], rows)) if rows else ""
+    )
     return Section("training", "Training", (chart, table))
 
 
@@ -257,7 +267,9 @@ def contract_cells(column: ColumnContract) -> list[str]:
     elif column.kind == "date":
         import datetime
 
-        first, last = (datetime.date(1970, 1, 1) + datetime.timedelta(days=day) for day in (column.minimum, column.maximum))
+        first, last = (
+            datetime.date(1970, 1, 1) + datetime.timedelta(days=day) for day in (column.minimum, column.maximum)
+        )
         shown = f"{first} to {last}"
     else:
         shown = f"{number(column.minimum)} to {number(column.maximum)}"

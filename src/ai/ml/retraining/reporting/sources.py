@@ -16,8 +16,9 @@ from ai.ml.retraining.config import ReportSettings, RetrainConfig
 from ai.ml.retraining.evidence import read_evidence
 from ai.ml.retraining.reporting.material import Material
 from ai.ml.retraining.reporting.subject import Subject
-from ai.ml.retraining.reporting.writing import HISTORY, Written, write_report
+from ai.ml.retraining.reporting.writing import CARD, HISTORY, PAGE, Written, write_report
 from ai.ml.retraining.store import Store
+from ai.ml.retraining.store_place import is_url, work_folder
 from ai.ml.retraining.verdict import Verdict
 
 
@@ -31,7 +32,11 @@ def report_candidate(
     """
     folder = Path(candidate.bundle.path)
     subject = Subject(folder)
-    store = Store(Path(config.store))
+    store = Store(config.store)
+    kept = kept_reports(store, config.name, subject.digest)
+    if decision is not None and decision.champion == subject.digest and (kept / PAGE).is_file():
+        # The champion already: the report of its promotion says more than one of this run would.
+        return ReportRef(card=FileRef.of(kept / CARD), page=FileRef.of(kept / PAGE))
     champion = None if decision is None else decision.champion
     material = Material(
         config.name,
@@ -48,7 +53,7 @@ def report_candidate(
         settings=config.report,
         slice_column=config.decision.slice_column,
     )
-    written = write_report(material, kept_reports(store, config.name, subject.digest), folder.parent / "report")
+    written = write_report(material, kept, folder.parent / "report")
     return ReportRef(card=FileRef.of(written.card), page=FileRef.of(written.page))
 
 
@@ -67,8 +72,12 @@ def report_version(
 
 
 def kept_reports(store: Store, name: str, digest: str) -> Path:
-    """The folder where a version's reports are kept; not part of the bundle, so its digest stays."""
-    return store.folder(name) / "reports" / digest
+    """The folder where a version's reports are kept; not part of the bundle, so its digest stays.
+
+    Beside the versions where the store is a folder; of a bucket, in the model's work folder on this machine.
+    """
+    top = work_folder(store.root, name) if is_url(store.root) else store.folder(name)
+    return top / "reports" / digest
 
 
 def _with_history(material: Material, store: Store, name: str) -> Material:
@@ -90,8 +99,8 @@ def _with_history(material: Material, store: Store, name: str) -> Material:
 
 
 def _kept_verdict(store: Store, name: str, sha256: str) -> Verdict | None:
-    path = store.folder(name) / "verdicts" / f"{sha256}.json"
-    return Verdict.from_json(path.read_bytes()) if sha256 and path.is_file() else None
+    document = store.shelf(name).read_verdict(sha256) if sha256 else None
+    return None if document is None else Verdict.from_json(document)
 
 
 def _other(store: Store, name: str, digest: str | None, own: str) -> Subject | None:

@@ -21,7 +21,7 @@ class Written:
 
 
 def write_report(material: Material, *folders: Path) -> Written:
-    """Measure, draw, and write card, page, one chart and the training's history into each folder; the first one is returned.
+    """Measure, draw, and write card, page, one chart and the history into each folder; returns the first one's.
 
     Raises:
         UsageError: the extra `report` isn't installed.

@@ -1,0 +1,137 @@
+"""Starter files for a table of one's own: a commented `retrain.toml` and a `prefect.yaml`, made from the settings."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ai.ml.core.errors import ExitCode, UsageError
+from ai.ml.core.files import write_atomic
+from ai.ml.retraining.config import RetrainConfig, load_config
+
+SETTINGS, DEPLOYMENTS = "retrain.toml", "prefect.yaml"
+PLACEHOLDERS = {"name": "my-model", "data.source": "my-table.csv", "data.target": "my_target"}
+WIDTH = 100
+
+
+def init(arguments: Namespace) -> int:
+    """Write both files and say what to do next; nothing is overwritten."""
+    folder: Path = arguments.folder
+    # Whole paths: the flows run from the checkout, wherever this is called.
+    given = {
+        "name": arguments.name,
+        "data.source": arguments.data and whole(arguments.data, Path()),
+        "data.target": arguments.target,
+    }
+    values = {key: value for key, value in given.items() if value is not None}
+    paths = [folder / SETTINGS, folder / DEPLOYMENTS]
+    for path in paths:
+        if path.exists():
+            raise UsageError(f"{path} is there already; move it away, or name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(paths[0], starter_toml(RetrainConfig, values).encode())
+    config = load_config(RetrainConfig, paths[0])
+    write_atomic(paths[1], starter_deployments(config, folder.absolute()).encode())
+    missing = [key for key in PLACEHOLDERS if key not in values]
+    if missing:
+        print(f"{paths[0]}: set {', '.join(missing)}, then")
+    print(f"python -m flows.retrain --config {paths[0]}        # from the checkout: train, prove, decide")
+    print(f"prefect deploy --all --prefect-file {paths[1]}     # from the checkout: every night")
+    return ExitCode.OK
+
+
+def starter_toml(model: type[BaseModel], values: dict[str, str]) -> str:
+    """All settings with what they mean; those with a default are commented out.
+
+    Args:
+        model: the settings.
+        values: by dotted path, for the keys that must be set; the others get a placeholder.
+    """
+    lines = ["# Everything that a flag can set can stand here; flags win. An unknown key is refused.", ""]
+    sections: list[tuple[str, type[BaseModel]]] = []
+    for name, field in model.model_fields.items():
+        inner = section_of(field)
+        if inner is None:
+            lines += _entry(name, name, field, values)
+        else:
+            sections.append((name, inner))
+    for name, inner in sections:
+        lines += [f"[{name}]", *_comment(inner.__doc__ or ""), ""]
+        for key, field in inner.model_fields.items():
+            lines += _entry(f"{name}.{key}", key, field, values)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The settings class of a field that is a section, also of one that may be left out."""
+    for kind in (field.annotation, *get_args(field.annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def whole(place: str, folder: Path) -> str:
+    """A path from the root on; an address stays as it is."""
+    return place if "://" in place else str((folder / place).absolute())
+
+
+def _entry(path: str, key: str, field: FieldInfo, values: dict[str, str]) -> list[str]:
+    told = _comment(field.description or "")
+    if field.is_required():
+        return [*told, f"{key} = {_toml(values.get(path, PLACEHOLDERS.get(path, '')))}", ""]
+    default = field.get_default(call_default_factory=True)
+    if default is None:
+        return [*told, f"# {key} = …  (not set)", ""]
+    return [*told, f"# {key} = {_toml(default)}", ""]
+
+
+def _comment(text: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(" ".join(text.split()), WIDTH)]
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it; JSON's form is TOML's for all but tables."""
+    if isinstance(value, dict):
+        pairs: dict[str, Any] = dict(value)
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in pairs.items()) + "}"
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+
+
+def starter_deployments(config: RetrainConfig, folder: Path) -> str:
+    """A `prefect.yaml` that retrains every night; its paths are absolute, since the flows run from the checkout."""
+    source, store = whole(config.data.source, folder), whole(config.store, folder)
+    return f"""\
+# From the checkout of bundlegate: prefect deploy --all --prefect-file {json.dumps(str(folder / DEPLOYMENTS))}
+# then: prefect worker start --pool bundlegate
+name: {json.dumps(config.name)}
+pull: null
+
+deployments:
+  - name: {json.dumps(config.name + "-nightly")}
+    entrypoint: flows/retrain.py:retrain
+    description: Train, prove, and promote every night at half past two.
+    tags: [bundlegate, retrain]
+    schedules:
+      - cron: "30 2 * * *"
+        timezone: UTC
+        active: true
+    # One model is never retrained twice at once: a run that comes too early waits for the one before.
+    concurrency_limit:
+      limit: 1
+      collision_strategy: ENQUEUE
+    parameters:
+      config:
+        name: {json.dumps(config.name)}
+        store: {json.dumps(store)}
+        data:
+          source: {json.dumps(source)}
+          target: {json.dumps(config.data.target)}
+    work_pool:
+      name: bundlegate
+"""

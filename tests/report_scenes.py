@@ -1,0 +1,72 @@
+"""Models for the tests of cards and reports, with names and labels that try to break out of a page."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from builders import mixed_table
+
+from ai.ml.core.types import TaskType, TrainingConfig
+from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.retraining.candidate import stage_candidate
+from ai.ml.retraining.reporting.material import Material
+from ai.ml.retraining.reporting.subject import Subject
+from ai.ml.retraining.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
+
+EVIL_COLUMN = "<script>alert(1)</script>"
+EVIL_LABEL = "<img src=x onerror=alert(2)>"
+EVIL_LEVEL = '"><svg onload=alert(3)> & $x$ | `c`'
+
+
+def evil_table(n_rows: int, task: TaskType, classes: int = 2) -> pa.Table:
+    """A mixed table whose column names, levels and labels are markup."""
+    table = mixed_table(n_rows, seed=3, task=task)
+    table = table.rename_columns([EVIL_COLUMN if name == "income" else name for name in table.column_names])
+    cities = [EVIL_LEVEL if cell == "Oslo" else cell for cell in table["city"].to_pylist()]
+    table = table.set_column(table.column_names.index("city"), "city", pa.array(cities))
+    if task == "regression":
+        return table
+    labels = [EVIL_LABEL if cell == "yes" else "no" for cell in table["y"].to_pylist()]
+    if classes == 3:
+        labels = ["third" if i % 5 == 0 else label for i, label in enumerate(labels)]
+    return table.set_column(table.column_names.index("y"), "y", pa.array(labels))
+
+
+def trained(folder: Path, task: TaskType, *, classes: int = 2, epochs: int = 3, **settings: Any) -> Material:
+    """Train on 240 rows and seal; what a report of it is made of, the verdict aside."""
+    table = evil_table(240, task, classes)
+    result = train(table, TrainingConfig("y", epochs=epochs, hidden_dim=8, test_size=0.4, **settings))
+    holdout: pa.Table = table.take(pa.array(result.holdout_rows))
+    folder.mkdir(parents=True)
+    digest = stage_candidate(folder, result, holdout, lineage={"rows": table.num_rows})
+    history = [dataclasses.asdict(report) for report in result.history]
+    findings = [finding.message for finding in result.findings]
+    return Material(
+        "churn",
+        Subject(folder),
+        holdout,
+        "the rows held out from training",
+        history,
+        verdict(digest),
+        findings=findings,
+    )
+
+
+def verdict(digest: str, *, passed: bool = True) -> Verdict:
+    """One check of each required kind."""
+    difference = None if passed else {"row": 3, "column": EVIL_COLUMN, "expected": "1.0", "got": "2.0", "ulp": 9}
+    checks = [
+        CheckResult(
+            name,
+            "current",
+            passed or name != "replay",
+            {"rows": 40},
+            f"{name} looked",
+            difference if name == "replay" else None,
+        )
+        for name in ("integrity", "replay", "invariance", "fixpoint")
+    ]
+    return Verdict(VERDICT_FORMAT, digest, {}, (Environment("current", {"torch": "2"}),), tuple(checks))

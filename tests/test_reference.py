@@ -1,0 +1,157 @@
+"""`docs/reference/`: commands, settings and JSON schemas, made from the code.
+
+Run `make docs` to write them anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from ai.ml.core.errors import UsageError
+from ai.ml.retraining.arguments import FLAG_NAMES, add_settings
+from ai.ml.retraining.batch_config import PredictConfig
+from ai.ml.retraining.cli import build_parser, main
+from ai.ml.retraining.config import RetrainConfig, ValidateConfig, load_config
+from ai.ml.retraining.starter import section_of, starter_toml
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "docs" / "reference"
+FLOWS = {"retrain": RetrainConfig, "validate_bundle": ValidateConfig, "batch_predict": PredictConfig}
+
+
+def cell(text: Any) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def commands_page() -> str:
+    lines = ["# Commands", "", "Made from the code by `make docs`; a test fails when stale.", ""]
+    subparsers = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    for name, parser in subparsers.choices.items():
+        lines += [
+            f"## `bundlegate {name}`",
+            "",
+            str(parser.description),
+            "",
+            "| argument | meaning | default |",
+            "|---|---|---|",
+        ]
+        for action in parser._actions:
+            if isinstance(action, argparse._HelpAction):
+                continue
+            shown = ", ".join(action.option_strings) or action.dest.upper()
+            default = "" if action.default in (None, False, [], argparse.SUPPRESS) else f"`{action.default}`"
+            told = (action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%")
+            needed = " (required)" if action.required and action.option_strings else ""
+            lines.append(f"| `{shown}`{needed} | {cell(told)} | {cell(default)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def flags_of(model: type[BaseModel]) -> dict[str, str]:
+    parser = argparse.ArgumentParser()
+    add_settings(parser, model)
+    return {action.dest: ", ".join(action.option_strings) for action in parser._actions}
+
+
+def settings_page() -> str:
+    lines = [
+        "# Settings",
+        "",
+        "Made from the code by `make docs`; a test fails when stale. Each flow takes them as flags, as",
+    ]
+    lines += [
+        "`--config FILE.toml`, and as the form in Prefect's UI. `bundlegate init` writes a commented TOML file.",
+        "",
+    ]
+    for flow, model in FLOWS.items():
+        flags = flags_of(model)
+        lines += [f"## `python -m flows.{flow}`", "", f"JSON schema: [{flow}.schema.json]({flow}.schema.json)", ""]
+        lines += ["| key in TOML | flag | meaning | default |", "|---|---|---|---|"]
+        for path, field in fields_of(model):
+            default = "required" if field.is_required() else f"`{json.dumps(field.get_default(), default=list)}`"
+            lines.append(f"| `{path}` | `{flags[path]}` | {cell(field.description or '')} | {cell(default)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def fields_of(model: type[BaseModel], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, field in model.model_fields.items():
+        inner = section_of(field)
+        found += [(f"{prefix}{name}", field)] if inner is None else fields_of(inner, f"{prefix}{name}.")
+    return found
+
+
+def schema_page(model: type[BaseModel]) -> str:
+    return json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def pages() -> dict[str, str]:
+    schemas = {f"{flow}.schema.json": schema_page(model) for flow, model in FLOWS.items()}
+    return {"commands.md": commands_page(), "settings.md": settings_page(), **schemas}
+
+
+@pytest.mark.parametrize("name", sorted(["commands.md", "settings.md", *(f"{flow}.schema.json" for flow in FLOWS)]))
+def test_the_reference_is_up_to_date(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BUNDLEGATE_STORE", raising=False)
+    assert (FOLDER / name).read_text(encoding="utf-8") == pages()[name], "run `make docs`"
+
+
+def test_the_starter_holds_every_setting_and_its_defaults_are_the_real_ones(tmp_path: Path) -> None:
+    given = {"name": "m", "data.source": 'a "b"\\c.csv', "data.target": "y"}
+    text = starter_toml(RetrainConfig, given)
+    for path, field in fields_of(RetrainConfig):
+        key = path.rpartition(".")[2]
+        assert f"\n{key} = " in text or f"\n# {key} = " in text, path
+        assert (field.description or "").split()[0] in text
+    lines = [line.removeprefix("# ") if " = " in line and "…" not in line else line for line in text.splitlines()]
+    every = tmp_path / "every.toml"
+    every.write_text("\n".join(line for line in lines if not (line and line[0].isupper())), encoding="utf-8")
+    bare = tmp_path / "bare.toml"
+    bare.write_text(text, encoding="utf-8")
+    assert tomllib.loads(bare.read_text(encoding="utf-8"))["data"]["source"] == given["data.source"]
+    assert load_config(RetrainConfig, every) == load_config(RetrainConfig, bare)
+
+
+def test_init_writes_files_that_work_and_overwrites_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yaml
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "mine", "--name", "churn", "--data", "rows.csv", "--target", "left"]) == 0
+    assert "flows.retrain --config mine/retrain.toml" in capsys.readouterr().out
+    config = load_config(RetrainConfig, tmp_path / "mine" / "retrain.toml")
+    assert config.data.source == str(tmp_path / "rows.csv")
+    (deployment,) = yaml.safe_load((tmp_path / "mine" / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    told = RetrainConfig.model_validate(deployment["parameters"]["config"])
+    assert (told.name, told.data) == (config.name, config.data)
+    assert main(["init", "mine"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert main(["init", "other"]) == 0
+    assert "set name, data.source, data.target" in capsys.readouterr().out
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path: Path) -> None:
+    file = tmp_path / "retrain.toml"
+    file.write_text('name = "m"\n[data]\nsource = "a"\ntarget = "y"\n[training]\nepoch = 3\n', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"unknown key training\.epoch: did you mean epochs\?"):
+        load_config(RetrainConfig, file)
+
+
+def test_every_flag_name_belongs_to_a_setting() -> None:
+    known = {path for model in FLOWS.values() for path, _ in fields_of(model)}
+    assert {name for name in FLAG_NAMES if "." in name} <= known
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for page, content in pages().items():
+        (FOLDER / page).write_text(content, encoding="utf-8")
