@@ -17,21 +17,22 @@ from tasks.gate import prove_candidate
 from tasks.prediction import score_holdout
 from tasks.promotion import decide, promote, quarantine
 from tasks.reporting import report
-from tasks.training import read_data, train_candidate
+from tasks.training import check_drift, read_data, train_candidate
 
 
 @flow(flow_run_name="retrain-{config.name}", persist_result=True, result_serializer="json")
 def retrain(config: RetrainConfig) -> RetrainSummary:
-    """Read → train and seal → prove in a fresh process → decide → promote or hold → score the holdout → report.
+    """Read → measure drift → train and seal → prove in a fresh process → decide → promote or hold → score → report.
 
     Every step leaves a small record of paths and sha-256; run again after a crash, and what is done is hashed again
     and kept, what isn't is done.
 
     Raises:
         GateRefused: the saved bundle doesn't answer as the trained model did; it is in quarantine.
-        DataRefused: the table can't be trained on.
+        DataRefused: the table can't be trained on, or has drifted and the settings refuse that.
     """
     data = read_data(config)
+    drift = check_drift(config, data)
     candidate = train_candidate(config, data)
     verdict = prove_candidate(config, candidate)
     if verdict.outcome != "PASSED":
@@ -44,6 +45,7 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
     return RetrainSummary(
         name=config.name,
         data=data,
+        drift=drift,
         candidate=candidate,
         verdict=verdict,
         decision=decision,

@@ -9,7 +9,8 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext
 
-from ai.ml.retraining.addresses import shown_place
+from ai.ml.core.errors import BundlegateError
+from ai.ml.retraining.addresses import is_database, shown_place
 from ai.ml.retraining.batch import BatchReport
 from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.batch_sample import BatchSample, sample_batch
@@ -71,11 +72,16 @@ def _figures(report: BatchReport) -> list[dict[str, Any]]:
 
 
 def _sample(config: PredictConfig, report: BatchReport) -> BatchSample | None:
-    """None where looking again isn't free: a query runs once."""
-    if FlowRunContext.get() is None or config.batch.query is not None:
+    """None where looking again isn't free (a query runs once), or where the input is gone by now."""
+    if FlowRunContext.get() is None or is_database(config.job.input):
         return None
-    parts = plan_parts(config.job.input)
-    return sample_batch(BundlePin(report.bundle, report.digest), parts, config.batch)
+    try:
+        parts = plan_parts(config.job.input)
+        return sample_batch(BundlePin(report.bundle, report.digest), parts, config.batch)
+    except BundlegateError as error:
+        # All rows are scored: what is only shown doesn't fail the run.
+        logger.warning("no sample is shown: %s", error)
+        return None
 
 
 def _markdown(rows: list[dict[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from ai.ml.retraining.runners import Runner
 from ai.ml.retraining.scoring_job import score
 from tasks.batch_reporting import BatchProgress, show_batch
 from tasks.caching import KEPT, KeptNotReused
-from tasks.reporting import emit_lineage
+from tasks.reporting import emit_lineage, show_drift
 
 
 @task(name="score-holdout", task_run_name="score the holdout of {config.name}", cache_policy=KeptNotReused(), **KEPT)
@@ -36,4 +36,6 @@ def score_parts(config: PredictConfig, run: Runner | None = None) -> BatchReport
         text.rstrip("/").rpartition("/")[2].partition("@")[0] for text in (config.job.output, config.job.bundle)
     )
     emit_lineage(f"predictions/{made}", f"model/{of}", bundle=config.job.bundle)
+    if report.drift is not None:
+        show_drift(config.job.output.rstrip("/").rpartition("/")[2], report.drift)
     return report

@@ -24,7 +24,14 @@ from prefect.assets import materialize
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
-from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, PromotionRecord, ReportRef, VerdictRef
+from ai.ml.retraining.checkpoints import (
+    CandidateRef,
+    DecisionRecord,
+    DriftRecord,
+    PromotionRecord,
+    ReportRef,
+    VerdictRef,
+)
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import at_work, logger
 from ai.ml.retraining.reporting.canvas import require_matplotlib
@@ -86,6 +93,12 @@ def show_metrics(name: str, candidate: CandidateRef) -> None:
     """A table of the candidate's metrics."""
     rows = [{"metric": key, "value": value} for key, value in candidate.metrics.items()]
     _publish(create_table_artifact, key=_key(name, "metrics"), table=rows, description=candidate.bundle.digest)
+
+
+def show_drift(name: str, drift: DriftRecord) -> None:
+    """A table of each column's distance from the champion's training table."""
+    rows = drift.document.get("columns", [])
+    _publish(create_table_artifact, key=_key(name, "drift"), table=rows, description=drift.sentence)
 
 
 def show_verdict(name: str, verdict: Verdict) -> None:

@@ -1,4 +1,4 @@
-"""Reading the table and training the candidate: the two steps whose results are worth a checkpoint."""
+"""Reading the table, holding it against the champion's, and training the candidate."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from ai.ml.retraining import steps
-from ai.ml.retraining.checkpoints import CandidateRef, DataRef
+from ai.ml.retraining.checkpoints import CandidateRef, DataRef, DriftRecord
 from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.drift_check import training_drift
 from ai.ml.retraining.log import at_work, epoch_bar, logger
 from ai.ml.retraining.summary import metrics_line
-from tasks.caching import KEPT, ContentKey
-from tasks.reporting import epoch_progress, show_metrics
+from tasks.caching import KEPT, ContentKey, KeptNotReused
+from tasks.reporting import epoch_progress, show_drift, show_metrics
 from tasks.retries import RETRY_DELAYS, failed_storage
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @task(
     name="read-data",
-    task_run_name="read {config.data.source}",
+    task_run_name="read the data of {config.name}",
     cache_policy=ContentKey(inputs=lambda inputs: [steps.source_key(inputs["config"].data), *_place(inputs)]),
     **KEPT,
     retries=len(RETRY_DELAYS),
@@ -35,6 +36,16 @@ def read_data(config: RetrainConfig) -> DataRef:
         data = steps.snapshot_data(config)
     logger.info("read      %s rows × %s columns from %s", f"{data.rows:,}", len(data.columns), data.source)
     return data
+
+
+@task(name="check-drift", task_run_name="drift of {config.name}", cache_policy=KeptNotReused(), **KEPT)
+def check_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:
+    """Hold the new table against the champion's contract, before anything is trained on it."""
+    drift = training_drift(config, data)
+    if drift is not None:
+        logger.info("drift     %s", drift.sentence)
+        show_drift(config.name, drift)
+    return drift
 
 
 @task(

@@ -31,7 +31,8 @@ def postgres_server() -> Iterator[str]:
     PostgreSQL doesn't run as root: then it runs as `nobody`.
     """
     initdb, postgres = find_program("initdb"), find_program("postgres")
-    assert initdb and postgres, "PostgreSQL isn't installed: apt-get install postgresql"
+    assert initdb is not None, "PostgreSQL isn't installed: apt-get install postgresql"
+    assert postgres is not None
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     owner = pwd.getpwnam("nobody") if os.getuid() == 0 else None
     try:

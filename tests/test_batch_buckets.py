@@ -82,6 +82,8 @@ def test_one_object_and_a_prefix_without_any(bundle: Path, tmp_path: Path) -> No
     open_bucket("s3://lake").put("one/rows.csv", tmp_path / "rows.csv")
     report = score(bundle, "s3://lake/one/rows.csv", str(tmp_path / "out.csv"))
     assert report.rows == 20
+    with pytest.raises(UsageError, match="is a prefix with an object per part"):
+        score(bundle, "s3://lake/one/rows.csv", "s3://lake/out.parquet")
     with pytest.raises(DataNotFound, match="there is nothing below s3://lake/none"):
         score(bundle, "s3://lake/none", "s3://lake/out")
     assert not objects("out")
@@ -110,7 +112,7 @@ def test_another_job_changed_input_and_strangers_are_refused(bundle: Path, tmp_p
     before = objects("out")
     with pytest.raises(UsageError, match=r"other settings \(proba\)"):
         score(bundle, source, "s3://lake/out", BatchSettings(proba=True))
-    with pytest.raises(UsageError, match="holds 'plan=basic/part-0.parquet' and no record of a batch"):
+    with pytest.raises(UsageError, match=r"holds 'plan=basic/part-0\.parquet' and no record of a batch"):
         score(bundle, str(folder), source)
     with pytest.raises(UsageError, match="lies inside the input"):
         score(bundle, source, f"{source}/answers")

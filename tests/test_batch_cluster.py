@@ -1,4 +1,4 @@
-"""Batch prediction on a Dask cluster of real processes: killed workers, a killed scheduler, a worker with other bits."""
+"""Scoring on a Dask cluster of real processes: a killed worker, a killed scheduler, a worker with other bits."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow, pytest.mark.
 
 OTHER_BITS = """
 import torch
-forward = torch.nn.Linear.forward
-torch.nn.Linear.forward = lambda self, x: forward(self, x) * 1.0001
+torch.nn.Linear.forward = lambda self, x: torch.nn.functional.linear(x, self.weight, self.bias) * 1.0001
 """
 
 
@@ -141,7 +140,7 @@ def test_a_worker_with_other_bits_refuses_and_is_named(
 
 
 def test_a_scheduler_that_isnt_there_is_said() -> None:
-    with pytest.raises(UsageError, match="no Dask scheduler answers at tcp://127.0.0.1:"):
+    with pytest.raises(UsageError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:"):
         cluster_runner(RunnerSettings(runner="dask", scheduler=f"tcp://127.0.0.1:{free_port()}"))
 
 

@@ -97,6 +97,33 @@ def test_processes_give_the_same_bytes_and_survive_a_killed_one(bundle: Path, tm
     assert tree(tmp_path / "out") == tree(tmp_path / "expected")
 
 
+@pytest.mark.slow
+def test_workers_end_with_a_killed_owner(bundle: Path, tmp_path: Path) -> None:
+    source = dataset(tmp_path / "in", 8, 20_000)
+    process = predict_process(bundle, source, tmp_path / "out", "--workers", "2")
+    wait_for_job(tmp_path / "out", process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 60
+    while len(workers := [int(pid) for pid in children.read_text().split()]) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(workers) == 3, "two workers and multiprocessing's own tracker"
+    process.kill()
+    process.communicate()
+    while any(_runs(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(_runs(pid) for pid in workers)
+    predict_dataset(bundle, str(source), str(tmp_path / "expected"))
+    predict_dataset(bundle, str(source), str(tmp_path / "out"))
+    assert tree(tmp_path / "out") == tree(tmp_path / "expected")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_a_full_disk_loses_nothing_that_was_finished(bundle: Path, tmp_path: Path) -> None:
     source = dataset(tmp_path / "in", 3)
     write_table(rows_to_score(30_000, seed=1).drop_columns(["plan"]), source / "plan=plus" / "part-1.parquet")

@@ -74,9 +74,8 @@ def expected(bundle: Path, source: Path, folder: Path) -> list[tuple]:
     """The same answers, by way of a file."""
     run_job(open_job(pin_bundle(bundle), str(source), str(folder / "one.parquet"), KEPT))
     table = read_table(folder / "one.parquet")
-    return list(
-        zip(*(table[name].to_pylist() for name in ("key", "plan", "y_predicted", "y_probability_no")), strict=True)
-    )
+    columns = [table[name].to_pylist() for name in ("key", "plan", "y_predicted", "y_probability_no")]
+    return list(zip(*columns, strict=True))
 
 
 def test_every_row_is_there_once_and_a_rerun_inserts_nothing(bundle: Path, tmp_path: Path, database: str) -> None:
@@ -90,9 +89,7 @@ def test_every_row_is_there_once_and_a_rerun_inserts_nothing(bundle: Path, tmp_p
     assert PASSWORD not in report.model_dump_json()
 
 
-def test_a_part_that_cant_be_read_inserts_no_row_until_it_is_mended(
-    bundle: Path, tmp_path: Path, database: str
-) -> None:
+def test_an_unreadable_part_inserts_no_row_until_it_is_mended(bundle: Path, tmp_path: Path, database: str) -> None:
     source = dataset(tmp_path / "in", 3)
     part = source / "plan=plus" / "part-1.parquet"
     sound = part.read_bytes()
@@ -114,6 +111,11 @@ def test_rows_that_somebody_deleted_are_inserted_again(bundle: Path, tmp_path: P
         connection.execute(sa.text("DELETE FROM scored WHERE bundlegate_row = 7 AND plan = 'plus'"))
     engine.dispose()
     assert insert(bundle, source, database).kept == 1
+    assert answered(database) == rows
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE scored"))
+    engine.dispose()
+    assert insert(bundle, source, database).kept == 0
     assert answered(database) == rows
 
 

@@ -162,6 +162,9 @@ def test_inspect_prints_the_manifest_and_reads_a_foreign_file_statically(run: Ru
     assert {column["name"] for column in facts["contract"]["columns"]} == {"age", "income", "city", "plan", "signup"}
     shown = run("inspect", "m@champion")
     assert "input contract" in shown.stdout
+    assert re.search(r"y +│ target +│ +│ 'no', 'yes'", shown.stdout)
+    assert re.search(r"age +│ number +│ [0-9.]+% +│ 18 … 89; quarters [0-9., ]+", shown.stdout)
+    assert "'Oslo' × " in shown.stdout
     foreign = folder / "elsewhere"
     foreign.mkdir()
     shutil.copy(Path(facts["path"]) / "model_bundle.pt", foreign)

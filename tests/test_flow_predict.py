@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ def predict(environment: dict[str, str], *arguments: str | Path) -> subprocess.C
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
 
 
+def artifacts(environment: dict[str, str]) -> set[str]:
+    """Keys of what the runs show in the UI; a progress bar has none."""
+    request = urllib.request.Request(
+        f"{environment['PREFECT_API_URL']}/artifacts/filter", b"{}", {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        found = json.load(answer)
+    assert "progress" in {artifact["type"] for artifact in found}
+    return {artifact["key"] for artifact in found}
+
+
 def test_a_folder_is_scored_resumed_and_the_same_as_in_python(
     tmp_path: Path, prefect_environment: dict[str, str]
 ) -> None:
@@ -33,6 +45,8 @@ def test_a_folder_is_scored_resumed_and_the_same_as_in_python(
     assert (report["parts"], report["kept"], report["failures"]) == (6, 0, [])
     assert report["proof"].endswith("rows of evidence, bit for bit")
     assert tree(tmp_path / "out") == tree(tmp_path / "expected")
+
+    assert artifacts(prefect_environment) >= {"out-scored", "out-counts", "out-drift", "out-rows"}
 
     (tmp_path / "out" / "plan=pro" / "part-2.parquet").write_bytes(b"damaged")
     again = predict(prefect_environment, *arguments)

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from store_samples import DECISION, promoted, sealed, verdict_on
+from store_samples import DECISION, promoted, proving, sealed, verdict_on
 
 from ai.ml.core.errors import Busy, StoreRefused, UsageError
+from ai.ml.retraining.cli import main
 from ai.ml.retraining.ledger import Ledger
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_audit import audit
@@ -91,6 +92,7 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from ai.ml.core.errors import StorageFailed
+from ai.ml.retraining.cli import main
 from ai.ml.retraining.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 size = ledger.path.stat().st_size if ledger.path.exists() else 0
@@ -172,3 +174,22 @@ def test_a_reader_with_the_pointer_in_hand_finds_the_new_champion_after_a_prune(
 
     monkeypatch.setattr(Store, "digest_of", slowly)
     assert store.resolve("m@champion").name == store.champion("m")
+
+
+def test_a_reason_that_looks_like_markup_is_shown_as_it_is(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promoted(store, tmp_path, 1), promoted(store, tmp_path, 2)
+    store.rollback("m", reason="[/red] [bold]", prove=proving)
+    for command in ("history", "show"):
+        assert main([command, "m", "--store", str(store.root)]) == 0
+        assert "[/red] [bold]" in capsys.readouterr().out
+
+
+def test_a_pointer_can_not_lead_out_of_the_store(store: Store, tmp_path: Path) -> None:
+    promoted(store, tmp_path, 1), promoted(store, tmp_path, 2)
+    pointer = store.folder("m") / "champion"
+    record = {**json.loads(pointer.read_bytes()), "previous": "../../../bundle1"}
+    pointer.write_text(json.dumps(record))
+    with pytest.raises(StoreRefused, match="its digest is no digest"):
+        store.resolve("m@previous")

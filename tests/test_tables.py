@@ -176,7 +176,7 @@ def test_a_sheet_by_name(tmp_path: Path) -> None:
         ("sqlite:///{folder}/none.db", "select 1", DataNotFound, "no SQLite file"),
         ("sqlite:///{folder}/t.db", "select * from nope", DataRefused, "no such table: nope"),
         ("sqlite:///{folder}/t.db", None, UsageError, "--query"),
-        ("sqlite:///{folder}/t.db", "create table u(a)", DataRefused, "returns no rows"),
+        ("sqlite:///{folder}/t.db", "create table u(a)", DataRefused, "readonly"),
         ("nonsense://user:sekrit@host/x", "select 1", UsageError, r"nonsense://user:\*\*\*@host/x"),
         ("mysql+pymysql://user:sekrit@host/x", "select 1", UsageError, "driver"),
         ("post gres://user:sekrit@host:port/x", "select 1", UsageError, "no database URL"),
@@ -190,6 +190,12 @@ def test_a_database_that_refuses(
     with pytest.raises(error, match=sentence) as caught:
         read_table(url.format(folder=tmp_path), ReadOptions(query=query))
     assert "sekrit" not in str(caught.value)
+
+
+def test_a_quote_that_is_never_closed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('a,b\n1,"x\n' + "2,y\n" * 1_500_000, encoding="utf-8")
+    with pytest.raises(DataRefused, match="longer than 2 MiB, or a quote is never closed"):
+        read_table(tmp_path / "t.csv")
 
 
 def test_objects_of_several_types_become_their_texts() -> None:

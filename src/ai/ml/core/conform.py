@@ -123,6 +123,10 @@ class Conformer:
             return _Cast(arrays, _tally(known, unreadable, outside), known)
         numbers, odd = read_numbers(array)
         known = np.isfinite(numbers)
+        if known.all() and not odd.any():
+            # The usual column, with nothing to look at cell by cell: a third of the time.
+            outside = _count_outside(column, numbers)
+            return _Cast({column.name: pa.array(numbers)}, ColumnCounts(out_of_range=outside), known)
         infinite = np.isinf(numbers)
         _refuse_changed_kind(column, array, odd & ~known, known | infinite)
         outside = _outside(column, numbers) & known
@@ -279,13 +283,22 @@ def _outside(column: ColumnContract, values: np.ndarray) -> np.ndarray:
     return (values < column.minimum) | (values > column.maximum)
 
 
+def _count_outside(column: ColumnContract, values: np.ndarray) -> int:
+    """How many of some finite values are out of range."""
+    if column.minimum is None or column.maximum is None or not len(values):
+        return 0
+    if values.min() >= column.minimum and values.max() <= column.maximum:
+        return 0
+    return int(np.count_nonzero(_outside(column, values)))
+
+
 def _tally(known: np.ndarray, odd: np.ndarray, outside: np.ndarray) -> ColumnCounts:
-    missing = int((~known & ~odd).sum())
-    return ColumnCounts(missing=missing, coerced=int(odd.sum()), out_of_range=int(outside.sum()))
+    missing, coerced, beyond = (int(np.count_nonzero(cells)) for cells in (~(known | odd), odd, outside))
+    return ColumnCounts(missing, coerced=coerced, out_of_range=beyond)
 
 
 def _refuse_changed_kind(column: ColumnContract, array: pa.Array, unreadable: np.ndarray, readable: np.ndarray) -> None:
-    cells = int(unreadable.sum())
+    cells = int(np.count_nonzero(unreadable))
     if cells < KIND_CELLS or readable.any():
         return
     example = array[int(np.flatnonzero(unreadable)[0])].as_py()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
+from ai.ml.core.cells import MISSING_TOKENS
 from ai.ml.core.csv_format import PREFIX_BYTES, CsvFormat, detect_format
 from ai.ml.core.errors import DataRefused, StorageFailed
 
-_BLOCK_BYTES = 8 << 20
-"""No single record may be longer."""
+_BLOCK_BYTES = 2 << 20
+"""No single record may be longer. Arrow reads 32 blocks ahead, whatever it is told: they bound the memory."""
+_MISSING_SPELLINGS = sorted(
+    "".join(letters) for token in MISSING_TOKENS for letters in product(*({letter, letter.upper()} for letter in token))
+)
 
 
 def read_csv(path: Path, delimiter: str | None = None, encoding: str | None = None) -> pa.Table:
@@ -28,13 +34,21 @@ def read_csv(path: Path, delimiter: str | None = None, encoding: str | None = No
         return pa.Table.from_batches(batches[1:], schema=batches[0].schema)
 
 
-def stream_csv(path: Path, delimiter: str | None = None, encoding: str | None = None) -> Iterator[pa.RecordBatch]:
-    """The same in pieces, the first one without rows."""
+def stream_csv(
+    path: Path, delimiter: str | None = None, encoding: str | None = None, numbers: Collection[str] = ()
+) -> Iterator[pa.RecordBatch]:
+    """The same in pieces, the first one without rows.
+
+    Columns in `numbers` come as float64 (null: missing) as long as Arrow reads each of their cells as
+    `ai.ml.core.cells` does; from the first cell on that it doesn't, they are strings like the others.
+    """
     with _sentences(path):
-        yield from _batches(path, delimiter, encoding)
+        yield from _batches(path, delimiter, encoding, numbers)
 
 
-def _batches(path: Path, delimiter: str | None, encoding: str | None) -> Iterator[pa.RecordBatch]:
+def _batches(
+    path: Path, delimiter: str | None, encoding: str | None, numbers: Collection[str] = ()
+) -> Iterator[pa.RecordBatch]:
     compressed = path.suffix.lower() == ".gz"
     prefix = _prefix(path, compressed)
     if not prefix.strip():
@@ -44,13 +58,43 @@ def _batches(path: Path, delimiter: str | None, encoding: str | None) -> Iterato
     )
     with _open(path, compressed) as stream:
         names = pcsv.open_csv(stream, **_settings(found, None)).schema.names
+    typed = frozenset(name for name in names if name.removeprefix("\ufeff").strip() in numbers)
+    rows = 0
+    if typed:
+        try:
+            with _open(path, compressed) as stream:
+                for batch in _typed_batches(pcsv.open_csv(stream, **_settings(found, names, typed)), typed):
+                    yield batch
+                    rows += batch.num_rows
+            return
+        except (pa.ArrowInvalid, _OddNumber):
+            pass
     with _open(path, compressed) as stream:
         reader = pcsv.open_csv(stream, **_settings(found, names))
         yield pa.RecordBatch.from_pylist([], schema=reader.schema)
-        yield from reader
+        yield from _after(rows, reader)
 
 
-def _settings(found: CsvFormat, names: list[str] | None) -> dict[str, Any]:
+class _OddNumber(Exception):
+    """A text such as `nan(1)`, which Arrow takes for a number and we don't."""
+
+
+def _typed_batches(reader: Any, typed: frozenset[str]) -> Iterator[pa.RecordBatch]:
+    yield pa.RecordBatch.from_pylist([], schema=reader.schema)
+    for batch in reader:
+        if any(pc.any(pc.is_nan(batch.column(name))).as_py() for name in typed):
+            raise _OddNumber
+        yield batch
+
+
+def _after(rows: int, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Without the first `rows` rows."""
+    for batch in batches:
+        yield batch.slice(rows)
+        rows = max(0, rows - batch.num_rows)
+
+
+def _settings(found: CsvFormat, names: list[str] | None, typed: frozenset[str] = frozenset()) -> dict[str, Any]:
     # `utf-8-sig` is Python's name; Arrow skips the mark by itself, and its own UTF-8 reader is far faster.
     encoding = "utf8" if found.encoding in ("utf-8", "utf-8-sig") else found.encoding
     return {
@@ -63,7 +107,9 @@ def _settings(found: CsvFormat, names: list[str] | None) -> dict[str, Any]:
             ignore_empty_lines=names is None or len(names) > 1,
         ),
         "convert_options": pcsv.ConvertOptions(
-            column_types=dict.fromkeys(names or [], pa.string()), strings_can_be_null=False
+            column_types={name: pa.float64() if name in typed else pa.string() for name in names or []},
+            strings_can_be_null=False,
+            null_values=_MISSING_SPELLINGS if typed else None,
         ),
     }
 
@@ -92,6 +138,8 @@ def _sentences(path: Path) -> Generator[None]:
         text = str(error).splitlines()[0]
         if isinstance(error, UnicodeError) or "invalid UTF8" in text:
             raise DataRefused(f"{path.name}: its letters aren't all in one encoding; name it by --encoding") from None
+        if "straddl" in text:
+            text = f"a record is longer than {_BLOCK_BYTES >> 20} MiB, or a quote is never closed"
         raise DataRefused(f"{path.name} can't be read as CSV: {text}") from None
     except (EOFError, zlib.error) as error:
         raise DataRefused(f"{path.name}: the compressed file is cut off or damaged: {error}") from None

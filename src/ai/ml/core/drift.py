@@ -2,11 +2,13 @@
 
 Both come from counts between the contract's percentiles, so a table of any size is measured in pieces and the training
 data needn't be there. The usual thresholds: a population stability index (PSI) below 0.1 is stable, from 0.25 on it is
-major; a Kolmogorov-Smirnov (KS) distance counts only where its p-value says that it is no accident.
+major. Neither it nor a Kolmogorov-Smirnov (KS) distance counts where its p-value says that it may be an accident, as
+among a few rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,11 +22,13 @@ from ai.ml.core.input_contract import ColumnContract, InputContract
 PSI_MODERATE = 0.1
 PSI_MAJOR = 0.25
 KS_DISTANCE = 0.1
-KS_P_VALUE = 0.01
+P_VALUE = 0.01
 LEAST_SHARE = 1e-4
 """Stands for the share of a bin that nothing fell into, or one bin would make the index infinite."""
 
 Severity = Literal["stable", "moderate", "major"]
+_ORDER: tuple[Severity, ...] = ("stable", "moderate", "major")
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class ColumnDrift:
     column: str
     psi: float
     """Over deciles (levels, for a category) and the missing cells."""
+    psi_p_value: float
+    """How likely so much is without any drift: the index over `1/rows + 1/training rows` is nearly a chi-square."""
     ks: float | None
     """Greatest distance of the two cumulative distributions, to about 0.01; None for a category."""
     ks_p_value: float | None
@@ -52,7 +58,16 @@ class DriftReport:
     @property
     def severity(self) -> Severity:
         """The worst column's."""
-        return self.columns[0].severity if self.columns else "stable"
+        return _ORDER[max((_ORDER.index(column.severity) for column in self.columns), default=0)]
+
+    @property
+    def sentence(self) -> str:
+        """What has moved, the farthest first."""
+        moved = [column for column in self.columns if column.severity != "stable"]
+        if not moved:
+            return f"no drift in {self.rows:,} rows"
+        named = ", ".join(map(_figures, moved[:_SHOWN])) + (", …" if len(moved) > _SHOWN else "")
+        return f"{self.severity} drift in {self.rows:,} rows: {named}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -63,21 +78,26 @@ class DriftReport:
                 "psi_moderate": PSI_MODERATE,
                 "psi_major": PSI_MAJOR,
                 "ks_distance": KS_DISTANCE,
-                "ks_p_value": KS_P_VALUE,
+                "p_value": P_VALUE,
             },
             "columns": [dict(vars(column)) for column in self.columns],
         }
 
-    def refuse_beyond(self, max_psi: float) -> None:
+    def refuse_from(self, severity: Severity) -> None:
         """Turn drift into a refusal.
 
         Raises:
-            DataRefused: a column's PSI is greater than `max_psi`; all of them are named.
+            DataRefused: a column's drift is as severe as that or more; all of them are named.
         """
-        beyond = [column for column in self.columns if column.psi > max_psi]
+        beyond = [column for column in self.columns if _ORDER.index(column.severity) >= _ORDER.index(severity)]
         if beyond:
-            shown = ", ".join(f"{column.column!r} {column.psi:.2f}" for column in beyond)
-            raise DataRefused(f"the table has drifted from training: PSI above {max_psi:g} in {shown}")
+            shown = ", ".join(map(_figures, beyond))
+            raise DataRefused(f"the table has drifted from the training table, {severity} or worse: {shown}")
+
+
+def _figures(column: ColumnDrift) -> str:
+    ks = "" if column.ks is None else f", KS {column.ks:.2f}"
+    return f"{column.column!r} (PSI {column.psi:.2f}{ks})"
 
 
 class DriftMeter:
@@ -97,17 +117,18 @@ class DriftMeter:
     def report(self) -> DriftReport:
         """Where the counts stand."""
         columns = [_measure(column, self._counts[column.name], self.contract.rows) for column in self.contract.columns]
-        return DriftReport(self.rows, tuple(sorted(columns, key=lambda drift: -drift.psi)))
+        return DriftReport(self.rows, tuple(sorted(columns, key=lambda drift: drift.psi, reverse=True)))
 
 
-def measure_drift(contract: InputContract, table: pa.Table) -> DriftReport:
-    """Drift of one raw table.
+def measure_drift(contract: InputContract, pieces: Iterable[pa.Table | pa.RecordBatch]) -> DriftReport:
+    """Drift of a raw table that comes in pieces; one of them is in memory at a time.
 
     Raises:
         DataRefused: the table doesn't meet the contract.
     """
-    meter = DriftMeter(contract)
-    meter.add(Conformer(contract).table(table))
+    meter, conformer = DriftMeter(contract), Conformer(contract)
+    for piece in pieces:
+        meter.add(conformer.table(piece))
     return meter.report()
 
 
@@ -156,11 +177,16 @@ def _days(name: str, table: pa.Table) -> np.ndarray:
 def _measure(column: ColumnContract, counts: np.ndarray, training_rows: int) -> ColumnDrift:
     expected = _expected(column)
     shares = counts / max(1, counts.sum())
-    psi = _psi(_coarse(column, expected), _coarse(column, shares)) if counts.sum() else 0.0
+    rows = int(counts.sum())
+    psi, psi_p_value = _psi(_coarse(column, expected), _coarse(column, shares), rows, training_rows)
     ks, p_value = (None, None) if column.kind == "category" else _ks(column, counts, training_rows)
-    moved = ks is not None and p_value is not None and ks >= KS_DISTANCE and p_value < KS_P_VALUE
-    severity: Severity = "major" if psi >= PSI_MAJOR else "moderate" if psi >= PSI_MODERATE or moved else "stable"
-    return ColumnDrift(column.name, psi, ks, p_value, float(shares[-1]), column.missing_share, severity)
+    moved = ks is not None and p_value is not None and ks >= KS_DISTANCE and p_value < P_VALUE
+    certain = psi_p_value < P_VALUE
+    severity: Severity = "stable"
+    if moved or (certain and psi >= PSI_MODERATE):
+        severity = "major" if certain and psi >= PSI_MAJOR else "moderate"
+    missing = float(shares[-1])
+    return ColumnDrift(column.name, psi, psi_p_value, ks, p_value, missing, column.missing_share, severity)
 
 
 def _coarse(column: ColumnContract, shares: np.ndarray) -> np.ndarray:
@@ -173,10 +199,16 @@ def _coarse(column: ColumnContract, shares: np.ndarray) -> np.ndarray:
     return np.append(np.bincount(tenth, shares[:-1]), shares[-1])
 
 
-def _psi(expected: np.ndarray, came: np.ndarray) -> float:
+def _psi(expected: np.ndarray, came: np.ndarray, rows: int, training_rows: int) -> tuple[float, float]:
+    """The index and its p-value."""
+    from scipy.special import chdtrc
+
     used = (expected > 0) | (came > 0)
+    if not rows or not training_rows or used.sum() < 2:
+        return 0.0, 1.0
     before, after = np.maximum(expected[used], LEAST_SHARE), np.maximum(came[used], LEAST_SHARE)
-    return float(((after - before) * np.log(after / before)).sum())
+    psi = float(((after - before) * np.log(after / before)).sum())
+    return psi, float(chdtrc(used.sum() - 1, psi / (1 / rows + 1 / training_rows)))
 
 
 def _ks(column: ColumnContract, counts: np.ndarray, training_rows: int) -> tuple[float | None, float | None]:

@@ -2,51 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
+from ai.ml.core.source_names import source_name
 
-_FETCH_ROWS = 65_536
+_FETCH_ROWS = 16_384
+"""Rows that are Python objects at a time."""
+_POSTGRESQL_TYPES = {
+    16: pa.bool_(),
+    20: pa.int64(),
+    21: pa.int64(),
+    23: pa.int64(),
+    25: pa.string(),
+    700: pa.float64(),
+    701: pa.float64(),
+    1042: pa.string(),
+    1043: pa.string(),
+    1082: pa.date32(),
+    1114: pa.timestamp("us"),
+    1184: pa.timestamp("us", "UTC"),
+    2950: pa.string(),
+}
+"""By the number that the server gives a type."""
+_NUMERIC = 1700
 
 
-def read_query(url: str, query: str | None, batch_rows: int | None) -> Iterator[pa.RecordBatch]:
-    """Run a query and give its rows: in one batch, or in batches as the database sends them.
+def read_query(url: str, query: str | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Run a query and give its rows in batches as the database sends them, the first one without rows.
+
+    Nothing can be written by the query (SQLite, PostgreSQL). PostgreSQL sends the rows through a cursor of its own,
+    and its types are kept, so that a batch of nulls has the type of the column: `NUMERIC(p, s)` is a decimal, `NUMERIC`
+    alone a float64.
 
     Args:
-        url: such as `sqlite:///x.db`, or `postgresql+psycopg://user:password@host/name` with `pip install
-            'psycopg[binary]'`; any dialect of SQLAlchemy whose driver is installed.
+        url: such as `sqlite:///x.db`, or `postgresql+psycopg://user:password@host/name` with the extra `postgresql`
+            (leave the password out, and libpq looks for $PGPASSWORD and ~/.pgpass); any dialect of SQLAlchemy whose
+            driver is installed.
         query: SQL that returns rows.
-        batch_rows: None for one batch of all rows; a column's type is then decided by all of them.
+        batch_rows: most rows of a batch.
 
     Raises:
         UsageError: no query, an unusable URL, or the extra or the database's driver isn't installed.
         DataNotFound: the SQLite file isn't there.
         DataRefused: the database refused the connection or the query.
     """
-    engine, place, password = _connectable(url)
+    engine, password = _connectable(url)
+    place = source_name(url)
     if not query:
         raise UsageError(f"{place}: say what to read by --query 'SELECT … FROM …'")
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
 
+    options = {"stream_results": True, "max_row_buffer": _FETCH_ROWS}
+    if engine.dialect.name == "postgresql":
+        options["postgresql_readonly"] = True
     try:
-        with engine.connect().execution_options(stream_results=True) as connection:
-            result = connection.execute(text(query))
+        with engine.connect().execution_options(**options) as connection:
+            if engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA query_only = ON")
+            # A colon in the query is its own: `::date` casts, and nothing is bound.
+            result = connection.execute(text(query.rstrip().rstrip(";").replace(":", r"\:")))
             if not result.returns_rows:
                 raise DataRefused(f"{place}: the query returns no rows: {query}")
-            yield from _batches(list(result.keys()), result, batch_rows)
+            yield from _batches(result, min(batch_rows, _FETCH_ROWS))
     except SQLAlchemyError as error:
         raise DataRefused(f"{place}: {_clean(error, password)}") from None
     finally:
         engine.dispose()
 
 
-def _connectable(url: str) -> tuple[Any, str, Any]:
-    """The engine, the URL as it may be shown, and the password that may not."""
+def whole_table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    """The batches of one query as one table: a column that came in several types is of the type that holds all."""
+    names = batches[0].schema.names
+    return pa.table([_joined([batch.column(place) for batch in batches]) for place in range(len(names))], names=names)
+
+
+def _joined(pieces: list[pa.Array]) -> pa.ChunkedArray:
+    filled = [piece for piece in pieces if not pa.types.is_null(piece.type)]
+    kinds = {piece.type for piece in filled}
+    if len(kinds) < 2:
+        kind = kinds.pop() if kinds else pa.null()
+        return pa.chunked_array([piece.cast(kind) for piece in pieces], kind)
+    from ai.ml.core.tables import cells_array
+
+    # Only SQLite's cells have types of their own; decided by all of them, as in a frame.
+    return pa.chunked_array([cells_array([cell for piece in pieces for cell in piece.to_pylist()])])
+
+
+def _connectable(url: str) -> tuple[Any, Any]:
+    """The engine, and the password that may not be shown."""
     try:
         import sqlalchemy
         from sqlalchemy.exc import SQLAlchemyError
@@ -57,29 +107,71 @@ def _connectable(url: str) -> tuple[Any, str, Any]:
     except SQLAlchemyError:
         dialect = url.partition("://")[0]
         raise UsageError(f"{dialect}://… is no database URL; expected dialect://user:password@host/name") from None
-    place = address.render_as_string(hide_password=True)
+    if address.drivername in ("postgresql", "postgres"):
+        # SQLAlchemy's own choice is a driver that no extra of ours brings.
+        address = address.set(drivername="postgresql+psycopg")
     if address.get_backend_name() == "sqlite" and address.database and not Path(address.database).exists():
         # SQLite would make an empty database of that name.
         raise DataNotFound(f"no SQLite file at {address.database}")
     try:
-        return sqlalchemy.create_engine(address), place, address.password
+        return sqlalchemy.create_engine(address), address.password
     except (SQLAlchemyError, ImportError) as error:
-        raise UsageError(f"{place}: {_clean(error, address.password)}; is the database's driver installed?") from None
+        extra = "postgresql" if address.get_backend_name() == "postgresql" else "sql"
+        raise UsageError(
+            f"{source_name(url)}: {_clean(error, address.password)}; is the database's driver installed? "
+            f"pip install 'bundlegate[{extra}]'"
+        ) from None
 
 
-def _batches(names: list[str], result: Any, batch_rows: int | None) -> Iterator[pa.RecordBatch]:
+def _batches(result: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    names = list(result.keys())
+    kinds = _declared(result)
+
+    def batch(rows: Sequence[Any]) -> pa.RecordBatch:
+        columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
+        arrays = [_array(cells, kind) for cells, kind in zip(columns, kinds, strict=True)]
+        for place, array in enumerate(arrays):
+            # What a column held once is the type of its later nulls.
+            if kinds[place] is None and not pa.types.is_null(array.type):
+                kinds[place] = array.type
+        return pa.RecordBatch.from_arrays(arrays, names=names)
+
+    yield batch([])
+    for rows in result.partitions(batch_rows):
+        yield batch(rows)
+
+
+def _declared(result: Any) -> list[pa.DataType | None]:
+    """The type of each column as the database declares it; None where it says nothing of use."""
+    description = getattr(result.cursor, "description", None) or []
+    if not hasattr(result.cursor, "pgresult"):
+        return [None] * len(description)
+    kinds: list[pa.DataType | None] = []
+    for column in description:
+        if column.type_code == _NUMERIC:
+            exact = column.precision is not None and column.precision <= 38 and (column.scale or 0) >= 0
+            kinds.append(pa.decimal128(column.precision, column.scale or 0) if exact else pa.float64())
+        else:
+            kinds.append(_POSTGRESQL_TYPES.get(column.type_code))
+    return kinds
+
+
+def _array(cells: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
     from ai.ml.core.tables import cells_array
 
-    def batch(rows: list[Any]) -> pa.RecordBatch:
-        columns = zip(*rows, strict=True) if rows else ([] for _ in names)
-        return pa.RecordBatch.from_arrays([cells_array(list(cells)) for cells in columns], names=names)
-
-    if batch_rows is None:
-        yield batch(result.fetchall())
-        return
-    yield batch([])
-    for rows in result.partitions(min(batch_rows, _FETCH_ROWS)):
-        yield batch(rows)
+    if kind is None:
+        return cells_array(list(cells))
+    if pa.types.is_string(kind):
+        cells = [None if cell is None else str(cell) for cell in cells]
+    elif pa.types.is_decimal(kind) or pa.types.is_floating(kind):
+        # Arrow refuses the decimal NaN, which is a missing cell, and a decimal where it expects a float.
+        cells = [None if cell is None or cell != cell else cell for cell in cells]
+        if pa.types.is_floating(kind):
+            cells = [float(cell) if isinstance(cell, Decimal) else cell for cell in cells]
+    try:
+        return pa.array(cells, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return cells_array(list(cells))
 
 
 def _clean(error: Exception, password: Any) -> str:

@@ -22,6 +22,8 @@ FLAG_NAMES = {
     "training.category_columns": ["--category", "--category-column"],
     "training.number_columns": ["--number", "--number-column"],
     "decision.slice_column": ["--slice", "--slice-column"],
+    "drift.action": ["--drift"],
+    "drift.severity": ["--drift-severity"],
     "pythons": ["--python"],
     "gate.pythons": ["--python"],
 }

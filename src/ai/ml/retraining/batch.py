@@ -14,8 +14,9 @@ from ai.ml.retraining.addresses import is_bucket, shown_place
 from ai.ml.retraining.answer_columns import AnswerColumns
 from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.bundle_pin import BundlePin, pin_bundle, prove_pinned
-from ai.ml.retraining.checkpoints import Record
+from ai.ml.retraining.checkpoints import DriftRecord, Record
 from ai.ml.retraining.destination import Destination, JobRecord
+from ai.ml.retraining.drift_check import scoring_drift
 from ai.ml.retraining.file_output import FileOutput
 from ai.ml.retraining.folder_output import FolderOutput
 from ai.ml.retraining.parts import Part, group_parts, plan_parts
@@ -47,6 +48,8 @@ class BatchReport(Record):
     answers: AnswerTally
     seconds: float = 0.0
     """From the first part to the last receipt, the proof of the bundle not counted."""
+    drift: DriftRecord | None = None
+    """From the training table, over all parts; None if it wasn't asked for."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -57,7 +60,8 @@ class BatchReport(Record):
     def sentence(self) -> str:
         """What was done, what was odd about the rows, and which parts are missing."""
         kept = f" ({self.kept} of {self.parts} parts were done before)" if self.kept else ""
-        said = f"{self.output}: {self.rows:,} rows scored{kept}{_odd(self.counts)}"
+        drift = f"; {self.drift.sentence}" if self.drift is not None else ""
+        said = f"{self.output}: {self.rows:,} rows scored{kept}{_odd(self.counts)}{drift}"
         if not self.failures:
             return said
         told = "; ".join(f"{failure.source}: {failure.message}" for failure in self.failures[:FAILURES_TOLD])
@@ -108,8 +112,8 @@ def predict_dataset(
     Raises:
         BundleRefused: the bundle is damaged.
         GateRefused: this environment gives other bits than the trained model did.
-        DataRefused: there are no parts, or the only part can't be scored; among several, one that can't is a failure
-            in the report.
+        DataRefused: there are no parts, or the only part can't be scored, or `drift` refuses them; among several
+            parts, one that can't be scored is a failure in the report.
         UsageError: the settings don't fit the bundle, or the output belongs to another job.
         Busy: another run is writing to that output.
         StorageFailed: the disk refused; what was done before stays.
@@ -174,6 +178,7 @@ def run_job(
 ) -> BatchReport:
     """Score what isn't done and finish the output if no part failed; raises as `predict_dataset`."""
     destination = job.task.destination
+    drift = scoring_drift(job.task, job.parts)
     outcomes: dict[str, PartOutcome] = {}
     began = time.monotonic()
     with destination.lock():
@@ -189,10 +194,10 @@ def run_job(
                 destination.finish(job.record, receipts)
         finally:
             destination.tidy()
-    return _report(job, results).model_copy(update={"seconds": time.monotonic() - began})
+    return _report(job, results, drift).model_copy(update={"seconds": time.monotonic() - began})
 
 
-def _report(job: BatchJob, outcomes: Sequence[PartOutcome]) -> BatchReport:
+def _report(job: BatchJob, outcomes: Sequence[PartOutcome], drift: DriftRecord | None) -> BatchReport:
     receipts = [outcome.result for outcome in outcomes if isinstance(outcome.result, Receipt)]
     failures = tuple(outcome.result for outcome in outcomes if isinstance(outcome.result, Failure))
     if failures and len(job.parts) == 1:
@@ -209,6 +214,7 @@ def _report(job: BatchJob, outcomes: Sequence[PartOutcome]) -> BatchReport:
         failures=failures,
         counts=None if counts is None else counts.to_json(),
         answers=total_answers(receipts),
+        drift=drift,
     )
 
 

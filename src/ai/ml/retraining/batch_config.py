@@ -10,7 +10,7 @@ from ai.ml.core.tables import ReadOptions
 from ai.ml.retraining.config import Section
 
 # They change how a job runs, never what it writes: a run may be resumed with others.
-_NOT_IN_THE_OUTPUT = {"overwrite"}
+_NOT_IN_THE_OUTPUT = {"overwrite", "drift", "drift_severity"}
 
 
 class BatchSettings(Section):
@@ -19,6 +19,14 @@ class BatchSettings(Section):
     proba: Annotated[bool, Field(description="Add a column of probabilities for each class")] = False
     keep: Annotated[tuple[str, ...], Field(description="Input columns that are carried to the output")] = ()
     strict: Annotated[bool, Field(description="Refuse what the contract otherwise only counts")] = False
+    drift: Annotated[
+        Literal["off", "report", "refuse"],
+        Field(description="Read all rows first, and report or refuse drift from the training table"),
+    ] = "off"
+    drift_severity: Annotated[
+        Literal["moderate", "major"],
+        Field(description="From where on to refuse: a PSI of 0.1 or a KS distance of 0.1, or a PSI of 0.25"),
+    ] = "major"
     output_format: Annotated[
         Literal["auto", "csv", "parquet"], Field(description="Of the parts of a folder; auto: as the input's")
     ] = "auto"
@@ -57,7 +65,9 @@ class JobSettings(Section):
     ]
     output: Annotated[
         str,
-        Field(description="File (by its suffix), folder, s3://BUCKET/PREFIX or database URL to write to"),
+        Field(
+            description="File (by its suffix), folder, s3://BUCKET/PREFIX or database URL (password: PGPASSWORD, ~/.pgpass)"
+        ),
     ]
     table: Annotated[str | None, Field(description="Table to insert into, when the output is a database URL")] = None
 

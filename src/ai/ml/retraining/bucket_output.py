@@ -34,6 +34,12 @@ class BucketOutput:
 
     root: str
 
+    def __post_init__(self) -> None:
+        if self.root.lower().endswith((".parquet", ".csv", ".tsv")):
+            raise UsageError(
+                f"an output in a bucket is a prefix with an object per part: no suffix, unlike {self.root}"
+            )
+
     def lock(self) -> AbstractContextManager[None]:
         """Nothing: see above."""
         return nullcontext()

@@ -137,11 +137,25 @@ class ReportRef(Record):
     """One HTML file that fetches nothing."""
 
 
+class DriftRecord(Record):
+    """How far a table has moved from the one that a bundle was trained on."""
+
+    against: str
+    """Digest of that bundle."""
+    severity: Literal["stable", "moderate", "major"] | None
+    """None: the table doesn't meet the bundle's contract, so it can't be compared."""
+    sentence: str
+    document: dict[str, Any]
+    """`DriftReport.to_json`; empty where it can't be compared."""
+
+
 class RetrainSummary(Record):
     """A whole run in one record."""
 
     name: str
     data: DataRef
+    drift: DriftRecord | None = None
+    """From the champion's training table; None without a champion, or if it wasn't asked for."""
     candidate: CandidateRef
     verdict: VerdictRef
     decision: DecisionRecord

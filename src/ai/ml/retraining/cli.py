@@ -161,6 +161,18 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("--table", metavar="NAME", help="table to insert into, when the output is a database URL")
     predict.add_argument("--overwrite", action="store_true", help="discard what another job left in the output")
     predict.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
+    predict.add_argument(
+        "--drift",
+        choices=["off", "report", "refuse"],
+        default="off",
+        help="read all rows first, and report or refuse drift from the training table (default: %(default)s)",
+    )
+    predict.add_argument(
+        "--drift-severity",
+        choices=["moderate", "major"],
+        default="major",
+        help="from where on to refuse (default: %(default)s)",
+    )
     predict.add_argument("--json", action="store_true", help="print the report as JSON")
     reading = predict.add_argument_group("how to read the input")
     reading.add_argument("--query", metavar="SQL", help="what to read, when the input is a database URL")
@@ -188,6 +200,12 @@ def _add_store_commands(commands: Any) -> None:
     rollback.add_argument("name")
     rollback.add_argument("--to", metavar="DIGEST", help="which one (default: the champion before this one)")
     rollback.add_argument("--reason", required=True, help="goes into the ledger")
+
+    publish = _command(commands, "publish", "store_commands:publish", "register the champion in an MLflow registry")
+    publish.add_argument("name")
+    publish.add_argument(
+        "--mlflow", required=True, metavar="URI", help="tracking server or database, as sqlite:///mlflow.db"
+    )
 
     audit = _command(
         commands, "audit", "store_commands:audit", "check the ledger's chain, every version's bytes and the pointer"

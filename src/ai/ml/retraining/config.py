@@ -165,6 +165,19 @@ class ReportSettings(Section):
     out_of_scope: Annotated[str | None, Field(description="What it must not be used for, for its card")] = None
 
 
+class DriftSettings(Section):
+    """What to do when the new table has moved away from the one that the champion was trained on."""
+
+    action: Annotated[
+        Literal["off", "report", "refuse"],
+        Field(description="Measure and report it, or refuse to train on drifted data"),
+    ] = "report"
+    severity: Annotated[
+        Literal["moderate", "major"],
+        Field(description="From where on to refuse: a PSI of 0.1 or a KS distance of 0.1, or a PSI of 0.25"),
+    ] = "major"
+
+
 class RetrainConfig(Section):
     """One retraining run of one model."""
 
@@ -173,6 +186,7 @@ class RetrainConfig(Section):
         str, Field(description="Store of versions, champion and ledger: a folder or s3://BUCKET/PREFIX")
     ] = ".bundlegate/store"
     data: DataSettings
+    drift: DriftSettings = DriftSettings()
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
     decision: DecisionSettings = DecisionSettings()

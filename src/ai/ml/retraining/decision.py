@@ -72,12 +72,20 @@ class Decision:
     champion_digest: str | None
     gain: Interval | None
     """Champion minus challenger in `metric`: above 0 is better."""
+    gains: dict[str, Interval]
+    """The same for each metric that is a mean over rows, those of which more is better turned round; all from the same
+    resamples. It is `metric` alone that decides."""
     slices: dict[str, dict[str, float]]
 
     def to_dict(self) -> dict[str, Any]:
         """As the ledger keeps it."""
-        record = vars(self) | {"gain": None if self.gain is None else vars(self.gain)}
-        return dict(record)
+        gains = {name: vars(interval) for name, interval in self.gains.items()}
+        return dict(vars(self)) | {
+            "gain": gains.get(self.metric),
+            "gains": gains,
+            "challenger": _numbers(self.challenger),
+            "slices": {name: _numbers(values) for name, values in self.slices.items()},
+        }
 
 
 def decide(
@@ -103,7 +111,9 @@ def decide(
         raise DataRefused("no rows to decide on: the holdout is empty")
     metric = "log_loss" if challenger.task == "classification" else "rmse"
     metrics, slices = measure(challenger), measure_slices(challenger)
-    gain = None if champion is None else _gain(challenger, champion, policy)
+    # Where the challenger's answers are no numbers there is nothing to resample, and it is rejected below.
+    gains = {} if champion is None or not _finite(metrics) else _gains(challenger, champion, policy)
+    gain = gains.get(metric)
     outcome, reason = _weigh(metric, metrics, slices, gain, policy, unfit)
     return Decision(
         outcome,
@@ -114,6 +124,7 @@ def decide(
         None if champion is None else measure(champion),
         None if champion is None else champion.digest,
         gain,
+        gains,
         slices,
     )
 
@@ -126,6 +137,8 @@ def _weigh(
     policy: DecisionPolicy,
     unfit: str | None,
 ) -> tuple[Outcome, str]:
+    if not _finite(metrics):
+        return "REJECT", f"{metric} of the challenger can't be told: some of its answers are no finite numbers"
     failed = _below_floors(metrics, policy.floors, "")
     for name, values in slices.items():
         failed = failed or _below_floors(values, policy.slice_floors, f" in slice {name!r}")
@@ -152,6 +165,8 @@ def incomparable(challenger: Scored, champion: Scored) -> str | None:
     """Why two models can't be weighed against each other; None if they can."""
     if challenger.task != champion.task:
         return f"it is a {champion.task} model, the challenger a {challenger.task} model"
+    if not np.isfinite(champion.answers).all():
+        return "some of its answers to them are no finite numbers"
     unknown = int((champion.truth < 0).sum()) if champion.task == "classification" else 0
     return f"{unknown:,} rows have a class that it doesn't know" if unknown else None
 
@@ -166,7 +181,7 @@ def measure(scored: Scored) -> dict[str, float]:
         "log_loss": float(losses.mean()),
         "accuracy": float((scored.answers.argmax(axis=1) == scored.truth).mean()),
     }
-    if scored.answers.shape[1] == 2 and set(np.unique(scored.truth)) == {0, 1}:
+    if scored.answers.shape[1] == 2 and np.isfinite(losses).all() and set(np.unique(scored.truth)) == {0, 1}:
         from sklearn.metrics import roc_auc_score
 
         metrics["auc"] = float(roc_auc_score(scored.truth, scored.answers[:, 1]))
@@ -193,27 +208,49 @@ def row_losses(scored: Scored) -> np.ndarray:
     return -np.log(np.clip(np.where(known, chosen, 0.0), LEAST_PROBABILITY, 1.0))
 
 
-def _gain(challenger: Scored, champion: Scored, policy: DecisionPolicy) -> Interval:
+def row_costs(scored: Scored) -> dict[str, np.ndarray]:
+    """`(n_rows,)` float64 by metric: what each row adds to it; less is better in all of them."""
+    losses = row_losses(scored)
+    if scored.task == "regression":
+        return {"rmse": losses, "mae": np.abs(scored.answers - scored.truth)}
+    return {"log_loss": losses, "accuracy": (scored.answers.argmax(axis=1) != scored.truth).astype(np.float64)}
+
+
+def _gains(challenger: Scored, champion: Scored, policy: DecisionPolicy) -> dict[str, Interval]:
     if len(challenger.truth) != len(champion.truth):
         raise DataRefused(
             f"challenger and champion were scored on {len(challenger.truth)} and {len(champion.truth)} rows"
         )
-    return paired_gain(
-        row_losses(champion),
-        row_losses(challenger),
-        root=challenger.task == "regression",
-        confidence=policy.confidence,
-        resamples=policy.resamples,
-        seed=policy.seed,
-    )
+    before, after = row_costs(champion), row_costs(challenger)
+    return {
+        name: paired_gain(
+            before[name],
+            after[name],
+            root=name == "rmse",
+            confidence=policy.confidence,
+            resamples=policy.resamples,
+            seed=policy.seed,
+        )
+        for name in after
+    }
+
+
+def _finite(metrics: Mapping[str, float]) -> bool:
+    return all(np.isfinite(value) for value in metrics.values())
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _below_floors(metrics: Mapping[str, float], floors: Mapping[str, float], where: str) -> str | None:
     for name, limit in floors.items():
         value = metrics.get(name)
         if value is None:
-            return f"the floor for {name}{where} can't be judged: this model has {', '.join(metrics)}"
-        if (name in AT_LEAST and value < limit) or (name in AT_MOST and value > limit) or value != value:
+            needs = " (auc needs two classes, and rows of both)" if name == "auc" else ""
+            return f"the floor for {name}{where} can't be judged: known here are {', '.join(metrics)}{needs}"
+        if (name in AT_LEAST and value < limit) or (name in AT_MOST and value > limit):
             word = "below" if name in AT_LEAST else "above"
             return f"{name}{where} is {value:.4g}, {word} the limit of {limit:g}"
     return None

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
+from ai.ml.core.errors import BundleRefused, Busy, StoreRefused
 from ai.ml.retraining.ledger import Entry, Pages
-from ai.ml.retraining.shelf import Shelf
+from ai.ml.retraining.shelf import LineTaken, Pointer, Shelf
+from ai.ml.retraining.writer import identity, whoami
 
 CHAMPION_ACTIONS = ("promoted", "rolled-back")
 
@@ -22,9 +26,101 @@ class Desk:
     def is_last(self, action: str, digest: str) -> Entry | None:
         """The last line, if it is this very decision."""
         last = self.pages.entries[-1] if self.pages.entries else None
-        return last if last is not None and (last.action, last.body.get("digest")) == (action, digest) else None
+        return last if last is not None and (last.action, last.digest) == (action, digest) else None
 
 
 def moves(entries: list[Entry]) -> list[Entry]:
     """The lines that made a bundle the champion."""
     return [entry for entry in entries if entry.action in CHAMPION_ACTIONS]
+
+
+def read_pointer(shelf: Shelf, name: str) -> Pointer | None:
+    """What the champion's pointer says; None if there is none.
+
+    Raises:
+        StoreRefused: it is damaged.
+    """
+    data, _ = shelf.read_pointer()
+    return None if data is None else Pointer.from_json(data, f"{shelf.place}/champion", name)
+
+
+def recovered(shelf: Shelf, name: str) -> Desk:
+    """Put the pointer where the ledger says and sweep; refuse to write onto what doesn't hold together.
+
+    Raises:
+        StoreRefused: a line is damaged or gone, or the pointer says what no line made.
+        LineTaken: another writer moved the pointer meanwhile.
+    """
+    # In this order: what the first two say was written before the ledger is read, so it must be in it.
+    data, token = shelf.read_pointer()
+    tip = shelf.read_tip()
+    pages = shelf.read_ledger()
+    if pages.damage is not None:
+        raise StoreRefused(pages.damage)
+    if tip > len(pages.entries):
+        raise StoreRefused(
+            f"{pages.name} ends with line {len(pages.entries)}, but line {tip} was written once: nothing is written to "
+            "it until it is restored from a backup"
+        )
+    made = moves(pages.entries)
+    pointer = None if data is None else Pointer.from_json(data, f"{shelf.place}/champion", name)
+    if pointer is not None and pointer not in [Pointer.to(entry) for entry in made]:
+        raise StoreRefused(
+            f"{shelf.place}/champion says what no line of the ledger made: run `bundlegate audit {name}`; once it is "
+            "deleted, the next write puts it where the ledger says"
+        )
+    wanted = Pointer.to(made[-1]) if made else None
+    if wanted is not None and pointer != wanted and not shelf.replace_pointer(wanted.to_json(), token):
+        raise LineTaken
+    shelf.sweep()
+    digest, previous = (wanted.digest, wanted.previous) if wanted is not None else (None, None)
+    return Desk(shelf, pages, digest, previous)
+
+
+def refuse_damaged(shelf: Shelf, digest: str) -> None:
+    """Hash every file of a version.
+
+    Raises:
+        BundleRefused: one isn't what the digest says.
+    """
+    problems = shelf.problems(digest)
+    if problems:
+        raise BundleRefused(f"version {digest[:12]} is in the store but damaged: {problems[0]}")
+
+
+def refuse_overtaken(name: str, desk: Desk, expected: Any) -> None:
+    """The champion must still be the one that the decision was made against.
+
+    Raises:
+        Busy: it is another; the sentence says who made it so.
+    """
+    if expected is ... or expected == desk.champion:
+        return
+    made = moves(desk.pages.entries)
+    if not made:
+        raise Busy(f"{name}: the champion {str(expected)[:12]} is gone: decide again")
+    body = made[-1].body
+    run = f" in flow run {body['note']['flow_run']}" if body.get("note", {}).get("flow_run") else ""
+    raise Busy(
+        f"{name}: {body.get('process', body['actor'])}{run} made {body['digest'][:12]} the champion at {body['time']}, "
+        "after this decision was made: decide again"
+    )
+
+
+def last_promotion(entries: list[Entry], name: str, digest: str) -> Entry:
+    """The last line that made a bundle the champion.
+
+    Raises:
+        StoreRefused: there is none.
+    """
+    for entry in reversed(moves(entries)):
+        if entry.digest == digest:
+            return entry
+    raise StoreRefused(f"{name}: no line of the ledger made {digest[:12]} the champion; run `bundlegate audit {name}`")
+
+
+def line_body(action: str, digest: str, note: dict[str, Any] | None, more: dict[str, Any]) -> dict[str, Any]:
+    """A ledger line's body: what, when, who, on which bundle, and what goes with the action."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    who = {"actor": whoami(), "process": identity()}
+    return {"action": action, "time": now, **who, "digest": digest, "note": note or {}, **more}

@@ -86,6 +86,9 @@ class FolderOutput:
         # A finished output whose part is damaged: it isn't finished while that is mended.
         self._remove(self._path() / SUCCESS)
         receipt = write_scored(scored, self._path() / scored.part.name)
+        if (self._path() / SUCCESS).exists():
+            # The owner of this worker is gone, and a later run has finished everything, this part too.
+            return receipt
         place = self._receipt_path(scored.part.name)
         try:
             make_dirs(place.parent)

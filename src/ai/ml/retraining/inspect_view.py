@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from rich.table import Table
 from ai.ml.core.manifest import bundle_digest, check_files, current_versions, read_manifest
 
 SHOWN_FEATURES = 12
+QUANTILES = 100
+WHOLE = 10**15
 
 
 def bundle_facts(place: Path) -> dict[str, Any]:
@@ -100,6 +103,9 @@ def _show_contract(contract: dict[str, Any] | None, console: Console) -> None:
         console.print("no input contract: rows are scored by the cell rules of the format's original writer")
         return
     table = Table("column", "kind", "missing", "values", title="input contract", title_justify="left")
+    classes = contract.get("classes")
+    target = ", ".join(map(repr, classes)) if classes else "a number"
+    table.add_row(contract["target_column"], "target", "", target, end_section=True)
     for column in contract["columns"]:
         table.add_row(column["name"], column["kind"], f"{column.get('missing_share') or 0:.1%}", _values(column))
     console.print(table)
@@ -110,9 +116,22 @@ def _values(column: dict[str, Any]) -> str:
     if levels:
         named = [f"{name!r} × {count:,}" for name, count in list(levels.items())[:5]]
         return ", ".join(named) + (f", … {len(levels)} in all" if len(levels) > 5 else "")
-    if column.get("date_format"):
-        return str(column["date_format"])
-    return f"{column.get('minimum', column.get('min'))} … {column.get('maximum', column.get('max'))}"
+    least, greatest = column.get("minimum"), column.get("maximum")
+    quantiles = column.get("quantiles") or []
+    quarters = [quantiles[place] for place in (25, 50, 75)] if len(quantiles) > QUANTILES else []
+    shown = f"{_value(column, least)} … {_value(column, greatest)}"
+    if quarters:
+        shown += f"; quarters {', '.join(_value(column, value) for value in quarters)}"
+    return shown + (f"; written {column['date_format']}" if column.get("date_format") else "")
+
+
+def _value(column: dict[str, Any], value: float | None) -> str:
+    """A number as short as it goes; a date from its days since 1970."""
+    if value is None:
+        return "?"
+    if column["kind"] == "date":
+        return (date(1970, 1, 1) + timedelta(days=int(value))).isoformat()
+    return f"{value:g}" if value != int(value) or abs(value) >= WHOLE else str(int(value))
 
 
 def _pairs(values: dict[str, Any]) -> Table:

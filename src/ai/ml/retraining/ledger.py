@@ -41,6 +41,11 @@ class Entry:
         """What was decided; empty where the line doesn't say."""
         return str(self.body.get("action", ""))
 
+    @property
+    def digest(self) -> str:
+        """Of the bundle that it is about; empty where there is none."""
+        return str(self.body.get("digest", ""))
+
 
 @dataclass(frozen=True)
 class Pages:
@@ -104,6 +109,8 @@ def read_line(line: bytes) -> Entry | None:
         record = json.loads(line)
         body = {key: value for key, value in record.items() if key not in ("sequence", "previous", "id")}
         entry = Entry(record["sequence"], record["previous"], sha256_bytes(line), body)
+        if not all(isinstance(body[key], str) for key in ("action", "time", "actor", "digest") if key in body):
+            raise TypeError("a text is none")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
     return entry if line.endswith(b"\n") else None
@@ -129,11 +136,17 @@ class Ledger:
     path: Path
 
     def read(self) -> Pages:
-        """The file as it is now."""
+        """The file as it is now.
+
+        Raises:
+            StorageFailed: the disk refused.
+        """
         try:
             data = self.path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             data = b""
+        except OSError as error:
+            raise storage_failed(f"reading {self.path}", error, "nothing was changed") from error
         entries: list[Entry] = []
         whole = 0
         for line in data.splitlines(keepends=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -68,7 +68,7 @@ class ScoredPart:
         inner = tuple(name for name in self.settings.keep if name not in folders)
         keep = (*folders, *inner) if self.partition_columns else inner
         columns = AnswerColumns.plan(bundle, keep, proba=self.settings.proba)
-        with closing(ahead(part_batches(self.part, self.settings.read, BATCH_ROWS))) as batches:
+        with closing(ahead(part_batches(self.part, self._reading(), BATCH_ROWS))) as batches:
             for batch in batches:
                 answers = scorer.score_table(batch)
                 self.rows += batch.num_rows
@@ -78,6 +78,13 @@ class ScoredPart:
         if scorer.counts is not None and bundle.contract is not None and self.rows:
             # Without `strict` only rows in which nothing is recognisable are refused.
             (STRICT if self.settings.strict else Limits()).check(scorer.counts, bundle.contract)
+
+    def _reading(self) -> ReadOptions:
+        """With the columns that the contract says are numbers; what is kept must look as it came."""
+        contract = self.proven.bundle.contract
+        columns = () if contract is None else contract.columns
+        numbers = {column.name.strip() for column in columns if column.kind == "number"}
+        return replace(self.settings.read, numbers=frozenset(numbers - set(self.settings.keep)))
 
 
 def part_batches(part: Part, read: ReadOptions, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:

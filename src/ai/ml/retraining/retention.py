@@ -29,11 +29,11 @@ def prunable(desk: Desk, keep: int, keep_quarantine: int, grace_s: float) -> lis
         if not value >= least:
             raise UsageError(f"{flag} must be at least {least}, got {value:g}")
     made = moves(desk.pages.entries)
-    newest = list(dict.fromkeys(str(entry.body["digest"]) for entry in reversed(made)))
+    newest = list(dict.fromkeys(entry.digest for entry in reversed(made)))
     kept = {*newest[:keep], desk.champion, desk.previous, *_lately_live(made, grace_s)}
     going: list[tuple[Section, str]] = [("versions", name) for name in desk.shelf.names("versions") if name not in kept]
     refused = desk.shelf.names("quarantine")
-    order = {str(entry.body["digest"]): entry.sequence for entry in desk.pages.entries if entry.action == "refused"}
+    order = {entry.digest: entry.sequence for entry in desk.pages.entries if entry.action == "refused"}
     refused.sort(key=lambda name: order.get(name, 0))
     return going + [("quarantine", name) for name in refused[: max(len(refused) - keep_quarantine, 0)]]
 
@@ -59,7 +59,7 @@ def refuse_leaving(name: str, desk: Desk, digest: str) -> None:
     if desk.shelf.exclusive:
         return
     for entry in desk.pages.entries:
-        named = entry.action == "pruned" and digest in entry.body["removed"].get("versions", [])
+        named = entry.action == "pruned" and digest in entry.body.get("removed", {}).get("versions", [])
         if named and _age_s(entry) < REMOVAL_S:
             raise Busy(
                 f"{name}: {entry.body['actor']} is pruning version {digest[:12]}, it can be promoted again "
@@ -76,5 +76,5 @@ def _lately_live(made: list[Entry], grace_s: float) -> set[str]:
     live: set[str] = set()
     for entry, following in zip(made, [*made[1:], None], strict=True):
         if following is None or _age_s(following) < grace_s:
-            live.add(str(entry.body["digest"]))
+            live.add(entry.digest)
     return live

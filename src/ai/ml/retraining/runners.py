@@ -9,13 +9,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from ai.ml.core.errors import BundleRefused, DataRefused, GateRefused, StorageFailed
-from ai.ml.retraining.addresses import shown_place
+from ai.ml.core.source_names import source_name
 from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.bundle_pin import BundlePin, prove_pinned
 from ai.ml.retraining.destination import Destination
@@ -26,6 +27,8 @@ from ai.ml.retraining.receipts import Failure, Receipt
 
 MOST_BROKEN_POOLS = 3
 """In a row without a group done between them: then it is no accident."""
+
+_OWNER_POLL_S = 0.2
 
 Group = tuple[Part, ...]
 _proving = threading.Lock()
@@ -71,7 +74,7 @@ def score_group(task: ScoringTask, group: Group) -> list[PartOutcome]:
         try:
             result = task.destination.write(ScoredPart(proven, part, task.settings))
         except DataRefused as error:
-            result = Failure(part=part.name, source=shown_place(part.source), message=str(error))
+            result = Failure(part=part.name, source=source_name(part.source), message=str(error))
         outcomes.append(PartOutcome(result, kept=False))
     return outcomes
 
@@ -128,7 +131,7 @@ class ProcessRunner:
 
     def _pool(self, task: ScoringTask, groups: dict[int, Group]) -> Iterator[tuple[int, list[PartOutcome]]]:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self.workers, context, _one_thread) as pool:
+        with ProcessPoolExecutor(self.workers, context, _start_worker, (os.getpid(),)) as pool:
             futures: dict[Future[list[PartOutcome]], int] = {
                 pool.submit(score_group, task, group): index for index, group in groups.items()
             }
@@ -147,7 +150,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _one_thread() -> None:
+def _start_worker(owner: int) -> None:
     import torch
 
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(owner,), name="owner", daemon=True).start()
+
+
+def _end_with(owner: int) -> None:
+    """A worker whose owner was killed would go on writing beside the run that is started next."""
+    while os.getppid() == owner:
+        time.sleep(_OWNER_POLL_S)
+    os._exit(1)

@@ -46,7 +46,7 @@ class Pointer:
     def to(cls, entry: Entry) -> Pointer:
         """The pointer that a ledger line asks for."""
         body = entry.body
-        return cls(body["digest"], body.get("champion_before"), entry.sequence, entry.sha256, body["time"])
+        return cls(entry.digest, body.get("champion_before"), entry.sequence, entry.sha256, body.get("time", ""))
 
     @classmethod
     def from_json(cls, data: bytes, place: str, name: str) -> Pointer:
@@ -60,8 +60,9 @@ class Pointer:
             if not isinstance(record["sequence"], int):
                 raise TypeError("its sequence is no number")
             pointer = cls(**{key: record[key] for key in cls.__annotations__})
-            if not NAME_OF_DIGEST.fullmatch(pointer.digest):
-                raise ValueError("its digest is no digest")
+            for digest in (pointer.digest, pointer.previous or pointer.digest):
+                if not NAME_OF_DIGEST.fullmatch(digest):
+                    raise ValueError("its digest is no digest")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreRefused(f"{place} is damaged ({error}): run `bundlegate audit {name}`") from None
         return pointer

@@ -22,7 +22,7 @@ from ai.ml.retraining.destination import JobRecord, manifest_json, refuse_change
 from ai.ml.retraining.partition import ScoredPart, source_content, unchanged_tables
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import RECEIPT_FORMAT, Receipt
-from ai.ml.retraining.sql_tables import PART, ROW, AnswerTables, column_type, lock_table, open_database
+from ai.ml.retraining.sql_tables import PART, ROW, AnswerTables, Database, column_type, lock_table, open_database
 
 INSERTED_ROWS = 5_000
 """Of one statement."""
@@ -63,11 +63,20 @@ class SqlOutput:
 
     def done(self, part: Part) -> Receipt | None:
         """As `Destination.done`; counts the part's rows and reads its input in full."""
-        with open_database(self.url) as database, database.begin() as connection:
+        with open_database(self.url) as database:
+            if not database.has_table(self._tables().answers):
+                return None
+            receipt = self._counted(database, part)
+        if receipt is not None:
+            refuse_changed_input(receipt, source_content(part))
+        return receipt
+
+    def _counted(self, database: Database, part: Part) -> Receipt | None:
+        """The receipt of a part whose rows are all there."""
+        with database.begin() as connection:
             receipt = self._receipt(connection, part.name)
             if receipt is None or self._rows(connection, part.name) != receipt.rows:
                 return None
-        refuse_changed_input(receipt, source_content(part))
         return receipt
 
     def write(self, scored: ScoredPart) -> Receipt:
@@ -115,7 +124,7 @@ class SqlOutput:
     def _tables(self) -> AnswerTables:
         return AnswerTables(str(self.table))
 
-    def _create_answers(self, database: Any, schema: Any) -> None:
+    def _create_answers(self, database: Database, schema: Any) -> None:
         from sqlalchemy.exc import SQLAlchemyError
 
         tables = self._tables()

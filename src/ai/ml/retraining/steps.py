@@ -20,6 +20,7 @@ import pyarrow as pa
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.files import dump_json, publish_dir, write_atomic
 from ai.ml.core.manifest import bundle_digest, read_manifest
+from ai.ml.core.source_names import source_name
 from ai.ml.core.tables import ReadOptions, fingerprint, read_table, write_table
 from ai.ml.retraining.checkpoints import (
     BundleRef,
@@ -86,7 +87,7 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
     keep_latest(path.parent, "data-*.parquet")
     return DataRef(
         file=FileRef.of(path),
-        source=data.source,
+        source=source_name(data.source),
         rows=table.num_rows,
         columns=tuple(table.column_names),
         fingerprint=content,
@@ -294,7 +295,7 @@ def promote(
         Busy: somebody else promoted a champion since the decision.
     """
     store, name, digest = Store(config.store), config.name, candidate.bundle.digest
-    note = {"flow_run": flow_run_id, "data": config.data.source, "metrics": candidate.metrics}
+    note = {"flow_run": flow_run_id, "data": source_name(config.data.source), "metrics": candidate.metrics}
     if decision.outcome != "PROMOTE":
         action = "held" if decision.outcome == "HOLD" else "rejected"
         store.record(name, action, _verdict(verdict), note=note, decision=decision.document)
@@ -322,7 +323,7 @@ def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictR
     """
     folder = Path(candidate.bundle.path)
     place = Store(config.store).quarantine(
-        config.name, folder, _verdict(verdict), note={"flow_run": flow_run_id, "data": config.data.source}
+        config.name, folder, _verdict(verdict), note={"flow_run": flow_run_id, "data": source_name(config.data.source)}
     )
     shutil.rmtree(folder.parent, ignore_errors=True)
     return place

@@ -17,19 +17,27 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, GateRefused, StoreRefused, UsageError
 from ai.ml.core.manifest import bundle_digest, check_files, read_manifest
-from ai.ml.retraining.desk import CHAMPION_ACTIONS, Desk, moves
+from ai.ml.retraining.desk import (
+    CHAMPION_ACTIONS,
+    Desk,
+    last_promotion,
+    line_body,
+    moves,
+    read_pointer,
+    recovered,
+    refuse_damaged,
+    refuse_overtaken,
+)
 from ai.ml.retraining.ledger import Entry
 from ai.ml.retraining.retention import prunable, refuse_leaving, remove_pruned
 from ai.ml.retraining.shelf import LineTaken, Pointer, Shelf
 from ai.ml.retraining.store_place import checked_name, open_shelf
 from ai.ml.retraining.verdict import Verdict
-from ai.ml.retraining.writer import identity, whoami
 
 LOCK_TIMEOUT_S = 30.0
 LEAST_PREFIX = 6
@@ -123,7 +131,7 @@ class Store:
         Raises:
             StoreRefused: there is none.
         """
-        return _promotion_of(self.history(name), name, digest)
+        return last_promotion(self.history(name), name, digest)
 
     def promote(
         self,
@@ -157,16 +165,16 @@ class Store:
         def step(desk: Desk) -> Promotion:
             address = desk.shelf.address("versions", digest)
             if desk.champion == digest:
-                _refuse_damaged(desk.shelf, digest)
-                entry = _promotion_of(desk.pages.entries, name, digest)
+                refuse_damaged(desk.shelf, digest)
+                entry = last_promotion(desk.pages.entries, name, digest)
                 return Promotion(digest, address, desk.previous, entry, already=True)
-            _refuse_overtaken(name, desk, expected_champion)
+            refuse_overtaken(name, desk, expected_champion)
             refuse_leaving(name, desk, digest)
             desk.shelf.publish("versions", digest, bundle_dir, {})
-            _refuse_damaged(desk.shelf, digest)
+            refuse_damaged(desk.shelf, digest)
             desk.shelf.keep_verdict(verdict.sha256, verdict.to_json())
             more = {"verdict": verdict.sha256, "decision": decision, "champion_before": desk.champion}
-            entry = desk.shelf.append(desk.pages, _body("promoted", digest, note, more), point=True)
+            entry = desk.shelf.append(desk.pages, line_body("promoted", digest, note, more), point=True)
             return Promotion(digest, address, desk.champion, entry, already=False)
 
         return self._write(name, step)
@@ -190,7 +198,7 @@ class Store:
                 return last
             desk.shelf.keep_verdict(verdict.sha256, verdict.to_json())
             more = {"verdict": verdict.sha256, **body}
-            return desk.shelf.append(desk.pages, _body(action, verdict.digest, note, more), point=False)
+            return desk.shelf.append(desk.pages, line_body(action, verdict.digest, note, more), point=False)
 
         return self._write(name, step)
 
@@ -203,7 +211,7 @@ class Store:
             desk.shelf.keep_verdict(verdict.sha256, verdict.to_json())
             if desk.is_last("refused", verdict.digest) is None:
                 more = {"verdict": verdict.sha256, "reason": verdict.reason}
-                desk.shelf.append(desk.pages, _body("refused", verdict.digest, note, more), point=False)
+                desk.shelf.append(desk.pages, line_body("refused", verdict.digest, note, more), point=False)
             return desk.shelf.address("quarantine", place)
 
         return self._write(name, step)
@@ -219,7 +227,7 @@ class Store:
         digest, champion = self.digest_of(name, to or "previous"), self.champion(name)
         if digest == champion:
             raise UsageError(f"{name}: {digest[:12]} is the champion already")
-        if digest not in {entry.body["digest"] for entry in moves(self.history(name))}:
+        if digest not in {entry.digest for entry in moves(self.history(name))}:
             raise UsageError(f"{name}: {digest[:12]} was never the champion; only a former one can come back")
         path = self.shelf(name).fetch(digest)
         verdict = prove(path)
@@ -228,12 +236,12 @@ class Store:
             raise GateRefused(f"the verdict is about {verdict.digest[:12]}, not about {digest[:12]}")
 
         def step(desk: Desk) -> Promotion:
-            _refuse_overtaken(name, desk, champion)
+            refuse_overtaken(name, desk, champion)
             refuse_leaving(name, desk, digest)
-            _refuse_damaged(desk.shelf, digest)
+            refuse_damaged(desk.shelf, digest)
             desk.shelf.keep_verdict(verdict.sha256, verdict.to_json())
             more = {"verdict": verdict.sha256, "reason": reason, "champion_before": desk.champion}
-            entry = desk.shelf.append(desk.pages, _body("rolled-back", digest, None, more), point=True)
+            entry = desk.shelf.append(desk.pages, line_body("rolled-back", digest, None, more), point=True)
             return Promotion(digest, desk.shelf.address("versions", digest), desk.champion, entry, already=False)
 
         return self._write(name, step)
@@ -258,7 +266,7 @@ class Store:
             if not going:
                 return []
             more = {"removed": {section: [name for part, name in going if part == section] for section, _ in going}}
-            desk.shelf.append(desk.pages, _body("pruned", desk.champion or "", None, more), point=False)
+            desk.shelf.append(desk.pages, line_body("pruned", desk.champion or "", None, more), point=False)
             return remove_pruned(desk, going)
 
         return self._write(name, step)
@@ -298,22 +306,12 @@ class Store:
         while True:
             try:
                 with shelf.writing():
-                    return step(_recovered(shelf, name))
+                    return step(recovered(shelf, name))
             except LineTaken:
                 if time.monotonic() > deadline:
                     raise Busy(
                         f"{name}: other writers were faster for {self.lock_timeout_s:g} s; try again later"
                     ) from None
-
-
-def read_pointer(shelf: Shelf, name: str) -> Pointer | None:
-    """What the champion's pointer says; None if there is none.
-
-    Raises:
-        StoreRefused: it is damaged.
-    """
-    data, _ = shelf.read_pointer()
-    return None if data is None else Pointer.from_json(data, f"{shelf.place}/champion", name)
 
 
 def check_verdict(verdict: Verdict, bundle_dir: Path) -> None:
@@ -331,65 +329,3 @@ def check_verdict(verdict: Verdict, bundle_dir: Path) -> None:
     problems = check_files(bundle_dir, read_manifest(bundle_dir))
     if problems:
         raise BundleRefused(f"{bundle_dir} has changed since its verdict: {problems[0]}")
-
-
-def _recovered(shelf: Shelf, name: str) -> Desk:
-    """Put the pointer where the ledger says and sweep; refuse to write onto what doesn't hold together."""
-    # In this order: what the first two say was written before the ledger is read, so it must be in it.
-    data, token = shelf.read_pointer()
-    tip = shelf.read_tip()
-    pages = shelf.read_ledger()
-    if pages.damage is not None:
-        raise StoreRefused(pages.damage)
-    if tip > len(pages.entries):
-        raise StoreRefused(
-            f"{pages.name} ends with line {len(pages.entries)}, but line {tip} was written once: nothing is written to "
-            "it until it is restored from a backup"
-        )
-    made = moves(pages.entries)
-    pointer = None if data is None else Pointer.from_json(data, f"{shelf.place}/champion", name)
-    if pointer is not None and pointer not in [Pointer.to(entry) for entry in made]:
-        raise StoreRefused(
-            f"{shelf.place}/champion says what no line of the ledger made: run `bundlegate audit {name}`; once it is "
-            "deleted, the next write puts it where the ledger says"
-        )
-    wanted = Pointer.to(made[-1]) if made else None
-    if wanted is not None and pointer != wanted and not shelf.replace_pointer(wanted.to_json(), token):
-        raise LineTaken
-    shelf.sweep()
-    digest, previous = (wanted.digest, wanted.previous) if wanted is not None else (None, None)
-    return Desk(shelf, pages, digest, previous)
-
-
-def _refuse_damaged(shelf: Shelf, digest: str) -> None:
-    problems = shelf.problems(digest)
-    if problems:
-        raise BundleRefused(f"version {digest[:12]} is in the store but damaged: {problems[0]}")
-
-
-def _refuse_overtaken(name: str, desk: Desk, expected: Any) -> None:
-    """The champion must still be the one that the decision was made against."""
-    if expected is ... or expected == desk.champion:
-        return
-    made = moves(desk.pages.entries)
-    if not made:
-        raise Busy(f"{name}: the champion {str(expected)[:12]} is gone: decide again")
-    body = made[-1].body
-    run = f" in flow run {body['note']['flow_run']}" if body.get("note", {}).get("flow_run") else ""
-    raise Busy(
-        f"{name}: {body.get('process', body['actor'])}{run} made {body['digest'][:12]} the champion at {body['time']}, "
-        "after this decision was made: decide again"
-    )
-
-
-def _promotion_of(entries: list[Entry], name: str, digest: str) -> Entry:
-    for entry in reversed(moves(entries)):
-        if entry.body["digest"] == digest:
-            return entry
-    raise StoreRefused(f"{name}: no line of the ledger made {digest[:12]} the champion; run `bundlegate audit {name}`")
-
-
-def _body(action: str, digest: str, note: dict[str, Any] | None, more: dict[str, Any]) -> dict[str, Any]:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    who = {"actor": whoami(), "process": identity()}
-    return {"action": action, "time": now, **who, "digest": digest, "note": note or {}, **more}

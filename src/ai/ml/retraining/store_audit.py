@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, StoreRefused
 from ai.ml.core.files import sha256_bytes
-from ai.ml.retraining.desk import CHAMPION_ACTIONS, moves
+from ai.ml.retraining.desk import CHAMPION_ACTIONS, moves, read_pointer
 from ai.ml.retraining.ledger import Entry, Pages
 from ai.ml.retraining.shelf import Pointer, Shelf
-from ai.ml.retraining.store import Store, read_pointer
+from ai.ml.retraining.store import Store
 from ai.ml.retraining.verdict import Verdict
 
 SECOND_LOOKS = 3
@@ -71,7 +71,7 @@ def _pointer_problems(pointer: Pointer | None, entries: list[Entry]) -> list[str
     if pointer is None:
         return ["the champion's pointer is gone"] if made else []
     line = next((entry for entry in made if entry.sha256 == pointer.line), None)
-    if line is None or line.body["digest"] != pointer.digest:
+    if line is None or line.digest != pointer.digest:
         return ["the champion's pointer names a bundle that no line of the ledger promoted: it was moved by hand"]
     if Pointer.to(line) != pointer:
         return ["the champion's pointer was edited: it doesn't say what its ledger line says"]
@@ -98,7 +98,7 @@ def _verdict_problems(shelf: Shelf, entries: list[Entry]) -> Iterator[str]:
         except BundleRefused as error:
             yield f"the verdict of line {entry.sequence} can't be read: {error}"
             continue
-        if verdict.digest != entry.body["digest"] or (entry.action in CHAMPION_ACTIONS and not verdict.passed):
+        if verdict.digest != entry.digest or (entry.action in CHAMPION_ACTIONS and not verdict.passed):
             yield f"the verdict of line {entry.sequence} doesn't allow what the line did"
 
 
@@ -107,7 +107,7 @@ def _expected(pages: Pages) -> set[str]:
     digests: set[str] = set()
     for entry in [] if pages.damaged else pages.entries:
         if entry.action in CHAMPION_ACTIONS:
-            digests.add(str(entry.body["digest"]))
+            digests.add(entry.digest)
         elif entry.action == "pruned":
             digests -= set(entry.body.get("removed", {}).get("versions", []))
     return digests

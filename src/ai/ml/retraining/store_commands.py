@@ -6,6 +6,7 @@ from argparse import Namespace
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ai.ml.core.errors import BundleNotFound, ExitCode
@@ -26,9 +27,10 @@ def history(arguments: Namespace) -> int:
     table = Table("#", "time (UTC)", "what", "bundle", "who", "why", title=arguments.name, title_justify="left")
     for entry in entries:
         body = entry.body
-        table.add_row(
-            str(entry.sequence), body["time"], body["action"], body["digest"][:SHORT], body["actor"], reason_of(body)
-        )
+        when, who = (str(body.get(key, "")) for key in ("time", "actor"))
+        # What people wrote may look like markup.
+        cells = (str(entry.sequence), when, entry.action, entry.digest[:SHORT], who, reason_of(body))
+        table.add_row(*map(escape, cells))
     Console().print(table)
     return _whole(arguments)
 
@@ -44,7 +46,7 @@ def show(arguments: Namespace) -> int:
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
     for key in ("live", "since", "why", "by", "metrics", "verdict", "path", "go back"):
-        grid.add_row(key, str(facts[key]))
+        grid.add_row(key, escape(str(facts[key])))
     console.print(grid)
     return ExitCode.OK
 
@@ -80,6 +82,16 @@ def audit(arguments: Namespace) -> int:
     return ExitCode.INTEGRITY if problems else ExitCode.OK
 
 
+def publish(arguments: Namespace) -> int:
+    """Register the champion in an MLflow registry, with the alias `champion`."""
+    from ai.ml.retraining.mlflow_registry import publish_champion
+
+    done = publish_champion(Store(arguments.store), arguments.name, arguments.mlflow)
+    state = "is there already as" if done.already else "is registered as"
+    print(f"{done.name}: {done.digest[:SHORT]} {state} version {done.version}, alias champion")
+    return ExitCode.OK
+
+
 def prune(arguments: Namespace) -> int:
     """Remove old versions and quarantined bundles."""
     _entries(arguments)
@@ -105,11 +117,11 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
     back = f"bundlegate rollback {name} --reason '…'" if before else "there was no champion before"
     return {
         "live": digest,
-        "since": body["time"],
+        "since": body.get("time"),
         "why": reason_of(body),
-        "by": body["actor"],
+        "by": body.get("actor"),
         "metrics": body.get("decision", {}).get("challenger"),
-        "verdict": body["verdict"],
+        "verdict": body.get("verdict"),
         "path": store.shelf(name).address("versions", digest),
         "previous": before,
         "go back": back,
@@ -118,6 +130,8 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
 
 def reason_of(body: dict[str, Any]) -> str:
     """The sentence of a ledger line."""
+    if body.get("action") == "pruned":
+        return ", ".join(f"{len(names)} {section}" for section, names in sorted(body.get("removed", {}).items()))
     return str(body.get("reason") or body.get("decision", {}).get("reason") or "")
 
 

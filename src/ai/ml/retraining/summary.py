@@ -28,6 +28,8 @@ def show_summary(summary: RetrainSummary) -> None:
     facts.add_row("metrics", metrics_line(summary.candidate.metrics))
     for baseline in summary.candidate.baselines:
         facts.add_row("baseline", baseline_line(baseline))
+    if summary.drift is not None:
+        facts.add_row("drift", Text(summary.drift.sentence))
     facts.add_row("decision", _coloured(summary.promotion.outcome, summary.decision.reason))
     facts.add_row("champion", summary.promotion.path or "none")
     facts.add_row("scored", summary.scored.file.path)

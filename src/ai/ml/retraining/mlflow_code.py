@@ -1,0 +1,9 @@
+"""What MLflow runs to get the model back: it stores this file, not a pickle of one of our classes."""
+
+from __future__ import annotations
+
+from mlflow.models import set_model
+
+from ai.ml.retraining.mlflow_scorer import BundleScorer
+
+set_model(BundleScorer())

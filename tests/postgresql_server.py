@@ -1,0 +1,112 @@
+"""A real PostgreSQL server on loopback, in a folder of its own, for as long as the tests of a module need it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+PASSWORD = "s3:cr@t/pw"
+_SETTINGS = ("-c", "listen_addresses=127.0.0.1", "-c", "fsync=off")
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where it listens; user `ada`, database `postgres`."""
+
+    port: int
+    folder: Path
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """As the owner."""
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user="ada", password=PASSWORD, dbname="postgres", autocommit=True
+        )
+
+
+@contextmanager
+def postgresql() -> Generator[Server]:
+    """Make a cluster, start it, and remove both."""
+    initdb = _binary("initdb")
+    # The server refuses to run as root.
+    owner: dict[str, Any] = {}
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    if os.getuid() == 0:
+        user = pwd.getpwnam("nobody")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        owner = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    password = folder / "password"
+    password.write_text(PASSWORD, encoding="utf-8")
+    password.chmod(0o644)
+    cluster = folder / "cluster"
+    port = _free_port()
+    try:
+        subprocess.run(
+            [
+                initdb,
+                "-D",
+                cluster,
+                *["-U", "ada", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync", "--pwfile"],
+                password,
+            ],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            **owner,
+        )
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [initdb.with_name("postgres"), "-D", cluster, "-k", folder, "-p", str(port), *_SETTINGS],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                **owner,
+            )
+        try:
+            server = Server(port, folder)
+            _wait(server, process)
+            yield server
+        finally:
+            process.terminate()
+            process.wait(30)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _binary(name: str) -> Path:
+    found = shutil.which(name)
+    places = [Path(found)] if found else sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    if not places:
+        said = "no PostgreSQL server here: apt-get install postgresql"
+        pytest.fail(said) if os.environ.get("CI") else pytest.skip(said)
+    return places[-1]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            server.connect().close()
+            return
+        except psycopg.OperationalError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError((server.folder / "log").read_text()) from None
+            time.sleep(0.05)

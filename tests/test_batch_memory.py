@@ -1,0 +1,51 @@
+"""Memory is that of a few batches, whatever the number of rows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from batch_scenes import rows_to_score, sealed_bundle
+
+from ai.ml.core.errors import ExitCode
+
+ROWS = 2_000_000
+ABOVE_IMPORTS = 512 << 20
+"""The encoded rows alone would be 250 MiB, the table as strings far more than this."""
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from ai.ml.retraining.batch import BatchSettings, predict_dataset
+from ai.ml.retraining.runners import score_group
+status = Path("/proc/self/status").read_text()
+used = int(status.split("VmData:")[1].split()[0]) << 10
+resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[4]), resource.RLIM_INFINITY))
+report = predict_dataset(Path(sys.argv[1]), sys.argv[2], sys.argv[3], BatchSettings(keep=("key",)))
+print(report.rows)
+"""
+
+
+@pytest.mark.slow
+def test_rows_of_any_number_under_a_memory_limit(tmp_path: Path) -> None:
+    bundle = sealed_bundle(tmp_path)
+    piece = rows_to_score(50_000, seed=4)
+    with pq.ParquetWriter(tmp_path / "in.parquet", piece.schema) as writer:
+        for _ in range(ROWS // piece.num_rows):
+            writer.write_table(piece)
+    arguments = [str(bundle), str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"), str(ABOVE_IMPORTS)]
+    done = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True)
+    assert done.returncode == ExitCode.OK, done.stderr[-2000:]
+    assert int(done.stdout) == ROWS == pq.read_metadata(tmp_path / "out.parquet").num_rows
+    # The limit is a real one: a table of all rows doesn't fit.
+    whole = LIMITED.rpartition("report =")[0] + (
+        "import pyarrow.parquet as pq\n"
+        "try: [pq.read_table(sys.argv[2], use_threads=False).to_pandas() for _ in range(2)]\n"
+        "except (MemoryError, OSError): print('full')\n"
+    )
+    full = subprocess.run([sys.executable, "-c", whole, *arguments], capture_output=True, text=True)
+    assert "full" in full.stdout or full.returncode != 0, full.stdout
+    assert pa.schema(pq.read_schema(tmp_path / "out.parquet")).names == ["key", "y_predicted"]
