@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from ai.ml.core.contract import ColumnContract
 from ai.ml.core.drift import ColumnDrift, DriftReport
+from ai.ml.retraining.decision import Scored
 from ai.ml.retraining.reporting import markup
 from ai.ml.retraining.reporting.canvas import Chart
 from ai.ml.retraining.reporting.classification_charts import classification_charts, confusion
@@ -127,9 +131,16 @@ def _champion(material: Material, study: Study) -> Section:
     )
     charts = [
         gain_chart(study.measures),
-        agreement_chart(with_known_classes(study.scored), with_known_classes(study.other), material.subject.classes),
+        agreement_chart(*_known_to_both(study.scored, study.other), material.subject.classes),
     ]
     return Section("champion", "Against the champion", (markup.paragraph(said), markup.figures(charts)))
+
+
+def _known_to_both(scored: Scored, other: Scored) -> tuple[Scored, Scored]:
+    """The rows whose class this model knows; the champion knows them all, or it wouldn't be compared."""
+    known = scored.truth >= 0 if scored.task == "classification" else np.ones(len(scored.truth), dtype=bool)
+    parts = [replace(each, truth=each.truth[known], answers=each.answers[known]) for each in (scored, other)]
+    return parts[0], parts[1]
 
 
 def _slices(study: Study) -> Section:
