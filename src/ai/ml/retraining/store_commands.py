@@ -47,7 +47,7 @@ def show(arguments: Namespace) -> int:
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
     for key in ("live", "since", "why", "by", "metrics", "verdict", "path", "report", "go back"):
-        grid.add_row(key, escape(str(facts[key])))
+        grid.add_row(key, "–" if facts[key] is None else escape(str(facts[key])))
     console.print(grid)
     return ExitCode.OK
 

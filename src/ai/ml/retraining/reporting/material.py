@@ -46,6 +46,8 @@ class Material:
     """What this model is compared with."""
     findings: Sequence[str] = ()
     """What the training remarked on."""
+    baselines: Sequence[Mapping[str, Any]] = ()
+    """Simpler models on the same split, as `CandidateRef.baselines` has them."""
     settings: ReportSettings = field(default_factory=ReportSettings)
     slice_column: str | None = None
 

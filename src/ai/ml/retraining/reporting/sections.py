@@ -9,6 +9,7 @@ import numpy as np
 
 from ai.ml.core.contract import ColumnContract
 from ai.ml.core.drift import ColumnDrift, DriftReport
+from ai.ml.retraining.bootstrap import Interval
 from ai.ml.retraining.decision import Scored
 from ai.ml.retraining.reporting import markup
 from ai.ml.retraining.reporting.canvas import Chart
@@ -37,6 +38,8 @@ from ai.ml.retraining.verdict import CheckResult
 
 TILES = 4
 FIRST_DRIFTED = 12
+BASELINES = "Simpler models on the same split"
+BASELINE_HEAD = ("model", "it has", "this model", "gain, above 0 is better")
 
 
 def sections(material: Material, study: Study | None) -> list[Section]:
@@ -69,6 +72,7 @@ def _summary(material: Material, study: Study | None) -> Section:
             markup.tiles(tiles),
             markup.table(caption, head, rows),
             markup.paragraph(study.sampled, "muted") if study.sampled else "",
+            markup.table(BASELINES, BASELINE_HEAD, baseline_rows(material)) if material.baselines else "",
             markup.bullets(material.findings) if material.findings else "",
         ),
     )
@@ -83,6 +87,19 @@ def measure_cells(item: Measure, beside: bool) -> list[str]:
             "–" if item.gain is None else interval_text(item.gain),
         ]
     return cells
+
+
+def baseline_rows(material: Material) -> list[list[str]]:
+    """Simpler models on the same split, and what this one gains over each."""
+    return [
+        [
+            str(item["name"]),
+            f"{str(item['metric']).replace('_', ' ')} {number(item['value'])}",
+            number(item["candidate"]),
+            interval_text(Interval(item["gain"], item["low"], item["high"])),
+        ]
+        for item in material.baselines
+    ]
 
 
 def _answers(material: Material, study: Study) -> Section:

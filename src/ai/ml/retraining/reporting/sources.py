@@ -49,6 +49,7 @@ def report_candidate(
         decision=None if decision is None else decision.document,
         champion=_other(store, config.name, champion, subject.digest),
         findings=candidate.findings,
+        baselines=candidate.baselines,
         settings=config.report,
         slice_column=config.decision.slice_column,
     )
