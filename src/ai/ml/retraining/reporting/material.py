@@ -107,7 +107,7 @@ def study(material: Material) -> Study | None:
         importance,
         importance_rows,
         partial_dependence(subject, table, top),
-        measure_drift(subject.contract, table),
+        measure_drift(subject.contract, [table]),
         None if material.champion is None else _drift(material.champion, table),
     )
 
@@ -131,6 +131,6 @@ def _compare(champion: Subject | None, scored: Scored, table: pa.Table) -> tuple
 
 def _drift(champion: Subject, table: pa.Table) -> DriftReport | None:
     try:
-        return measure_drift(champion.contract, table)
+        return measure_drift(champion.contract, [table])
     except BundlegateError:
         return None
