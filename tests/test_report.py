@@ -172,11 +172,16 @@ def test_the_command_reports_on_the_rows_of_the_evidence(
     assert main(["report", str(bundle), "--data", str(tmp_path / "none.csv")]) == 4
 
 
-def test_a_report_that_fails_is_said_and_is_no_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_report_that_fails_is_said_and_is_no_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ai.ml.retraining.checkpoints import BundleRef, CandidateRef, FileRef, VerdictRef
     from ai.ml.retraining.config import RetrainConfig
+    from ai.ml.retraining.log import logger
     from tasks.reporting import report
 
+    # Prefect takes the logger's messages for itself when it is imported.
+    monkeypatch.setattr(logger, "propagate", True)
     gone = FileRef(path=str(tmp_path / "gone"), size=0, sha256="0" * 64)
     bundle = BundleRef(path=str(tmp_path / "bundle"), digest="0" * 64)
     candidate = CandidateRef(bundle=bundle, holdout=gone, history=gone, metrics={}, findings=())
