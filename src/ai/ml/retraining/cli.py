@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_bundle_commands(commands)
+    _add_scoring_commands(commands)
     _add_store_commands(commands)
     return parser
 
@@ -112,6 +113,8 @@ def _add_bundle_commands(commands: Any) -> None:
     )
     sign.add_argument("--signature", type=Path, metavar="FILE", help="where to write (default: DIRECTORY.sig)")
 
+
+def _add_scoring_commands(commands: Any) -> None:
     predict = _command(commands, "predict", "bundle_commands:predict", "score a table with a bundle")
     predict.add_argument("bundle", help=BUNDLE_HELP)
     predict.add_argument("input", help="CSV, Parquet or Excel file, or a folder of parts")
