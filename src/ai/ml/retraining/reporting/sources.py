@@ -18,6 +18,7 @@ from ai.ml.retraining.reporting.material import Material
 from ai.ml.retraining.reporting.subject import Subject
 from ai.ml.retraining.reporting.writing import HISTORY, Written, write_report
 from ai.ml.retraining.store import Store
+from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.verdict import Verdict
 
 
@@ -31,7 +32,7 @@ def report_candidate(
     """
     folder = Path(candidate.bundle.path)
     subject = Subject(folder)
-    store = Store(Path(config.store))
+    store = Store(config.store)
     champion = None if decision is None else decision.champion
     material = Material(
         config.name,
@@ -68,7 +69,7 @@ def report_version(
 
 def kept_reports(store: Store, name: str, digest: str) -> Path:
     """The folder where a version's reports are kept; not part of the bundle, so its digest stays."""
-    return store.folder(name) / "reports" / digest
+    return work_folder(store.root, name).with_name("reports") / digest
 
 
 def _with_history(material: Material, store: Store, name: str) -> Material:
