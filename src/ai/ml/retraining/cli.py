@@ -119,16 +119,18 @@ def _add_bundle_commands(commands: Any) -> None:
     evidence.add_argument("bundle", help=BUNDLE_HELP)
     evidence.add_argument("--rows", required=True, metavar="FILE", help="table with rows as they come in production")
 
-    report = _command(
-        commands, "report", "reporting.commands:report", "write a bundle's model card and HTML report"
-    )
+    report = _command(commands, "report", "reporting.commands:report", "write a bundle's model card and HTML report")
     report.add_argument("bundle", help=BUNDLE_HELP)
     report.add_argument(
         "--data", metavar="FILE", help="rows with their truth to measure on (default: the holdout rows of the evidence)"
     )
     report.add_argument("--output", type=Path, metavar="FOLDER", help="where to write (default: report-NAME-ALIAS)")
     report.add_argument(
-        "--max-rows", type=int, default=20_000, metavar="N", help="measure on a sample above that (default: %(default)s)"
+        "--max-rows",
+        type=int,
+        default=20_000,
+        metavar="N",
+        help="measure on a sample above that (default: %(default)s)",
     )
     report.add_argument("--json", action="store_true", help="print the paths as JSON")
 

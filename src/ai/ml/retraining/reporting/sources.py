@@ -91,8 +91,8 @@ def _with_history(material: Material, store: Store, name: str) -> Material:
 
 
 def _kept_verdict(store: Store, name: str, sha256: str) -> Verdict | None:
-    path = store.folder(name) / "verdicts" / f"{sha256}.json"
-    return Verdict.from_json(path.read_bytes()) if sha256 and path.is_file() else None
+    document = store.shelf(name).read_verdict(sha256) if sha256 else None
+    return None if document is None else Verdict.from_json(document)
 
 
 def _other(store: Store, name: str, digest: str | None, own: str) -> Subject | None:
