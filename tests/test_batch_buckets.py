@@ -33,12 +33,10 @@ def server() -> Iterator[dict[str, str]]:
 def storage(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in server.items():
         monkeypatch.setenv(name, value)
-    open_bucket.cache_clear()
     store = open_bucket("s3://lake")
     yield
     for page in list(store.list()):
         store.delete([entry["path"] for entry in page])
-    open_bucket.cache_clear()
 
 
 def upload(folder: Path, prefix: str) -> str:
@@ -137,7 +135,6 @@ def test_a_damaged_answer_object_is_done_again(bundle: Path, tmp_path: Path) -> 
 
 def test_storage_that_doesnt_answer_is_said(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
-    open_bucket.cache_clear()
     with pytest.raises(StorageFailed, match="listing s3://nobody/in failed") as failure:
         score(bundle, "s3://nobody/in", str(tmp_path / "out"))
     assert "hunter2" not in str(failure.value)
