@@ -73,14 +73,20 @@ def show_report(name: str, told: ReportRef) -> None:
     page = Path(told.page.path)
     card = page.with_name("card.md").read_text(encoding="utf-8")
     # The YAML head is for model hubs.
-    _publish(create_markdown_artifact, key=_key(name, "card"), markdown=card.partition("\n---\n\n")[2])
     _publish(
-        create_link_artifact, key=_key(name, "report"), link=page.as_uri(), link_text=f"{name}: report on its disk"
+        create_markdown_artifact,
+        key=_key(name, "card"),
+        markdown=card.partition("\n---\n\n")[2],
+        description=page.parent.name,
     )
+    # A browser follows no link from a server to a disk, so the path is told in words too.
+    link = {"link": page.as_uri(), "link_text": f"{name}: report", "description": str(page)}
+    _publish(create_link_artifact, key=_key(name, "report"), **link)
     chart = page.with_name("preview.svg")
     if chart.is_file():
         content = base64.b64encode(chart.read_bytes()).decode()
-        _publish(create_image_artifact, key=_key(name, "chart"), image_url=f"data:image/svg+xml;base64,{content}")
+        image = f"data:image/svg+xml;base64,{content}"
+        _publish(create_image_artifact, key=_key(name, "chart"), image_url=image, description=page.parent.name)
 
 
 def show_metrics(name: str, candidate: CandidateRef) -> None:
@@ -97,7 +103,8 @@ def show_drift(name: str, drift: DriftRecord) -> None:
 
 def show_verdict(name: str, verdict: Verdict) -> None:
     """The gate's verdict as Markdown."""
-    _publish(create_markdown_artifact, key=_key(name, "verdict"), markdown=to_markdown(verdict))
+    markdown = to_markdown(verdict)
+    _publish(create_markdown_artifact, key=_key(name, "verdict"), markdown=markdown, description=verdict.reason)
 
 
 def show_decision(name: str, decision: DecisionRecord) -> None:
@@ -113,7 +120,8 @@ def show_decision(name: str, decision: DecisionRecord) -> None:
             "",
             f"Gain in {document['metric']}: {gain['estimate']:+.4g} ({gain['low']:+.4g} to {gain['high']:+.4g})",
         ]
-    _publish(create_markdown_artifact, key=_key(name, "decision"), markdown="\n".join(lines))
+    markdown = "\n".join(lines)
+    _publish(create_markdown_artifact, key=_key(name, "decision"), markdown=markdown, description=decision.reason)
 
 
 def publish_table(name: str, part: str, rows: list[dict[str, Any]], description: str) -> None:

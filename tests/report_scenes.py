@@ -43,6 +43,15 @@ def trained(folder: Path, task: TaskType, *, classes: int = 2, epochs: int = 3, 
     folder.mkdir(parents=True)
     digest = stage_candidate(folder, result, holdout, lineage={"rows": table.num_rows})
     history = [dataclasses.asdict(report) for report in result.history]
+    baseline = {
+        "name": "linear model",
+        "metric": "rmse",
+        "value": 2.0,
+        "candidate": 1.0,
+        "gain": 1.0,
+        "low": 0.5,
+        "high": 1.5,
+    }
     findings = [finding.message for finding in result.findings]
     return Material(
         "churn",
@@ -52,6 +61,7 @@ def trained(folder: Path, task: TaskType, *, classes: int = 2, epochs: int = 3, 
         history,
         verdict(digest),
         findings=findings,
+        baselines=[baseline],
     )
 
 

@@ -102,6 +102,7 @@ def test_the_card_has_a_head_that_hubs_read_and_all_its_parts(binary: tuple[Mate
     titles = re.findall(r"^## (.+)$", body, flags=re.MULTILINE)
     assert titles == ["Data and split", "Metrics", "Gate", "Input contract", "Lineage", "Load, verify, roll back"]
     assert "champion, same rows" in body
+    assert "| linear model | rmse 2 | 1 | 1 (0.5 to 1.5) |" in body
     assert "<script" not in body
     assert "<img" not in body
     for line in body.splitlines():
@@ -169,3 +170,19 @@ def test_the_command_reports_on_the_rows_of_the_evidence(
     assert Path(told["report"]).read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "the holdout rows that its evidence keeps" in Path(told["card"]).read_text(encoding="utf-8")
     assert main(["report", str(bundle), "--data", str(tmp_path / "none.csv")]) == 4
+
+
+def test_a_report_that_fails_is_said_and_is_no_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from ai.ml.retraining.checkpoints import BundleRef, CandidateRef, FileRef, VerdictRef
+    from ai.ml.retraining.config import RetrainConfig
+    from tasks.reporting import report
+
+    gone = FileRef(path=str(tmp_path / "gone"), size=0, sha256="0" * 64)
+    bundle = BundleRef(path=str(tmp_path / "bundle"), digest="0" * 64)
+    candidate = CandidateRef(bundle=bundle, holdout=gone, history=gone, metrics={}, findings=())
+    told = VerdictRef(digest="0" * 64, outcome="PASSED", reason="", file=gone)
+    data = {"source": "a.csv", "target": "y"}
+    config = RetrainConfig.model_validate({"name": "m", "store": str(tmp_path / "store"), "data": data})
+    with caplog.at_level("WARNING", logger="bundlegate"):
+        assert report.fn(config, candidate, told) is None
+    assert "nothing else depends on it" in caplog.text

@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_bundle_commands(commands)
+    _add_paper_commands(commands)
     _add_store_commands(commands)
     return parser
 
@@ -119,6 +120,11 @@ def _add_bundle_commands(commands: Any) -> None:
     evidence.add_argument("bundle", help=BUNDLE_HELP)
     evidence.add_argument("--rows", required=True, metavar="FILE", help="table with rows as they come in production")
 
+    example = _command(commands, "example", "bundle_commands:example", "write the embedded example table")
+    example.add_argument("output", type=Path, help="CSV or Parquet file to write")
+
+
+def _add_paper_commands(commands: Any) -> None:
     report = _command(commands, "report", "reporting.commands:report", "write a bundle's model card and HTML report")
     report.add_argument("bundle", help=BUNDLE_HELP)
     report.add_argument(
@@ -141,9 +147,6 @@ def _add_bundle_commands(commands: Any) -> None:
     init.add_argument("--name", help="the model's name")
     init.add_argument("--data", metavar="SOURCE", help="the table, as seen from the folder")
     init.add_argument("--target", metavar="COLUMN", help="the column to predict")
-
-    example = _command(commands, "example", "bundle_commands:example", "write the embedded example table")
-    example.add_argument("output", type=Path, help="CSV or Parquet file to write")
 
 
 def _add_predict(commands: Any) -> None:

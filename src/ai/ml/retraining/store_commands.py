@@ -13,6 +13,7 @@ from ai.ml.core.errors import BundleNotFound, ExitCode
 from ai.ml.retraining.ledger import Entry
 from ai.ml.retraining.log import at_work
 from ai.ml.retraining.output import print_json
+from ai.ml.retraining.reporting.writing import PAGE, kept_reports
 from ai.ml.retraining.store import Store
 
 SHORT = 12
@@ -45,8 +46,8 @@ def show(arguments: Namespace) -> int:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
-    for key in ("live", "since", "why", "by", "metrics", "verdict", "path", "go back"):
-        grid.add_row(key, escape(str(facts[key])))
+    for key in ("live", "since", "why", "by", "metrics", "verdict", "path", "report", "go back"):
+        grid.add_row(key, "–" if facts[key] is None else escape(str(facts[key])))
     console.print(grid)
     return ExitCode.OK
 
@@ -114,6 +115,7 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
     entry = store.promotion_of(name, digest)
     body = entry.body
     before = body.get("champion_before")
+    page = kept_reports(store, name, digest) / PAGE
     back = f"bundlegate rollback {name} --reason '…'" if before else "there was no champion before"
     return {
         "live": digest,
@@ -123,6 +125,7 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
         "metrics": body.get("decision", {}).get("challenger"),
         "verdict": body.get("verdict"),
         "path": store.shelf(name).address("versions", digest),
+        "report": str(page) if page.is_file() else None,
         "previous": before,
         "go back": back,
     }

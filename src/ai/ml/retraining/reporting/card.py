@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from ai.ml.retraining.reporting.lineage import how_to, lineage_facts
 from ai.ml.retraining.reporting.material import Material, Study
 from ai.ml.retraining.reporting.measures import interval_text
-from ai.ml.retraining.reporting.sections import contract_cells, measure_cells, status_of, worst_drift
+from ai.ml.retraining.reporting.sections import (
+    BASELINE_HEAD,
+    BASELINES,
+    baseline_rows,
+    contract_cells,
+    measure_cells,
+    status_of,
+    worst_drift,
+)
 
 MOST_COLUMNS = 60
 
@@ -74,7 +82,7 @@ def _purpose(material: Material) -> str:
     )
     count = len(subject.contract.columns)
     lines = [
-        f"A {subject.task} model ({_plain(str(mode))}) that predicts {_plain(target)} from {count} raw columns.{classes}",
+        f"A {subject.task} model ({_plain(str(mode))}) for {_plain(target)} from {count} raw columns.{classes}",
         "",
         f"- **For:** {_plain(for_what)}",
         f"- **Not for:** {_plain(not_for)}",
@@ -111,6 +119,8 @@ def _metrics(material: Material, study: Study | None) -> str:
     lines += _table(head, [measure_cells(item, beside) for item in study.measures])
     if study.unfit:
         lines += ["", f"The champion couldn't be compared: {_plain(study.unfit)}"]
+    if material.baselines:
+        lines += ["", f"### {BASELINES}", "", *_table(BASELINE_HEAD, baseline_rows(material))]
     if study.slices:
         rows = [[item.column, item.level, f"{item.rows:,}", interval_text(item.value)] for item in study.slices]
         lines += ["", "### Groups", "", *_table(["column", "group", "rows", "accuracy or RMSE"], rows)]

@@ -46,6 +46,8 @@ class Material:
     """What this model is compared with."""
     findings: Sequence[str] = ()
     """What the training remarked on."""
+    baselines: Sequence[Mapping[str, Any]] = ()
+    """Simpler models on the same split, as `CandidateRef.baselines` has them."""
     settings: ReportSettings = field(default_factory=ReportSettings)
     slice_column: str | None = None
 
@@ -105,7 +107,7 @@ def study(material: Material) -> Study | None:
         importance,
         importance_rows,
         partial_dependence(subject, table, top),
-        measure_drift(subject.contract, table),
+        measure_drift(subject.contract, [table]),
         None if material.champion is None else _drift(material.champion, table),
     )
 
@@ -129,6 +131,6 @@ def _compare(champion: Subject | None, scored: Scored, table: pa.Table) -> tuple
 
 def _drift(champion: Subject, table: pa.Table) -> DriftReport | None:
     try:
-        return measure_drift(champion.contract, table)
+        return measure_drift(champion.contract, [table])
     except BundlegateError:
         return None

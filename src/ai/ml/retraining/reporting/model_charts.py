@@ -187,7 +187,7 @@ def agreement_chart(scored: Scored, other: Scored, classes: list[str]) -> Chart:
         mine, theirs, what = scored.answers[:, 1], other.answers[:, 1], f"probability of {short(classes[1])}"
     else:
         everyone = np.arange(len(scored.truth))
-        mine, theirs = scored.answers[everyone, scored.truth], other.answers[everyone, scored.truth]
+        mine, theirs = scored.answers[everyone, scored.truth], other.answers[everyone, other.truth]
         what = "probability of the true class"
 
     def paint(axes: Any) -> str:

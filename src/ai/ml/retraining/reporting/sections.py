@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from ai.ml.core.contract import ColumnContract
 from ai.ml.core.drift import ColumnDrift, DriftReport
+from ai.ml.retraining.bootstrap import Interval
+from ai.ml.retraining.decision import Scored
 from ai.ml.retraining.reporting import markup
 from ai.ml.retraining.reporting.canvas import Chart
 from ai.ml.retraining.reporting.classification_charts import classification_charts, confusion
@@ -33,6 +38,8 @@ from ai.ml.retraining.verdict import CheckResult
 
 TILES = 4
 FIRST_DRIFTED = 12
+BASELINES = "Simpler models on the same split"
+BASELINE_HEAD = ("model", "it has", "this model", "gain, above 0 is better")
 
 
 def sections(material: Material, study: Study | None) -> list[Section]:
@@ -65,6 +72,7 @@ def _summary(material: Material, study: Study | None) -> Section:
             markup.tiles(tiles),
             markup.table(caption, head, rows),
             markup.paragraph(study.sampled, "muted") if study.sampled else "",
+            markup.table(BASELINES, BASELINE_HEAD, baseline_rows(material)) if material.baselines else "",
             markup.bullets(material.findings) if material.findings else "",
         ),
     )
@@ -79,6 +87,19 @@ def measure_cells(item: Measure, beside: bool) -> list[str]:
             "–" if item.gain is None else interval_text(item.gain),
         ]
     return cells
+
+
+def baseline_rows(material: Material) -> list[list[str]]:
+    """Simpler models on the same split, and what this one gains over each."""
+    return [
+        [
+            str(item["name"]),
+            f"{str(item['metric']).replace('_', ' ')} {number(item['value'])}",
+            number(item["candidate"]),
+            interval_text(Interval(item["gain"], item["low"], item["high"])),
+        ]
+        for item in material.baselines
+    ]
 
 
 def _answers(material: Material, study: Study) -> Section:
@@ -122,14 +143,21 @@ def _champion(material: Material, study: Study) -> Section:
     if material.champion is None or study.other is None:
         return Section("champion", "Against the champion", ())
     said = (
-        f"The champion {material.champion.digest[:12]} answered the same rows; it may have been trained on some of them, "
-        "which can only favour it."
+        f"The champion {material.champion.digest[:12]} answered the same rows; it may have been trained on some of "
+        "them, which can only favour it."
     )
     charts = [
         gain_chart(study.measures),
-        agreement_chart(with_known_classes(study.scored), with_known_classes(study.other), material.subject.classes),
+        agreement_chart(*_known_to_both(study.scored, study.other), material.subject.classes),
     ]
     return Section("champion", "Against the champion", (markup.paragraph(said), markup.figures(charts)))
+
+
+def _known_to_both(scored: Scored, other: Scored) -> tuple[Scored, Scored]:
+    """The rows whose class this model knows; the champion knows them all, or it wouldn't be compared."""
+    known = scored.truth >= 0 if scored.task == "classification" else np.ones(len(scored.truth), dtype=bool)
+    parts = [replace(each, truth=each.truth[known], answers=each.answers[known]) for each in (scored, other)]
+    return parts[0], parts[1]
 
 
 def _slices(study: Study) -> Section:

@@ -16,9 +16,8 @@ from ai.ml.retraining.config import ReportSettings, RetrainConfig
 from ai.ml.retraining.evidence import read_evidence
 from ai.ml.retraining.reporting.material import Material
 from ai.ml.retraining.reporting.subject import Subject
-from ai.ml.retraining.reporting.writing import CARD, HISTORY, PAGE, Written, write_report
+from ai.ml.retraining.reporting.writing import CARD, HISTORY, PAGE, Written, kept_reports, write_report
 from ai.ml.retraining.store import Store
-from ai.ml.retraining.store_place import is_url, work_folder
 from ai.ml.retraining.verdict import Verdict
 
 
@@ -50,6 +49,7 @@ def report_candidate(
         decision=None if decision is None else decision.document,
         champion=_other(store, config.name, champion, subject.digest),
         findings=candidate.findings,
+        baselines=candidate.baselines,
         settings=config.report,
         slice_column=config.decision.slice_column,
     )
@@ -69,15 +69,6 @@ def report_version(
     if "@" in reference:
         material = _with_history(material, store, name)
     return write_report(material, output)
-
-
-def kept_reports(store: Store, name: str, digest: str) -> Path:
-    """The folder where a version's reports are kept; not part of the bundle, so its digest stays.
-
-    Beside the versions where the store is a folder; of a bucket, in the model's work folder on this machine.
-    """
-    top = work_folder(store.root, name) if is_url(store.root) else store.folder(name)
-    return top / "reports" / digest
 
 
 def _with_history(material: Material, store: Store, name: str) -> Material:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ai.ml.core.files import dump_json, write_atomic
 from ai.ml.retraining.reporting.canvas import require_matplotlib
-from ai.ml.retraining.reporting.material import Material
+from ai.ml.retraining.store import Store
+from ai.ml.retraining.store_place import is_url, work_folder
+
+if TYPE_CHECKING:
+    # torch comes in with it; who only asks where a report lies shall not wait for that.
+    from ai.ml.retraining.reporting.material import Material
 
 CARD, PAGE, HISTORY, PREVIEW = "card.md", "report.html", "history.json", "preview.svg"
 
@@ -18,6 +24,15 @@ class Written:
 
     card: Path
     page: Path
+
+
+def kept_reports(store: Store, name: str, digest: str) -> Path:
+    """The folder where a version's reports are kept; not part of the bundle, so its digest stays.
+
+    Beside the versions where the store is a folder; of a bucket, in the model's work folder on this machine.
+    """
+    top = work_folder(store.root, name) if is_url(store.root) else store.folder(name)
+    return top / "reports" / digest
 
 
 def write_report(material: Material, *folders: Path) -> Written:
