@@ -133,6 +133,3 @@ def test_a_flow_that_refuses_drift_trains_nothing(folder: Path, prefect_environm
     assert refused.returncode == 4, refused.stderr
     assert "has drifted from the training table" in refused.stderr
     assert "trained" not in refused.stderr
-    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-    assert "drift     major drift in 400 rows: 'income'" in told.stderr
-    assert "major drift in 400 rows: 'income'" in " ".join(told.stdout.split())

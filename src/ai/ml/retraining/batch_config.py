@@ -65,9 +65,7 @@ class JobSettings(Section):
     ]
     output: Annotated[
         str,
-        Field(
-            description="File (by its suffix), folder, s3://BUCKET/PREFIX or database URL (password: PGPASSWORD, ~/.pgpass)"
-        ),
+        Field(description="File (by suffix), folder, s3://BUCKET/PREFIX or database URL (password by PGPASSWORD)"),
     ]
     table: Annotated[str | None, Field(description="Table to insert into, when the output is a database URL")] = None
 

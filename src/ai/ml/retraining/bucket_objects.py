@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Generator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import lru_cache
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ai.ml.core.errors import BundlegateError, StorageFailed, UsageError
+from ai.ml.core.errors import BundlegateError, StorageFailed
 from ai.ml.core.files import open_plain
+from ai.ml.core.object_store import open_bucket
 
 CHUNK = 1 << 20
 
@@ -158,33 +157,8 @@ def open_objects(bucket: str, prefix: str) -> Objects:
     Raises:
         UsageError: the extra `s3` isn't installed, or a variable can't be used.
     """
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    secrets = tuple(
-        os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-    )
-    return Objects(_client(bucket, prefix, endpoint, region, secrets), f"s3://{bucket}/{prefix}")
-
-
-@lru_cache(maxsize=32)
-def _client(bucket: str, prefix: str, endpoint: str | None, region: str, secrets: tuple[str | None, ...]) -> Any:
-    """One client, and so one pool of connections, for each address; `secrets` are read from the environment again."""
-    try:
-        from obstore.exceptions import BaseError
-        from obstore.store import S3Store
-    except ImportError:
-        raise UsageError("a store in a bucket needs the extra s3: pip install 'bundlegate[s3]'") from None
-    config: dict[str, Any] = {"region": region} | ({"endpoint": endpoint} if endpoint else {})
-    options: dict[str, Any] = {
-        "config": config,
-        # Plain HTTP only where the address itself says so.
-        "client_options": {"allow_http": (endpoint or "").startswith("http://"), "timeout": "120s"},
-        "retry_config": {"max_retries": 4, "retry_timeout": timedelta(seconds=60)},
-    }
-    try:
-        return S3Store(bucket, prefix=prefix, **options)
-    except (BaseError, ValueError) as error:
-        raise UsageError(f"s3://{bucket}: {_first_line(error)}") from None
+    url = f"s3://{bucket}/{prefix}"
+    return Objects(open_bucket(url), url)
 
 
 def _refuse_missing_bucket(error: FileNotFoundError) -> None:

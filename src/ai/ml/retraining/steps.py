@@ -112,7 +112,7 @@ def teacher_digest(config: RetrainConfig) -> str | None:
 
 def _teacher_path(config: RetrainConfig) -> Path | None:
     name = config.training.teacher
-    return None if name is None else Store(Path(config.store)).resolve(name)
+    return None if name is None else Store(config.store).resolve(name)
 
 
 def build_candidate(

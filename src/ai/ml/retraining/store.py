@@ -36,7 +36,7 @@ from ai.ml.retraining.desk import (
 from ai.ml.retraining.ledger import Entry
 from ai.ml.retraining.retention import prunable, refuse_leaving, remove_pruned
 from ai.ml.retraining.shelf import LineTaken, Pointer, Shelf
-from ai.ml.retraining.store_place import checked_name, open_shelf
+from ai.ml.retraining.store_place import checked_name, is_url, open_shelf
 from ai.ml.retraining.verdict import Verdict
 
 LOCK_TIMEOUT_S = 30.0
@@ -279,13 +279,19 @@ class Store:
         """
         return open_shelf(self.root, checked_name(name), self.lock_timeout_s)
 
+    def folder(self, name: str) -> Path:
+        """Everything of one model, where the store is a folder.
+
+        Raises:
+            UsageError: it is none.
+        """
+        if is_url(self.root):
+            raise UsageError(f"{self.root} is no folder")
+        return Path(self.root) / checked_name(name)
+
     def versions(self, name: str) -> Path:
         """The folder of its published bundles, where the store is a folder."""
-        return Path(self.root) / checked_name(name) / "versions"
-
-    def folder(self, name: str) -> Path:
-        """Everything of one model, where the store is a folder."""
-        return self.versions(name).parent
+        return self.folder(name) / "versions"
 
     def _digest_from_prefix(self, name: str, prefix: str) -> str:
         if len(prefix) < LEAST_PREFIX or not re.fullmatch(r"[0-9a-f]+", prefix):
