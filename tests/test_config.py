@@ -77,8 +77,10 @@ def test_a_missing_or_broken_file_is_said(tmp_path: Path) -> None:
         load_config(RetrainConfig, tmp_path / "broken.toml")
 
 
-def test_the_trainers_record_has_the_same_defaults() -> None:
-    assert TrainingSettings().for_target("y") == TrainingConfig("y")
+def test_the_trainers_record_has_the_same_defaults_but_for_the_mode_and_its_batches() -> None:
+    chosen = TrainingConfig("y", training_mode="mlp_ple", batch_size=None)
+    assert TrainingSettings().for_target("y") == chosen
+    assert (TrainingConfig("y").training_mode, TrainingConfig("y").batch_size) == ("mlp_dense", 64)
 
 
 def test_every_setting_has_a_description_and_a_flag() -> None:

@@ -96,21 +96,7 @@ def train(
         device = choose_device(config.device)
         model, fitting, criterion = _assemble(problem, config, device, findings)
         fitting.prepared = time.perf_counter() - began
-        if checkpoint is not None:
-            keeper = EpochCheckpoint(checkpoint, _fingerprint(table, config, teacher))
-            record, reason = keeper.load()
-            if record is not None:
-                fitting.load_state_dict(record)
-            elif reason is not None:
-                findings.append(Finding("training", None, reason))
-        else:
-            keeper = None
-        while not fitting.finished:
-            report = fitting.run_epoch()
-            if progress is not None:
-                progress(report)
-            if keeper is not None and keeper.due():
-                keeper.save(fitting.state_dict())
+        _run_epochs(fitting, progress, _resumed(checkpoint, (table, config, teacher), fitting, findings))
         fitting.restore_best()
         if fitting.out_of_budget:
             message = f"the budget of {config.budget_seconds:g} s ended the training after {fitting.state.epoch} epochs"
@@ -122,6 +108,35 @@ def train(
     return TrainingResult(
         bundle, metrics, tuple(fitting.state.history), problem.train_rows, problem.holdout_rows, tuple(findings)
     )
+
+
+def _resumed(
+    checkpoint: Path | None,
+    inputs: tuple[pa.Table, TrainingConfig, ModelBundle | None],
+    fitting: Fitting,
+    findings: list[Finding],
+) -> EpochCheckpoint | None:
+    """The keeper of a training's state, with what it kept for the same inputs already taken up."""
+    if checkpoint is None:
+        return None
+    keeper = EpochCheckpoint(checkpoint, _fingerprint(*inputs))
+    record, reason = keeper.load()
+    if record is not None:
+        fitting.load_state_dict(record)
+    elif reason is not None:
+        findings.append(Finding("training", None, reason))
+    return keeper
+
+
+def _run_epochs(
+    fitting: Fitting, progress: Callable[[EpochReport], None] | None, keeper: EpochCheckpoint | None
+) -> None:
+    while not fitting.finished:
+        report = fitting.run_epoch()
+        if progress is not None:
+            progress(report)
+        if keeper is not None and keeper.due():
+            keeper.save(fitting.state_dict())
 
 
 def check_config(config: TrainingConfig) -> None:
