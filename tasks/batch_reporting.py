@@ -10,7 +10,8 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext
 
 from ai.ml.core.errors import BundlegateError
-from ai.ml.retraining.addresses import is_database, shown_place
+from ai.ml.core.source_names import source_name
+from ai.ml.retraining.addresses import is_database
 from ai.ml.retraining.batch import BatchReport
 from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.batch_sample import BatchSample, sample_batch
@@ -48,7 +49,7 @@ class BatchProgress:
 
 def show_batch(config: PredictConfig, report: BatchReport) -> None:
     """Tables of figures, counts, drift and a few answered rows."""
-    name = shown_place(config.job.output).rstrip("/").rpartition("/")[2]
+    name = source_name(config.job.output).rstrip("/").rpartition("/")[2]
     publish_table(name, "scored", _figures(report), report.sentence)
     if report.counts is not None:
         counts = [{"column": column, **found} for column, found in report.counts["columns"].items()]

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -28,6 +29,11 @@ class Server:
 
     port: int
     folder: Path
+
+    @property
+    def url(self) -> str:
+        """With name and password."""
+        return f"postgresql://ada:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/postgres"
 
     def connect(self) -> psycopg.Connection[Any]:
         """As the owner."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import random
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from batch_scenes import dataset, predict_process, rows_to_score, sealed_bundle, tree
-from bucket_server import bucket_server
 
 from ai.ml.core.errors import DataNotFound, ExitCode, StorageFailed, UsageError
 from ai.ml.core.object_store import open_bucket
@@ -27,9 +27,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[dict[str, str]]:
-    with bucket_server() as environment:
-        yield environment
+def server(s3_bucket: dict[str, str]) -> dict[str, str]:
+    """The session's server, with a bucket `lake`."""
+    make = urllib.request.Request(f"{s3_bucket['AWS_ENDPOINT_URL']}/lake", data=b"", method="PUT")
+    urllib.request.urlopen(make, timeout=30).close()
+    return {name: value for name, value in s3_bucket.items() if name.startswith("AWS_")}
 
 
 @pytest.fixture(autouse=True)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 from batch_scenes import dataset, predict_process, rows_to_score, sealed_bundle
-from postgres_server import PASSWORD, postgres_server
+from postgresql_server import PASSWORD, postgresql
 
 from ai.ml.core.errors import Busy, DataRefused, ExitCode, StorageFailed, UsageError
+from ai.ml.core.source_names import source_name
 from ai.ml.core.tables import read_table, write_table
-from ai.ml.retraining.addresses import shown_place
 from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, run_job
 from ai.ml.retraining.bundle_pin import pin_bundle
 from ai.ml.retraining.runners import ProcessRunner, Runner, run_inline
@@ -33,8 +34,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with postgres_server() as url:
-        yield url
+    with postgresql() as server:
+        yield server.url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -88,7 +89,9 @@ def test_every_row_is_there_once_and_a_rerun_inserts_nothing(bundle: Path, tmp_p
     again = insert(bundle, source, database)
     assert (again.kept, again.rows) == (4, report.rows) == (4, len(rows))
     assert answered(database) == rows
-    assert PASSWORD not in report.model_dump_json()
+    hidden = report.model_dump_json()
+    assert PASSWORD not in hidden
+    assert quote(PASSWORD, safe="") not in hidden
 
 
 def test_an_unreadable_part_inserts_no_row_until_it_is_mended(bundle: Path, tmp_path: Path, database: str) -> None:
@@ -128,6 +131,7 @@ def test_another_job_and_a_strangers_table_are_refused(bundle: Path, tmp_path: P
     with pytest.raises(UsageError, match=r"table 'scored' of .* was begun with other settings \(proba\)") as refusal:
         insert(bundle, source, database, BatchSettings(keep=("key",)))
     assert PASSWORD not in str(refusal.value)
+    assert quote(PASSWORD, safe="") not in str(refusal.value)
     assert answered(database) == rows
     write_table(rows_to_score(9, seed=9), source / "plan=basic" / "part-0.parquet")
     with pytest.raises(UsageError, match="has changed since it was scored"):
@@ -186,11 +190,11 @@ def drop_all(url: str) -> None:
 
 def test_messages_show_no_password(bundle: Path, tmp_path: Path, server: str) -> None:
     source = dataset(tmp_path / "in", 1)
-    wrong = server.replace(PASSWORD, "hunter2")
+    wrong = server.replace(quote(PASSWORD, safe=""), "hunter2")
     with pytest.raises(StorageFailed) as refusal:
         insert(bundle, source, wrong)
     assert "hunter2" not in str(refusal.value)
-    assert "tester:***@127.0.0.1" in str(refusal.value)
+    assert "ada:***@127.0.0.1" in str(refusal.value)
     assert "hunter2" not in repr(SqlOutput(wrong, "scored"))
 
 
@@ -223,4 +227,4 @@ def test_a_refused_only_part_leaves_no_tables(bundle: Path, tmp_path: Path, data
     ],
 )
 def test_how_a_place_is_shown(place: str, shown: str) -> None:
-    assert shown_place(place) == shown
+    assert source_name(place) == shown

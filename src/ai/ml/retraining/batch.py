@@ -10,7 +10,8 @@ from typing import Any
 
 from ai.ml.core.contract import ContractCounts
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
-from ai.ml.retraining.addresses import is_bucket, shown_place
+from ai.ml.core.source_names import source_name
+from ai.ml.retraining.addresses import is_bucket
 from ai.ml.retraining.answer_columns import AnswerColumns
 from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.bundle_pin import BundlePin, pin_bundle, prove_pinned
@@ -141,7 +142,7 @@ def open_job(
         inside = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
     if inside and (is_bucket(source) or Path(source).is_dir()):
         raise UsageError(f"the output {output} lies inside the input {source}: its parts would be taken for input")
-    return BatchJob(ScoringTask(pin, destination, settings), parts, shown_place(output))
+    return BatchJob(ScoringTask(pin, destination, settings), parts, source_name(output))
 
 
 def choose_destination(output: str, table: str | None = None) -> Destination:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files import sha256_bytes
-from ai.ml.retraining.addresses import shown_place
+from ai.ml.core.source_names import source_name
 
 PART = "bundlegate_part"
 ROW = "bundlegate_row"
@@ -232,7 +232,7 @@ def _key_columns(text: str, number: str | None = None) -> list[Any]:
 
 
 def _engine(url: str) -> tuple[Any, str, Any]:
-    place = shown_place(url)
+    place = source_name(url)
     try:
         import sqlalchemy
         from sqlalchemy.exc import SQLAlchemyError
