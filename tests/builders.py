@@ -11,10 +11,12 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from ai.ml.core.types import ModelBundle, TaskType
-from ai.ml.frameworks.pytorch.models import build_model
+from ai.ml.frameworks.pytorch.models import PIECEWISE_MODES, build_model
+from ai.ml.frameworks.pytorch.piecewise import find_bins, set_bins
 
 CITIES = ("Oslo", "Łódź", "São Paulo", "New York")
 PLANS = ("basic", "plus", "pro")
+N_BINS = 4
 
 
 def tiny_rows(n_rows: int = 40, seed: int = 0) -> list[dict[str, Any]]:
@@ -80,7 +82,13 @@ def tiny_bundle(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build_model(input_dim, output_dim, training_mode, hidden_dim, num_hidden_layers, dropout)
+        columns, edges = find_bins(scaler.transform(matrix), N_BINS)
+        shape = {"n_num": len(columns), "n_bins": N_BINS, "d_emb": 3} if training_mode in PIECEWISE_MODES else {}
+        shape |= {"k": 2} if training_mode == "tabm" else {}
+        model = build_model(input_dim, output_dim, training_mode, hidden_dim, num_hidden_layers, dropout, **shape)
+        if shape:
+            set_bins(model, columns, edges)
+            model.embedding.curve.data.normal_()
         for name, buffer in model.named_buffers():
             if name.endswith("running_mean"):
                 buffer.copy_(torch.randn_like(buffer) * 0.1)
