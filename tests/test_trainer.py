@@ -160,7 +160,7 @@ def test_excluded_columns_are_not_seen() -> None:
         ({"task": "ranking"}, "task must be"),
         ({"test_size": 1.0}, "test_size must be above 0 and below 1, got 1.0"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
+        ({"batch_size": 1}, "batch_size must be at least 2, or None, got 1"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
         ({"dropout": 1.0}, "dropout must be"),
         ({"exclude_columns": ("y",)}, "y"),

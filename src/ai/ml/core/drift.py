@@ -25,6 +25,8 @@ KS_DISTANCE = 0.1
 P_VALUE = 0.01
 LEAST_SHARE = 1e-4
 """Stands for the share of a bin that nothing fell into, or one bin would make the index infinite."""
+LEAST_EXPECTED = 0.25
+"""Cells in a bin that counts by itself in the chi-square test."""
 
 Severity = Literal["stable", "moderate", "major"]
 _ORDER: tuple[Severity, ...] = ("stable", "moderate", "major")
@@ -39,7 +41,7 @@ class ColumnDrift:
     psi: float
     """Over deciles (levels, for a category) and the missing cells."""
     psi_p_value: float
-    """How likely so much is without any drift: the index over `1/rows + 1/training rows` is nearly a chi-square."""
+    """How likely such different bins are without any drift: Pearson's chi-square test of the two tables."""
     ks: float | None
     """Greatest distance of the two cumulative distributions, to about 0.01; None for a category."""
     ks_p_value: float | None
@@ -200,15 +202,25 @@ def _coarse(column: ColumnContract, shares: np.ndarray) -> np.ndarray:
 
 
 def _psi(expected: np.ndarray, came: np.ndarray, rows: int, training_rows: int) -> tuple[float, float]:
-    """The index and its p-value."""
-    from scipy.special import chdtrc
-
+    """The index, and the p-value of Pearson's chi-square test that both tables are drawn from the same bins."""
     used = (expected > 0) | (came > 0)
     if not rows or not training_rows or used.sum() < 2:
         return 0.0, 1.0
     before, after = np.maximum(expected[used], LEAST_SHARE), np.maximum(came[used], LEAST_SHARE)
     psi = float(((after - before) * np.log(after / before)).sum())
-    return psi, float(chdtrc(used.sum() - 1, psi / (1 / rows + 1 / training_rows)))
+    return psi, _chi_square(expected[used], came[used], rows, training_rows)
+
+
+def _chi_square(before: np.ndarray, after: np.ndarray, rows: int, training_rows: int) -> float:
+    from scipy.special import chdtrc
+
+    pooled = (training_rows * before + rows * after) / (training_rows + rows)
+    # The test is off where hardly a cell is expected in a bin: such bins count together.
+    thin = pooled * min(rows, training_rows) < LEAST_EXPECTED
+    if thin.sum() > 1:
+        before, after, pooled = (np.append(part[~thin], part[thin].sum()) for part in (before, after, pooled))
+    statistic = float(((after - before) ** 2 / pooled).sum()) / (1 / rows + 1 / training_rows)
+    return float(chdtrc(len(pooled) - 1, statistic)) if len(pooled) > 1 else 1.0
 
 
 def _ks(column: ColumnContract, counts: np.ndarray, training_rows: int) -> tuple[float | None, float | None]:
