@@ -9,6 +9,7 @@ import sys
 
 from prefect import flow
 
+from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import RetrainSummary
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.summary import show_summary
@@ -30,18 +31,20 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
     Raises:
         GateRefused: the saved bundle doesn't answer as the trained model did; it is in quarantine.
         DataRefused: the table can't be trained on, or has drifted and the settings refuse that.
+        Busy: another run is retraining this model.
     """
-    data = read_data(config)
-    drift = check_drift(config, data)
-    candidate = train_candidate(config, data)
-    verdict = prove_candidate(config, candidate)
-    if verdict.outcome != "PASSED":
-        report(config, candidate, verdict)
-        quarantine(config, candidate, verdict)
-    decision = decide(config, candidate)
-    promotion = promote(config, candidate, verdict, decision)
-    scored = score_holdout(config, candidate)
-    told = report(config, candidate, verdict, decision)
+    with steps.workplace(config):
+        data = read_data(config)
+        drift = check_drift(config, data)
+        candidate = train_candidate(config, data)
+        verdict = prove_candidate(config, candidate)
+        if verdict.outcome != "PASSED":
+            report(config, candidate, verdict)
+            quarantine(config, candidate, verdict)
+        decision = decide(config, candidate)
+        promotion = promote(config, candidate, verdict, decision)
+        scored = score_holdout(config, candidate)
+        told = report(config, candidate, verdict, decision)
     return RetrainSummary(
         name=config.name,
         data=data,

@@ -1,0 +1,60 @@
+"""A model's work folder belongs to one run at a time: two would clear and prune each other's checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ai.ml.core.errors import Busy
+from ai.ml.core.files import make_dirs, storage_failed, sweep_temps, write_atomic
+from ai.ml.retraining.writer import identity
+
+
+@contextlib.contextmanager
+def held(work: Path, name: str, timeout_s: float = 0.0) -> Generator[None]:
+    """Hold the work folder for a whole run, and clear what a killed run left half made.
+
+    The kernel lets go of a killed holder's lock, so nothing has to be removed by hand.
+
+    Args:
+        work: made if it isn't there.
+        name: the model's.
+        timeout_s: seconds to wait for another run.
+
+    Raises:
+        Busy: another run holds it.
+        StorageFailed: the folder can't be written to.
+    """
+    make_dirs(work)
+    lock, holder = FileLock(work / ".lock", timeout=timeout_s), work / ".holder"
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Busy(
+            f"{name} is being retrained already, by {_read(holder)} in {work}; try again when it's done"
+        ) from None
+    except OSError as error:
+        raise storage_failed(f"locking {work}", error, "nothing was changed") from error
+    try:
+        # A full disk may refuse these bytes; the lock holds without them.
+        with contextlib.suppress(OSError):
+            write_atomic(holder, identity().encode())
+        for leftover in work.glob("*.building"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        sweep_temps(work)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read(holder: Path) -> str:
+    try:
+        return holder.read_text(encoding="utf-8")
+    except OSError:  # it has just begun, or its disk is full
+        return "another process"
