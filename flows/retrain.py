@@ -21,7 +21,8 @@ from tasks.reporting import report
 from tasks.training import check_drift, read_data, train_candidate
 
 
-@flow(flow_run_name="retrain-{config.name}", persist_result=True, result_serializer="json")
+# By the next night something hangs; what is done by then is kept.
+@flow(flow_run_name="retrain-{config.name}", persist_result=True, result_serializer="json", timeout_seconds=24 * 3600)
 def retrain(config: RetrainConfig) -> RetrainSummary:
     """Read → measure drift → train and seal → prove in a fresh process → decide → promote or hold → score → report.
 

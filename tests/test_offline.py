@@ -32,7 +32,7 @@ def test_the_demo_needs_no_network(tmp_path: Path) -> None:
     loopback = (
         "import fcntl, socket, struct; "
         "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sH14x', b'lo', 0x41)); "
-        "assert [name for _, name in socket.if_nameindex()] == ['lo']"
+        "assert len(open('/proc/net/route').readlines()) <= 1"
     )
     csv, store = tmp_path / "penguins.csv", tmp_path / "store"
     flow = f"-m flows.retrain --name penguins --data '{csv}' --target species --store '{store}'"
