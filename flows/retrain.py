@@ -9,10 +9,10 @@ import sys
 
 from prefect import flow
 
+from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import RetrainSummary
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.summary import show_summary
-from ai.ml.retraining.workplace import workplace
 from tasks.command_line import run_from_command_line
 from tasks.gate import prove_candidate
 from tasks.prediction import score_holdout
@@ -21,7 +21,8 @@ from tasks.reporting import report
 from tasks.training import check_drift, read_data, train_candidate
 
 
-@flow(flow_run_name="retrain-{config.name}", persist_result=True, result_serializer="json")
+# By the next night something hangs; what is done by then is kept.
+@flow(flow_run_name="retrain-{config.name}", persist_result=True, result_serializer="json", timeout_seconds=24 * 3600)
 def retrain(config: RetrainConfig) -> RetrainSummary:
     """Read → measure drift → train and seal → prove in a fresh process → decide → promote or hold → score → report.
 
@@ -31,9 +32,9 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
     Raises:
         GateRefused: the saved bundle doesn't answer as the trained model did; it is in quarantine.
         DataRefused: the table can't be trained on, or has drifted and the settings refuse that.
-        Busy: another run is retraining the same model.
+        Busy: another run is retraining this model.
     """
-    with workplace(config):
+    with steps.workplace(config):
         data = read_data(config)
         drift = check_drift(config, data)
         candidate = train_candidate(config, data)
@@ -45,17 +46,17 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
         promotion = promote(config, candidate, verdict, decision)
         scored = score_holdout(config, candidate)
         told = report(config, candidate, verdict, decision)
-        return RetrainSummary(
-            name=config.name,
-            data=data,
-            drift=drift,
-            candidate=candidate,
-            verdict=verdict,
-            decision=decision,
-            promotion=promotion,
-            scored=scored,
-            report=told,
-        )
+    return RetrainSummary(
+        name=config.name,
+        data=data,
+        drift=drift,
+        candidate=candidate,
+        verdict=verdict,
+        decision=decision,
+        promotion=promotion,
+        scored=scored,
+        report=told,
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tasks.command_line import run_from_command_line
 from tasks.gate import prove_bundle
 
 
-@flow(flow_run_name="validate-{config.bundle}", persist_result=True, result_serializer="json")
+@flow(flow_run_name="validate-{config.bundle}", persist_result=True, result_serializer="json", timeout_seconds=6 * 3600)
 def validate_bundle(config: ValidateConfig) -> ValidationRecord:
     """Prove that a bundle answers here as the trained model did, bit for bit.
 

@@ -11,7 +11,7 @@ from typing import Any
 from prefect import Flow
 from prefect.client.schemas.objects import State
 
-from ai.ml.core.errors import ExitCode, UsageError
+from ai.ml.core.errors import Busy, ExitCode, UsageError
 from ai.ml.retraining.arguments import add_settings, given_settings
 from ai.ml.retraining.config import Section, load_config
 from ai.ml.retraining.exits import report_error, run_command
@@ -43,6 +43,8 @@ def run_from_command_line(
 
 def _end(state: State[Any], show: Callable[[Any], None] | None) -> int:
     result = state.result(raise_on_failure=False)
+    if state.name == "TimedOut":
+        raise Busy(f"{state.message}; run it again: what is done is kept")
     if isinstance(result, BaseException):
         return report_error(result)
     if not state.is_completed():

@@ -14,9 +14,16 @@ from ai.ml.retraining.validation import ValidationRecord, validate
 from ai.ml.retraining.verdict import Verdict
 from tasks.caching import KEPT, KeptNotReused
 from tasks.reporting import show_verdict
+from tasks.retries import RETRIED
 
 
-@task(name="prove-candidate", task_run_name="prove {candidate.bundle.digest:.12}", cache_policy=KeptNotReused(), **KEPT)
+@task(
+    name="prove-candidate",
+    task_run_name="prove {candidate.bundle.digest:.12}",
+    cache_policy=KeptNotReused(),
+    **KEPT,
+    **RETRIED,
+)
 def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRef:
     """Load the bundle in a fresh process and compare its answers bit for bit with the trained model's."""
     with at_work("proving in a fresh process"):

@@ -11,10 +11,11 @@ from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, Promotion
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import logger
 from tasks.caching import KEPT, KeptNotReused
-from tasks.reporting import emit_outcome, show_decision
+from tasks.reporting import emit_outcome, emit_refusal, show_decision
+from tasks.retries import RETRIED, RETRIED_FOR_DISK
 
 
-@task(name="decide", task_run_name="decide {config.name}", cache_policy=KeptNotReused(), **KEPT)
+@task(name="decide", task_run_name="decide {config.name}", cache_policy=KeptNotReused(), **KEPT, **RETRIED)
 def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     """Score challenger and champion on the same rows, and say PROMOTE, HOLD or REJECT."""
     decision = steps.decide(config, candidate)
@@ -23,7 +24,13 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     return decision
 
 
-@task(name="promote", task_run_name="promote {candidate.bundle.digest:.12}", cache_policy=KeptNotReused(), **KEPT)
+@task(
+    name="promote",
+    task_run_name="promote {candidate.bundle.digest:.12}",
+    cache_policy=KeptNotReused(),
+    **KEPT,
+    **RETRIED_FOR_DISK,
+)
 def promote(
     config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef, decision: DecisionRecord
 ) -> PromotionRecord:
@@ -42,4 +49,5 @@ def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictR
         GateRefused: always; the message is the verdict's.
     """
     place = steps.quarantine(config, candidate, verdict, flow_run_id=flow_run.get_id())
+    emit_refusal(config.name, verdict, place)
     raise GateRefused(f"{verdict.reason}; the bundle is in quarantine at {place}")

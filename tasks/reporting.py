@@ -163,6 +163,14 @@ def emit_outcome(name: str, promotion: PromotionRecord) -> None:
         emit_lineage(f"model/{name}", f"data/{name}", digest=promotion.digest)
 
 
+def emit_refusal(name: str, verdict: VerdictRef, place: str) -> None:
+    """The event of a candidate in quarantine; nothing outside a run."""
+    if FlowRunContext.get() is None:
+        return
+    resource = {"prefect.resource.id": f"bundlegate.model.{name}", "bundlegate.digest": verdict.digest}
+    emit_event("bundle.refused", resource=resource, payload={"sentence": verdict.reason, "quarantine": place})
+
+
 def emit_lineage(made: str, of: str, **facts: str) -> None:
     """Say as assets that one thing was made of another; nothing outside a run.
 

@@ -18,3 +18,18 @@ def failed_storage(task: Any, task_run: TaskRun, state: State[Any]) -> bool:
     if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)):
         return False
     return isinstance(error, (StorageFailed, Busy, TimeoutError, ConnectionError))
+
+
+def failed_disk(task: Any, task_run: TaskRun, state: State[Any]) -> bool:
+    """The same for the promotion: `Busy` there means that another champion stands, which a wait doesn't change."""
+    return isinstance(state.data, StorageFailed)
+
+
+RETRIED: dict[str, Any] = {
+    "retries": len(RETRY_DELAYS),
+    "retry_delay_seconds": RETRY_DELAYS,
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": failed_storage,
+}
+"""Settings of a task that is tried again for that, and for nothing else."""
+RETRIED_FOR_DISK: dict[str, Any] = {**RETRIED, "retry_condition_fn": failed_disk}

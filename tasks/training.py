@@ -14,7 +14,7 @@ from ai.ml.retraining.log import at_work, epoch_bar, logger
 from ai.ml.retraining.summary import metrics_line
 from tasks.caching import KEPT, ContentKey, KeptNotReused
 from tasks.reporting import epoch_progress, show_drift, show_metrics
-from tasks.retries import RETRY_DELAYS, failed_storage
+from tasks.retries import RETRIED
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.trainer import EpochReport
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     task_run_name="read the data of {config.name}",
     cache_policy=ContentKey(inputs=lambda inputs: [steps.source_key(inputs["config"].data), *_place(inputs)]),
     **KEPT,
-    retries=len(RETRY_DELAYS),
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_jitter_factor=0.5,
-    retry_condition_fn=failed_storage,
+    **RETRIED,
 )
 def read_data(config: RetrainConfig) -> DataRef:
     """Keep the table as it arrived, so that every later step sees the same rows."""

@@ -33,6 +33,21 @@ def test_every_entrypoint_loads_as_the_real_flow(deployment: dict[str, Any], mon
     flow.validate_parameters(deployment["parameters"])
 
 
+def test_the_deployments_are_named_and_scheduled_as_the_docs_say() -> None:
+    crons = {
+        f"{deployment['entrypoint'].partition(':')[2].replace('_', '-')}/{deployment['name']}": [
+            schedule["cron"] for schedule in deployment.get("schedules", []) if schedule["timezone"]
+        ]
+        for deployment in DEPLOYMENTS
+    }
+    assert crons == {
+        "retrain/nightly": ["30 2 * * *"],
+        "validate-bundle/on-demand": [],
+        "batch-predict/hourly": ["0 * * * *"],
+    }
+    assert all(deployment["description"] and deployment["tags"] for deployment in DEPLOYMENTS)
+
+
 def test_the_nightly_run_never_overlaps_itself() -> None:
     nightly = next(deployment for deployment in DEPLOYMENTS if deployment["name"] == "nightly")
     assert nightly["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
@@ -70,31 +85,37 @@ def test_deployed_and_run_by_a_process_worker_it_ends_completed(
 
     prefect(prefect_environment, checkout, "work-pool", "create", "bundlegate", "--type", "process")
     prefect(prefect_environment, checkout, "--no-prompt", "deploy", "--all")
-    prefect(prefect_environment, checkout, "deployment", "run", "retrain/nightly")
-    with (tmp_path / "worker.log").open("wb") as log:
+    for name in ("retrain/nightly", "validate-bundle/on-demand", "batch-predict/hourly"):
+        _run_deployment(name, checkout, prefect_environment, tmp_path / f"{name.partition('/')[0]}.log")
+    assert Store(checkout / "demo" / "store").champion("penguins") is not None
+    assert (checkout / "demo" / "scored.csv").is_file()
+
+
+def _run_deployment(name: str, checkout: Path, environment: dict[str, str], log: Path) -> None:
+    prefect(environment, checkout, "deployment", "run", name)
+    with log.open("wb") as file:
         worker = subprocess.Popen(
             [sys.executable, "-m", "prefect", "worker", "start", "--pool", "bundlegate", "--run-once"],
             cwd=checkout,
-            env=prefect_environment,
-            stdout=log,
-            stderr=log,
+            env=environment,
+            stdout=file,
+            stderr=file,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
         try:
-            state = _final_state(prefect_environment["PREFECT_API_URL"])
+            state = _final_state(environment["PREFECT_API_URL"], *name.split("/"))
         finally:
             if worker.poll() is None:
                 os.killpg(worker.pid, signal.SIGTERM)
             worker.wait(60)
-    assert state["type"] == "COMPLETED", json.dumps(state) + (tmp_path / "worker.log").read_text()[-4000:]
-    assert Store(checkout / "demo" / "store").champion("penguins") is not None
+    assert state.get("type") == "COMPLETED", json.dumps(state) + log.read_text()[-4000:]
 
 
-def _final_state(url: str) -> dict[str, Any]:
+def _final_state(url: str, flow: str, deployment: str) -> dict[str, Any]:
     query = {
-        "flows": {"name": {"any_": ["retrain"]}},
-        "deployments": {"name": {"any_": ["nightly"]}},
+        "flows": {"name": {"any_": [flow]}},
+        "deployments": {"name": {"any_": [deployment]}},
         "sort": "START_TIME_DESC",
     }
     deadline = time.monotonic() + 150

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from builders import mixed_table
 from conftest import ROOT
@@ -182,6 +183,34 @@ def test_a_users_mistake_is_one_sentence_and_an_exit_code(
     assert "Traceback" not in run.stderr
 
 
+def run_wrapped(
+    environment: dict[str, str], folder: Path, table: Path, wrapping: str
+) -> subprocess.CompletedProcess[str]:
+    """The flow from a script that replaces a step of it first."""
+    script = folder / "wrapped.py"
+    script.write_text(
+        "import sys\n"
+        "import flows\n"
+        "from pathlib import Path\n"
+        "from ai.ml.retraining import steps\n"
+        f"{wrapping}"
+        "from ai.ml.retraining.config import RetrainConfig\n"
+        "from ai.ml.retraining.summary import show_summary\n"
+        "from flows.retrain import retrain\n"
+        "from tasks.command_line import run_from_command_line\n"
+        "sys.exit(run_from_command_line(retrain, RetrainConfig, show_summary))\n"
+    )
+    return subprocess.run(
+        [sys.executable, str(script), *base_arguments(folder), "--data", str(table)],
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        stdin=subprocess.DEVNULL,
+    )
+
+
 @pytest.mark.slow
 def test_a_failing_proof_quarantines_and_fails_the_run(
     tmp_path: Path,
@@ -189,12 +218,10 @@ def test_a_failing_proof_quarantines_and_fails_the_run(
     prefect_environment: dict[str, str],
 ) -> None:
     """A bit flips between the checkpoint and the proof: the script wraps the real training step."""
-    script = tmp_path / "damaging.py"
-    script.write_text(
-        "import sys\n"
-        "import flows\n"
-        "from pathlib import Path\n"
-        "from ai.ml.retraining import steps\n"
+    run = run_wrapped(
+        prefect_environment,
+        tmp_path,
+        classification_csv,
         "real = steps.build_candidate\n"
         "def damaged(*args, **kwargs):\n"
         "    candidate = real(*args, **kwargs)\n"
@@ -203,22 +230,7 @@ def test_a_failing_proof_quarantines_and_fails_the_run(
         "    content[len(content) // 2] ^= 1\n"
         "    file.write_bytes(content)\n"
         "    return candidate\n"
-        "steps.build_candidate = damaged\n"
-        "from ai.ml.retraining.config import RetrainConfig\n"
-        "from ai.ml.retraining.summary import show_summary\n"
-        "from flows.retrain import retrain\n"
-        "from tasks.command_line import run_from_command_line\n"
-        "sys.exit(run_from_command_line(retrain, RetrainConfig, show_summary))\n"
-    )
-    environment = {**prefect_environment, "PYTHONPATH": str(ROOT)}
-    run = subprocess.run(
-        [sys.executable, str(script), *base_arguments(tmp_path), "--data", str(classification_csv)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        stdin=subprocess.DEVNULL,
+        "steps.build_candidate = damaged\n",
     )
     assert run.returncode == 1, run.stderr
     assert "model_bundle.pt" in run.stderr
@@ -227,3 +239,45 @@ def test_a_failing_proof_quarantines_and_fails_the_run(
     assert Store(tmp_path / "store").champion("m") is None
     quarantined = next((tmp_path / "store" / "m" / "quarantine").iterdir())
     assert json.loads((quarantined / "verdict.json").read_bytes())["outcome"] == "REFUSED"
+    url, digest = prefect_environment["PREFECT_API_URL"], quarantined.name
+    runs = httpx.post(f"{url}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}, timeout=30).json()
+    assert "in quarantine at" in runs[0]["state"]["message"]
+    assert digest in _refused_digests(url)
+
+
+def _refused_digests(url: str) -> list[str]:
+    """Those of the events of refusals; the server writes events a moment after they come."""
+    wanted = {"filter": {"event": {"name": ["bundle.refused"]}}}
+    deadline = time.monotonic() + 60
+    events: list[dict[str, dict[str, str]]] = []
+    while not events and time.monotonic() < deadline:
+        events = httpx.post(f"{url}/events/filter", json=wanted, timeout=30).json()["events"]
+        time.sleep(0.5)
+    return [event["resource"]["bundlegate.digest"] for event in events]
+
+
+@pytest.mark.slow
+def test_a_gate_whose_disk_fails_once_is_asked_again_and_promotes_once(
+    tmp_path: Path, classification_csv: Path, prefect_environment: dict[str, str]
+) -> None:
+    """As does a promotion that was done before its disk failed."""
+    run = run_wrapped(
+        prefect_environment,
+        tmp_path,
+        classification_csv,
+        "from ai.ml.core.errors import StorageFailed\n"
+        "def failing_once(real):\n"
+        "    calls = []\n"
+        "    def step(*args, **kwargs):\n"
+        "        calls.append(1)\n"
+        "        done = real(*args, **kwargs)\n"
+        "        if len(calls) == 1:\n"
+        "            raise StorageFailed('the disk was away')\n"
+        "        return done\n"
+        "    return step\n"
+        "steps.prove_candidate = failing_once(steps.prove_candidate)\n"
+        "steps.promote = failing_once(steps.promote)\n",
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("the disk was away") >= 2, run.stderr
+    assert actions(tmp_path) == ["promoted"]

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ from ai.ml.retraining.config import DataSettings, RetrainConfig
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.verdict import Verdict
+from ai.ml.retraining.workplace import held
 
 if TYPE_CHECKING:
     from ai.ml.core.types import ModelBundle, TrainingConfig
@@ -51,6 +53,15 @@ KEEP_RUNS = 3
 def work_dir(config: RetrainConfig) -> Path:
     """The folder of a model's checkpoints: losing it costs time and nothing else."""
     return work_folder(config.store, config.name)
+
+
+def workplace(config: RetrainConfig) -> AbstractContextManager[None]:
+    """Hold the model's work folder while a run lasts.
+
+    Raises:
+        Busy: another run of the same name holds it.
+    """
+    return held(work_dir(config), config.name)
 
 
 def source_key(data: DataSettings) -> str:

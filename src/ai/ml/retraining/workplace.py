@@ -1,48 +1,60 @@
-"""One retraining of a model at a time: runs of one name share the checkpoints in its work folder."""
+"""A model's work folder belongs to one run at a time: two would clear and prune each other's checkpoints."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
 from collections.abc import Generator
+from pathlib import Path
 
-from ai.ml.core.directory_lock import locked
+from filelock import FileLock, Timeout
+
 from ai.ml.core.errors import Busy
-from ai.ml.core.files import make_dirs, storage_failed
-from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.steps import work_dir
+from ai.ml.core.files import make_dirs, storage_failed, sweep_temps, write_atomic
 from ai.ml.retraining.writer import identity
-
-HOLDER = ".holder"
-"""Says who holds the folder; only for the sentence that a second run ends with."""
 
 
 @contextlib.contextmanager
-def workplace(config: RetrainConfig) -> Generator[None]:
-    """Hold the model's work folder while a run lasts, and remove first what a killed run left half built.
+def held(work: Path, name: str, timeout_s: float = 0.0) -> Generator[None]:
+    """Hold the work folder for a whole run, and clear what a killed run left half made.
 
-    The kernel lets go of a dead owner's lock, so nobody has to clear anything up.
+    The kernel lets go of a killed holder's lock, so nothing has to be removed by hand.
+
+    Args:
+        work: made if it isn't there.
+        name: the model's.
+        timeout_s: seconds to wait for another run.
 
     Raises:
-        Busy: another run of the same name is at work here; nothing was touched.
-        StorageFailed: the folder can't be made or opened.
+        Busy: another run holds it.
+        StorageFailed: the folder can't be written to.
     """
-    work = work_dir(config)
     make_dirs(work)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(work, timeout_s=0))
-        except Busy:
-            try:
-                holder = (work / HOLDER).read_text(encoding="utf-8")
-            except OSError:
-                holder = "another process"
-            raise Busy(f"{config.name}: {holder} is retraining it in {work}; run again when that is done") from None
-        except OSError as error:
-            raise storage_failed(f"opening {work}", error, "nothing was changed") from error
+    lock, holder = FileLock(work / ".lock", timeout=timeout_s), work / ".holder"
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Busy(
+            f"{name} is being retrained already, by {_read(holder)} in {work}; try again when it's done"
+        ) from None
+    except OSError as error:
+        raise storage_failed(f"locking {work}", error, "nothing was changed") from error
+    try:
         # A full disk may refuse these bytes; the lock holds without them.
         with contextlib.suppress(OSError):
-            (work / HOLDER).write_text(identity(), encoding="utf-8")
-        for unfinished in work.glob("*.building"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+            write_atomic(holder, identity().encode())
+        for leftover in work.glob("*.building"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        sweep_temps(work)
         yield
+    finally:
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read(holder: Path) -> str:
+    try:
+        return holder.read_text(encoding="utf-8")
+    except OSError:  # it has just begun, or its disk is full
+        return "another process"

@@ -1,0 +1,51 @@
+"""The demo's flow in a network namespace of its own: loopback is all there is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from ai.ml.retraining.store import Store
+
+PREFECT = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def may_unshare() -> bool:
+    return os.geteuid() == 0 and subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not may_unshare(), reason="a network namespace needs root")
+def test_the_demo_needs_no_network(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+    environment |= {**PREFECT, "PREFECT_HOME": str(tmp_path / "prefect")}
+    # `ip` isn't everywhere: loopback is brought up by the ioctl itself (SIOCSIFFLAGS with IFF_UP | IFF_RUNNING).
+    loopback = (
+        "import fcntl, socket, struct; "
+        "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sH14x', b'lo', 0x41)); "
+        "assert len(open('/proc/net/route').readlines()) <= 1"
+    )
+    csv, store = tmp_path / "penguins.csv", tmp_path / "store"
+    flow = f"-m flows.retrain --name penguins --data '{csv}' --target species --store '{store}'"
+    python, command = sys.executable, Path(sys.executable).parent / "bundlegate"
+    script = f"'{python}' -c \"{loopback}\" && '{command}' example '{csv}' && '{python}' {flow}"
+    run = subprocess.run(
+        ["unshare", "-n", "sh", "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        stdin=subprocess.DEVNULL,
+    )
+    assert run.returncode == 0, run.stderr
+    assert Store(store).champion("penguins") is not None
