@@ -125,7 +125,3 @@ def test_a_worker_with_other_bits_refuses_and_is_named(
 def test_a_scheduler_that_isnt_there_is_said() -> None:
     with pytest.raises(UsageError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:"):
         cluster_runner(RunnerSettings(runner="dask", scheduler=f"tcp://127.0.0.1:{free_port()}"))
-
-
-def _children(task: Path) -> list[str]:
-    return (task / "children").read_text().split()
