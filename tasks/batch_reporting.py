@@ -18,7 +18,7 @@ from ai.ml.retraining.batch_sample import BatchSample, sample_batch
 from ai.ml.retraining.bundle_pin import BundlePin
 from ai.ml.retraining.log import logger
 from ai.ml.retraining.parts import plan_parts
-from tasks.reporting import publish_markdown, publish_table
+from tasks.reporting import publish_markdown, publish_table, show_drift
 
 SHOWN_EVERY_S = 5.0
 """A thousand parts in a minute need no thousand calls of the API."""
@@ -47,24 +47,31 @@ class BatchProgress:
             update_progress_artifact(self._artifact, progress=percent)
 
 
+def output_name(config: PredictConfig) -> str:
+    """The last part of the output's address, without what a URL hides; artifacts and assets are keyed by it."""
+    return source_name(config.job.output).rstrip("/").rpartition("/")[2]
+
+
 def show_batch(config: PredictConfig, report: BatchReport) -> None:
     """Tables of figures, counts, drift and a few answered rows."""
-    name = source_name(config.job.output).rstrip("/").rpartition("/")[2]
+    name = output_name(config)
     publish_table(name, "scored", _figures(report), report.sentence)
     if report.counts is not None:
         counts = [{"column": column, **found} for column, found in report.counts["columns"].items()]
         publish_table(name, "counts", counts, "cells that the contract counts")
+    if report.drift is not None:
+        show_drift(name, report.drift)
     sample = _sample(config, report)
     if sample is None:
         return
-    if sample.drift is not None:
+    if report.drift is None and sample.drift is not None:
         moved = [dict(vars(column)) for column in sample.drift.columns]
         publish_table(name, "drift", moved, f"{sample.drift.severity}, measured on {sample.rows:,} rows")
     publish_markdown(name, "rows", _markdown(sample.answered) or "no rows")
 
 
 def _figures(report: BatchReport) -> list[dict[str, Any]]:
-    facts = report.model_dump(mode="json", exclude={"failures", "counts", "answers"})
+    facts = report.model_dump(mode="json", exclude={"failures", "counts", "answers", "drift"})
     scored = report.rows if not report.kept else 0
     facts |= {"failures": len(report.failures), **{f"label {name}": n for name, n in report.answers.labels.items()}}
     if scored and report.seconds:

@@ -12,9 +12,9 @@ from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import logger
 from ai.ml.retraining.runners import Runner
 from ai.ml.retraining.scoring_job import score
-from tasks.batch_reporting import BatchProgress, show_batch
+from tasks.batch_reporting import BatchProgress, output_name, show_batch
 from tasks.caching import KEPT, KeptNotReused
-from tasks.reporting import emit_lineage, show_drift
+from tasks.reporting import emit_lineage
 
 
 @task(name="score-holdout", task_run_name="score the holdout of {config.name}", cache_policy=KeptNotReused(), **KEPT)
@@ -33,9 +33,7 @@ def score_parts(config: PredictConfig, run: Runner | None = None) -> BatchReport
     logger.info("scored    %s", report.sentence)
     show_batch(config, report)
     made, of = (
-        text.rstrip("/").rpartition("/")[2].partition("@")[0] for text in (config.job.output, config.job.bundle)
+        text.rpartition("/")[2].partition("@")[0] for text in (output_name(config), config.job.bundle.rstrip("/"))
     )
     emit_lineage(f"predictions/{made}", f"model/{of}", bundle=config.job.bundle)
-    if report.drift is not None:
-        show_drift(config.job.output.rstrip("/").rpartition("/")[2], report.drift)
     return report

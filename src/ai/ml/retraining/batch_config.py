@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ai.ml.core.tables import ReadOptions
-from ai.ml.retraining.config import Section
+from ai.ml.retraining.config import RefusedDrift, Section
 
 # They change how a job runs, never what it writes: a run may be resumed with others.
 _NOT_IN_THE_OUTPUT = {"overwrite", "drift", "drift_severity"}
@@ -23,10 +23,7 @@ class BatchSettings(Section):
         Literal["off", "report", "refuse"],
         Field(description="Read all rows first, and report or refuse drift from the training table"),
     ] = "off"
-    drift_severity: Annotated[
-        Literal["moderate", "major"],
-        Field(description="From where on to refuse: a PSI of 0.1 or a KS distance of 0.1, or a PSI of 0.25"),
-    ] = "major"
+    drift_severity: RefusedDrift = "major"
     output_format: Annotated[
         Literal["auto", "csv", "parquet"], Field(description="Of the parts of a folder; auto: as the input's")
     ] = "auto"

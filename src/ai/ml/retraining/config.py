@@ -165,6 +165,12 @@ class ReportSettings(Section):
     out_of_scope: Annotated[str | None, Field(description="What it must not be used for, for its card")] = None
 
 
+RefusedDrift = Annotated[
+    Literal["moderate", "major"],
+    Field(description="From where on to refuse: a PSI of 0.1 or a KS distance of 0.1, or a PSI of 0.25"),
+]
+
+
 class DriftSettings(Section):
     """What to do when the new table has moved away from the one that the champion was trained on."""
 
@@ -172,10 +178,7 @@ class DriftSettings(Section):
         Literal["off", "report", "refuse"],
         Field(description="Measure and report it, or refuse to train on drifted data"),
     ] = "report"
-    severity: Annotated[
-        Literal["moderate", "major"],
-        Field(description="From where on to refuse: a PSI of 0.1 or a KS distance of 0.1, or a PSI of 0.25"),
-    ] = "major"
+    severity: RefusedDrift = "major"
 
 
 class RetrainConfig(Section):

@@ -145,11 +145,6 @@ class ProcessRunner:
                 pool.shutdown(cancel_futures=True)
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _start_worker(owner: int) -> None:
     import torch
 

@@ -269,27 +269,13 @@ def score_known(bundle_dir: Path, table: pa.Table, slice_column: str | None = No
     """
     import numpy as np
 
-    from ai.ml.core.contract import target_values
-    from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
-    from ai.ml.frameworks.pytorch.serialization import load_bundle
-    from ai.ml.retraining.decision import Scored
+    from ai.ml.retraining.subject import Subject
 
-    bundle = load_bundle(bundle_dir / "model_bundle.pt", map_location="cpu")
-    manifest = read_manifest(bundle_dir)
-    if bundle.contract is None:
-        raise DataRefused(f"{bundle_dir} has no input contract to read the rows by")
+    subject = Subject(bundle_dir)
     if slice_column is not None and slice_column not in table.column_names:
         raise DataRefused(f"slice column {slice_column!r} is not in the table")
     slices = None if slice_column is None else np.array([str(value) for value in table[slice_column].to_pylist()])
-    scorer = Scorer(bundle, ScoringSettings.from_manifest(manifest.scoring), "cpu")
-    answers = scorer.score_table(table)
-    labels = target_values(bundle.contract, table)
-    digest = bundle_digest(bundle_dir)
-    if bundle.task == "regression":
-        return Scored(digest, "regression", labels.astype(np.float64), answers.decoded.astype(np.float64), slices)
-    place = {name: index for index, name in enumerate(bundle.class_names or [])}
-    truth = np.array([place.get(str(label), -1) for label in labels], dtype=np.int64)
-    return Scored(digest, "classification", truth, scorer.probabilities(answers.raw), slices)
+    return dataclasses.replace(subject.scored(table), slices=slices)
 
 
 def promote(

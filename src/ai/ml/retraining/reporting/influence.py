@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from ai.ml.core.contract import ColumnContract
 from ai.ml.retraining.decision import Scored, measure
-from ai.ml.retraining.reporting.subject import Subject
+from ai.ml.retraining.subject import Subject
 
 REPEATS = 5
 BUDGET_ROWS = 1_000_000

@@ -20,7 +20,7 @@ from ai.ml.retraining.reporting.influence import (
     permutation_importance,
 )
 from ai.ml.retraining.reporting.measures import Measure, SliceMeasure, measure_all, measure_slices, slice_columns
-from ai.ml.retraining.reporting.subject import Subject
+from ai.ml.retraining.subject import Subject
 from ai.ml.retraining.verdict import Verdict
 
 

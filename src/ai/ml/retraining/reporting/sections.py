@@ -33,7 +33,7 @@ from ai.ml.retraining.reporting.model_charts import (
     learning_curve,
 )
 from ai.ml.retraining.reporting.regression_charts import predicted_actual, regression_charts
-from ai.ml.retraining.reporting.subject import Subject, with_known_classes
+from ai.ml.retraining.subject import Subject, with_known_classes
 from ai.ml.retraining.verdict import CheckResult
 
 TILES = 4

@@ -15,9 +15,9 @@ from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, FileRef, 
 from ai.ml.retraining.config import ReportSettings, RetrainConfig
 from ai.ml.retraining.evidence import read_evidence
 from ai.ml.retraining.reporting.material import Material
-from ai.ml.retraining.reporting.subject import Subject
 from ai.ml.retraining.reporting.writing import CARD, HISTORY, PAGE, Written, kept_reports, write_report
 from ai.ml.retraining.store import Store
+from ai.ml.retraining.subject import Subject
 from ai.ml.retraining.verdict import Verdict
 
 

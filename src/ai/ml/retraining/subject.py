@@ -1,4 +1,4 @@
-"""A bundle that a report is about, or compares with: loaded once, and asked through the one scoring path."""
+"""A bundle that a decision or a report is about: loaded once, and asked through the one scoring path."""
 
 from __future__ import annotations
 
