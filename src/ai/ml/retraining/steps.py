@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 KEEP_RUNS = 3
 """Snapshots and candidates of the latest runs that stay in the work folder as checkpoints."""
+KEY_PATTERN = "[0-9a-f]" * 16
 
 
 def work_dir(config: RetrainConfig) -> Path:
@@ -95,7 +96,7 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
     path = work_dir(config) / f"data-{content[:16]}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_table(table, path)
-    keep_latest(path.parent, "data-*.parquet")
+    keep_latest(path, "data-*.parquet")
     return DataRef(
         file=FileRef.of(path),
         source=source_name(data.source),
@@ -170,7 +171,8 @@ def build_candidate(
     write_atomic(building / "baselines.json", dump_json([dataclasses.asdict(baseline) for baseline in baselines]))
     publish_dir(building, target)
     epochs.unlink(missing_ok=True)
-    keep_latest(target.parent, "candidate-*")
+    keep_latest(target, f"candidate-{KEY_PATTERN}")
+    keep_latest(epochs, f"candidate-{KEY_PATTERN}.epochs")
     losing = [baseline.sentence for baseline in baselines if baseline.wins]
     return candidate_record(target, [finding.message for finding in result.findings] + losing)
 
@@ -213,7 +215,7 @@ def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRe
     verdict = prove(Path(candidate.bundle.path), policy)
     path = work_dir(config) / f"verdict-{candidate.bundle.digest[:16]}.json"
     write_atomic(path, verdict.to_json())
-    keep_latest(path.parent, "verdict-*.json")
+    keep_latest(path, "verdict-*.json")
     return VerdictRef(digest=verdict.digest, outcome=verdict.outcome, reason=verdict.reason, file=FileRef.of(path))
 
 
@@ -359,9 +361,14 @@ def _lineage(config: RetrainConfig, data: DataRef) -> dict[str, Any]:
     }
 
 
-def keep_latest(folder: Path, pattern: str, keep: int = KEEP_RUNS) -> None:
-    """Remove all but the `keep` newest matches of `pattern` in `folder`."""
-    for old in sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)[:-keep]:
+def keep_latest(current: Path, pattern: str, keep: int = KEEP_RUNS) -> None:
+    """Remove all but `current` and the newest other matches of `pattern` beside it, `keep` in all.
+
+    What this run has just made stays whatever its time says: a clock may have been set back.
+    """
+    others = [path for path in current.parent.glob(pattern) if path != current]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in others[keep - 1 :]:
         if old.is_dir():
             shutil.rmtree(old, ignore_errors=True)
         else:
