@@ -17,15 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import flows  # noqa: F401  the root is on the path
 import matplotlib.figure  # noqa: F401
 import torch
 
-import ai.ml.frameworks.pytorch.trainer
-import ai.ml.retraining.candidate
-import ai.ml.retraining.gate
-import ai.ml.retraining.reporting.sources
-import ai.ml.retraining.subject
 from ai.ml.retraining import environments
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.summary import show_summary

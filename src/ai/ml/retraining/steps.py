@@ -11,8 +11,8 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ from ai.ml.retraining.checkpoints import (
     content_key,
 )
 from ai.ml.retraining.config import DataSettings, RetrainConfig
+from ai.ml.retraining.run_record import remove_run, write_run
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.verdict import Verdict
@@ -56,13 +57,18 @@ def work_dir(config: RetrainConfig) -> Path:
     return work_folder(config.store, config.name)
 
 
-def workplace(config: RetrainConfig) -> AbstractContextManager[None]:
-    """Hold the model's work folder while a run lasts.
+@contextmanager
+def workplace(config: RetrainConfig) -> Generator[None]:
+    """Hold the model's work folder while a run lasts; its settings stay there unless it comes to its end.
 
     Raises:
         Busy: another run of the same name holds it.
     """
-    return held(work_dir(config), config.name)
+    work = work_dir(config)
+    with held(work, config.name):
+        write_run(work, config)
+        yield
+        remove_run(work)
 
 
 def source_key(data: DataSettings) -> str:
