@@ -48,6 +48,7 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
         promotion = promote(config, candidate, verdict, decision)
         scored = score_holdout(config, candidate)
         told = report(config, candidate, verdict, decision)
+        steps.end_run(config)
     return RetrainSummary(
         name=config.name,
         data=data,

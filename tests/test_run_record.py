@@ -51,7 +51,7 @@ def test_a_run_that_came_to_its_end_leaves_nothing_to_resume(tmp_path: Path) -> 
     config = settings(tmp_path)
     interrupt(config)
     with steps.workplace(config):
-        pass
+        steps.end_run(config)
     with pytest.raises(UsageError, match="nothing to resume: no run of m was interrupted"):
         interrupted_run("m", {"store": str(tmp_path)})
 

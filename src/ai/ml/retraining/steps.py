@@ -59,7 +59,7 @@ def work_dir(config: RetrainConfig) -> Path:
 
 @contextmanager
 def workplace(config: RetrainConfig) -> Generator[None]:
-    """Hold the model's work folder while a run lasts; its settings stay there unless it comes to its end.
+    """Hold the model's work folder while a run lasts; its settings lie there until `end_run`.
 
     Raises:
         Busy: another run of the same name holds it.
@@ -68,7 +68,11 @@ def workplace(config: RetrainConfig) -> Generator[None]:
     with held(work, config.name):
         write_run(work, config)
         yield
-        remove_run(work)
+
+
+def end_run(config: RetrainConfig) -> None:
+    """The run came to its end: there is nothing to resume."""
+    remove_run(work_dir(config))
 
 
 def source_key(data: DataSettings) -> str:
