@@ -13,6 +13,7 @@ from prefect.context import TaskRunContext
 from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore, get_result_store
 
+from ai.ml.core.errors import BundlegateError
 from ai.ml.retraining.checkpoints import code_version, content_key, problems
 from ai.ml.retraining.log import logger
 
@@ -50,7 +51,12 @@ class ContentKey(CachePolicy):
         self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
     ) -> str | None:
         """The key, after a stale record under it was removed."""
-        key = f"{task_ctx.task.name}-{content_key(self.inputs(inputs), code_version())}"
+        try:
+            content = content_key(self.inputs(inputs), code_version())
+        except (OSError, BundlegateError):
+            # The step itself will say what can't be read; Prefect would show a traceback here.
+            content = uuid4().hex
+        key = f"{task_ctx.task.name}-{content}"
         store = get_result_store()
         if store.exists(key):
             stale = _stale_reasons(store, key)

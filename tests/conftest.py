@@ -21,7 +21,7 @@ os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "bundlegate")
 os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 
 ROOT = Path(__file__).parent.parent
-SERVER_START_S = 120
+SERVER_START_S = 240
 
 # Generated tables come with fixed seeds, so that a red build is red on every machine.
 settings.register_profile("bundlegate", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -52,10 +52,14 @@ def start_server(environment: dict[str, str]) -> subprocess.Popen[bytes]:
     port = url.removesuffix("/api").rpartition(":")[2]
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
     with log.open("ab") as file:
-        server = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=file, stderr=file, stdin=subprocess.DEVNULL
-        )
-    _wait_for(f"{url}/health", server, log)
+        streams: dict[str, Any] = {"stdout": file, "stderr": file, "stdin": subprocess.DEVNULL}
+        server = subprocess.Popen(command, cwd=ROOT, env=environment, **streams)
+    try:
+        _wait_for(f"{url}/health", server, log)
+    except BaseException:
+        server.kill()
+        server.wait()
+        raise
     return server
 
 

@@ -31,6 +31,7 @@ def test_every_entrypoint_loads_as_the_real_flow(deployment: dict[str, Any], mon
     flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
     assert flow.name == deployment["entrypoint"].partition(":")[2].replace("_", "-")
     flow.validate_parameters(deployment["parameters"])
+    assert flow.timeout_seconds, "a run that hangs would keep the deployment's only slot for good"
 
 
 def test_the_deployments_are_named_and_scheduled_as_the_docs_say() -> None:
