@@ -26,10 +26,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 
 PLAIN = "ai.ml.retraining.steps"
 SHELF = "ai.ml.retraining.folder_shelf"
+FILES = "ai.ml.core.files"
 REPORT = "ai.ml.retraining.reporting"
 
-POINTS: dict[str, tuple[str, str, str]] = {
+POINTS: dict[str, tuple[str, ...]] = {
     "read.start": ("before", PLAIN, "snapshot_data"),
+    "read.writing": ("after", FILES, "write_new", ".data-"),
     "read.written": ("after", PLAIN, "write_table"),
     "read.end": ("after", PLAIN, "snapshot_data"),
     "drift.start": ("before", "tasks.training", "training_drift"),
@@ -53,13 +55,13 @@ POINTS: dict[str, tuple[str, str, str]] = {
     "promote.moved": ("after", SHELF, "_put_in_place"),
     "promote.end": ("after", PLAIN, "promote"),
     "score.start": ("before", PLAIN, "score_holdout"),
-    "score.written": ("after", PLAIN, "write_table"),
+    "score.writing": ("after", FILES, "write_new", ".holdout-scored"),
     "score.end": ("after", PLAIN, "score_holdout"),
     "report.start": ("before", f"{REPORT}.sources", "report_candidate"),
-    "report.one-file": ("after", f"{REPORT}.writing", "write_atomic"),
+    "report.writing": ("after", FILES, "write_new", ".report.html"),
     "report.end": ("after", f"{REPORT}.sources", "report_candidate"),
 }
-"""The moment, and the function whose first call it is about."""
+"""The moment, and the function whose first call it is about, or first with a text in an argument."""
 KILLED = -9
 STEPS = [*dict.fromkeys(point.partition(".")[0] for point in POINTS)]
 LEFTOVERS = (".tmp", ".building", ".epochs", ".copy", ".gone", ".holder", "run.json")
@@ -72,10 +74,12 @@ class Scene:
         self.folder, self.store, self.log = folder, folder / "store", folder / "run.log"
         (folder / "scratch").mkdir()
         write_table(mixed_table(300, seed=3), folder / "table.csv")
+        own = {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "scratch")}
+        own["PREFECT_LOCAL_STORAGE_PATH"] = str(folder / "results")
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "tests" / "flow_killer.py")],
             cwd=ROOT,
-            env={**environment, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "scratch")},
+            env=environment | own,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -83,13 +87,13 @@ class Scene:
         assert self._answer() == "ready"
 
     def run(self, point: str | None = None, *, epochs: int = 40) -> int:
-        self.log.unlink(missing_ok=True)
         arguments = ["--name", "m", "--store", str(self.store), "--data", str(self.folder / "table.csv")]
         arguments += ["--target", "y", "--epochs", str(epochs)]
         return self.ask(point, arguments)
 
     def ask(self, point: str | None, arguments: list[str]) -> int:
         assert self.process.stdin is not None
+        self.log.unlink(missing_ok=True)
         asked = {"kill": point and POINTS[point], "arguments": arguments, "log": str(self.log)}
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
@@ -177,3 +181,32 @@ def check_end(scene: Scene, uninterrupted: list[tuple[str, str]], step: str) -> 
         assert done in said, f"{done!r} isn't in {said}"
     report: Any = scene.store / "m" / "reports" / uninterrupted[-1][1] / "report.html"
     assert report.is_file()
+
+
+def test_deleted_results_cost_time_and_nothing_else(scene: Scene, uninterrupted: list[tuple[str, str]]) -> None:
+    assert scene.decisions() == uninterrupted
+    shutil.rmtree(scene.folder / "results")
+    assert scene.run() == 0, scene.said()
+    for done in ("read      300 rows", "trained   ", "proved    PASSED", "is the champion already"):
+        assert done in scene.said()
+    assert scene.decisions() == uninterrupted
+    assert leftovers(scene) == []
+
+
+def test_checkpoints_that_were_changed_are_done_again_and_said(
+    scene: Scene, uninterrupted: list[tuple[str, str]]
+) -> None:
+    assert scene.decisions() == uninterrupted
+    (candidate,) = (scene.store / "m" / "work").glob("candidate-*")
+    (data,) = (scene.store / "m" / "work").glob("data-*.parquet")
+    data.write_bytes(data.read_bytes()[:-1] + b"?")
+    (candidate / "holdout.parquet").rename(candidate / "moved.parquet")
+    (candidate / "history.json").unlink()
+    assert scene.run() == 0, scene.said()
+    said = scene.said()
+    assert f"read-data is done again: {data} has changed" in said
+    gone = [f"{candidate / name} is gone" for name in ("holdout.parquet", "history.json")]
+    assert f"train-candidate is done again: {'; '.join(gone)}" in said
+    for done in ("read      300 rows", "trained   ", "proved    PASSED", "is the champion already"):
+        assert done in said
+    assert scene.decisions() == uninterrupted
