@@ -17,8 +17,10 @@ from prefect.serializers import JSONSerializer
 from store_samples import sealed
 
 import tasks.caching
-from ai.ml.core.errors import DataNotFound
+from ai.ml.core.errors import Busy, DataNotFound
+from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import BundleRef, CandidateRef, DataRef, FileRef, Record, ReportRef, VerdictRef
+from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.steps import keep_latest
 from tasks.caching import ContentKey
 
@@ -163,3 +165,26 @@ def test_what_was_just_made_stays_whatever_the_clock_says(tmp_path: Path) -> Non
         "data-3.parquet",
         "data-1.other",
     }
+
+
+def test_a_table_that_is_written_to_while_it_is_read_isnt_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "table.csv"
+    source.write_text("a,y\n1,2\n", encoding="utf-8")
+    given = {"name": "m", "store": str(tmp_path / "store"), "data": {"source": str(source), "target": "y"}}
+    config = RetrainConfig.model_validate(given)
+    read = steps.read_table
+
+    def overtaken(*arguments: Any) -> Any:
+        table = read(*arguments)
+        with source.open("a", encoding="utf-8") as stream:
+            stream.write("3,4\n")
+        return table
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "read_table", overtaken)
+        with pytest.raises(Busy, match=r"table\.csv changed while it was read"):
+            steps.snapshot_data(config)
+    assert not (tmp_path / "store").exists()
+    assert steps.snapshot_data(config).rows == 2

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ai.ml.core.errors import DataRefused
+from ai.ml.core.errors import Busy, DataRefused
 from ai.ml.core.files import dump_json, publish_dir, write_atomic
 from ai.ml.core.manifest import bundle_digest, read_manifest
 from ai.ml.core.source_names import source_name
@@ -35,8 +34,10 @@ from ai.ml.retraining.checkpoints import (
     code_version,
     content_key,
 )
-from ai.ml.retraining.config import DataSettings, RetrainConfig
+from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.run_record import remove_run, write_run
+from ai.ml.retraining.source_state import source_key as source_key
+from ai.ml.retraining.source_state import source_stamps
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.verdict import Verdict
@@ -75,24 +76,15 @@ def end_run(config: RetrainConfig) -> None:
     remove_run(work_dir(config))
 
 
-def source_key(data: DataSettings) -> str:
-    """What decides the content of a read: the file's bytes and how to read them; the database answers afresh."""
-    source = Path(data.source)
-    if source.is_file():
-        return content_key(data, FileRef.of(source).sha256)
-    if source.is_dir():
-        parts = sorted(path for path in source.rglob("*") if path.is_file())
-        return content_key(data, [(str(path.relative_to(source)), FileRef.of(path).sha256) for path in parts])
-    return content_key(data, os.urandom(16).hex())
-
-
 def snapshot_data(config: RetrainConfig) -> DataRef:
     """Read the source once and keep the table as it arrived, so that every later step sees the same rows.
 
     Raises:
         DataRefused: there is no such file, or no table can be read from it.
+        Busy: somebody wrote to it meanwhile.
     """
     data = config.data
+    stamps = source_stamps(data.source)
     options = ReadOptions(
         delimiter=data.delimiter,
         encoding=data.encoding,
@@ -102,6 +94,9 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
         query=data.query,
     )
     table = read_table(data.source, options)
+    if source_stamps(data.source) != stamps:
+        # Half of it may be the old table, and the checkpoint would go by a name that is neither's.
+        raise Busy(f"{data.source} changed while it was read: try again when nobody writes to it")
     content = fingerprint(table)
     path = work_dir(config) / f"data-{content[:16]}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
