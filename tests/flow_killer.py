@@ -20,11 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.figure  # noqa: F401
+import sklearn.ensemble  # noqa: F401
 import torch
+import torch._dynamo
 
+import ai.ml.frameworks.pytorch.trainer
+import ai.ml.retraining.baselines
+import ai.ml.retraining.candidate
+import ai.ml.retraining.reporting.sources  # noqa: F401
 from ai.ml.retraining import environments, replay
 from ai.ml.retraining.checkpoints import code_version
 from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.run_record import interrupted_run
 from ai.ml.retraining.summary import show_summary
 from flows.retrain import retrain
 from tasks.command_line import run_from_command_line
@@ -85,7 +92,7 @@ def run(kill: list[str] | None, arguments: list[str], log: Path) -> int:
     environments.subprocess = types.SimpleNamespace(**vars(subprocess) | {"run": forked_replay})  # pyright: ignore
     if kill is not None:
         arm(*kill)
-    return run_from_command_line(retrain, RetrainConfig, show_summary, arguments)
+    return run_from_command_line(retrain, RetrainConfig, show_summary, arguments, resume=interrupted_run)
 
 
 def main() -> int:
