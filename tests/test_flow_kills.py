@@ -62,7 +62,9 @@ POINTS: dict[str, tuple[str, ...]] = {
 }
 """The moment, and the function whose first call it is about, or first with a text in an argument."""
 KILLED = -9
-STEPS = [*dict.fromkeys(point.partition(".")[0] for point in POINTS)]
+# What the kills of one step leave is met by the next kill of it; in the promotion every kill counts by itself, since
+# from the ledger's line on there is nothing left to be killed in.
+ROUNDS = [*dict.fromkeys(point if point.startswith("promote") else point.partition(".")[0] for point in POINTS)]
 LEFTOVERS = (".tmp", ".building", ".epochs", ".copy", ".gone", ".holder", "run.json")
 
 
@@ -150,19 +152,18 @@ def start_over(scene: Scene, *, keep_work: bool) -> None:
 
 def leftovers(scene: Scene) -> list[str]:
     found = [str(path) for path in scene.store.rglob("*") if path.name.endswith(LEFTOVERS)]
-    return found + [str(path) for path in (scene.folder / "scratch").iterdir()]
+    return found + [str(path) for path in (scene.folder / "scratch").glob("bundlegate-*")]
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("killed", ROUNDS)
 def test_killed_anywhere_in_a_step_it_ends_as_if_nothing_had_happened(
-    scene: Scene, uninterrupted: list[tuple[str, str]], step: str
+    scene: Scene, uninterrupted: list[tuple[str, str]], killed: str
 ) -> None:
+    step = killed.partition(".")[0]
     start_over(scene, keep_work=step not in ("read", "train"))
-    points = [point for point in POINTS if point.startswith(f"{step}.")]
-    trained = step in STEPS[STEPS.index("prove") :]
-    for point in points:
+    for point in (point for point in POINTS if point.startswith(killed)):
         assert scene.run(point, report=step == "report") == KILLED, f"{point}: {scene.said()}"
-        assert ("trained   " in scene.said()) <= (not trained), f"{point}: trained again"
+        assert "trained   " not in scene.said() or step in ("read", "drift", "train"), f"{point}: trained again"
         assert (scene.store / "m" / "work" / "run.json").is_file()
     assert scene.ask(None, ["--resume", "m", "--store", str(scene.store)]) == 0, scene.said()
     check_end(scene, uninterrupted, step)
