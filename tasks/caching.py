@@ -58,15 +58,18 @@ class ContentKey(CachePolicy):
             content = uuid4().hex
         key = f"{task_ctx.task.name}-{content}"
         store = get_result_store()
-        if store.exists(key):
-            stale = _stale_reasons(store, key)
-            if stale:
-                logger.warning("%s is done again: %s", task_ctx.task.name, "; ".join(stale))
-                _forget(store, key)
+        stale = _stale_reasons(store, key)
+        if stale:
+            logger.warning("%s is done again: %s", task_ctx.task.name, "; ".join(stale))
+            _forget(store, key)
         return key
 
 
 def _stale_reasons(store: ResultStore, key: str) -> list[str]:
+    if not store.exists(key):
+        # Prefect calls a record absent that it can't read.
+        record = _record_path(store, key)
+        return ["its checkpoint can't be read"] if record is not None and record.exists() else []
     try:
         return problems(store.read(key).result)
     except Exception as error:
@@ -74,9 +77,13 @@ def _stale_reasons(store: ResultStore, key: str) -> list[str]:
 
 
 def _forget(store: ResultStore, key: str) -> None:
-    storage = store.result_storage
-    if not isinstance(storage, LocalFileSystem):
-        raise TypeError(f"checkpoints need a local result storage, not {type(storage).__name__}")
-    record: Path = storage._resolve_path(key)  # pyright: ignore[reportPrivateUsage]
+    record = _record_path(store, key)
+    if record is None:
+        raise TypeError(f"checkpoints need a local result storage, not {type(store.result_storage).__name__}")
     record.unlink(missing_ok=True)
     store.cache.pop(store._resolved_key_path(key), None)  # pyright: ignore[reportPrivateUsage]
+
+
+def _record_path(store: ResultStore, key: str) -> Path | None:
+    storage = store.result_storage
+    return storage._resolve_path(key) if isinstance(storage, LocalFileSystem) else None  # pyright: ignore[reportPrivateUsage]

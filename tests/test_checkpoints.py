@@ -128,15 +128,16 @@ def test_a_record_whose_file_isnt_as_it_was_is_dropped_and_said(
     assert Path(file).name in caplog.text or str(Path(file).parent) in caplog.text
 
 
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"result": 1, "metadata": {"storage_key": "x"}}', "\x00"])
 def test_a_record_that_cant_be_read_is_dropped_and_said(
-    tmp_path: Path, store: ResultStore, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, store: ResultStore, caplog: pytest.LogCaptureFixture, content: str
 ) -> None:
     key = kept(store, data(tmp_path))
-    (tmp_path / "results" / key).write_text("{", encoding="utf-8")
+    (tmp_path / "results" / key).write_text(content, encoding="utf-8")
     store.cache.clear()
     with caplog.at_level(logging.WARNING, "bundlegate"):
         ContentKey().compute_key(TASK, {"content": 1}, {})
-    assert not store.exists(key)
+    assert not (tmp_path / "results" / key).exists()
     assert "a-step is done again: its checkpoint can't be read" in caplog.text
 
 
