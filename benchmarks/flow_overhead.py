@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,16 +104,19 @@ def run_once(body: str, folder: Path, environment: dict[str, str]) -> dict[str, 
 
 
 @contextmanager
-def server(home: Path) -> Iterator[str]:
-    """The address of a server of this run's own."""
+def server(home: Path, database: str | None = None) -> Generator[str]:
+    """The address of a server of this run's own, on SQLite if no database's URL is given."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {**os.environ, "PREFECT_HOME": str(home)}
+    if database is not None:
+        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env={**os.environ, "PREFECT_HOME": str(home)},
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
