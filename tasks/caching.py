@@ -14,7 +14,7 @@ from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore, get_result_store
 
 from ai.ml.core.errors import BundlegateError
-from ai.ml.retraining.checkpoints import code_version, content_key, problems
+from ai.ml.retraining.checkpoints import Record, code_version, content_key, problems
 from ai.ml.retraining.log import logger
 
 # Settings of every task: its result is small JSON, and it is stored.
@@ -71,7 +71,10 @@ def _stale_reasons(store: ResultStore, key: str) -> list[str]:
         record = _record_path(store, key)
         return ["its checkpoint can't be read"] if record is not None and record.exists() else []
     try:
-        return problems(store.read(key).result)
+        result = store.read(key).result
+        return (
+            problems(result) if isinstance(result, Record) else [f"its checkpoint holds no record, but {result!r:.40}"]
+        )
     except Exception as error:
         return [f"its checkpoint can't be read ({type(error).__name__}: {error})"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore
@@ -17,6 +18,7 @@ from prefect.serializers import JSONSerializer
 from store_samples import sealed
 
 import tasks.caching
+import tasks.reporting
 from ai.ml.core.errors import Busy, DataNotFound
 from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import BundleRef, CandidateRef, DataRef, FileRef, Record, ReportRef, VerdictRef
@@ -128,9 +130,21 @@ def test_a_record_whose_file_isnt_as_it_was_is_dropped_and_said(
     assert Path(file).name in caplog.text or str(Path(file).parent) in caplog.text
 
 
-@pytest.mark.parametrize("content", ["", "{", "{}", '{"result": 1, "metadata": {"storage_key": "x"}}', "\x00"])
-def test_a_record_that_cant_be_read_is_dropped_and_said(
-    tmp_path: Path, store: ResultStore, caplog: pytest.LogCaptureFixture, content: str
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "can't be read"),
+        ("{", "can't be read"),
+        ("{}", "can't be read"),
+        ("\x00", "can't be read"),
+        (
+            '{"result": "1", "metadata": {"storage_key": "x", "prefect_version": "3", "serializer": {"type": "json"}}}',
+            "",
+        ),
+    ],
+)
+def test_a_record_that_cant_be_read_or_is_none_is_dropped_and_said(
+    tmp_path: Path, store: ResultStore, caplog: pytest.LogCaptureFixture, content: str, reason: str
 ) -> None:
     key = kept(store, data(tmp_path))
     (tmp_path / "results" / key).write_text(content, encoding="utf-8")
@@ -138,7 +152,7 @@ def test_a_record_that_cant_be_read_is_dropped_and_said(
     with caplog.at_level(logging.WARNING, "bundlegate"):
         ContentKey().compute_key(TASK, {"content": 1}, {})
     assert not (tmp_path / "results" / key).exists()
-    assert "a-step is done again: its checkpoint can't be read" in caplog.text
+    assert f"a-step is done again: its checkpoint {reason or 'holds no record'}" in caplog.text
 
 
 def test_other_content_has_another_key_and_what_cant_be_read_one_of_its_own(store: ResultStore) -> None:
@@ -189,3 +203,23 @@ def test_a_table_that_is_written_to_while_it_is_read_isnt_believed(
             steps.snapshot_data(config)
     assert not (tmp_path / "store").exists()
     assert steps.snapshot_data(config).rows == 2
+
+
+def test_a_server_that_is_away_undoes_no_step(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The training is done: that nobody can be shown its metrics must not fail it."""
+
+    def refused(*arguments: Any, **content: Any) -> None:
+        raise httpx.ConnectError("All connection attempts failed")
+
+    for name in ("create_table_artifact", "create_progress_artifact"):
+        monkeypatch.setattr(tasks.reporting, name, refused)
+    monkeypatch.setattr(tasks.reporting.FlowRunContext, "get", lambda: object())
+    told: Any = SimpleNamespace(metrics={"accuracy": 1.0}, bundle=SimpleNamespace(digest="d"))
+    epoch: Any = SimpleNamespace(epoch=1, epochs=2)
+    with caplog.at_level(logging.WARNING, "bundlegate"):
+        tasks.reporting.show_metrics("m", told)
+        with tasks.reporting.epoch_progress("m") as show:
+            show(epoch)
+    assert caplog.text.count("not shown in Prefect: ConnectError") == 2

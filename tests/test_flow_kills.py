@@ -164,7 +164,11 @@ def test_killed_anywhere_in_a_step_it_ends_as_if_nothing_had_happened(
     for point in (point for point in POINTS if point.startswith(killed)):
         assert scene.run(point, report=step == "report") == KILLED, f"{point}: {scene.said()}"
         assert "trained   " not in scene.said() or step in ("read", "drift", "train"), f"{point}: trained again"
-        assert (scene.store / "m" / "work" / "run.json").is_file()
+        work = scene.store / "m" / "work"
+        assert (work / "run.json").is_file()
+        assert point not in ("train.published", "train.end") or list(work.glob("*.epochs")), (
+            "it is trained from epoch 0"
+        )
     assert scene.ask(None, ["--resume", "m", "--store", str(scene.store)]) == 0, scene.said()
     check_end(scene, uninterrupted, step)
 

@@ -137,7 +137,8 @@ def build_candidate(
 ) -> CandidateRef:
     """Train, then seal weights, evidence and manifest into a bundle directory.
 
-    An interrupted training goes on from its last epoch checkpoint in the same place.
+    An interrupted training goes on from its last epoch checkpoint in the same place. That stays until the proof begins:
+    then the candidate's own checkpoint is stored.
 
     Raises:
         DataRefused: the table can't be trained on.
@@ -175,7 +176,6 @@ def build_candidate(
     baselines = measure_baselines(scorer, table, result.train_rows, result.holdout_rows)
     write_atomic(building / "baselines.json", dump_json([dataclasses.asdict(baseline) for baseline in baselines]))
     publish_dir(building, target)
-    epochs.unlink(missing_ok=True)
     keep_latest(target, f"candidate-{KEY_PATTERN}")
     keep_latest(epochs, f"candidate-{KEY_PATTERN}.epochs")
     losing = [baseline.sentence for baseline in baselines if baseline.wins]
@@ -215,6 +215,7 @@ def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRe
     """
     from ai.ml.retraining.gate import GatePolicy, prove
 
+    Path(candidate.bundle.path).parent.with_suffix(".epochs").unlink(missing_ok=True)
     gate = config.gate
     policy = GatePolicy(pythons=gate.pythons, cpu_matrix=gate.cpu_matrix, expect_digest=candidate.bundle.digest)
     verdict = prove(Path(candidate.bundle.path), policy)
