@@ -14,7 +14,7 @@ from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore, get_result_store
 
 from ai.ml.core.errors import BundlegateError
-from ai.ml.retraining.checkpoints import code_version, content_key, problems
+from ai.ml.retraining.checkpoints import Record, code_version, content_key, problems
 from ai.ml.retraining.log import logger
 
 # Settings of every task: its result is small JSON, and it is stored.
@@ -72,9 +72,9 @@ def _stale_reasons(store: ResultStore, key: str) -> list[str]:
         return ["its checkpoint can't be read"] if record is not None and record.exists() else []
     try:
         result = store.read(key).result
-        return (
-            problems(result) if isinstance(result, Record) else [f"its checkpoint holds no record, but {result!r:.40}"]
-        )
+        if not isinstance(result, Record):
+            return [f"its checkpoint holds no record, but a {type(result).__name__}"]
+        return problems(result)
     except Exception as error:
         return [f"its checkpoint can't be read ({type(error).__name__}: {error})"]
 
