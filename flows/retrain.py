@@ -35,6 +35,7 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
         Busy: another run is retraining this model.
     """
     with steps.workplace(config):
+        config = steps.pinned(config)
         data = read_data(config)
         drift = check_drift(config, data)
         candidate = train_candidate(config, data)

@@ -107,23 +107,21 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
 
 def candidate_key(config: RetrainConfig, data: DataRef) -> str:
     """What decides a candidate's bits, the machine aside."""
-    settings = (config.data.target, config.training, config.gate.precision)
-    return content_key(data.fingerprint, *settings, code_version(), teacher_digest(config))
+    settings = (config.data.target, pinned(config).training, config.gate.precision)
+    return content_key(data.fingerprint, *settings, code_version())
 
 
-def teacher_digest(config: RetrainConfig) -> str | None:
-    """The digest of the bundle that teaches just now; None without a teacher.
+def pinned(config: RetrainConfig) -> RetrainConfig:
+    """The same run with its teacher named by digest: a promotion in the middle of it then changes nothing.
 
     Raises:
         BundleNotFound: there is no such bundle in the store.
+        UsageError: the teacher's name has no such form.
     """
-    path = _teacher_path(config)
-    return None if path is None else bundle_digest(path)
-
-
-def _teacher_path(config: RetrainConfig) -> Path | None:
-    name = config.training.teacher
-    return None if name is None else Store(config.store).resolve(name)
+    if config.training.teacher is None:
+        return config
+    teacher = Store(config.store).pin(config.training.teacher)
+    return config.model_copy(update={"training": config.training.model_copy(update={"teacher": teacher})})
 
 
 def build_candidate(
@@ -142,6 +140,7 @@ def build_candidate(
     from ai.ml.retraining.baselines import measure_baselines
     from ai.ml.retraining.candidate import stage_candidate
 
+    config = pinned(config)
     key = candidate_key(config, data)
     target = work_dir(config) / f"candidate-{key[:16]}"
     table = read_table(data.file.path)
@@ -180,10 +179,10 @@ def _training(config: RetrainConfig) -> tuple[TrainingConfig, ModelBundle | None
     from ai.ml.frameworks.pytorch.serialization import load_bundle
     from ai.ml.frameworks.pytorch.trainer import student_of
 
-    training, path = config.training.for_target(config.data.target), _teacher_path(config)
-    if path is None:
+    training, name = config.training.for_target(config.data.target), config.training.teacher
+    if name is None:
         return training, None
-    teacher = load_bundle(path / "model_bundle.pt", map_location="cpu")
+    teacher = load_bundle(Store(config.store).resolve(name) / "model_bundle.pt", map_location="cpu")
     return dataclasses.replace(student_of(training, teacher), **config.training.given_network), teacher
 
 
@@ -354,7 +353,7 @@ def _lineage(config: RetrainConfig, data: DataRef) -> dict[str, Any]:
         "rows": data.rows,
         "training": config.training.model_dump(mode="json"),
         "target": config.data.target,
-        "teacher": teacher_digest(config),
+        "teacher": None if config.training.teacher is None else config.training.teacher.partition("@")[2],
         "code_version": code_version(),
     }
 

@@ -92,15 +92,16 @@ def train(
     began = time.perf_counter()
     check_config(config)
     problem, findings = _problem(table, config, teacher)
+    prepared = time.perf_counter() - began
     with _training_environment(config):
         device = choose_device(config.device)
         model, fitting, criterion = _assemble(problem, config, device, findings)
-        fitting.prepared = time.perf_counter() - began
+        # The metrics at the end read the same rows once more.
+        fitting.began, fitting.reserve = began, prepared
         _run_epochs(fitting, progress, _resumed(checkpoint, (table, config, teacher), fitting, findings))
         fitting.restore_best()
-        if fitting.out_of_budget:
-            message = f"the budget of {config.budget_seconds:g} s ended the training after {fitting.state.epoch} epochs"
-            findings.append(Finding("training", None, message))
+        if fitting.stop_reason == "budget":
+            findings.append(Finding("training", None, _budget_sentence(fitting)))
         _calibrate(model, fitting, config)
         bundle = _bundle(problem, config, model.cpu())
         scorer = Scorer(bundle, scoring)
@@ -131,12 +132,18 @@ def _resumed(
 def _run_epochs(
     fitting: Fitting, progress: Callable[[EpochReport], None] | None, keeper: EpochCheckpoint | None
 ) -> None:
-    while not fitting.finished:
+    while fitting.stop_reason is None:
         report = fitting.run_epoch()
         if progress is not None:
             progress(report)
         if keeper is not None and keeper.due():
             keeper.save(fitting.state_dict())
+
+
+def _budget_sentence(fitting: Fitting) -> str:
+    epochs, updates = fitting.state.epoch, fitting.state.schedule.updates
+    place = "in the first epoch" if epochs == 1 else f"after {epochs} epochs"
+    return f"the budget of {fitting.config.budget_seconds:g} s ended the training {place}, after {updates} updates"
 
 
 def check_config(config: TrainingConfig) -> None:
