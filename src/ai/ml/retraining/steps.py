@@ -36,6 +36,7 @@ from ai.ml.retraining.checkpoints import (
     content_key,
 )
 from ai.ml.retraining.config import DataSettings, RetrainConfig
+from ai.ml.retraining.search import Search, Searcher, require_search, space_of
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.verdict import Verdict
@@ -116,8 +117,9 @@ def pinned(config: RetrainConfig) -> RetrainConfig:
 
     Raises:
         BundleNotFound: there is no such bundle in the store.
-        UsageError: the teacher's name has no such form.
+        UsageError: the teacher's name has no such form, or a search can't be made.
     """
+    require_search(config.training)
     if config.training.teacher is None:
         return config
     teacher = Store(config.store).pin(config.training.teacher)
@@ -147,6 +149,8 @@ def build_candidate(
     epochs = target.with_suffix(".epochs")
     scoring = ScoringSettings(precision=config.gate.precision)
     training, teacher = _training(config)
+    search = _search(config, data, table, training, teacher)
+    training = training if search is None else search.training
     result = train(table, training, scoring=scoring, progress=progress, checkpoint=epochs, teacher=teacher)
 
     building = target.with_suffix(".building")
@@ -159,11 +163,13 @@ def build_candidate(
         result,
         holdout,
         settings=scoring,
-        lineage=_lineage(config, data),
+        lineage=_lineage(config, data, search),
     )
     write_table(holdout, building / "holdout.parquet")
     history = [dataclasses.asdict(report) for report in result.history]
     write_atomic(building / "history.json", dump_json(history))
+    trials = [] if search is None else [trial.model_dump() for trial in search.trials]
+    write_atomic(building / "trials.json", dump_json(trials))
     scorer = Scorer(result.bundle, scoring, "cpu")
     baselines = measure_baselines(scorer, table, result.train_rows, result.holdout_rows)
     write_atomic(building / "baselines.json", dump_json([dataclasses.asdict(baseline) for baseline in baselines]))
@@ -186,6 +192,22 @@ def _training(config: RetrainConfig) -> tuple[TrainingConfig, ModelBundle | None
     return dataclasses.replace(student_of(training, teacher), **config.training.given_network), teacher
 
 
+def _search(
+    config: RetrainConfig, data: DataRef, table: pa.Table, training: TrainingConfig, teacher: ModelBundle | None
+) -> Search | None:
+    """The settings' own search, where one was asked for; its trials stay in the work folder."""
+    if config.training.tune is None:
+        return None
+    # More trials continue a search.
+    settings = config.training.model_dump(mode="json", exclude={"tune"})
+    key = content_key(data.fingerprint, config.data.target, settings, code_version())
+    path = work_dir(config) / f"search-{key[:16]}.json"
+    search = Searcher(space_of(config.training), path, key).run(table, training, teacher, config.training.tune)
+    for pattern in ("search-*.json", "search-*.epochs"):
+        keep_latest(path.parent, pattern)
+    return search
+
+
 def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
     """Describe what `build_candidate` left in `folder`."""
     bundle_dir = folder / "bundle"
@@ -196,6 +218,7 @@ def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
         metrics=json.loads((bundle_dir / "metrics.json").read_text(encoding="utf-8")),
         findings=tuple(findings),
         baselines=tuple(json.loads((folder / "baselines.json").read_text(encoding="utf-8"))),
+        trials=tuple(json.loads((folder / "trials.json").read_text(encoding="utf-8"))),
     )
 
 
@@ -346,12 +369,17 @@ def _verdict(reference: VerdictRef) -> Verdict:
     return Verdict.from_json(Path(reference.file.path).read_bytes())
 
 
-def _lineage(config: RetrainConfig, data: DataRef) -> dict[str, Any]:
-    """What the bundle says of its origin: only what the content decides, so that equal runs give equal digests."""
-    return {
+def _lineage(config: RetrainConfig, data: DataRef, search: Search | None = None) -> dict[str, Any]:
+    """What the bundle says of its origin: only what the content decides, so that equal runs give equal digests.
+
+    What a search chose stands among the settings: given by hand they train the same weights.
+    """
+    training = config.training.model_dump(mode="json")
+    found = {} if search is None else {"search": search.lineage}
+    return found | {
         "data_fingerprint": data.fingerprint,
         "rows": data.rows,
-        "training": config.training.model_dump(mode="json"),
+        "training": training if search is None else training | search.best.settings | {"tune": None},
         "target": config.data.target,
         "teacher": None if config.training.teacher is None else config.training.teacher.partition("@")[2],
         "code_version": code_version(),
