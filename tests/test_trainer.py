@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +110,7 @@ def test_metrics_are_the_scorers() -> None:
     assert result.metrics.test_metric_value == np.mean(decoded == np.array(holdout["y"].to_pylist()))
 
 
-@pytest.mark.parametrize("mode", ["mlp_dense", "tree_teacher_distillation", "tabresnet"])
+@pytest.mark.parametrize("mode", ["mlp_dense", "tree_teacher_distillation", "tabresnet", "mlp_ple", "tabm"])
 def test_two_runs_give_the_same_bits_and_leave_the_process_as_it_was(mode: str) -> None:
     table = mixed_table(150, seed=5)
     torch.manual_seed(1)
@@ -230,7 +228,7 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("mode", ["mlp_dense", "tree_teacher_distillation"])
+@pytest.mark.parametrize("mode", ["mlp_dense", "tree_teacher_distillation", "mlp_ple", "tabm"])
 def test_a_stopped_training_goes_on_to_the_same_bits(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,53 +257,44 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
     assert weights(damaged) == weights(whole)
 
 
-KILLED = """
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("mode", ["mlp_dense", "mlp_ple", "tabm"])
+def test_killed_at_twenty_random_moments_it_ends_with_the_same_bits(mode: str, tmp_path: Path) -> None:
+    script = Path(__file__).parent / "training_kills.py"
+    run = subprocess.run([sys.executable, str(script), mode, "20", str(tmp_path)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    told = json.loads(run.stdout)
+    assert told["kills"] == 20
+    assert told["resumed"] > 10
+    assert told["ended"] == [told["whole"]] * len(told["ended"]) != []
+
+
+DIGESTS = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from builders import mixed_table
-from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch import epoch_checkpoint
-from ai.ml.frameworks.pytorch.trainer import train
-epoch_checkpoint.LEAST_SECONDS = 0.0
-print("ready", flush=True)
-result = train(mixed_table(400, seed=9), TrainingConfig("y", epochs=150, patience=None), checkpoint=Path(sys.argv[1]))
-import hashlib
-blob = b"".join(t.numpy().tobytes() for t in result.bundle.model.state_dict().values())
-print(hashlib.sha256(blob).hexdigest())
+from sealed_bundles import sealed
+from ai.ml.core.manifest import bundle_digest
+for mode in ("mlp_dense", "mlp_ple", "tabm"):
+    print(bundle_digest(sealed(Path(sys.argv[1]) / mode, training_mode=mode)))
 """
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> None:
-    script = tmp_path / "training.py"
-    script.write_text(KILLED.format(tests=str(Path(__file__).parent)))
-    whole = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "a")], capture_output=True, text=True, check=True
-    )
-    moments = random.Random(0)
-    path = tmp_path / "b"
-    kills = resumed = 0
-    while kills < 20:
-        had = path.exists()
-        process = subprocess.Popen([sys.executable, str(script), str(path)], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        # On a loaded machine the first epoch takes its time: every other kill waits for its checkpoint.
-        while kills % 2 and not path.exists() and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(0.2 + moments.random() * 1.3)
-        os.kill(process.pid, signal.SIGKILL)
-        out, _ = process.communicate()
-        resumed += had
-        kills += 1
-        if out:
-            # It was through already: the state on disk is of its last epochs, so begin anew.
-            assert out == whole.stdout.removeprefix("ready\n")
-            path.unlink()
-    assert resumed > 5
-    last = subprocess.run([sys.executable, str(script), str(path)], capture_output=True, text=True, check=True)
-    assert last.stdout == whole.stdout
+def test_two_processes_seal_the_same_digests(tmp_path: Path) -> None:
+    found: list[str] = []
+    for seed in ("1", "2"):
+        run = subprocess.run(
+            [sys.executable, "-c", DIGESTS.format(tests=str(Path(__file__).parent)), str(tmp_path / seed)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+        assert run.returncode == 0, run.stderr
+        found.append(run.stdout)
+    assert found[0] == found[1]
+    assert len(set(found[0].split())) == 3
 
 
 def test_auto_takes_cuda_where_there_is_one() -> None:

@@ -118,10 +118,8 @@ class TrainingSettings(Section):
 
     def for_target(self, target: str) -> TrainingConfig:
         """The trainer's own record of these settings; what isn't given is the record's own default."""
-        values = self.model_dump(
-            exclude={"teacher", "tune", *(name for name in _NETWORK if getattr(self, name) is None)}
-        )
-        return TrainingConfig(target_column=target, **values)
+        unset = {name for name in _NETWORK if getattr(self, name) is None}
+        return TrainingConfig(target_column=target, **self.model_dump(exclude={"teacher", "tune", *unset}))
 
     @property
     def given_network(self) -> dict[str, int | float]:
