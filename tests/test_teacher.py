@@ -117,6 +117,7 @@ def without(table: pa.Table, name: str) -> pa.Table:
     [
         (mixed_table(200, task="regression"), {"task": "regression"}, "the teacher does classification, the student"),
         (mixed_table(200), {"target_column": "plan"}, "the teacher predicts 'y', the student 'plan'"),
+        (mixed_table(200), {"exclude_columns": ("city",)}, "the teacher reads column 'city'"),
         (without(mixed_table(200), "city"), {}, "city"),
         (mixed_table(200, task="regression"), {}, "the teacher doesn't know the class"),
     ],
@@ -193,7 +194,7 @@ def test_a_promotion_in_the_middle_changes_nothing_and_the_student_passes_the_ga
     lineage = read_manifest(Path(student.bundle.path)).lineage
     assert lineage["teacher"] == first
     assert lineage["training"]["teacher"] == f"big@{first}"
-    bundle = load_bundle(Path(student.bundle.path))
+    bundle = load_bundle(Path(student.bundle.path) / "model_bundle.pt")
     assert model_config_of(bundle.model)["hidden_dim"] == 64
     verdict = steps.prove_candidate(pinned, student)
     assert verdict.outcome == "PASSED", verdict.reason

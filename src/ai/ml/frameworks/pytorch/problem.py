@@ -71,7 +71,7 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
     """The same with everything that is fitted taken from a teacher, and its answers to the training rows.
 
     Raises:
-        UsageError: the teacher has no input contract, or another target.
+        UsageError: the teacher has no input contract, another target, or reads a column that is excluded.
         DataRefused: the table doesn't meet the teacher's contract, or has a class that it doesn't know.
     """
     contract = teacher.contract
@@ -81,6 +81,9 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
         raise UsageError(f"the teacher predicts {contract.target_column!r}, the student {config.target_column!r}")
     if config.task not in ("auto", teacher.task):
         raise UsageError(f"the teacher does {teacher.task}, the student {config.task}")
+    read = [column.name for column in contract.columns if column.name in config.exclude_columns]
+    if read:
+        raise UsageError(f"the teacher reads column {read[0]!r}, which exclude_columns leaves out: train without it")
     _refuse_unknown_classes(target_values(contract, table), teacher)
     labels, train_rows, holdout_rows = _split(table, contract, config)
     scorer = Scorer(teacher, device="cpu")
