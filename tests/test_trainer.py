@@ -31,6 +31,8 @@ from ai.ml.frameworks.pytorch.models import (
     model_training_mode,
 )
 from ai.ml.frameworks.pytorch.trainer import TrainingResult, choose_device, train
+from ai.ml.retraining.candidate import stage_candidate
+from ai.ml.retraining.gate import prove
 
 CLASSIFIERS_ONLY = ("calibrated_classifier", "imbalance_aware")
 
@@ -228,12 +230,14 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("mode", ["mlp_dense", "tree_teacher_distillation", "mlp_ple", "tabm"])
 def test_a_stopped_training_goes_on_to_the_same_bits(
-    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ai.ml.frameworks.pytorch.epoch_checkpoint.EpochCheckpoint.due", lambda self: True)
-    table, settings = mixed_table(200, seed=8), config(training_mode=mode, epochs=8, dropout=0.2)
+    settings = config(training_mode=mode, epochs=8, dropout=0.2, device=device)
+    table = mixed_table(200, seed=8)
     whole = train(table, settings)
     path = tmp_path / "state.epochs"
 
@@ -301,10 +305,28 @@ def test_auto_takes_cuda_where_there_is_one() -> None:
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def test_the_callers_shortcuts_for_products_change_no_bit() -> None:
+    plain = weights(train(mixed_table(100), config(hidden_dim=64)))
+    products = torch.backends.mkldnn.matmul
+    before, products.fp32_precision = products.fp32_precision, "bf16"
+    try:
+        with torch.autocast("cpu"):
+            assert weights(train(mixed_table(100), config(hidden_dim=64))) == plain
+        assert products.fp32_precision == "bf16"
+    finally:
+        products.fp32_precision = before
+
+
 @pytest.mark.gpu
-def test_a_model_trained_on_cuda_comes_back_on_the_cpu() -> None:
-    result = train(mixed_table(200), config(device="cuda"))
+@pytest.mark.parametrize("mode", ["mlp_dense", "mlp_ple", "tabm"])
+def test_a_model_trained_on_cuda_comes_back_on_the_cpu_and_passes_the_gate_there(mode: str, tmp_path: Path) -> None:
+    table = mixed_table(200)
+    result = train(table, config(device="cuda", training_mode=mode))
     assert next(result.bundle.model.parameters()).device.type == "cpu"
+    assert weights(train(table, config(device="cuda", training_mode=mode))) == weights(result)
+    stage_candidate(tmp_path / "bundle", result, table.take(pa.array(result.holdout_rows)))
+    verdict = prove(tmp_path / "bundle")
+    assert verdict.outcome == "PASSED", verdict.reason
 
 
 @pytest.mark.parametrize("name", ["age", "y"])

@@ -20,7 +20,7 @@ from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch import epoch_checkpoint
 from ai.ml.frameworks.pytorch.trainer import train
 
-EPOCHS = {"mlp_dense": 150, "mlp_ple": 100, "tabm": 40}
+EPOCHS = {"mlp_dense": 100, "mlp_ple": 40, "tabm": 20}
 epoch_checkpoint.LEAST_SECONDS = 0.0
 
 

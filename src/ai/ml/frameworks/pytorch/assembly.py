@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Generator
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ai.ml.core.contract import Finding
+from ai.ml.core.errors import UsageError
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.fitting import Fitting, TrainingTensors
+from ai.ml.frameworks.pytorch.full_precision import full_precision
 from ai.ml.frameworks.pytorch.losses import Criterion, distilled, hard_loss, soft_loss, teach
 from ai.ml.frameworks.pytorch.models import PIECEWISE_MODES, build_model
 from ai.ml.frameworks.pytorch.piecewise import find_bins, set_bins
@@ -95,18 +98,39 @@ def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one.
+
+    Raises:
+        UsageError: CUDA was asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device {name!r}: this machine has no CUDA device; use auto or cpu")
+    return torch.device(name)
+
+
 @contextlib.contextmanager
-def training_environment(config: TrainingConfig) -> Generator[None]:
-    """The configured threads, deterministic kernels, and a random state of our own."""
+def training_environment(config: TrainingConfig) -> Generator[torch.device]:
+    """The configured device and threads, deterministic kernels, float32 products, and a random state of our own.
+
+    Raises:
+        UsageError: CUDA was asked for and there is none.
+    """
+    device = choose_device(config.device)
     threads = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    devices = list(range(torch.cuda.device_count())) if device.type == "cuda" else []
+    if devices:
+        # Without it two products of cuBLAS may differ; it is read when the first one is made.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     torch.use_deterministic_algorithms(bool(devices), warn_only=True)
     try:
-        with torch.random.fork_rng(devices=devices):
-            yield
+        with torch.random.fork_rng(devices=devices), full_precision(device):
+            yield device
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])

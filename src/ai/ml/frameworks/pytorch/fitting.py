@@ -216,7 +216,7 @@ class Fitting:
             "average": None if self.average is None else dict(self.average.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda_rng": torch.cuda.get_rng_state_all() if self.data.x.is_cuda else [],
             "epoch": state.epoch,
             "best_loss": state.best_loss,
             "best_epoch": state.best_epoch,
@@ -233,7 +233,7 @@ class Fitting:
             self.average.load_state_dict(record["average"])
         self.optimizer.load_state_dict(record["optimizer"])
         torch.set_rng_state(record["torch_rng"])
-        if record["cuda_rng"] and torch.cuda.is_available():
+        if self.data.x.is_cuda:
             torch.cuda.set_rng_state_all(record["cuda_rng"])
         self.state = FitState(
             record["epoch"],

@@ -15,7 +15,7 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.assembly import assemble, training_environment
 from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
-from ai.ml.frameworks.pytorch.trainer import check_config, choose_device, pose, run_epochs
+from ai.ml.frameworks.pytorch.trainer import check_config, pose, run_epochs
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Rehearsal:
         """
         check_config(config)
         began, findings = time.perf_counter(), list[Finding]()
-        with training_environment(config):
-            _, fitting, _ = assemble(self.problem, config, choose_device(config.device), findings)
+        with training_environment(config) as device:
+            _, fitting, _ = assemble(self.problem, config, device, findings)
             y = fitting.data.y_validation
             if y is None:
                 raise DataRefused("a search needs validation rows, and there are too few rows for a validation part")

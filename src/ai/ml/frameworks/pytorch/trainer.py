@@ -19,7 +19,7 @@ from ai.ml.core.files import dump_json, sha256_bytes
 from ai.ml.core.manifest import current_versions
 from ai.ml.core.tables import fingerprint
 from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
-from ai.ml.frameworks.pytorch.assembly import assemble, training_environment
+from ai.ml.frameworks.pytorch.assembly import assemble, choose_device, training_environment
 from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
 from ai.ml.frameworks.pytorch.fitting import EpochReport, Fitting
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
@@ -92,8 +92,7 @@ def train(
     check_config(config)
     problem, findings = pose(table, config, teacher)
     prepared = time.perf_counter() - began
-    with training_environment(config):
-        device = choose_device(config.device)
+    with training_environment(config) as device:
         model, fitting, criterion = assemble(problem, config, device, findings)
         # The metrics at the end read the same rows once more; in a young process the preparation is no measure of it.
         fitting.began, fitting.reserve = began, min(prepared, (config.budget_seconds or 0) * MOST_RESERVED)
@@ -179,19 +178,6 @@ def check_config(config: TrainingConfig) -> None:
             raise UsageError(f"{name} must be {rule}, got {getattr(config, name)!r}")
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one.
-
-    Raises:
-        UsageError: CUDA was asked for and there is none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"device {name!r}: this machine has no CUDA device; use auto or cpu")
-    return torch.device(name)
-
-
 def evaluate(
     scorer: Scorer, table: pa.Table, train_rows: np.ndarray, holdout_rows: np.ndarray, criterion: Criterion
 ) -> Metrics:
@@ -269,4 +255,5 @@ def _target_tensor(bundle: ModelBundle, labels: np.ndarray) -> Tensor:
 
 def _fingerprint(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -> str:
     taught = None if teacher is None else sha256_bytes(encode_bundle(teacher))
-    return sha256_bytes(dump_json([fingerprint(table), dataclasses.asdict(config), current_versions(), taught]))
+    place = choose_device(config.device).type
+    return sha256_bytes(dump_json([fingerprint(table), dataclasses.asdict(config), current_versions(), taught, place]))
