@@ -1,6 +1,6 @@
 """A training that is killed again and again: `training_kills.py MODE KILLS FOLDER` prints what came of it as JSON.
 
-The children are forks of a process that has imported everything and trained nothing, so a kill costs no import.
+The children are forks of a process that has done a short training, so a kill costs no import.
 """
 
 from __future__ import annotations
@@ -40,7 +40,14 @@ def train_in_child(mode: str, state: Path, answer: Path) -> int:
         os._exit(code)
 
 
+def wait_for(state: Path, child: int) -> None:
+    """Until the child has left a checkpoint, or ended."""
+    while not state.exists() and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.005)
+
+
 def main(mode: str, kills: int, folder: Path) -> dict[str, object]:
+    train(mixed_table(100), TrainingConfig("y", training_mode=mode, epochs=1))
     answer, state, moments = folder / "answer", folder / "state.epochs", random.Random(0)
     began = time.monotonic()
     os.waitpid(train_in_child(mode, folder / "whole.epochs", answer), 0)
@@ -52,6 +59,8 @@ def main(mode: str, kills: int, folder: Path) -> dict[str, object]:
         resumed += state.exists()
         child = train_in_child(mode, state, answer)
         if done < kills:
+            if done % 2:
+                wait_for(state, child)
             time.sleep(lasts * moments.uniform(0.02, 0.6))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)

@@ -97,6 +97,7 @@ class Fitting:
         self.train_loss, self.watched_loss = losses
         self.optimizer = make_optimizer(model, config)
         self.average = average_of(model, config)
+        self._weights = list(model.parameters())
         self.batch_size = batch_size_for(config, len(data.x))
         self.began = time.perf_counter() if began is None else began
         self.reserve = 0.0
@@ -171,7 +172,9 @@ class Fitting:
                 break
             set_learning_rate(self.optimizer, self.config, self.state.schedule)
             loss = self._loss(x, answers)
-            self.optimizer.zero_grad(set_to_none=True)
+            # What `zero_grad` does, without its bookkeeping: a tenth of a small update.
+            for weight in self._weights:
+                weight.grad = None
             loss.backward()
             self.optimizer.step()
             if self.average is not None:
