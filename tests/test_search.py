@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -174,40 +172,20 @@ def test_the_winner_is_trained_named_in_the_manifest_and_repeatable_without_a_se
     assert "Trials of the search, 2" in "".join(training.parts)
 
 
-KILLED = """
-import sys, warnings
-from pathlib import Path
-warnings.simplefilter("error")
-sys.path.insert(0, {tests!r})
-from builders import mixed_table
-from ai.ml.core.types import TrainingConfig
-from ai.ml.retraining.config import TrainingSettings
-from ai.ml.retraining.search import Searcher, space_of
-given = TrainingConfig("y", training_mode="mlp_ple", epochs=6, hidden_dim=32, num_hidden_layers=1)
-done = Searcher(space_of(TrainingSettings()), Path(sys.argv[1]), "a").run(mixed_table(200), given, None, 6)
-print(sum(trial.seconds for trial in done.trials) > 0)
-"""
-
-
 @pytest.mark.slow
-def test_killed_between_trials_it_makes_the_same_ones(tmp_path: Path) -> None:
-    script = tmp_path / "search.py"
-    script.write_text(KILLED.format(tests=str(Path(__file__).parent)))
-    whole, path = tmp_path / "whole.json", tmp_path / "killed.json"
-    run = subprocess.run([sys.executable, str(script), str(whole)], capture_output=True, text=True)
+def test_killed_after_a_trial_it_makes_the_same_ones_and_none_twice(tmp_path: Path) -> None:
+    script = Path(__file__).parent / "search_kills.py"
+    run = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stderr == "", "a search is quiet"
-    for trials in (1, 3):
-        process = subprocess.Popen([sys.executable, str(script), str(path)])
-        while process.poll() is None and not (path.exists() and len(losses(path)) >= trials):
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    kept = json.loads(path.read_bytes())["trials"]
-    assert 3 <= len(kept) < 6
-    subprocess.run([sys.executable, str(script), str(path)], check=True)
-    ended = json.loads(path.read_bytes())["trials"]
-    assert ended[: len(kept)] == kept, "a finished trial was done again"
-    assert losses(path) == losses(whole)
-    settings = [[each["settings"] for each in json.loads(file.read_bytes())["trials"]] for file in (path, whole)]
-    assert settings[0] == settings[1]
+    told = json.loads(run.stdout)
+    assert told["killed"] == 2
+    for trials in told["before"]:
+        assert 1 <= len(trials) < 6
+        assert told["after"][: len(trials)] == trials, "a finished trial was done again"
+
+    def without_seconds(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**each, "seconds": 0} for each in trials]
+
+    assert without_seconds(told["after"]) == without_seconds(told["whole"])
+    assert len(told["whole"]) == 6
