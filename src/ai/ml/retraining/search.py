@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.errors import DataRefused, TrainingDiverged, UsageError
 from ai.ml.core.files import dump_json, sha256_bytes, write_atomic
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.checkpoints import Record
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ai.ml.core.types import ModelBundle
+    from ai.ml.frameworks.pytorch.rehearsal import Rehearsal, Rehearsed
     from ai.ml.retraining.config import TrainingSettings
 
 RANDOM_TRIALS = 8
@@ -121,7 +122,6 @@ class Searcher:
         """
         self.space, self.path, self.fingerprint = space, path, fingerprint
         self.trials: list[Trial] = _read(path, fingerprint)
-        self._prepared = 0.0
 
     def run(self, table: pa.Table, training: TrainingConfig, teacher: ModelBundle | None, most: int) -> Search:
         """Try up to `most` settings, the given ones first.
@@ -136,16 +136,14 @@ class Searcher:
         given: Settings = {name: getattr(training, name) for name in self.space}
         rehearsal: Rehearsal | None = None
         while len(self.trials) < most and self._has_time(training.budget_seconds):
-            if rehearsal is None:
-                began = time.perf_counter()
-                rehearsal = Rehearsal(table, training, teacher)
-                self._prepared = time.perf_counter() - began
-            number = len(self.trials)
+            began, number = time.perf_counter(), len(self.trials)
+            rehearsal = rehearsal or Rehearsal(table, training, teacher)
             proposed = propose(self.space, self.trials, training.random_seed) if number else given
-            settings = dataclasses.replace(training, **proposed, budget_seconds=self._share(training.budget_seconds))
-            self._try(
-                rehearsal.judge, settings, Trial(number=number, settings=proposed, loss=None, epochs=0, seconds=0)
-            )
+            share = self._share(training.budget_seconds)
+            trial = Trial(number=number, settings=proposed, loss=None, epochs=0, seconds=0)
+            prepared = time.perf_counter() - began
+            done = self._try(rehearsal.judge, dataclasses.replace(training, **proposed, budget_seconds=share), trial)
+            self._keep(done.model_copy(update={"seconds": done.seconds + prepared}))
         self._state.unlink(missing_ok=True)
         trials = self.trials[:most]
         best = min((trial for trial in trials if trial.loss is not None), key=_loss, default=None)
@@ -160,20 +158,18 @@ class Searcher:
 
     @property
     def _spent(self) -> float:
-        return self._prepared + sum(trial.seconds for trial in self.trials)
+        return sum(trial.seconds for trial in self.trials)
 
     def _has_time(self, budget: float | None) -> bool:
         """A further trial, and then the training again that was the longest so far, would end in time."""
         longest = max(map(_seconds, self.trials), default=0.0)
-        return budget is None or self._spent + 2 * longest <= budget
+        return budget is None or not self.trials or self._spent + 2 * longest <= budget
 
     def _share(self, budget: float | None) -> float | None:
-        """What a trial may take; the first one half of all."""
-        if budget is None:
-            return None
-        return (budget - self._spent) / 2
+        """What a trial may take: the other half is for the training after it."""
+        return None if budget is None else (budget - self._spent) / 2
 
-    def _try(self, judge: Callable[..., Any], settings: TrainingConfig, trial: Trial) -> None:
+    def _try(self, judge: Callable[..., Rehearsed], settings: TrainingConfig, trial: Trial) -> Trial:
         from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
 
         began = time.perf_counter()
@@ -184,17 +180,16 @@ class Searcher:
             return EpochCheckpoint(self._state, sha256_bytes(dump_json([self.fingerprint, trial.number, told])))
 
         try:
-            judged = judge(settings, keeper)
-            done = trial.model_copy(update=vars(judged))
-        except DataRefused as error:
-            if not str(error).startswith("the training loss is"):
-                raise
-            done = trial.model_copy(update={"seconds": time.perf_counter() - began})
-        self._state.unlink(missing_ok=True)
-        self.trials.append(done)
+            return trial.model_copy(update=vars(judge(settings, keeper)))
+        except TrainingDiverged:
+            return trial.model_copy(update={"seconds": time.perf_counter() - began})
+
+    def _keep(self, trial: Trial) -> None:
+        self.trials.append(trial)
         record = {"fingerprint": self.fingerprint, "trials": [each.model_dump() for each in self.trials]}
         write_atomic(self.path, dump_json(record))
-        logger.info("trial     %s: %s with %s", done.number, _worth(done), told_settings(done.settings))
+        self._state.unlink(missing_ok=True)
+        logger.info("trial     %s: %s with %s", trial.number, _worth(trial), told_settings(trial.settings))
 
 
 def propose(space: dict[str, Range], trials: Sequence[Trial], seed: int) -> Settings:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ai.ml.core.errors import DataRefused
+from ai.ml.core.errors import DataRefused, TrainingDiverged
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.optimization import (
     Schedule,
@@ -128,7 +128,8 @@ class Fitting:
         """One pass over the training rows in a fresh order.
 
         Raises:
-            DataRefused: no batch had the two rows that an update needs, or the loss is no number any more.
+            DataRefused: no batch had the two rows that an update needs.
+            TrainingDiverged: the loss is no number any more.
         """
         began = time.perf_counter()
         train_loss = self._update()
@@ -199,7 +200,7 @@ class Fitting:
 
     def _checked(self, mean: float) -> float:
         if mean != mean or mean == float("inf"):
-            raise DataRefused(
+            raise TrainingDiverged(
                 f"the training loss is {mean} in epoch {self.state.epoch + 1}: lower the learning rate "
                 f"({self.config.learning_rate}) or look at the numbers' ranges"
             )

@@ -51,7 +51,8 @@ class Rehearsal:
             keeper: gives the place for the state between epochs.
 
         Raises:
-            DataRefused: the loss is no number, or there are too few rows for a validation part.
+            DataRefused: there are too few rows for a validation part.
+            TrainingDiverged: the loss is no number any more.
         """
         check_config(config)
         began, findings = time.perf_counter(), list[Finding]()
