@@ -209,8 +209,8 @@ def propose(space: dict[str, Range], trials: Sequence[Trial], seed: int) -> Sett
         places = {name: _distribution(place) for name, place in space.items()}
         for trial in trials:
             if trial.loss is not None:
-                known = {"params": dict(trial.settings), "distributions": places, "value": trial.loss}
-                study.add_trial(optuna.trial.create_trial(**known))
+                tried: dict[str, Any] = dict(trial.settings)
+                study.add_trial(optuna.trial.create_trial(params=tried, distributions=places, value=trial.loss))
         asked = study.ask(places)
         return {name: _typed(value) for name, value in asked.params.items()}
     finally:
@@ -220,8 +220,9 @@ def propose(space: dict[str, Range], trials: Sequence[Trial], seed: int) -> Sett
 def _distribution(place: Range) -> Any:
     from optuna.distributions import FloatDistribution, IntDistribution
 
-    kind = IntDistribution if isinstance(place.low, int) else FloatDistribution
-    return kind(place.low, place.high, log=place.is_log)
+    if isinstance(place.low, int) and isinstance(place.high, int):
+        return IntDistribution(place.low, place.high, log=place.is_log)
+    return FloatDistribution(place.low, place.high, log=place.is_log)
 
 
 def _typed(value: float) -> int | float:
