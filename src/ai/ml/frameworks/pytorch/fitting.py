@@ -246,7 +246,8 @@ class Fitting:
             record["best_weights"],
             [EpochReport(**report) for report in record["history"]],
             Schedule(**record["schedule"]),
-            record["spent"],
+            # Absent from the checkpoints of before there was a budget.
+            record.get("spent", 0.0),
         )
 
 

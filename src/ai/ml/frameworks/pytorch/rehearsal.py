@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from ai.ml.core.contract import Finding
-from ai.ml.core.errors import DataRefused
+from ai.ml.core.errors import DataRefused, TrainingDiverged
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.assembly import assemble, training_environment
 from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
@@ -73,4 +74,6 @@ class Rehearsal:
             raise AssertionError("a validation part has outputs")
         loss_of = functional.mse_loss if y.is_floating_point() else functional.cross_entropy
         loss = float(loss_of(outputs.to(torch.float64), y.to(torch.float64) if y.is_floating_point() else y))
+        if not math.isfinite(loss):
+            raise TrainingDiverged(f"the validation loss is {loss}")
         return Rehearsed(loss, fitting.state.epoch, fitting.elapsed)

@@ -81,7 +81,8 @@ def train(
         checkpoint: where to keep the state between epochs; found there, a killed training of the same table and
             configuration goes on from it to the same bits. The caller removes it.
         teacher: a bundle whose answers are learned beside the known ones; its preprocessing, contract included, is
-            the student's, so the config's wishes about columns don't count. `student_of` gives a smaller config.
+            the student's, so the config's wishes about columns don't count (one that is excluded and that the teacher
+            reads is refused). `student_of` gives a smaller config.
 
     Raises:
         UsageError: a setting is off, or doesn't fit the table.
