@@ -1,6 +1,7 @@
 """Retraining: a model gets through only after it has proved that what was saved is what was trained.
 
-Run it from the root: `python -m flows.retrain --name churn --data churn.csv --target churned`.
+Run it from the root: `python -m flows.retrain --name churn --data churn.csv --target churned`. A run that was killed
+goes on with `python -m flows.retrain --resume churn`, or when it is started again with the same settings.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from prefect import flow
 from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import RetrainSummary
 from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.run_record import interrupted_run
 from ai.ml.retraining.summary import show_summary
 from tasks.command_line import run_from_command_line
 from tasks.gate import prove_candidate
@@ -47,6 +49,7 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
         promotion = promote(config, candidate, verdict, decision)
         scored = score_holdout(config, candidate)
         told = report(config, candidate, verdict, decision)
+        steps.end_run(config)
     return RetrainSummary(
         name=config.name,
         data=data,
@@ -61,4 +64,4 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
 
 
 if __name__ == "__main__":
-    sys.exit(run_from_command_line(retrain, RetrainConfig, show_summary))
+    sys.exit(run_from_command_line(retrain, RetrainConfig, show_summary, resume=interrupted_run))

@@ -27,7 +27,7 @@ FLAG_NAMES = {
     "pythons": ["--python"],
     "gate.pythons": ["--python"],
 }
-NOT_SETTINGS = frozenset({"config", "json"})
+NOT_SETTINGS = frozenset({"config", "json", "resume"})
 """Flags of the command line itself; no section may have fields of these names at its top."""
 
 
