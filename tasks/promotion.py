@@ -7,7 +7,7 @@ from prefect.runtime import flow_run
 
 from ai.ml.core.errors import GateRefused
 from ai.ml.retraining import steps
-from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, PromotionRecord, VerdictRef
+from ai.ml.retraining.checkpoints import Approval, CandidateRef, DecisionRecord, PromotionRecord, VerdictRef
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import logger
 from tasks.caching import KEPT, KeptNotReused
@@ -32,10 +32,15 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     **RETRIED_FOR_DISK,
 )
 def promote(
-    config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef, decision: DecisionRecord
+    config: RetrainConfig,
+    candidate: CandidateRef,
+    verdict: VerdictRef,
+    decision: DecisionRecord,
+    approval: Approval | None = None,
 ) -> PromotionRecord:
     """Put the decision into the store: publish and move the champion's pointer, or record why not."""
-    promotion = steps.promote(config, candidate, verdict, decision, flow_run_id=flow_run.get_id())
+    run = flow_run.get_id()
+    promotion = steps.promote(config, candidate, verdict, decision, flow_run_id=run, approval=approval)
     logger.info("champion  %s", promotion.sentence)
     emit_outcome(config.name, promotion)
     return promotion

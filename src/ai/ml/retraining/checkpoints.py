@@ -118,6 +118,14 @@ class DecisionRecord(Record):
     """Metrics and intervals, as the ledger keeps them."""
 
 
+class Approval(Record):
+    """What a person answered; who it was is their own word, as the ledger keeps it."""
+
+    approved: bool
+    approver: str
+    reason: str
+
+
 class PromotionRecord(Record):
     """What became of the candidate in the store."""
 
@@ -159,6 +167,8 @@ class RetrainSummary(Record):
     candidate: CandidateRef
     verdict: VerdictRef
     decision: DecisionRecord
+    approval: Approval | None = None
+    """None where no person was asked."""
     promotion: PromotionRecord
     scored: ScoredRef
     report: ReportRef | None = None

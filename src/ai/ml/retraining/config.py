@@ -181,6 +181,21 @@ class DriftSettings(Section):
     severity: RefusedDrift = "major"
 
 
+class ApprovalSettings(Section):
+    """Who says the last word before a promotion."""
+
+    approve: Annotated[
+        Literal["auto", "human"],
+        Field(
+            description="auto: gate and decision are enough; human: a person is asked, and the run waits for the answer"
+        ),
+    ] = "auto"
+    hours: Annotated[
+        float,
+        Field(gt=0, le=24 * 90, description="Hours to wait for the answer; the champion stays when nobody gave one"),
+    ] = 72.0
+
+
 class RetrainConfig(Section):
     """One retraining run of one model."""
 
@@ -193,6 +208,7 @@ class RetrainConfig(Section):
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
     decision: DecisionSettings = DecisionSettings()
+    approval: ApprovalSettings = ApprovalSettings()
     report: ReportSettings = ReportSettings()
 
 

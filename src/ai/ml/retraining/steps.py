@@ -24,6 +24,7 @@ from ai.ml.core.manifest import bundle_digest, read_manifest
 from ai.ml.core.source_names import source_name
 from ai.ml.core.tables import ReadOptions, fingerprint, read_table, write_table
 from ai.ml.retraining.checkpoints import (
+    Approval,
     BundleRef,
     CandidateRef,
     DataRef,
@@ -55,13 +56,13 @@ def work_dir(config: RetrainConfig) -> Path:
     return work_folder(config.store, config.name)
 
 
-def workplace(config: RetrainConfig) -> AbstractContextManager[None]:
+def workplace(config: RetrainConfig, timeout_s: float = 0.0) -> AbstractContextManager[None]:
     """Hold the model's work folder while a run lasts.
 
     Raises:
-        Busy: another run of the same name holds it.
+        Busy: another run of the same name holds it, and did so for `timeout_s` seconds.
     """
-    return held(work_dir(config), config.name)
+    return held(work_dir(config), config.name, timeout_s)
 
 
 def source_key(data: DataSettings) -> str:
@@ -284,6 +285,7 @@ def promote(
     verdict: VerdictRef,
     decision: DecisionRecord,
     flow_run_id: str | None,
+    approval: Approval | None = None,
 ) -> PromotionRecord:
     """Put the decision into the store: publish and move the pointer, or record why not.
 
@@ -293,6 +295,8 @@ def promote(
     """
     store, name, digest = Store(config.store), config.name, candidate.bundle.digest
     note = {"flow_run": flow_run_id, "data": source_name(config.data.source), "metrics": candidate.metrics}
+    if approval is not None:
+        note["approval"] = approval.model_dump()
     if decision.outcome != "PROMOTE":
         action = "held" if decision.outcome == "HOLD" else "rejected"
         store.record(name, action, _verdict(verdict), note=note, decision=decision.document)
