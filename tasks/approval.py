@@ -149,8 +149,8 @@ def _wait(config: RetrainConfig, request: ApprovalRequest, form: Any, context: F
         bundle = request.draft.candidate.bundle
         raise Busy(
             f"{config.name}: nobody answered within {seconds / 3600:.3g} hours whether {bundle.digest[:12]} may become "
-            f"the champion; the champion stays, the candidate is kept at {Path(bundle.path).parent}; run it again to be "
-            "asked again"
+            f"the champion; the champion stays, the candidate is kept at {Path(bundle.path).parent}; run it again, and "
+            "it asks again"
         ) from None
 
 
