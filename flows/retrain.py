@@ -16,6 +16,7 @@ from ai.ml.retraining.checkpoints import RetrainSummary
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.summary import show_summary
 from tasks.approval import approved, asked_before, require_server
+from tasks.cleanup import leave_clean
 from tasks.command_line import run_from_command_line
 from tasks.gate import prove_candidate
 from tasks.prediction import score_holdout
@@ -24,8 +25,16 @@ from tasks.reporting import report
 from tasks.training import check_drift, read_data, train_candidate
 
 
-# By the next night something hangs; what is done by then is kept.
-@flow(flow_run_name="retrain-{config.name}", persist_result=True, result_serializer="json", timeout_seconds=24 * 3600)
+@flow(
+    flow_run_name="retrain-{config.name}",
+    persist_result=True,
+    result_serializer="json",
+    # By the next night something hangs; what is done by then is kept. A suspended run's wait isn't counted.
+    timeout_seconds=24 * 3600,
+    on_failure=[leave_clean],
+    on_crashed=[leave_clean],
+    on_cancellation=[leave_clean],
+)
 def retrain(config: RetrainConfig) -> RetrainSummary:
     """Read → measure drift → train and seal → prove in a fresh process → decide → promote or hold → score → report.
 

@@ -7,11 +7,13 @@ again by anybody, so its process waits; its work lock is free too.
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.exceptions import FlowPauseTimeout
@@ -107,17 +109,18 @@ def approved(
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or not needs_person(config, draft):
         return draft, None
-    run = str(context.flow_run.id)
+    run, suspends = str(context.flow_run.id), _can_be_suspended(context.flow_run)
     request = asked
     if request is None:
-        request = file_request(config, run, draft)
+        seconds = config.approval.hours * 3600
+        request = file_request(config, run, draft, seconds if suspends else min(seconds, _left(context)))
         _announce(config, request)
     form = _form(config, request)
-    if context.flow_run.deployment_id is not None and context.flow_run.parent_task_run_id is None:
+    if suspends:
         answer = _answer(lambda: suspend_flow_run(form, timeout=_seconds(request), key=request.key))
     else:
         place.close()
-        answer = _answer(lambda: _wait(config, request, form, context))
+        answer = _answer(lambda: _wait(config, request, form))
         place.enter_context(steps.workplace(config, PLACE_WAIT_S))
     recheck(config, request)
     settle(config, run, answer)
@@ -136,21 +139,29 @@ def _answer(ask: Any) -> Approval:
     return Approval(approved=given.approve, approver=_line(given.approver), reason=_line(given.reason))
 
 
-def _wait(config: RetrainConfig, request: ApprovalRequest, form: Any, context: FlowRunContext) -> Any:
-    seconds = _seconds(request)
+def _can_be_suspended(run: FlowRun) -> bool:
+    """Only a worker that knows its deployment can start it again; never the child of another run."""
+    return run.deployment_id is not None and run.parent_task_run_id is None
+
+
+def _left(context: FlowRunContext) -> float:
+    """Seconds before the flow's own time-out, in which a process may wait."""
     limit = None if context.flow is None else context.flow.timeout_seconds
-    started = context.flow_run.start_time if context.flow_run is not None else None
-    if limit and started is not None:
-        elapsed = (datetime.now(UTC) - started).total_seconds()
-        seconds = min(seconds, max(int(limit - elapsed - SPARE_S), 1))
+    started = None if context.flow_run is None else context.flow_run.start_time
+    if not limit or started is None:
+        return math.inf
+    return max(limit - (datetime.now(UTC) - started).total_seconds() - SPARE_S, 1.0)
+
+
+def _wait(config: RetrainConfig, request: ApprovalRequest, form: Any) -> Any:
     try:
-        return pause_flow_run(form, timeout=seconds, poll_interval=POLL_S, key=request.key)
+        return pause_flow_run(form, timeout=_seconds(request), poll_interval=POLL_S, key=request.key)
     except FlowPauseTimeout:
         bundle = request.draft.candidate.bundle
         raise Busy(
-            f"{config.name}: nobody answered within {seconds / 3600:.3g} hours whether {bundle.digest[:12]} may become "
-            f"the champion; the champion stays, the candidate is kept at {Path(bundle.path).parent}; run it again, and "
-            "it asks again"
+            f"{config.name}: nobody answered until {_shown(request)} whether {bundle.digest[:12]} may become the "
+            f"champion; the champion stays, the candidate is kept at {Path(bundle.path).parent}; run it again, and it "
+            "asks again"
         ) from None
 
 
@@ -179,7 +190,7 @@ def _question(config: RetrainConfig, request: ApprovalRequest) -> str:
         [
             f"# May this become the champion of {config.name}?",
             "",
-            f"Candidate `{digest}`, {replaced}. Answer until {request.until}:",
+            f"Candidate `{digest}`, {replaced}. Answer until {_shown(request)}:",
             f"*Resume* at this run, or `python -m flows.approve {config.name} --yes --reason '…'` (or `--no`).",
             "",
             "## Decision",
@@ -203,9 +214,13 @@ def _announce(config: RetrainConfig, request: ApprovalRequest) -> None:
     logger.info(
         "waiting   for approval of %s until %s: python -m flows.approve %s --yes --reason '…'",
         digest[:12],
-        request.until,
+        _shown(request),
         config.name,
     )
+
+
+def _shown(request: ApprovalRequest) -> str:
+    return f"{datetime.fromisoformat(request.until):%Y-%m-%d %H:%M} UTC"
 
 
 def _line(text: str) -> str:

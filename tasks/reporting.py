@@ -175,6 +175,14 @@ def emit_refusal(name: str, verdict: VerdictRef, place: str) -> None:
     emit_event("bundle.refused", resource=resource, payload={"sentence": verdict.reason, "quarantine": place})
 
 
+def emit_rollback(name: str, digest: str, previous: str | None, reason: str) -> None:
+    """The event of a former champion that is live again; nothing outside a run."""
+    if FlowRunContext.get() is None:
+        return
+    resource = {"prefect.resource.id": f"bundlegate.model.{name}", "bundlegate.digest": digest}
+    emit_event("bundle.rolled-back", resource=resource, payload={"sentence": reason, "instead_of": previous})
+
+
 def emit_lineage(made: str, of: str, **facts: str) -> None:
     """Say as assets that one thing was made of another; nothing outside a run.
 

@@ -65,8 +65,14 @@ def needs_person(config: RetrainConfig, draft: Draft) -> bool:
     return config.approval.approve == "human" and replaces
 
 
-def file_request(config: RetrainConfig, run: str, draft: Draft) -> ApprovalRequest:
+def file_request(config: RetrainConfig, run: str, draft: Draft, seconds: float) -> ApprovalRequest:
     """Copy the candidate and its verdict to where they wait, and write down what is asked.
+
+    Args:
+        config: of the run.
+        run: its id.
+        draft: what it made.
+        seconds: the time to answer.
 
     Raises:
         BundleRefused: the copy isn't what was proved.
@@ -79,7 +85,7 @@ def file_request(config: RetrainConfig, run: str, draft: Draft) -> ApprovalReque
     shutil.copytree(made, building, ignore=shutil.ignore_patterns("report"))
     shutil.copyfile(draft.verdict.file.path, building / "verdict.json")
     key = request_key(draft.candidate.bundle.digest, draft.decision.champion)
-    until = datetime.now(UTC) + timedelta(hours=config.approval.hours)
+    until = datetime.now(UTC) + timedelta(seconds=seconds)
     request = ApprovalRequest(key=key, until=until.isoformat(), draft=_moved(draft, folder))
     write_atomic(building / REQUEST, dump_json(request.model_dump(mode="json")))
     publish_dir(building, folder)

@@ -136,6 +136,15 @@ class PromotionRecord(Record):
     sentence: str
 
 
+class RollbackRecord(Record):
+    """A former champion that is live again."""
+
+    digest: str
+    previous: str | None
+    """Digest of the champion that it replaced."""
+    sentence: str
+
+
 class ReportRef(Record):
     """A candidate's card and report."""
 

@@ -228,6 +228,24 @@ class ValidateConfig(Section):
     cpu_matrix: Annotated[bool, Field(description="Also replay under other CPU capabilities and thread counts")] = False
 
 
+class RollbackConfig(Section):
+    """Settings of a rollback: a former champion becomes live again, once it has proved itself again."""
+
+    name: Annotated[str, Field(pattern=MODEL_NAME, description="The model's name in the store", examples=["churn"])]
+    store: Annotated[str, Field(description="Its store: a folder or s3://BUCKET/PREFIX")] = ".bundlegate/store"
+    to: Annotated[
+        str | None,
+        Field(
+            pattern="^[0-9a-f]{6,64}$",
+            description="Digest of the former champion, or its beginning; the one before when not given",
+            examples=["3f1c9a"],
+        ),
+    ] = None
+    reason: Annotated[
+        str, Field(min_length=1, description="Why; the ledger keeps it", examples=["complaints since Monday's model"])
+    ]
+
+
 def load_config(
     model: type[SomeSection], file: Path | None = None, overrides: dict[str, Any] | None = None
 ) -> SomeSection:

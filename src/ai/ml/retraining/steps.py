@@ -31,12 +31,13 @@ from ai.ml.retraining.checkpoints import (
     DecisionRecord,
     FileRef,
     PromotionRecord,
+    RollbackRecord,
     ScoredRef,
     VerdictRef,
     code_version,
     content_key,
 )
-from ai.ml.retraining.config import DataSettings, RetrainConfig
+from ai.ml.retraining.config import DataSettings, RetrainConfig, RollbackConfig
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.verdict import Verdict
@@ -328,6 +329,21 @@ def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictR
     )
     shutil.rmtree(folder.parent, ignore_errors=True)
     return place
+
+
+def roll_back(config: RollbackConfig) -> RollbackRecord:
+    """Prove a former champion here and now, and make it live again.
+
+    Raises:
+        BundleNotFound: nothing was promoted under that name.
+        UsageError: it was never the champion, or is it already.
+        GateRefused: it no longer answers here as it did.
+        Busy: another champion was promoted while this one was proved.
+    """
+    from ai.ml.retraining.gate import prove
+
+    done = Store(config.store).rollback(config.name, config.to, reason=config.reason, prove=prove)
+    return RollbackRecord(digest=done.digest, previous=done.previous, sentence=done.rolled_back(config.name))
 
 
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:

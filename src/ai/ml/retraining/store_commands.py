@@ -60,10 +60,7 @@ def rollback(arguments: Namespace) -> int:
     _entries(arguments)
     with at_work("proving the former champion in a fresh process"):
         promotion = store.rollback(arguments.name, arguments.to, reason=arguments.reason, prove=prove)
-    print(
-        f"{arguments.name}: {promotion.digest[:SHORT]} is the champion again, proved just now; "
-        f"{str(promotion.previous)[:SHORT]} is @previous"
-    )
+    print(promotion.rolled_back(arguments.name))
     return ExitCode.OK
 
 
