@@ -132,7 +132,11 @@ def reason_of(body: dict[str, Any]) -> str:
     """The sentence of a ledger line."""
     if body.get("action") == "pruned":
         return ", ".join(f"{len(names)} {section}" for section, names in sorted(body.get("removed", {}).items()))
-    return str(body.get("reason") or body.get("decision", {}).get("reason") or "")
+    reason = str(body.get("reason") or body.get("decision", {}).get("reason") or "")
+    approval = (body.get("note") or {}).get("approval") or {}
+    if not approval.get("approved"):
+        return reason  # who declined stands in the reason
+    return f"{reason}; approved by {approval.get('approver')}: {approval.get('reason')}"
 
 
 def _entries(arguments: Namespace) -> list[Entry]:
