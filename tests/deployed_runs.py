@@ -23,6 +23,8 @@ from flows.retrain import retrain
 PATIENCE_S = 400
 """A loaded machine is many times slower; what a test waits for usually comes within seconds."""
 
+RESTING = ("Completed", "Failed", "Crashed", "Cancelled", "Suspended")
+
 Value = TypeVar("Value")
 
 
@@ -80,12 +82,12 @@ class Deployed:
         return until(look, lambda: f"no {name} of {digest}")
 
     @contextmanager
-    def worker(self, log: Path, *options: str) -> Generator[subprocess.Popen[bytes]]:
+    def worker(self, log: Path) -> Generator[subprocess.Popen[bytes]]:
         """A worker of the pool, stopped at the end with all that it started."""
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", self.pool, "--type", "process"]
         with log.open("wb") as file:
             worker = subprocess.Popen(
-                [*command, *options],
+                command,
                 cwd=ROOT,
                 env=self.environment,
                 stdout=file,
@@ -98,12 +100,19 @@ class Deployed:
         finally:
             if worker.poll() is None:
                 os.killpg(worker.pid, signal.SIGTERM)
-            worker.wait(120)
+            try:
+                worker.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(worker.pid, signal.SIGKILL)
+                worker.wait()
 
-    def work_off(self, log: Path) -> None:
-        """A worker that does what is due and ends."""
-        with self.worker(log, "--run-once") as worker:
-            assert worker.wait(PATIENCE_S) == 0, log.read_text()[-3000:]
+    def work_off(self, log: Path, *runs: str) -> None:
+        """A worker, until each of these runs has ended or waits."""
+        with self.worker(log):
+            for run in runs:
+                until(
+                    lambda run=run: self.state(run) in RESTING, lambda run=run: self.log(run) + log.read_text()[-2000:]
+                )
 
 
 def deploy(environment: dict[str, str]) -> Deployed:

@@ -46,6 +46,9 @@ class Asked:
     def actions(self, name: str) -> list[str]:
         return [entry.action for entry in self.store.history(name)]
 
+    def message(self, name: str) -> str:
+        return str(self.place.run(self.runs[name])["state"]["message"])
+
     def resume(self, name: str, **form: Any) -> dict[str, Any]:
         answer = httpx.post(
             f"{self.place.environment['PREFECT_API_URL']}/flow_runs/{self.runs[name]}/resume",
@@ -84,7 +87,7 @@ def asked(prefect_environment: dict[str, str], tmp_path_factory: pytest.TempPath
     write_table(mixed_table(200, seed=3), folder / "table.csv")
     place = deploy(prefect_environment)
     runs = {name: place.start(settings(folder, name)) for name in ("good", "outdated", "damaged")}
-    place.work_off(folder / "first.log")
+    place.work_off(folder / "first.log", *runs.values())
     for run in runs.values():
         assert place.state(run) == "Suspended", place.log(run) + (folder / "first.log").read_text()[-3000:]
     return Asked(place, folder, runs)
@@ -139,15 +142,11 @@ def test_of_two_answers_at_once_one_counts_and_each_run_ends_as_it_must(asked: A
     for name in ("outdated", "damaged"):
         done = approve(asked.place.environment, name, "--yes", "--reason", "fine", "--approver", "Ann")
         assert done.returncode == 0, done.stderr
-    asked.place.work_off(asked.folder / "second.log")
+    asked.place.work_off(asked.folder / "second.log", *asked.runs.values())
 
-    def message(name: str) -> str:
-        run = asked.runs[name]
-        return until(lambda: asked.place.state(run) not in ("Running", "Resuming") and _message(asked, name))
-
-    assert "Completed" in f"{asked.place.state(asked.runs['good'])}", asked.place.log(asked.runs["good"])
-    assert "is outdated" in message("outdated")
-    assert "isn't there as it was proved" in message("damaged")
+    assert asked.place.state(asked.runs["good"]) == "Completed", asked.place.log(asked.runs["good"])
+    assert "is outdated" in asked.message("outdated")
+    assert "isn't there as it was proved" in asked.message("damaged")
     assert asked.actions("good") == ["promoted"]
     assert asked.store.champion("good") == digest
     note = asked.store.history("good")[0].body["note"]["approval"]
@@ -156,10 +155,6 @@ def test_of_two_answers_at_once_one_counts_and_each_run_ends_as_it_must(asked: A
     assert asked.store.champion("damaged") is None
     assert audit(asked.store, "good") == []
     assert asked.place.events("bundle.promoted", digest)
-
-
-def _message(asked: Asked, name: str) -> str:
-    return str(asked.place.run(asked.runs[name])["state"]["message"])
 
 
 def waiting_process(environment: dict[str, str], folder: Path, name: str, hours: str) -> subprocess.Popen[str]:
@@ -193,14 +188,33 @@ def test_a_run_from_the_terminal_waits_and_a_no_is_held(tmp_path: Path, prefect_
     assert entry.body["decision"]["reason"] == "declined by Bob: not now"
 
 
-def test_an_answer_after_the_time_is_none(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
-    process = waiting_process(prefect_environment, tmp_path, "slow", "0.0006")
-    _, told = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 75, told
-    assert "nobody answered until" in told
-    assert told.count("error: ") == 1
-    late = approve(prefect_environment, "slow", "--yes", "--reason", "late")
-    assert late.returncode in (2, 75), late.stderr
-    assert Store(tmp_path / "store").history("slow") == []
-    kept = list((tmp_path / "store" / "slow" / "work").glob("awaiting-*/bundle/model_bundle.pt"))
-    assert len(kept) == 1
+def test_an_answer_after_the_time_is_none_and_a_run_forced_on_has_none(
+    tmp_path: Path, prefect_environment: dict[str, str]
+) -> None:
+    """The second: somebody sets the state that an answer would set, without one."""
+    for name in ("late", "forced"):
+        (tmp_path / name).mkdir()
+    late = waiting_process(prefect_environment, tmp_path / "late", "late", "0.0006")
+    forced = waiting_process(prefect_environment, tmp_path / "forced", "forced", "1")
+    try:
+        _, told = late.communicate(timeout=PATIENCE_S)
+        assert late.returncode == 75, told
+        assert "nobody answered until" in told
+        assert told.count("error: ") == 1
+        answer = approve(prefect_environment, "late", "--yes", "--reason", "late")
+        assert answer.returncode in (2, 75), answer.stderr
+
+        listed = until(lambda: [line for line in approve(prefect_environment).stdout.splitlines() if "forced:" in line])
+        run = listed[0].rpartition(" ")[2]
+        url = f"{prefect_environment['PREFECT_API_URL']}/flow_runs/{run}/set_state"
+        httpx.post(url, json={"state": {"type": "RUNNING"}, "force": True}, timeout=60).raise_for_status()
+        _, told = forced.communicate(timeout=PATIENCE_S)
+        assert forced.returncode == 75, told
+        assert "resumed without an answer" in told
+    finally:
+        late.kill()
+        forced.kill()
+    for name in ("late", "forced"):
+        store = Store(tmp_path / name / "store")
+        assert store.history(name) == []
+        assert len(list((tmp_path / name / "store" / name / "work").glob("awaiting-*/bundle/model_bundle.pt"))) == 1
