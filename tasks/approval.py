@@ -105,10 +105,13 @@ def approved(
     Raises:
         Busy: nobody answered in time, another champion was made meanwhile, or another run holds the work folder.
         BundleRefused: what was asked about has changed or is gone.
+        UsageError: a person would have to be asked, and this is no run of a flow.
     """
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None or not needs_person(config, draft):
+    if not needs_person(config, draft):
         return draft, None
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise UsageError("a person can be asked in a flow's run only: nothing is promoted")
     run, suspends = str(context.flow_run.id), _can_be_suspended(context.flow_run)
     request = asked
     if request is None:
@@ -224,5 +227,5 @@ def _shown(request: ApprovalRequest) -> str:
 
 
 def _line(text: str) -> str:
-    """On one line, as the ledger's table shows it."""
-    return " ".join(text.split())
+    """On one line and without what would steer a terminal, as the ledger's table shows it."""
+    return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())

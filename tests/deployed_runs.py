@@ -47,12 +47,12 @@ class Deployed:
     pool: str
 
     def post(self, path: str, /, **content: Any) -> Any:
-        answer = httpx.post(f"{self.environment['PREFECT_API_URL']}/{path}", json=content, timeout=60)
+        answer = httpx.post(f"{self.environment['PREFECT_API_URL']}/{path}", json=content, timeout=PATIENCE_S)
         answer.raise_for_status()
         return answer.json()
 
     def get(self, path: str) -> Any:
-        answer = httpx.get(f"{self.environment['PREFECT_API_URL']}/{path}", timeout=60)
+        answer = httpx.get(f"{self.environment['PREFECT_API_URL']}/{path}", timeout=PATIENCE_S)
         answer.raise_for_status()
         return answer.json()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from argparse import Namespace
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from ai.ml.retraining.config import ApprovalSettings, DataSettings, RetrainConfi
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_commands import history
 from flows.retrain import retrain
+from tasks.approval import ApprovalForm, _answer, approved
 
 YES = Approval(approved=True, approver="Ann", reason="seen the report")
 NO = Approval(approved=False, approver="Bob", reason="not before the holidays")
@@ -174,6 +176,20 @@ def test_without_a_server_that_people_reach_nothing_begins(config: RetrainConfig
     with temporary_settings(restore_defaults={PREFECT_API_URL}), pytest.raises(UsageError, match="PREFECT_API_URL"):
         retrain.fn(config)
     assert not Path(config.store).exists()
+
+
+def test_outside_a_run_nothing_gets_by_unasked(config: RetrainConfig) -> None:
+    draft = drafted(config)
+    with pytest.raises(UsageError, match="nothing is promoted"):
+        approved(config, draft, None, ExitStack())
+    free = config.model_copy(update={"approval": ApprovalSettings()})
+    assert approved(free, draft, None, ExitStack()) == (draft, None)
+
+
+def test_what_an_approver_types_cant_steer_a_terminal(config: RetrainConfig) -> None:
+    typed = ApprovalForm(approve=True, approver="Ann\x1b[2J\nroot", reason="fine\t\x07 indeed")
+    given = _answer(lambda: typed)
+    assert (given.approver, given.reason) == ("Ann[2J root", "fine indeed")
 
 
 def test_the_time_to_answer_is_written_with_the_request(config: RetrainConfig) -> None:
