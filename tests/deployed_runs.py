@@ -47,12 +47,19 @@ class Deployed:
     pool: str
 
     def post(self, path: str, /, **content: Any) -> Any:
-        answer = httpx.post(f"{self.environment['PREFECT_API_URL']}/{path}", json=content, timeout=PATIENCE_S)
-        answer.raise_for_status()
-        return answer.json()
+        return self._ask("POST", path, json=content)
 
     def get(self, path: str) -> Any:
-        answer = httpx.get(f"{self.environment['PREFECT_API_URL']}/{path}", timeout=PATIENCE_S)
+        return self._ask("GET", path)
+
+    def _ask(self, method: str, path: str, **more: Any) -> Any:
+        """Asked again while SQLite is locked (503), as Prefect's own client does."""
+
+        def look() -> httpx.Response | None:
+            answer = httpx.request(method, f"{self.environment['PREFECT_API_URL']}/{path}", timeout=PATIENCE_S, **more)
+            return None if answer.status_code == 503 else answer
+
+        answer = until(look, lambda: "503 Service Unavailable")
         answer.raise_for_status()
         return answer.json()
 
