@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -218,3 +219,17 @@ def test_an_answer_after_the_time_is_none_and_a_run_forced_on_has_none(
         store = Store(tmp_path / name / "store")
         assert store.history(name) == []
         assert len(list((tmp_path / name / "store" / name / "work").glob("awaiting-*/bundle/model_bundle.pt"))) == 1
+
+
+def test_without_a_server_that_people_reach_it_is_a_users_mistake(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+    environment |= {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
+    }
+    process = waiting_process(environment, tmp_path, "alone", "1")
+    _, told = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 2, told
+    assert told.count("error: ") == 1
+    assert "set PREFECT_API_URL to it" in told
+    assert not (tmp_path / "store").exists()
