@@ -44,6 +44,7 @@ def test_the_deployments_are_named_and_scheduled_as_the_docs_say() -> None:
     assert crons == {
         "retrain/nightly": ["30 2 * * *"],
         "validate-bundle/on-demand": [],
+        "rollback/on-demand": [],
         "batch-predict/hourly": ["0 * * * *"],
     }
     assert all(deployment["description"] and deployment["tags"] for deployment in DEPLOYMENTS)

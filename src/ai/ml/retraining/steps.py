@@ -23,19 +23,22 @@ from ai.ml.core.manifest import bundle_digest, read_manifest
 from ai.ml.core.source_names import source_name
 from ai.ml.core.tables import ReadOptions, fingerprint, read_table, write_table
 from ai.ml.retraining.checkpoints import (
+    Approval,
     BundleRef,
     CandidateRef,
     DataRef,
     DecisionRecord,
     FileRef,
     PromotionRecord,
+    RollbackRecord,
     ScoredRef,
     VerdictRef,
     code_version,
     content_key,
 )
-from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.config import RetrainConfig, RollbackConfig
 from ai.ml.retraining.run_record import remove_run, write_run
+from ai.ml.retraining.search import Search, Searcher, require_search, space_of
 from ai.ml.retraining.source_state import source_key as source_key
 from ai.ml.retraining.source_state import source_stamps
 from ai.ml.retraining.store import Store
@@ -59,14 +62,14 @@ def work_dir(config: RetrainConfig) -> Path:
 
 
 @contextmanager
-def workplace(config: RetrainConfig) -> Generator[None]:
+def workplace(config: RetrainConfig, timeout_s: float = 0.0) -> Generator[None]:
     """Hold the model's work folder while a run lasts; its settings lie there until `end_run`.
 
     Raises:
-        Busy: another run of the same name holds it.
+        Busy: another run of the same name holds it, and did so for `timeout_s` seconds.
     """
     work = work_dir(config)
-    with held(work, config.name):
+    with held(work, config.name, timeout_s):
         write_run(work, config)
         yield
 
@@ -113,23 +116,22 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
 
 def candidate_key(config: RetrainConfig, data: DataRef) -> str:
     """What decides a candidate's bits, the machine aside."""
-    settings = (config.data.target, config.training, config.gate.precision)
-    return content_key(data.fingerprint, *settings, code_version(), teacher_digest(config))
+    settings = (config.data.target, pinned(config).training, config.gate.precision)
+    return content_key(data.fingerprint, *settings, code_version())
 
 
-def teacher_digest(config: RetrainConfig) -> str | None:
-    """The digest of the bundle that teaches just now; None without a teacher.
+def pinned(config: RetrainConfig) -> RetrainConfig:
+    """The same run with its teacher named by digest: a promotion in the middle of it then changes nothing.
 
     Raises:
         BundleNotFound: there is no such bundle in the store.
+        UsageError: the teacher's name has no such form, or a search can't be made.
     """
-    path = _teacher_path(config)
-    return None if path is None else bundle_digest(path)
-
-
-def _teacher_path(config: RetrainConfig) -> Path | None:
-    name = config.training.teacher
-    return None if name is None else Store(config.store).resolve(name)
+    require_search(config.training)
+    if config.training.teacher is None:
+        return config
+    teacher = Store(config.store).pin(config.training.teacher)
+    return config.model_copy(update={"training": config.training.model_copy(update={"teacher": teacher})})
 
 
 def build_candidate(
@@ -149,12 +151,15 @@ def build_candidate(
     from ai.ml.retraining.baselines import measure_baselines
     from ai.ml.retraining.candidate import stage_candidate
 
+    config = pinned(config)
     key = candidate_key(config, data)
     target = work_dir(config) / f"candidate-{key[:16]}"
     table = read_table(data.file.path)
     epochs = target.with_suffix(".epochs")
     scoring = ScoringSettings(precision=config.gate.precision)
     training, teacher = _training(config)
+    search = _search(config, data, table, training, teacher)
+    training = training if search is None else search.training
     result = train(table, training, scoring=scoring, progress=progress, checkpoint=epochs, teacher=teacher)
 
     building = target.with_suffix(".building")
@@ -167,11 +172,13 @@ def build_candidate(
         result,
         holdout,
         settings=scoring,
-        lineage=_lineage(config, data),
+        lineage=_lineage(config, data, search),
     )
     write_table(holdout, building / "holdout.parquet")
     history = [dataclasses.asdict(report) for report in result.history]
     write_atomic(building / "history.json", dump_json(history))
+    trials = [] if search is None else [trial.model_dump() for trial in search.trials]
+    write_atomic(building / "trials.json", dump_json(trials))
     scorer = Scorer(result.bundle, scoring, "cpu")
     baselines = measure_baselines(scorer, table, result.train_rows, result.holdout_rows)
     write_atomic(building / "baselines.json", dump_json([dataclasses.asdict(baseline) for baseline in baselines]))
@@ -187,11 +194,27 @@ def _training(config: RetrainConfig) -> tuple[TrainingConfig, ModelBundle | None
     from ai.ml.frameworks.pytorch.serialization import load_bundle
     from ai.ml.frameworks.pytorch.trainer import student_of
 
-    training, path = config.training.for_target(config.data.target), _teacher_path(config)
-    if path is None:
+    training, name = config.training.for_target(config.data.target), config.training.teacher
+    if name is None:
         return training, None
-    teacher = load_bundle(path / "model_bundle.pt", map_location="cpu")
+    teacher = load_bundle(Store(config.store).resolve(name) / "model_bundle.pt", map_location="cpu")
     return dataclasses.replace(student_of(training, teacher), **config.training.given_network), teacher
+
+
+def _search(
+    config: RetrainConfig, data: DataRef, table: pa.Table, training: TrainingConfig, teacher: ModelBundle | None
+) -> Search | None:
+    """The settings' own search, where one was asked for; its trials stay in the work folder."""
+    if config.training.tune is None:
+        return None
+    # More trials continue a search.
+    settings = config.training.model_dump(mode="json", exclude={"tune"})
+    key = content_key(data.fingerprint, config.data.target, settings, code_version())
+    path = work_dir(config) / f"search-{key[:16]}.json"
+    search = Searcher(space_of(config.training), path, key).run(table, training, teacher, config.training.tune)
+    for made in (path, path.with_suffix(".epochs")):
+        keep_latest(made, f"search-*{made.suffix}")
+    return search
 
 
 def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
@@ -204,6 +227,7 @@ def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
         metrics=json.loads((bundle_dir / "metrics.json").read_text(encoding="utf-8")),
         findings=tuple(findings),
         baselines=tuple(json.loads((folder / "baselines.json").read_text(encoding="utf-8"))),
+        trials=tuple(json.loads((folder / "trials.json").read_text(encoding="utf-8"))),
     )
 
 
@@ -292,6 +316,7 @@ def promote(
     verdict: VerdictRef,
     decision: DecisionRecord,
     flow_run_id: str | None,
+    approval: Approval | None = None,
 ) -> PromotionRecord:
     """Put the decision into the store: publish and move the pointer, or record why not.
 
@@ -301,6 +326,8 @@ def promote(
     """
     store, name, digest = Store(config.store), config.name, candidate.bundle.digest
     note = {"flow_run": flow_run_id, "data": source_name(config.data.source), "metrics": candidate.metrics}
+    if approval is not None:
+        note["approval"] = approval.model_dump()
     if decision.outcome != "PROMOTE":
         action = "held" if decision.outcome == "HOLD" else "rejected"
         store.record(name, action, _verdict(verdict), note=note, decision=decision.document)
@@ -334,6 +361,21 @@ def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictR
     return place
 
 
+def roll_back(config: RollbackConfig) -> RollbackRecord:
+    """Prove a former champion here and now, and make it live again.
+
+    Raises:
+        BundleNotFound: nothing was promoted under that name.
+        UsageError: it was never the champion, or is it already.
+        GateRefused: it no longer answers here as it did.
+        Busy: another champion was promoted while this one was proved.
+    """
+    from ai.ml.retraining.gate import prove
+
+    done = Store(config.store).rollback(config.name, config.to, reason=config.reason, prove=prove)
+    return RollbackRecord(digest=done.digest, previous=done.previous, sentence=done.rolled_back(config.name))
+
+
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
     """The holdout rows with the candidate's answers beside the known ones, for a person to look at."""
     from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
@@ -355,14 +397,19 @@ def _verdict(reference: VerdictRef) -> Verdict:
     return Verdict.from_json(Path(reference.file.path).read_bytes())
 
 
-def _lineage(config: RetrainConfig, data: DataRef) -> dict[str, Any]:
-    """What the bundle says of its origin: only what the content decides, so that equal runs give equal digests."""
-    return {
+def _lineage(config: RetrainConfig, data: DataRef, search: Search | None = None) -> dict[str, Any]:
+    """What the bundle says of its origin: only what the content decides, so that equal runs give equal digests.
+
+    What a search chose stands among the settings: given by hand they train the same weights.
+    """
+    training = config.training.model_dump(mode="json")
+    found = {} if search is None else {"search": search.lineage}
+    return found | {
         "data_fingerprint": data.fingerprint,
         "rows": data.rows,
-        "training": config.training.model_dump(mode="json"),
+        "training": training if search is None else training | search.best.settings | {"tune": None},
         "target": config.data.target,
-        "teacher": teacher_digest(config),
+        "teacher": None if config.training.teacher is None else config.training.teacher.partition("@")[2],
         "code_version": code_version(),
     }
 
