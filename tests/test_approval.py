@@ -15,7 +15,7 @@ from store_samples import promoted, sealed, verdict_on
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, ExitCode, UsageError
 from ai.ml.core.files import write_atomic
-from ai.ml.retraining import steps
+from ai.ml.retraining import steps, workplace
 from ai.ml.retraining.approval import (
     ApprovalRequest,
     Draft,
@@ -95,7 +95,7 @@ def test_what_waits_is_never_pruned_and_what_is_over_goes(config: RetrainConfig)
     filed(config, "last")
     kept = {folder.name for folder in steps.work_dir(config).glob("awaiting-*")}
     assert {"awaiting-waiting", "awaiting-last"} <= kept
-    assert len(kept) == 2 + steps.KEEP_RUNS
+    assert len(kept) == 2 + workplace.KEEP_RUNS
     assert reopen(config, "waiting", {waiting.key}) == waiting
 
 

@@ -44,16 +44,12 @@ from ai.ml.retraining.source_state import source_stamps
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.verdict import Verdict
-from ai.ml.retraining.workplace import held
+from ai.ml.retraining.workplace import KEY_PATTERN, held, keep_latest
 
 if TYPE_CHECKING:
     from ai.ml.core.types import ModelBundle, TrainingConfig
     from ai.ml.frameworks.pytorch.trainer import EpochReport
     from ai.ml.retraining.decision import Scored
-
-KEEP_RUNS = 3
-"""Snapshots and candidates of the latest runs that stay in the work folder as checkpoints."""
-KEY_PATTERN = "[0-9a-f]" * 16
 
 
 def work_dir(config: RetrainConfig) -> Path:
@@ -412,17 +408,3 @@ def _lineage(config: RetrainConfig, data: DataRef, search: Search | None = None)
         "teacher": None if config.training.teacher is None else config.training.teacher.partition("@")[2],
         "code_version": code_version(),
     }
-
-
-def keep_latest(current: Path, pattern: str, keep: int = KEEP_RUNS) -> None:
-    """Remove all but `current` and the newest other matches of `pattern` beside it, `keep` in all.
-
-    What this run has just made stays whatever its time says: a clock may have been set back.
-    """
-    others = [path for path in current.parent.glob(pattern) if path != current]
-    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in others[keep - 1 :]:
-        if old.is_dir():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.unlink(missing_ok=True)
