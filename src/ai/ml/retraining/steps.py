@@ -63,10 +63,11 @@ def workplace(config: RetrainConfig, timeout_s: float = 0.0) -> Generator[None]:
 
     Raises:
         Busy: another run of the same name holds it, and did so for `timeout_s` seconds.
+        BundleNotFound, UsageError: as `pinned`.
     """
     work = work_dir(config)
     with held(work, config.name, timeout_s):
-        write_run(work, config)
+        write_run(work, pinned(config))
         yield
 
 
