@@ -13,15 +13,27 @@ from prefect.client.schemas.objects import State
 
 from ai.ml.core.errors import Busy, ExitCode, UsageError
 from ai.ml.retraining.arguments import add_settings, given_settings
-from ai.ml.retraining.config import Section, load_config
-from ai.ml.retraining.exits import report_error, run_command
+from ai.ml.retraining.config import SomeSection, load_config
+from ai.ml.retraining.exits import run_command
 from ai.ml.retraining.log import log_to_terminal
 
 
+Choice = tuple[Flow[..., Any], Any, Callable[[Any], None]]
+"""A flow, its settings, and what shows its result."""
+
+
 def run_from_command_line(
-    flow: Flow[..., Any], settings: type[Section], show: Callable[[Any], None], argv: list[str] | None = None
+    flow: Flow[..., Any],
+    settings: type[SomeSection],
+    show: Callable[[Any], None],
+    argv: list[str] | None = None,
+    *,
+    choose: Callable[[SomeSection], Choice] | None = None,
 ) -> int:
-    """Parse the flags of `settings`, run `flow(config)` once, show its result and return the exit code."""
+    """Parse the flags of `settings`, run `flow(config)` once, show its result and return the exit code.
+
+    `choose` says for the settings at hand which flow it is instead.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m flows.{flow.fn.__name__}", description=settings.__doc__)
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings as TOML; flags win over it")
     parser.add_argument("--json", action="store_true", help="print the run's record as JSON, nothing else on stdout")
@@ -35,20 +47,33 @@ def run_from_command_line(
         given = parser.parse_args(arguments)
         config = load_config(settings, given.config, given_settings(given))
         log_to_terminal()
-        state: State[Any] = flow(config, return_state=True)
-        return _end(state, show=None if given.json else show)
+        chosen, wanted, told = (flow, config, show) if choose is None else choose(config)
+        state: State[Any] = chosen(wanted, return_state=True)
+        return _end(state, show=None if given.json else told)
 
     return run_command(run)
 
 
-def _end(state: State[Any], show: Callable[[Any], None] | None) -> int:
+def outcome_of(state: State[Any]) -> Any:
+    """The record of a run that has ended; a run can fail and have one, which says why.
+
+    Raises:
+        BaseException: what the run failed with.
+        Busy: it took too long.
+        UsageError: it was stopped.
+    """
     result = state.result(raise_on_failure=False)
     if state.name == "TimedOut":
         raise Busy(f"{state.message}; run it again: what is done is kept")
     if isinstance(result, BaseException):
-        return report_error(result)
-    if not state.is_completed():
+        raise result
+    if not state.is_completed() and not hasattr(result, "exit_code"):
         raise UsageError(f"the run ended as {state.name}: {state.message}")
+    return result
+
+
+def _end(state: State[Any], show: Callable[[Any], None] | None) -> int:
+    result = outcome_of(state)
     if show is None:
         print(result.model_dump_json(indent=2))
     else:

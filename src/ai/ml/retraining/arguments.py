@@ -26,7 +26,14 @@ FLAG_NAMES = {
     "drift.severity": ["--drift-severity"],
     "pythons": ["--python"],
     "gate.pythons": ["--python"],
+    "labels": ["--label"],
+    "segments.column": ["--segments"],
+    "segments.values": ["--segment-value"],
+    "segments.missing": ["--segment-missing"],
+    "segments.named": ["--segment"],
 }
+PAIRS = {"labels": "NAME=TEXT", "segments.named": "NAME=COLUMN:VALUE,VALUE"}
+"""What a pair looks like where it isn't METRIC=LIMIT."""
 NOT_SETTINGS = frozenset({"config", "json"})
 """Flags of the command line itself; no section may have fields of these names at its top."""
 
@@ -66,7 +73,7 @@ def _add_flag(parser: Any, path: str, field: FieldInfo) -> None:
     elif tuple in kinds:
         options |= {"action": "extend", "nargs": "+", "metavar": "COLUMN" if "columns" in path else "VALUE"}
     elif dict in kinds:
-        options |= {"action": _Pairs, "nargs": "+", "metavar": "METRIC=LIMIT"}
+        options |= {"action": _Pairs, "nargs": "+", "metavar": PAIRS.get(path, "METRIC=LIMIT")}
     else:
         options["metavar"] = path.rpartition(".")[2].upper()
     parser.add_argument(*flags, **options)
@@ -107,6 +114,6 @@ class _Pairs(argparse.Action):
         for text in values:
             key, equals, value = str(text).partition("=")
             if not equals:
-                raise UsageError(f"{option_string} wants METRIC=LIMIT, got {text!r}")
+                raise UsageError(f"{option_string} wants {self.metavar}, got {text!r}")
             pairs[key] = value
         setattr(namespace, self.dest, pairs)

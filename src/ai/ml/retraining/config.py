@@ -188,6 +188,10 @@ class RetrainConfig(Section):
     store: Annotated[
         str, Field(description="Store of versions, champion and ledger: a folder or s3://BUCKET/PREFIX")
     ] = ".bundlegate/store"
+    labels: Annotated[
+        dict[str, str],
+        Field(description="Facts that go into the ledger with the decision", examples=[{"ticket": "OPS-12"}]),
+    ] = {}
     data: DataSettings
     drift: DriftSettings = DriftSettings()
     training: TrainingSettings = TrainingSettings()

@@ -75,6 +75,11 @@ def source_key(data: DataSettings) -> str:
     return content_key(data, os.urandom(16).hex())
 
 
+def read_options(data: DataSettings) -> ReadOptions:
+    """How to read the source."""
+    return ReadOptions(data.delimiter, data.encoding, data.decimal, data.thousands, data.sheet, data.query)
+
+
 def snapshot_data(config: RetrainConfig) -> DataRef:
     """Read the source once and keep the table as it arrived, so that every later step sees the same rows.
 
@@ -82,15 +87,7 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
         DataRefused: there is no such file, or no table can be read from it.
     """
     data = config.data
-    options = ReadOptions(
-        delimiter=data.delimiter,
-        encoding=data.encoding,
-        decimal=data.decimal,
-        thousands=data.thousands,
-        sheet=data.sheet,
-        query=data.query,
-    )
-    table = read_table(data.source, options)
+    table = read_table(data.source, read_options(data))
     content = fingerprint(table)
     path = work_dir(config) / f"data-{content[:16]}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -292,7 +289,7 @@ def promote(
         Busy: somebody else promoted a champion since the decision.
     """
     store, name, digest = Store(config.store), config.name, candidate.bundle.digest
-    note = {"flow_run": flow_run_id, "data": source_name(config.data.source), "metrics": candidate.metrics}
+    note = _note(config, flow_run_id) | {"metrics": candidate.metrics}
     if decision.outcome != "PROMOTE":
         action = "held" if decision.outcome == "HOLD" else "rejected"
         store.record(name, action, _verdict(verdict), note=note, decision=decision.document)
@@ -319,11 +316,16 @@ def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictR
     The candidate in the work folder goes: a damaged checkpoint must not be found again.
     """
     folder = Path(candidate.bundle.path)
-    place = Store(config.store).quarantine(
-        config.name, folder, _verdict(verdict), note={"flow_run": flow_run_id, "data": source_name(config.data.source)}
-    )
+    note = _note(config, flow_run_id)
+    place = Store(config.store).quarantine(config.name, folder, _verdict(verdict), note=note)
     shutil.rmtree(folder.parent, ignore_errors=True)
     return place
+
+
+def _note(config: RetrainConfig, flow_run_id: str | None) -> dict[str, Any]:
+    """What a line in the ledger says of the run that made it; none of it decides a bundle's bits."""
+    note: dict[str, Any] = {"flow_run": flow_run_id, "data": source_name(config.data.source)}
+    return note | {"labels": dict(config.labels)} if config.labels else note
 
 
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
