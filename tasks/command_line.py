@@ -17,7 +17,6 @@ from ai.ml.retraining.config import SomeSection, load_config
 from ai.ml.retraining.exits import run_command
 from ai.ml.retraining.log import log_to_terminal
 
-
 Choice = tuple[Flow[..., Any], Any, Callable[[Any], None]]
 """A flow, its settings, and what shows its result."""
 

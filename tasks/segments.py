@@ -13,8 +13,8 @@ from uuid import UUID
 from prefect import Flow, Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.context import FlowRunContext
 from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
 from prefect.states import Crashed, Failed, Pending
 from prefect.utilities.asyncutils import run_coro_as_sync
 
@@ -137,7 +137,7 @@ class SegmentRuns:
                 flow=self._flow,
                 parameters=self._flow.serialize_parameters({"config": own}),
                 state=Pending(),
-                parent_task_run_id=None if parent is None else parent.id,
+                parent_task_run_id=parent.id,
                 name=f"retrain-{segment.model}",
             )
         return Started(segment, run.id, time.monotonic())
@@ -146,7 +146,7 @@ class SegmentRuns:
         self, pool: ThreadPoolExecutor, processes: SubProcesses | ClusterProcesses, started: Started
     ) -> Future[SubRunEnd]:
         told = SubRun(
-            flow=f"flows.{self._flow.fn.__name__}:{self._flow.fn.__name__}",
+            flow=f"{self._flow.fn.__module__}:{self._flow.fn.__name__}",
             flow_run=str(started.flow_run),
             api=str(_context().client.api_url),
             threads=max(1, available_cores() // self._at_once),

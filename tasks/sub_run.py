@@ -78,7 +78,8 @@ def _record(flow: Any, flow_run: str) -> Any:
     from tasks.command_line import outcome_of
 
     try:
-        return outcome_of(run_flow(flow, flow_run=load_flow_run(UUID(flow_run)), return_type="state"))
+        state: Any = run_flow(flow, flow_run=load_flow_run(UUID(flow_run)), return_type="state")
+        return outcome_of(state)
     except TerminationSignal:
         raise Busy("its process was told to stop; what is done is kept: run again") from None
 

@@ -16,6 +16,7 @@ _NOT_IN_THE_PLAN = {"parallel", "runner", "scheduler"}
 
 Filter = dict[str, tuple[str, ...]]
 """Column: the values that a row may have there."""
+NONE_NAMED: dict[str, Filter] = {}
 
 
 class SegmentSettings(ClusterSettings):
@@ -36,7 +37,7 @@ class SegmentSettings(ClusterSettings):
             description="Segments by name in place of a column, each with the values that its rows may have",
             examples=[{"nordic": {"country": ["NO", "SE"]}}],
         ),
-    ] = {}
+    ] = NONE_NAMED
     min_rows: Annotated[int, Field(ge=1, description="A segment with fewer rows is refused; the others go on")] = 50
     max_segments: Annotated[int, Field(ge=1, le=100_000, description="More are refused before anything is trained")] = (
         1_000

@@ -114,10 +114,11 @@ def segment_rows(summary: SegmentsSummary) -> list[dict[str, Any]]:
 
 
 def show_segments(summary: SegmentsSummary) -> None:
-    """Print the table to stdout; lines are as long as they are where stdout isn't a terminal."""
+    """Print the table to stdout; in a file or pipe, where nobody's window is the limit, a line for each segment."""
     console = Console()
-    width = None if console.is_terminal else 400
-    table = Table(title=f"{summary.name}: {summary.rows:,} rows of {summary.source}", title_justify="left", width=None)
+    if not console.is_terminal:
+        console = Console(width=400)
+    table = Table(title=f"{summary.name}: {summary.rows:,} rows of {summary.source}", title_justify="left")
     for name in ("model", "segment"):
         table.add_column(name, overflow="fold")
     table.add_column("rows", justify="right")
@@ -129,7 +130,7 @@ def show_segments(summary: SegmentsSummary) -> None:
         cells = (Text(outcome.model), Text(outcome.segment), f"{outcome.rows:,}", coloured)
         table.add_row(*cells, digest, str(outcome.exit_code), Text(outcome.reason))
     console.print()
-    console.print(table, width=width)
+    console.print(table)
     for sentence in summary.left_out:
         console.print(Text(sentence), soft_wrap=True)
     console.print(Text(summary.sentence), soft_wrap=True)

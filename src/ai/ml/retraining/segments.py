@@ -62,7 +62,7 @@ class Cut:
     label: str
     exclude: tuple[str, ...]
     chosen: np.ndarray
-    """`(n_rows,)` bool over the whole table, or row numbers."""
+    """`(n_segment,)` int64: row numbers of the whole table, rising."""
 
 
 def segments_dir(config: RetrainConfig) -> Path:
@@ -163,11 +163,13 @@ def _by_column(name: str, table: pa.Table, column: str, settings: SegmentSetting
 def _left_out(column: str, texts: list[str], counts: np.ndarray, wanted: set[str]) -> Iterator[str]:
     missing = sum(int(count) for text, count in zip(texts, counts, strict=True) if not text and text not in wanted)
     if missing:
-        yield f"{missing:,} rows without a value in {column!r} are in no segment (--segment-missing makes one of them)"
+        told = f"{_rows(missing)} without a value in {column!r} {_are(missing)} in no segment"
+        yield f"{told}; --segment-missing makes one of them"
     others = [(text, int(count)) for text, count in zip(texts, counts, strict=True) if text and text not in wanted]
     if others:
         shown = ", ".join(_short(text) for text, _ in others[:5]) + (", …" if len(others) > 5 else "")
-        yield f"{sum(count for _, count in others):,} rows with another {column!r} ({shown}) weren't asked for"
+        count = sum(count for _, count in others)
+        yield f"{_rows(count)} {'has' if count == 1 else 'have'} another {column!r} ({shown}), which wasn't asked for"
 
 
 def _by_name(name: str, table: pa.Table, settings: SegmentSettings) -> tuple[list[Cut], tuple[str, ...]]:
@@ -180,7 +182,7 @@ def _by_name(name: str, table: pa.Table, settings: SegmentSettings) -> tuple[lis
         label = ", ".join(f"{column} = {' or '.join(map(_short, values))}" for column, values in filter_.items())
         cuts.append(Cut(f"{name}-{segment}", label, single, np.flatnonzero(chosen)))
     left = int(table.num_rows - covered.sum())
-    return cuts, (f"{left:,} rows are in no segment",) if left else ()
+    return cuts, (f"{_rows(left)} {_are(left)} in no segment",) if left else ()
 
 
 def _matching(table: pa.Table, filter_: Filter) -> np.ndarray:
@@ -231,11 +233,11 @@ def _told_apart(cuts: list[Cut]) -> Iterable[tuple[Cut, str | None]]:
         if twice[cut.model.casefold()] == 1 or winner is cut:
             yield cut, None
         else:
-            yield (
-                cut,
+            reason = (
                 f"its name differs from {winner.model}'s ({winner.label}) in case only, which some disks can't tell: "
-                "make the column's spelling one, or name the segments in the settings",
+                "make the column's spelling one, or name the segments in the settings"
             )
+            yield cut, reason
 
 
 def _keep(cut: Cut, table: pa.Table, folder: Path, settings: SegmentSettings, refused: str | None) -> Segment:
@@ -244,7 +246,7 @@ def _keep(cut: Cut, table: pa.Table, folder: Path, settings: SegmentSettings, re
     if problem is None and not rows:
         problem = f"no row has {cut.label}"
     elif problem is None and rows < settings.min_rows:
-        problem = f"{rows:,} rows, and segments.min_rows asks for {settings.min_rows:,}"
+        problem = f"{_rows(rows)}, and segments.min_rows asks for {settings.min_rows:,}"
     found = Segment(model=cut.model, label=cut.label, rows=rows, exclude=cut.exclude, problem=problem)
     if problem is not None:
         return found
@@ -257,6 +259,14 @@ def _keep(cut: Cut, table: pa.Table, folder: Path, settings: SegmentSettings, re
 def _plain(table: pa.Table) -> pa.Table:
     """Without dictionaries, which hold the other segments' values: equal rows give equal bytes."""
     return pa.table({name: one_array(table.column(name)) for name in table.column_names})
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row" if count == 1 else f"{count:,} rows"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _short(text: str) -> str:
