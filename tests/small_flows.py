@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import flows  # noqa: F401  (its settings come before Prefect's import)
 from prefect import flow
 
 from ai.ml.core.errors import DataRefused

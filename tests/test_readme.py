@@ -19,10 +19,11 @@ from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.arguments import add_settings
 from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.cli import build_parser
-from ai.ml.retraining.config import RetrainConfig, ValidateConfig, load_config
+from ai.ml.retraining.config import ValidateConfig, load_config
+from ai.ml.retraining.segment_config import SegmentsConfig
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FLOWS = {"retrain": RetrainConfig, "validate_bundle": ValidateConfig, "batch_predict": PredictConfig}
+FLOWS = {"retrain": SegmentsConfig, "validate_bundle": ValidateConfig, "batch_predict": PredictConfig}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -67,7 +68,7 @@ def test_every_setting_that_is_shown_is_one(tmp_path: Path) -> None:
     for block in shown:
         values = {"name": "m"} | tomllib.loads(block)
         values["data"] = {"source": "a.csv", "target": "y"} | values.get("data", {})
-        load_config(RetrainConfig, None, values)
+        load_config(SegmentsConfig, None, values)
 
 
 def test_every_link_leads_somewhere() -> None:
