@@ -17,7 +17,7 @@ from ai.ml.retraining.segment_summary import SegmentOutcome, SegmentsSummary, sh
 from ai.ml.retraining.segments import SegmentPlan
 from ai.ml.retraining.summary import show_summary
 from flows.retrain import retrain
-from tasks.cluster import cluster_runner
+from tasks.cluster import cluster_runner, cluster_slots
 from tasks.command_line import run_from_command_line
 from tasks.segments import ClusterProcesses, SegmentRuns, conclude, cut_table, ending, retrain_each
 
@@ -51,7 +51,8 @@ def retrain_segments(config: SegmentsConfig) -> SegmentsSummary | State[Segments
 @flow(flow_run_name="segments-of-{config.name}", persist_result=True, result_serializer="json")
 def retrain_on_cluster(config: SegmentsConfig, plan: SegmentPlan) -> list[SegmentOutcome]:
     """The same on a Dask cluster: a task for each segment."""
-    return SegmentRuns(retrain, config, plan, config.cluster.workers).run(ClusterProcesses())
+    at_once = config.segments.parallel or cluster_slots(config.cluster)
+    return SegmentRuns(retrain, config, plan, at_once).run(ClusterProcesses())
 
 
 def one_or_many(config: SegmentsConfig) -> tuple[Any, Any, Any]:

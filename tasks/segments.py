@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import time
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import pyarrow as pa
 from prefect import Flow, Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
@@ -58,6 +60,8 @@ def cut_table(config: SegmentsConfig) -> SegmentPlan:
     """Read the table once and keep each segment's rows in a file of their own."""
     with at_work("reading"):
         plan = segments.cut_table(config)
+    # The table is not needed any more, and the segments' processes are about to take memory of their own.
+    pa.default_memory_pool().release_unused()
     logger.info("read      %s rows from %s", f"{plan.rows:,}", plan.source)
     return plan
 
@@ -158,7 +162,7 @@ class SegmentRuns:
         try:
             end = future.result()
         except Exception as error:
-            lost = f"the cluster failed ({type(error).__name__}: {error}); run again: what is done is kept"
+            lost = f"its process was lost ({type(error).__name__}: {error}); run again: what is done is kept"
             end = SubRunEnd(exit_code=ExitCode.STORAGE, reason=lost, silent=True)
         if end.silent:
             self._settle([started], end.reason)
@@ -174,8 +178,8 @@ class SegmentRuns:
         logger.info("%s: %s — %s (%s)", outcome.model, outcome.outcome, outcome.reason, done)
 
     def _settle(self, runs: Iterable[Started], reason: str = "stopped with the run above it") -> None:
-        """What a process couldn't tell Prefect any more."""
-        with get_client(sync_client=True) as client:
+        """What a process couldn't tell Prefect any more, if Prefect's own server is still there."""
+        with contextlib.suppress(Exception), get_client(sync_client=True) as client:
             for started in runs:
                 state = client.read_flow_run(started.flow_run).state
                 if state is None or not state.is_final():

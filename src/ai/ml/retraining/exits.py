@@ -38,7 +38,7 @@ def _ending(command: Callable[[], int]) -> int:
     try:
         return command()
     except KeyboardInterrupt as interrupt:
-        print(f"interrupted: {interrupt or 'nothing was promoted'}", file=sys.stderr)
+        print(f"interrupted: {str(interrupt) or 'nothing was promoted'}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         return report_error(error)

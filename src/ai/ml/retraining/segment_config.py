@@ -95,7 +95,7 @@ class SegmentsConfig(RetrainConfig):
     def _fits(self) -> SegmentsConfig:
         if self.segments.wanted:
             segment_model(self.name, None)
-        if self.segments.column is not None and self.segments.column == self.data.target:
+        if (self.segments.column or "").strip() == self.data.target.strip():
             raise ValueError(f"the segments' column is the target: {self.data.target}")
         return self
 

@@ -204,10 +204,16 @@ def _column_values(table: pa.Table, column: str, asked: set[str]) -> tuple[list[
         DataRefused: there is no such column.
     """
     if column not in table.column_names:
-        near = difflib.get_close_matches(column, table.column_names, n=3, cutoff=0.5)
-        shown = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {table.column_names[:20]}"
-        raise DataRefused(f"no column {column!r} to cut the table by; {shown}")
-    codes, raw = as_texts(table.column(column))
+        folded = {name.casefold(): name for name in table.column_names}
+        near = [folded[name] for name in difflib.get_close_matches(column.casefold(), list(folded), n=3)]
+        names = ", ".join(map(repr, table.column_names[:20]))
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {names}"
+        raise DataRefused(f"no column {column!r} to cut the table by; {hint}")
+    try:
+        codes, raw = as_texts(table.column(column))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        kind = table.schema.field(column).type
+        raise DataRefused(f"column {column!r} holds {kind}, which no table can be cut by") from None
     meanings = [_meaning(text, asked) for text in raw] + [""]
     texts = sorted(set(meanings))
     places = {text: place for place, text in enumerate(texts)}
