@@ -12,6 +12,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from ai.ml.retraining import segments
+from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.segment_config import SegmentsConfig
 from ai.ml.retraining.segment_summary import SegmentOutcome, SegmentsSummary, show_segments
 from ai.ml.retraining.segments import SegmentPlan
@@ -55,8 +56,10 @@ def retrain_on_cluster(config: SegmentsConfig, plan: SegmentPlan) -> list[Segmen
     return SegmentRuns(retrain, config, plan, at_once).run(ClusterProcesses())
 
 
-def one_or_many(config: SegmentsConfig) -> tuple[Any, Any, Any]:
+def one_or_many(config: RetrainConfig) -> tuple[Any, Any, Any]:
     """The flow that the settings want, its own settings, and what shows its result."""
+    if not isinstance(config, SegmentsConfig):
+        return retrain, config, show_summary
     if config.segments.wanted:
         return retrain_segments, config, show_segments
     return retrain, config.single, show_summary

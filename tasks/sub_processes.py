@@ -20,6 +20,7 @@ ROOT = Path(tasks.__file__).parent.parent
 GRACE_S = 10.0
 """Seconds that a process has to tell Prefect of its end."""
 _LAST_LINES = 5
+_POLL_S = 0.05
 
 
 class SubProcesses:
@@ -56,12 +57,17 @@ class SubProcesses:
             running = list(self._running)
         for process in running:
             process.terminate()
-        deadline = time.monotonic() + GRACE_S
-        for process in running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(deadline - time.monotonic(), 0.0))
-            if process.poll() is None:
+        # The threads that wait for them see to their groups.
+        if not self._all_gone(GRACE_S):
+            for process in self._running.copy():
                 _kill_group(process)
+            self._all_gone(GRACE_S)
+
+    def _all_gone(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self._running and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        return not self._running
 
 
 @contextlib.contextmanager

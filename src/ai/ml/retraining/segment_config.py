@@ -26,7 +26,8 @@ class SegmentSettings(ClusterSettings):
         str | None, Field(description="One model for each value of this column", examples=["country"])
     ] = None
     values: Annotated[
-        tuple[str, ...], Field(description="Only these values of the column; every value when not given")
+        tuple[str, ...],
+        Field(description="Only these values of the column; every value when not given", examples=[["NO", "SE"]]),
     ] = ()
     missing: Annotated[
         bool, Field(description="A model of its own for rows without a value; else they are counted and left out")
