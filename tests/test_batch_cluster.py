@@ -1,4 +1,4 @@
-"""Scoring on a Dask cluster of real processes: a killed scheduler, a worker with other bits."""
+"""Scoring on a Dask cluster of real processes: a killed worker, a killed scheduler, a worker with other bits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from batch_scenes import dataset, sealed_bundle, tree
 from conftest import ROOT, free_port
@@ -82,6 +83,37 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sealed_bundle(tmp_path_factory.mktemp("bundles"))
 
 
+def test_a_local_cluster_gives_the_same_bytes_and_survives_a_killed_worker(
+    bundle: Path, tmp_path: Path, prefect_environment: dict[str, str]
+) -> None:
+    source = dataset(tmp_path / "in", 6, 30_000)
+    predict_dataset(bundle, str(source), str(tmp_path / "expected"))
+    out = tmp_path / "out"
+    job = ("--bundle", bundle, "--input", source, "--output", out, "--workers", "2", "--task-mb", "0")
+    process = flow(prefect_environment, *job)
+    wait_for_receipts(out, 1, process)
+    workers_of(process.pid)[0].kill()
+    _, stderr = process.communicate(timeout=280)
+    assert process.returncode == ExitCode.OK, stderr
+    assert tree(out) == tree(tmp_path / "expected")
+
+
+def test_a_killed_worker_of_another_cluster_leaves_its_parts_to_the_others(
+    bundle: Path, tmp_path: Path, prefect_environment: dict[str, str]
+) -> None:
+    source = dataset(tmp_path / "in", 8, 20_000)
+    predict_dataset(bundle, str(source), str(tmp_path / "expected"))
+    out = tmp_path / "out"
+    job = ("--bundle", bundle, "--input", source, "--output", out, "--task-mb", "0")
+    with cluster(tmp_path, prefect_environment, 2) as found:
+        process = flow(prefect_environment, *job, "--scheduler", found.address)
+        wait_for_receipts(out, 1, process)
+        found.workers[0].kill()
+        _, stderr = process.communicate(timeout=280)
+    assert process.returncode == ExitCode.OK, stderr
+    assert tree(out) == tree(tmp_path / "expected")
+
+
 def test_a_killed_scheduler_loses_nothing_that_was_done(
     bundle: Path, tmp_path: Path, prefect_environment: dict[str, str]
 ) -> None:
@@ -125,3 +157,14 @@ def test_a_worker_with_other_bits_refuses_and_is_named(
 def test_a_scheduler_that_isnt_there_is_said() -> None:
     with pytest.raises(UsageError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:"):
         cluster_runner(RunnerSettings(runner="dask", scheduler=f"tcp://127.0.0.1:{free_port()}"))
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """The processes below `pid` that score: those with torch in memory."""
+    found: list[psutil.Process] = []
+    for child in psutil.Process(pid).children(recursive=True):
+        # A nanny's helpers come and go between the list and the look.
+        with suppress(psutil.NoSuchProcess):
+            if any("libtorch" in region.path for region in child.memory_maps()):
+                found.append(child)
+    return found

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from batch_scenes import rows_to_score, sealed_bundle
@@ -49,3 +51,29 @@ def test_rows_of_any_number_under_a_memory_limit(tmp_path: Path) -> None:
     full = subprocess.run([sys.executable, "-c", beyond, *arguments], capture_output=True, text=True, env=plain)
     assert full.stdout == "full\n", full.stderr
     assert pq.read_schema(tmp_path / "out.parquet").names == ["key", "y_predicted"]
+
+
+STREAMED = """
+import resource, sys
+from pathlib import Path
+from ai.ml.core.tables import read_batches
+status = Path("/proc/self/status").read_text()
+used = int(status.split("VmData:")[1].split()[0]) << 10
+resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[2]), resource.RLIM_INFINITY))
+print(sum(batch.num_rows for batch in read_batches(sys.argv[1], batch_rows=32_768)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row_groups", [1, 20])
+def test_a_file_is_streamed_whatever_its_row_groups(tmp_path: Path, row_groups: int) -> None:
+    rows, columns = 1_000_000, 30
+    path = tmp_path / "in.parquet"
+    values = np.random.default_rng(0).random(rows)
+    table = pa.table({f"c{index}": values for index in range(columns)})
+    pq.write_table(table, path, row_group_size=rows // row_groups, use_dictionary=False, compression="none")
+    limit = path.stat().st_size // 2
+    plain = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}
+    command = [sys.executable, "-c", STREAMED, str(path), str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True, env=plain)
+    assert done.stdout == f"{rows}\n", done.stderr[-2000:]

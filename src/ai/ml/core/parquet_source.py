@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed
 
+_PAGES_BYTES = 1 << 20
+"""Of a column, read at once from a file that is streamed."""
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
@@ -30,19 +33,40 @@ def read_parquet(path: Path) -> pa.Table:
 
 
 def stream_parquet(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """The same in pieces of at most `batch_rows` rows."""
+    """The same in pieces of at most `batch_rows` rows, an empty one first.
+
+    A file's memory is that of a few pieces, however large the file and its row groups are.
+    """
     with _sentences(path):
-        data, names = _dataset(path)
-        data = _with_dictionaries(data)
-        # Little read ahead: the default holds 16 batches of 4 files in memory.
-        scanner = data.scanner(columns=names, batch_size=batch_rows, batch_readahead=2, fragment_readahead=1)
-        yield pa.RecordBatch.from_pylist([], schema=scanner.projected_schema)
-        yield from scanner.to_batches()
+        if path.is_dir():
+            data, names = _dataset(path)
+            # Little read ahead: the default holds 16 batches of 4 files in memory.
+            scanner = data.scanner(columns=names, batch_size=batch_rows, batch_readahead=2, fragment_readahead=1)
+            yield from _after_an_empty_one(scanner.projected_schema, scanner.to_batches())
+        else:
+            yield from _stream_file(path, batch_rows)
+
+
+def _stream_file(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    # A dataset's scanner decodes a row group whole and, unless told otherwise, keeps every byte that it has read.
+    checked = {"page_checksum_verification": True, "pre_buffer": False, "buffer_size": _PAGES_BYTES}
+    with pq.ParquetFile(path) as plain:
+        texts = [field.name for field in plain.schema_arrow if pa.types.is_string(field.type)]
+    with pq.ParquetFile(path, read_dictionary=texts, **checked) as file:
+        schema = file.schema_arrow
+        kept = [index for index, name in enumerate(schema.names) if not _PANDAS_INDEX.fullmatch(name)]
+        batches = (batch.select(kept) for batch in file.iter_batches(batch_rows, use_threads=False))
+        yield from _after_an_empty_one(pa.schema([schema.field(index) for index in kept]), batches)
+
+
+def _after_an_empty_one(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    yield pa.RecordBatch.from_pylist([], schema=schema)
+    yield from batches
 
 
 def _dataset(path: Path) -> tuple[ds.Dataset, list[str]]:
     form = ds.ParquetFileFormat(
-        default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+        default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=False)
     )
     if path.is_dir():
         files = parts(path)
@@ -70,7 +94,7 @@ def _with_dictionaries(data: ds.Dataset) -> ds.Dataset:
         return data
     form = ds.ParquetFileFormat(
         read_options=ds.ParquetReadOptions(dictionary_columns=texts),
-        default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True),
+        default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=False),
     )
     return ds.dataset(data.files, format=form)
 
