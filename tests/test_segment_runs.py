@@ -28,8 +28,8 @@ PATIENCE_S = 300.0
 
 
 def table_of(folder: Path, rows: dict[str, int]) -> Path:
-    """A table with so many rows for each value of `c`."""
-    table = mixed_table(sum(rows.values()), seed=5)
+    """A table with so many rows for each value of `c`; the first ones are the same however many there are."""
+    table = mixed_table(500, seed=5).slice(0, sum(rows.values()))
     column = [value for value, count in rows.items() for _ in range(count)]
     path = folder / "table.parquet"
     write_table(table.append_column("c", pa.array(column)), path)
