@@ -36,7 +36,7 @@ from ai.ml.retraining.checkpoints import (
     code_version,
     content_key,
 )
-from ai.ml.retraining.config import RetrainConfig, RollbackConfig
+from ai.ml.retraining.config import DataSettings, RetrainConfig, RollbackConfig
 from ai.ml.retraining.run_record import remove_run, write_run
 from ai.ml.retraining.search import Search, Searcher, require_search, space_of
 from ai.ml.retraining.source_state import source_key as source_key
@@ -79,6 +79,11 @@ def end_run(config: RetrainConfig) -> None:
     remove_run(work_dir(config))
 
 
+def read_options(data: DataSettings) -> ReadOptions:
+    """How to read the source."""
+    return ReadOptions(data.delimiter, data.encoding, data.decimal, data.thousands, data.sheet, data.query)
+
+
 def snapshot_data(config: RetrainConfig) -> DataRef:
     """Read the source once and keep the table as it arrived, so that every later step sees the same rows.
 
@@ -88,15 +93,7 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
     """
     data = config.data
     stamps = source_stamps(data.source)
-    options = ReadOptions(
-        delimiter=data.delimiter,
-        encoding=data.encoding,
-        decimal=data.decimal,
-        thousands=data.thousands,
-        sheet=data.sheet,
-        query=data.query,
-    )
-    table = read_table(data.source, options)
+    table = read_table(data.source, read_options(data))
     if source_stamps(data.source) != stamps:
         # Half of it may be the old table, and the checkpoint would go by a name that is neither's.
         raise Busy(f"{data.source} changed while it was read: try again when nobody writes to it")
@@ -325,7 +322,7 @@ def promote(
         Busy: somebody else promoted a champion since the decision.
     """
     store, name, digest = Store(config.store), config.name, candidate.bundle.digest
-    note = {"flow_run": flow_run_id, "data": source_name(config.data.source), "metrics": candidate.metrics}
+    note = _note(config, flow_run_id) | {"metrics": candidate.metrics}
     if approval is not None:
         note["approval"] = approval.model_dump()
     if decision.outcome != "PROMOTE":
@@ -354,9 +351,8 @@ def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictR
     The candidate in the work folder goes: a damaged checkpoint must not be found again.
     """
     folder = Path(candidate.bundle.path)
-    place = Store(config.store).quarantine(
-        config.name, folder, _verdict(verdict), note={"flow_run": flow_run_id, "data": source_name(config.data.source)}
-    )
+    note = _note(config, flow_run_id)
+    place = Store(config.store).quarantine(config.name, folder, _verdict(verdict), note=note)
     shutil.rmtree(folder.parent, ignore_errors=True)
     return place
 
@@ -374,6 +370,12 @@ def roll_back(config: RollbackConfig) -> RollbackRecord:
 
     done = Store(config.store).rollback(config.name, config.to, reason=config.reason, prove=prove)
     return RollbackRecord(digest=done.digest, previous=done.previous, sentence=done.rolled_back(config.name))
+
+
+def _note(config: RetrainConfig, flow_run_id: str | None) -> dict[str, Any]:
+    """What a line in the ledger says of the run that made it; none of it decides a bundle's bits."""
+    note: dict[str, Any] = {"flow_run": flow_run_id, "data": source_name(config.data.source)}
+    return note | {"labels": dict(config.labels)} if config.labels else note
 
 
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
