@@ -19,11 +19,23 @@ from ai.ml.retraining.log import log_to_terminal
 
 
 def run_from_command_line(
-    flow: Flow[..., Any], settings: type[Section], show: Callable[[Any], None], argv: list[str] | None = None
+    flow: Flow[..., Any],
+    settings: type[Section],
+    show: Callable[[Any], None],
+    argv: list[str] | None = None,
+    *,
+    resume: Callable[[str, dict[str, Any]], Section] | None = None,
 ) -> int:
-    """Parse the flags of `settings`, run `flow(config)` once, show its result and return the exit code."""
+    """Parse the flags of `settings`, run `flow(config)` once, show its result and return the exit code.
+
+    With `resume` there is a flag `--resume NAME`, whose settings it gives.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m flows.{flow.fn.__name__}", description=settings.__doc__)
-    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings as TOML; flags win over it")
+    origin = parser.add_mutually_exclusive_group()
+    origin.add_argument("--config", type=Path, metavar="FILE.toml", help="settings as TOML; flags win over it")
+    if resume is not None:
+        told = "go on with the settings of this model's last run, which didn't come to its end"
+        origin.add_argument("--resume", metavar="NAME", help=told)
     parser.add_argument("--json", action="store_true", help="print the run's record as JSON, nothing else on stdout")
     add_settings(parser, settings)
     arguments = sys.argv[1:] if argv is None else argv
@@ -33,7 +45,12 @@ def run_from_command_line(
 
     def run() -> int:
         given = parser.parse_args(arguments)
-        config = load_config(settings, given.config, given_settings(given))
+        values = given_settings(given)
+        name: str | None = getattr(given, "resume", None)
+        if resume is None or name is None:
+            config = load_config(settings, given.config, values)
+        else:
+            config = resume(name, values)
         log_to_terminal()
         state: State[Any] = flow(config, return_state=True)
         return _end(state, show=None if given.json else show)

@@ -11,6 +11,7 @@ from ai.ml.retraining.checkpoints import CandidateRef, DataRef, DriftRecord
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.drift_check import training_drift
 from ai.ml.retraining.log import at_work, epoch_bar, logger
+from ai.ml.retraining.source_state import source_key
 from ai.ml.retraining.summary import metrics_line
 from tasks.caching import KEPT, ContentKey, KeptNotReused
 from tasks.reporting import epoch_progress, publish_table, show_drift, show_metrics
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @task(
     name="read-data",
     task_run_name="read the data of {config.name}",
-    cache_policy=ContentKey(inputs=lambda inputs: [steps.source_key(inputs["config"].data), *_place(inputs)]),
+    cache_policy=ContentKey(inputs=lambda inputs: [source_key(inputs["config"].data), *_place(inputs)]),
     **KEPT,
     **RETRIED,
 )

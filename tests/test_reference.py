@@ -18,12 +18,17 @@ from ai.ml.core.errors import UsageError
 from ai.ml.retraining.arguments import FLAG_NAMES, add_settings
 from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.cli import build_parser, main
-from ai.ml.retraining.config import RetrainConfig, ValidateConfig, load_config
+from ai.ml.retraining.config import RetrainConfig, RollbackConfig, ValidateConfig, load_config
 from ai.ml.retraining.starter import section_of, starter_toml
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
-FLOWS = {"retrain": RetrainConfig, "validate_bundle": ValidateConfig, "batch_predict": PredictConfig}
+FLOWS = {
+    "retrain": RetrainConfig,
+    "validate_bundle": ValidateConfig,
+    "batch_predict": PredictConfig,
+    "rollback": RollbackConfig,
+}
 
 
 def cell(text: Any) -> str:

@@ -22,12 +22,13 @@ FLAG_NAMES = {
     "training.category_columns": ["--category", "--category-column"],
     "training.number_columns": ["--number", "--number-column"],
     "decision.slice_column": ["--slice", "--slice-column"],
+    "approval.hours": ["--approval-hours"],
     "drift.action": ["--drift"],
     "drift.severity": ["--drift-severity"],
     "pythons": ["--python"],
     "gate.pythons": ["--python"],
 }
-NOT_SETTINGS = frozenset({"config", "json"})
+NOT_SETTINGS = frozenset({"config", "json", "resume"})
 """Flags of the command line itself; no section may have fields of these names at its top."""
 
 

@@ -9,34 +9,38 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ai.ml.core.errors import DataRefused
+from ai.ml.core.errors import Busy, DataRefused
 from ai.ml.core.files import dump_json, publish_dir, write_atomic
 from ai.ml.core.manifest import bundle_digest, read_manifest
 from ai.ml.core.source_names import source_name
 from ai.ml.core.tables import ReadOptions, fingerprint, read_table, write_table
 from ai.ml.retraining.checkpoints import (
+    Approval,
     BundleRef,
     CandidateRef,
     DataRef,
     DecisionRecord,
     FileRef,
     PromotionRecord,
+    RollbackRecord,
     ScoredRef,
     VerdictRef,
     code_version,
     content_key,
 )
-from ai.ml.retraining.config import DataSettings, RetrainConfig
+from ai.ml.retraining.config import RetrainConfig, RollbackConfig
+from ai.ml.retraining.run_record import remove_run, write_run
 from ai.ml.retraining.search import Search, Searcher, require_search, space_of
+from ai.ml.retraining.source_state import source_key as source_key
+from ai.ml.retraining.source_state import source_stamps
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.verdict import Verdict
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
 
 KEEP_RUNS = 3
 """Snapshots and candidates of the latest runs that stay in the work folder as checkpoints."""
+KEY_PATTERN = "[0-9a-f]" * 16
 
 
 def work_dir(config: RetrainConfig) -> Path:
@@ -56,24 +61,22 @@ def work_dir(config: RetrainConfig) -> Path:
     return work_folder(config.store, config.name)
 
 
-def workplace(config: RetrainConfig) -> AbstractContextManager[None]:
-    """Hold the model's work folder while a run lasts.
+@contextmanager
+def workplace(config: RetrainConfig, timeout_s: float = 0.0) -> Generator[None]:
+    """Hold the model's work folder while a run lasts; its settings lie there until `end_run`.
 
     Raises:
-        Busy: another run of the same name holds it.
+        Busy: another run of the same name holds it, and did so for `timeout_s` seconds.
     """
-    return held(work_dir(config), config.name)
+    work = work_dir(config)
+    with held(work, config.name, timeout_s):
+        write_run(work, config)
+        yield
 
 
-def source_key(data: DataSettings) -> str:
-    """What decides the content of a read: the file's bytes and how to read them; the database answers afresh."""
-    source = Path(data.source)
-    if source.is_file():
-        return content_key(data, FileRef.of(source).sha256)
-    if source.is_dir():
-        parts = sorted(path for path in source.rglob("*") if path.is_file())
-        return content_key(data, [(str(path.relative_to(source)), FileRef.of(path).sha256) for path in parts])
-    return content_key(data, os.urandom(16).hex())
+def end_run(config: RetrainConfig) -> None:
+    """The run came to its end: there is nothing to resume."""
+    remove_run(work_dir(config))
 
 
 def snapshot_data(config: RetrainConfig) -> DataRef:
@@ -81,8 +84,10 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
 
     Raises:
         DataRefused: there is no such file, or no table can be read from it.
+        Busy: somebody wrote to it meanwhile.
     """
     data = config.data
+    stamps = source_stamps(data.source)
     options = ReadOptions(
         delimiter=data.delimiter,
         encoding=data.encoding,
@@ -92,11 +97,14 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
         query=data.query,
     )
     table = read_table(data.source, options)
+    if source_stamps(data.source) != stamps:
+        # Half of it may be the old table, and the checkpoint would go by a name that is neither's.
+        raise Busy(f"{data.source} changed while it was read: try again when nobody writes to it")
     content = fingerprint(table)
     path = work_dir(config) / f"data-{content[:16]}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_table(table, path)
-    keep_latest(path.parent, "data-*.parquet")
+    keep_latest(path, "data-*.parquet")
     return DataRef(
         file=FileRef.of(path),
         source=source_name(data.source),
@@ -131,7 +139,8 @@ def build_candidate(
 ) -> CandidateRef:
     """Train, then seal weights, evidence and manifest into a bundle directory.
 
-    An interrupted training goes on from its last epoch checkpoint in the same place.
+    An interrupted training goes on from its last epoch checkpoint in the same place. That stays until the proof begins:
+    then the candidate's own checkpoint is stored.
 
     Raises:
         DataRefused: the table can't be trained on.
@@ -174,8 +183,8 @@ def build_candidate(
     baselines = measure_baselines(scorer, table, result.train_rows, result.holdout_rows)
     write_atomic(building / "baselines.json", dump_json([dataclasses.asdict(baseline) for baseline in baselines]))
     publish_dir(building, target)
-    epochs.unlink(missing_ok=True)
-    keep_latest(target.parent, "candidate-*")
+    keep_latest(target, f"candidate-{KEY_PATTERN}")
+    keep_latest(epochs, f"candidate-{KEY_PATTERN}.epochs")
     losing = [baseline.sentence for baseline in baselines if baseline.wins]
     return candidate_record(target, [finding.message for finding in result.findings] + losing)
 
@@ -203,8 +212,8 @@ def _search(
     key = content_key(data.fingerprint, config.data.target, settings, code_version())
     path = work_dir(config) / f"search-{key[:16]}.json"
     search = Searcher(space_of(config.training), path, key).run(table, training, teacher, config.training.tune)
-    for pattern in ("search-*.json", "search-*.epochs"):
-        keep_latest(path.parent, pattern)
+    for made in (path, path.with_suffix(".epochs")):
+        keep_latest(made, f"search-*{made.suffix}")
     return search
 
 
@@ -230,12 +239,13 @@ def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRe
     """
     from ai.ml.retraining.gate import GatePolicy, prove
 
+    Path(candidate.bundle.path).parent.with_suffix(".epochs").unlink(missing_ok=True)
     gate = config.gate
     policy = GatePolicy(pythons=gate.pythons, cpu_matrix=gate.cpu_matrix, expect_digest=candidate.bundle.digest)
     verdict = prove(Path(candidate.bundle.path), policy)
     path = work_dir(config) / f"verdict-{candidate.bundle.digest[:16]}.json"
     write_atomic(path, verdict.to_json())
-    keep_latest(path.parent, "verdict-*.json")
+    keep_latest(path, "verdict-*.json")
     return VerdictRef(digest=verdict.digest, outcome=verdict.outcome, reason=verdict.reason, file=FileRef.of(path))
 
 
@@ -306,6 +316,7 @@ def promote(
     verdict: VerdictRef,
     decision: DecisionRecord,
     flow_run_id: str | None,
+    approval: Approval | None = None,
 ) -> PromotionRecord:
     """Put the decision into the store: publish and move the pointer, or record why not.
 
@@ -315,6 +326,8 @@ def promote(
     """
     store, name, digest = Store(config.store), config.name, candidate.bundle.digest
     note = {"flow_run": flow_run_id, "data": source_name(config.data.source), "metrics": candidate.metrics}
+    if approval is not None:
+        note["approval"] = approval.model_dump()
     if decision.outcome != "PROMOTE":
         action = "held" if decision.outcome == "HOLD" else "rejected"
         store.record(name, action, _verdict(verdict), note=note, decision=decision.document)
@@ -346,6 +359,21 @@ def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictR
     )
     shutil.rmtree(folder.parent, ignore_errors=True)
     return place
+
+
+def roll_back(config: RollbackConfig) -> RollbackRecord:
+    """Prove a former champion here and now, and make it live again.
+
+    Raises:
+        BundleNotFound: nothing was promoted under that name.
+        UsageError: it was never the champion, or is it already.
+        GateRefused: it no longer answers here as it did.
+        Busy: another champion was promoted while this one was proved.
+    """
+    from ai.ml.retraining.gate import prove
+
+    done = Store(config.store).rollback(config.name, config.to, reason=config.reason, prove=prove)
+    return RollbackRecord(digest=done.digest, previous=done.previous, sentence=done.rolled_back(config.name))
 
 
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
@@ -386,9 +414,14 @@ def _lineage(config: RetrainConfig, data: DataRef, search: Search | None = None)
     }
 
 
-def keep_latest(folder: Path, pattern: str, keep: int = KEEP_RUNS) -> None:
-    """Remove all but the `keep` newest matches of `pattern` in `folder`."""
-    for old in sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)[:-keep]:
+def keep_latest(current: Path, pattern: str, keep: int = KEEP_RUNS) -> None:
+    """Remove all but `current` and the newest other matches of `pattern` beside it, `keep` in all.
+
+    What this run has just made stays whatever its time says: a clock may have been set back.
+    """
+    others = [path for path in current.parent.glob(pattern) if path != current]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in others[keep - 1 :]:
         if old.is_dir():
             shutil.rmtree(old, ignore_errors=True)
         else:
