@@ -51,11 +51,8 @@ class Asked:
         return str(self.place.run(self.runs[name])["state"]["message"])
 
     def resume(self, name: str, **form: Any) -> dict[str, Any]:
-        answer = httpx.post(
-            f"{self.place.environment['PREFECT_API_URL']}/flow_runs/{self.runs[name]}/resume",
-            json={"run_input": {"approve": True, "approver": "Eve", "reason": "mine", **form}},
-            timeout=60,
-        )
+        run_input = {"approve": True, "approver": "Eve", "reason": "mine", **form}
+        answer = self.place.ask("POST", f"flow_runs/{self.runs[name]}/resume", json={"run_input": run_input})
         return {"code": answer.status_code, **answer.json()}
 
 
@@ -99,8 +96,9 @@ def test_a_suspended_run_holds_nothing_and_tells_what_it_asks(asked: Asked) -> N
     assert asked.actions("good") == []
     with held(asked.folder / "store" / "good" / "work", "good"):
         pass
-    event = asked.place.events("bundle.awaiting-approval", digest)[0]
-    assert event["resource"]["prefect.resource.id"] == "bundlegate.model.good"
+    # The three models are of one table, so they have one digest.
+    events = asked.place.events("bundle.awaiting-approval", digest)
+    assert "bundlegate.model.good" in {event["resource"]["prefect.resource.id"] for event in events}
     listed = approve(asked.place.environment)
     assert f"good: {digest[:12]} (no champion, until " in listed.stdout, listed.stderr
     shown = approve(asked.place.environment, "good").stdout
@@ -115,9 +113,9 @@ def test_a_forged_answer_is_not_taken(asked: Asked) -> None:
         assert asked.resume("good", **form)["status"] == "REJECT", form
     # An input may be put beside by anybody who reaches the API; it is read under the question's own key only.
     run, key = asked.runs["good"], asked.key("good").replace(asked.digest("good"), other)
-    url = f"{asked.place.environment['PREFECT_API_URL']}/flow_runs/{run}/input"
     value = '{"approve": true, "approver": "Eve", "reason": "mine"}'
-    answer = httpx.post(url, json={"key": f"suspended-{key}-response", "value": value}, timeout=60)
+    forged = {"key": f"suspended-{key}-response", "value": value}
+    answer = asked.place.ask("POST", f"flow_runs/{run}/input", json=forged)
     assert answer.status_code == 201
     assert asked.place.state(run) == "Suspended"
     refused = approve(asked.place.environment, "good", "--yes", "--reason", "r", "--digest", other[:12])
