@@ -53,8 +53,7 @@ class Deployed:
         return self.ask("GET", path).raise_for_status().json()
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """The server's answer, whatever it is; asked again while SQLite is locked (503), as Prefect's own client does."""
-
+        """The server's answer; asked again while SQLite is locked (503), as Prefect's own client does."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             answer = httpx.request(method, f"{self.environment['PREFECT_API_URL']}/{path}", timeout=PATIENCE_S, **more)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from builders import mixed_table
 from conftest import ROOT
@@ -205,8 +204,7 @@ def test_an_answer_after_the_time_is_none_and_a_run_forced_on_has_none(
 
         listed = until(lambda: [line for line in approve(prefect_environment).stdout.splitlines() if "forced:" in line])
         run = listed[0].rpartition(" ")[2]
-        url = f"{prefect_environment['PREFECT_API_URL']}/flow_runs/{run}/set_state"
-        httpx.post(url, json={"state": {"type": "RUNNING"}, "force": True}, timeout=60).raise_for_status()
+        Deployed(prefect_environment, "", "").post(f"flow_runs/{run}/set_state", state={"type": "RUNNING"}, force=True)
         _, told = forced.communicate(timeout=PATIENCE_S)
         assert forced.returncode == 75, told
         assert "resumed without an answer" in told
