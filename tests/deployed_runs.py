@@ -94,7 +94,8 @@ class Deployed:
             worker = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=self.environment,
+                # The flows' own setting, which this process has, would hide what a worker says.
+                env={**self.environment, "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"},
                 stdout=file,
                 stderr=file,
                 stdin=subprocess.DEVNULL,
