@@ -189,7 +189,7 @@ def test_outside_a_run_nothing_gets_by_unasked(config: RetrainConfig) -> None:
 def test_what_an_approver_types_cant_steer_a_terminal(config: RetrainConfig) -> None:
     typed = ApprovalForm(approve=True, approver="Ann\x1b[2J\nroot", reason="fine\t\x07 indeed")
     given = _answer(lambda: typed)
-    assert (given.approver, given.reason) == ("Ann[2J root", "fine indeed")
+    assert (given.approver, given.reason) == ("Ann [2J root", "fine indeed")
 
 
 def test_the_time_to_answer_is_written_with_the_request(config: RetrainConfig) -> None:
