@@ -18,7 +18,13 @@ from tasks.command_line import run_from_command_line
 from tasks.prediction import score_parts
 
 
-@flow(flow_run_name="predict-{config.job.bundle}", persist_result=True, result_serializer="json")
+# A job that needs more than a day goes on with its next run: what has a receipt is done.
+@flow(
+    flow_run_name="predict-{config.job.bundle}",
+    persist_result=True,
+    result_serializer="json",
+    timeout_seconds=24 * 3600,
+)
 def batch_predict(config: PredictConfig) -> BatchReport:
     """Prove the bundle in this environment, then score every part that isn't done.
 

@@ -1,6 +1,7 @@
 """Retraining: a model gets through only after it has proved that what was saved is what was trained.
 
-Run it from the root: `python -m flows.retrain --name churn --data churn.csv --target churned`.
+Run it from the root: `python -m flows.retrain --name churn --data churn.csv --target churned`. A run that was killed
+goes on with `python -m flows.retrain --resume churn`, or when it is started again with the same settings.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from prefect import flow
 from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import RetrainSummary
 from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.run_record import interrupted_run
 from ai.ml.retraining.summary import show_summary
 from tasks.command_line import run_from_command_line
 from tasks.gate import prove_candidate
@@ -35,6 +37,7 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
         Busy: another run is retraining this model.
     """
     with steps.workplace(config):
+        config = steps.pinned(config)
         data = read_data(config)
         drift = check_drift(config, data)
         candidate = train_candidate(config, data)
@@ -46,6 +49,7 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
         promotion = promote(config, candidate, verdict, decision)
         scored = score_holdout(config, candidate)
         told = report(config, candidate, verdict, decision)
+        steps.end_run(config)
     return RetrainSummary(
         name=config.name,
         data=data,
@@ -63,4 +67,4 @@ if __name__ == "__main__":
     from ai.ml.retraining.segment_config import SegmentsConfig
     from flows.retrain_segments import one_or_many
 
-    sys.exit(run_from_command_line(retrain, SegmentsConfig, show_summary, choose=one_or_many))
+    sys.exit(run_from_command_line(retrain, SegmentsConfig, show_summary, choose=one_or_many, resume=interrupted_run))

@@ -13,7 +13,8 @@ from prefect.context import TaskRunContext
 from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore, get_result_store
 
-from ai.ml.retraining.checkpoints import code_version, content_key, problems
+from ai.ml.core.errors import BundlegateError
+from ai.ml.retraining.checkpoints import Record, code_version, content_key, problems
 from ai.ml.retraining.log import logger
 
 # Settings of every task: its result is small JSON, and it is stored.
@@ -50,27 +51,42 @@ class ContentKey(CachePolicy):
         self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
     ) -> str | None:
         """The key, after a stale record under it was removed."""
-        key = f"{task_ctx.task.name}-{content_key(self.inputs(inputs), code_version())}"
+        try:
+            content = content_key(self.inputs(inputs), code_version())
+        except (OSError, BundlegateError):
+            # The step itself will say what can't be read; Prefect would show a traceback here.
+            content = uuid4().hex
+        key = f"{task_ctx.task.name}-{content}"
         store = get_result_store()
-        if store.exists(key):
-            stale = _stale_reasons(store, key)
-            if stale:
-                logger.warning("%s is done again: %s", task_ctx.task.name, "; ".join(stale))
-                _forget(store, key)
+        stale = _stale_reasons(store, key)
+        if stale:
+            logger.warning("%s is done again: %s", task_ctx.task.name, "; ".join(stale))
+            _forget(store, key)
         return key
 
 
 def _stale_reasons(store: ResultStore, key: str) -> list[str]:
+    if not store.exists(key):
+        # Prefect calls a record absent that it can't read.
+        record = _record_path(store, key)
+        return ["its checkpoint can't be read"] if record is not None and record.exists() else []
     try:
-        return problems(store.read(key).result)
+        result = store.read(key).result
+        if not isinstance(result, Record):
+            return [f"its checkpoint holds no record, but a {type(result).__name__}"]
+        return problems(result)
     except Exception as error:
         return [f"its checkpoint can't be read ({type(error).__name__}: {error})"]
 
 
 def _forget(store: ResultStore, key: str) -> None:
-    storage = store.result_storage
-    if not isinstance(storage, LocalFileSystem):
-        raise TypeError(f"checkpoints need a local result storage, not {type(storage).__name__}")
-    record: Path = storage._resolve_path(key)  # pyright: ignore[reportPrivateUsage]
+    record = _record_path(store, key)
+    if record is None:
+        raise TypeError(f"checkpoints need a local result storage, not {type(store.result_storage).__name__}")
     record.unlink(missing_ok=True)
     store.cache.pop(store._resolved_key_path(key), None)  # pyright: ignore[reportPrivateUsage]
+
+
+def _record_path(store: ResultStore, key: str) -> Path | None:
+    storage = store.result_storage
+    return storage._resolve_path(key) if isinstance(storage, LocalFileSystem) else None  # pyright: ignore[reportPrivateUsage]

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State
 
 from ai.ml.core.errors import Busy, ExitCode, UsageError
 from ai.ml.retraining.arguments import add_settings, given_settings
-from ai.ml.retraining.config import SomeSection, load_config
+from ai.ml.retraining.config import Section, SomeSection, load_config
 from ai.ml.retraining.exits import run_command
 from ai.ml.retraining.log import log_to_terminal
 
@@ -27,14 +27,20 @@ def run_from_command_line(
     show: Callable[[Any], None],
     argv: list[str] | None = None,
     *,
-    choose: Callable[[SomeSection], Choice] | None = None,
+    choose: Callable[[Any], Choice] | None = None,
+    resume: Callable[[str, dict[str, Any]], Section] | None = None,
 ) -> int:
     """Parse the flags of `settings`, run `flow(config)` once, show its result and return the exit code.
 
-    `choose` says for the settings at hand which flow it is instead.
+    `choose` says for the settings at hand which flow it is instead. With `resume` there is a flag `--resume NAME`,
+    whose settings it gives.
     """
     parser = argparse.ArgumentParser(prog=f"python -m flows.{flow.fn.__name__}", description=settings.__doc__)
-    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings as TOML; flags win over it")
+    origin = parser.add_mutually_exclusive_group()
+    origin.add_argument("--config", type=Path, metavar="FILE.toml", help="settings as TOML; flags win over it")
+    if resume is not None:
+        told = "go on with the settings of this model's last run, which didn't come to its end"
+        origin.add_argument("--resume", metavar="NAME", help=told)
     parser.add_argument("--json", action="store_true", help="print the run's record as JSON, nothing else on stdout")
     add_settings(parser, settings)
     arguments = sys.argv[1:] if argv is None else argv
@@ -44,7 +50,12 @@ def run_from_command_line(
 
     def run() -> int:
         given = parser.parse_args(arguments)
-        config = load_config(settings, given.config, given_settings(given))
+        values = given_settings(given)
+        name: str | None = getattr(given, "resume", None)
+        if resume is None or name is None:
+            config = load_config(settings, given.config, values)
+        else:
+            config = resume(name, values)
         log_to_terminal()
         chosen, wanted, told = (flow, config, show) if choose is None else choose(config)
         state: State[Any] = chosen(wanted, return_state=True)

@@ -140,17 +140,20 @@ def epoch_progress(name: str) -> Generator[Callable[[EpochReport], None]]:
     if FlowRunContext.get() is None:
         yield lambda report: None
         return
-    artifact: Any = create_progress_artifact(0.0, key=_key(name, "training"), description=f"epochs of {name}")
+    key, description = _key(name, "training"), f"epochs of {name}"
+    artifact: Any = _tell(create_progress_artifact, 0.0, key=key, description=description)
     told = time.monotonic()
 
     def show(report: EpochReport) -> None:
-        nonlocal told
-        if time.monotonic() - told >= PROGRESS_EVERY_S:
+        nonlocal told, artifact
+        if artifact is not None and time.monotonic() - told >= PROGRESS_EVERY_S:
             told = time.monotonic()
-            update_progress_artifact(UUID(str(artifact)), 100 * report.epoch / report.epochs)
+            share = 100 * report.epoch / report.epochs
+            artifact = _tell(update_progress_artifact, UUID(str(artifact)), share)
 
     yield show
-    update_progress_artifact(UUID(str(artifact)), 100.0)
+    if artifact is not None:
+        _tell(update_progress_artifact, UUID(str(artifact)), 100.0)
 
 
 def emit_outcome(name: str, promotion: PromotionRecord) -> None:
@@ -204,4 +207,13 @@ def _key(name: str, part: str) -> str:
 def _publish(create: Any, **content: Any) -> None:
     """Outside a run (tests and plain calls of a task's function) there is nothing to attach an artifact to."""
     if FlowRunContext.get() is not None:
-        create(**content)
+        _tell(create, **content)
+
+
+def _tell(call: Any, *arguments: Any, **content: Any) -> Any:
+    """A server that is away for a moment must not undo what a step has done: a training of hours, a promotion."""
+    try:
+        return call(*arguments, **content)
+    except Exception as error:
+        logger.warning("not shown in Prefect: %s: %s; nothing else depends on it", type(error).__name__, error)
+        return None

@@ -11,9 +11,10 @@ from ai.ml.retraining.checkpoints import CandidateRef, DataRef, DriftRecord
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.drift_check import training_drift
 from ai.ml.retraining.log import at_work, epoch_bar, logger
+from ai.ml.retraining.source_state import source_key
 from ai.ml.retraining.summary import metrics_line
 from tasks.caching import KEPT, ContentKey, KeptNotReused
-from tasks.reporting import epoch_progress, show_drift, show_metrics
+from tasks.reporting import epoch_progress, publish_table, show_drift, show_metrics
 from tasks.retries import RETRIED
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @task(
     name="read-data",
     task_run_name="read the data of {config.name}",
-    cache_policy=ContentKey(inputs=lambda inputs: [steps.source_key(inputs["config"].data), *_place(inputs)]),
+    cache_policy=ContentKey(inputs=lambda inputs: [source_key(inputs["config"].data), *_place(inputs)]),
     **KEPT,
     **RETRIED,
 )
@@ -66,6 +67,10 @@ def train_candidate(config: RetrainConfig, data: DataRef) -> CandidateRef:
         logger.info("note      %s", finding)
     logger.info("trained   %s", metrics_line(candidate.metrics))
     show_metrics(config.name, candidate)
+    if candidate.trials:
+        facts = [{name: trial[name] for name in ("number", "loss", "epochs", "seconds")} for trial in candidate.trials]
+        trials = [fact | trial["settings"] for fact, trial in zip(facts, candidate.trials, strict=True)]
+        publish_table(config.name, "search", trials, "trials of the search, judged by validation rows")
     return candidate
 
 

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,7 +21,7 @@ os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "bundlegate")
 os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 
 ROOT = Path(__file__).parent.parent
-SERVER_START_S = 120
+SERVER_START_S = 240
 
 # Generated tables come with fixed seeds, so that a red build is red on every machine.
 settings.register_profile("bundlegate", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,28 +35,44 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def prefect_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Environment of processes that talk to a real `prefect server start` of this session, with a home of its own."""
-    home = tmp_path_factory.mktemp("prefect")
-    port = free_port()
-    environment = {
+def server_environment(home: Path) -> dict[str, str]:
+    """For a server of its own and the processes that talk to it."""
+    return {
         **os.environ,
         "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "OMP_NUM_THREADS": "1",
     }
-    log = (home / "server.log").open("wb")
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+
+def start_server(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """`prefect server start` as the docs have it, from the checkout; `PREFECT_API_URL` says on which port."""
+    log, url = Path(environment["PREFECT_HOME"]) / "server.log", environment["PREFECT_API_URL"]
+    port = url.removesuffix("/api").rpartition(":")[2]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    with log.open("ab") as file:
+        streams: dict[str, Any] = {"stdout": file, "stderr": file, "stdin": subprocess.DEVNULL}
+        server = subprocess.Popen(command, cwd=ROOT, env=environment, **streams)
     try:
-        _wait_for(f"{environment['PREFECT_API_URL']}/health", server, home / "server.log")
+        _wait_for(f"{url}/health", server, log)
+    except BaseException:
+        server.kill()
+        server.wait()
+        raise
+    return server
+
+
+@pytest.fixture(scope="session")
+def prefect_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment of processes that talk to a real `prefect server start` of this session, with a home of its own."""
+    environment = server_environment(tmp_path_factory.mktemp("prefect"))
+    server = start_server(environment)
+    try:
         yield environment
     finally:
         server.terminate()
         server.wait(30)
-        log.close()
 
 
 @pytest.fixture(scope="session")

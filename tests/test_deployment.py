@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import yaml
 from builders import mixed_table
 from conftest import ROOT
 from prefect.flows import load_flow_from_entrypoint
+from prefect_cli import copied_checkout, prefect
 
 from ai.ml.core.tables import write_table
 from ai.ml.retraining.store import Store
@@ -31,6 +31,7 @@ def test_every_entrypoint_loads_as_the_real_flow(deployment: dict[str, Any], mon
     flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
     assert flow.name == deployment["entrypoint"].partition(":")[2].replace("_", "-")
     flow.validate_parameters(deployment["parameters"])
+    assert flow.timeout_seconds, "a run that hangs would keep the deployment's only slot for good"
 
 
 def test_the_deployments_are_named_and_scheduled_as_the_docs_say() -> None:
@@ -55,31 +56,12 @@ def test_the_nightly_run_never_overlaps_itself() -> None:
     assert nightly["schedules"][0]["timezone"]
 
 
-def prefect(environment: dict[str, str], folder: Path, *arguments: str) -> str:
-    run = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        stdin=subprocess.DEVNULL,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.xdist_group("prefect")
 def test_deployed_and_run_by_a_process_worker_it_ends_completed(
     tmp_path: Path, prefect_environment: dict[str, str]
 ) -> None:
-    checkout = tmp_path / "checkout"
-    checkout.mkdir()
-    for name in ("flows", "tasks"):
-        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("prefect.yaml", "pyproject.toml"):
-        shutil.copy(ROOT / name, checkout)
+    checkout = copied_checkout(tmp_path / "checkout")
     table = mixed_table(200, seed=7)
     (checkout / "demo").mkdir()
     write_table(table.rename_columns([*table.column_names[:-1], "species"]), checkout / "demo" / "penguins.csv")

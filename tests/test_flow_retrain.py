@@ -238,10 +238,16 @@ def test_a_failing_proof_quarantines_and_fails_the_run(
     assert actions(tmp_path) == ["refused"]
     assert Store(tmp_path / "store").champion("m") is None
     quarantined = next((tmp_path / "store" / "m" / "quarantine").iterdir())
-    assert json.loads((quarantined / "verdict.json").read_bytes())["outcome"] == "REFUSED"
     url, digest = prefect_environment["PREFECT_API_URL"], quarantined.name
     runs = httpx.post(f"{url}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}, timeout=30).json()
-    assert "in quarantine at" in runs[0]["state"]["message"]
+    verdict = json.loads((quarantined / "verdict.json").read_bytes())
+    assert verdict["outcome"] == "REFUSED"
+    assert runs[0]["state"]["type"] == "FAILED"
+    assert f"{verdict['reason']}; the bundle is in quarantine at" in runs[0]["state"]["message"]
+    artifact = httpx.get(f"{url}/artifacts/m-verdict/latest", timeout=30).json()
+    assert artifact["flow_run_id"] == runs[0]["id"]
+    assert artifact["description"] == verdict["reason"]
+    assert "REFUSED" in artifact["data"]
     assert digest in _refused_digests(url)
 
 

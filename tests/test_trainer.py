@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,8 @@ from ai.ml.frameworks.pytorch.models import (
     model_training_mode,
 )
 from ai.ml.frameworks.pytorch.trainer import TrainingResult, choose_device, train
+from ai.ml.retraining.candidate import stage_candidate
+from ai.ml.retraining.gate import prove
 
 CLASSIFIERS_ONLY = ("calibrated_classifier", "imbalance_aware")
 
@@ -112,7 +112,7 @@ def test_metrics_are_the_scorers() -> None:
     assert result.metrics.test_metric_value == np.mean(decoded == np.array(holdout["y"].to_pylist()))
 
 
-@pytest.mark.parametrize("mode", ["mlp_dense", "tree_teacher_distillation", "tabresnet"])
+@pytest.mark.parametrize("mode", ["mlp_dense", "tree_teacher_distillation", "tabresnet", "mlp_ple", "tabm"])
 def test_two_runs_give_the_same_bits_and_leave_the_process_as_it_was(mode: str) -> None:
     table = mixed_table(150, seed=5)
     torch.manual_seed(1)
@@ -230,12 +230,14 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("mode", ["mlp_dense", "tree_teacher_distillation"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("mode", ["mlp_dense", "tree_teacher_distillation", "mlp_ple", "tabm"])
 def test_a_stopped_training_goes_on_to_the_same_bits(
-    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ai.ml.frameworks.pytorch.epoch_checkpoint.EpochCheckpoint.due", lambda self: True)
-    table, settings = mixed_table(200, seed=8), config(training_mode=mode, epochs=8, dropout=0.2)
+    settings = config(training_mode=mode, epochs=8, dropout=0.2, device=device)
+    table = mixed_table(200, seed=8)
     whole = train(table, settings)
     path = tmp_path / "state.epochs"
 
@@ -259,63 +261,72 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
     assert weights(damaged) == weights(whole)
 
 
-KILLED = """
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("mode", ["mlp_dense", "mlp_ple", "tabm"])
+def test_killed_at_twenty_random_moments_it_ends_with_the_same_bits(mode: str, tmp_path: Path) -> None:
+    script = Path(__file__).parent / "training_kills.py"
+    run = subprocess.run([sys.executable, str(script), mode, "20", str(tmp_path)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    told = json.loads(run.stdout)
+    assert told["kills"] == 20
+    assert told["resumed"] > 10
+    assert told["ended"] == [told["whole"]] * len(told["ended"]) != []
+
+
+DIGESTS = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from builders import mixed_table
-from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch import epoch_checkpoint
-from ai.ml.frameworks.pytorch.trainer import train
-epoch_checkpoint.LEAST_SECONDS = 0.0
-print("ready", flush=True)
-result = train(mixed_table(400, seed=9), TrainingConfig("y", epochs=150, patience=None), checkpoint=Path(sys.argv[1]))
-import hashlib
-blob = b"".join(t.numpy().tobytes() for t in result.bundle.model.state_dict().values())
-print(hashlib.sha256(blob).hexdigest())
+from sealed_bundles import sealed
+from ai.ml.core.manifest import bundle_digest
+for mode in ("mlp_dense", "mlp_ple", "tabm"):
+    print(bundle_digest(sealed(Path(sys.argv[1]) / mode, training_mode=mode)))
 """
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> None:
-    script = tmp_path / "training.py"
-    script.write_text(KILLED.format(tests=str(Path(__file__).parent)))
-    whole = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "a")], capture_output=True, text=True, check=True
-    )
-    moments = random.Random(0)
-    path = tmp_path / "b"
-    kills = resumed = 0
-    while kills < 20:
-        had = path.exists()
-        process = subprocess.Popen([sys.executable, str(script), str(path)], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        # On a loaded machine the first epoch takes its time: every other kill waits for its checkpoint.
-        while kills % 2 and not path.exists() and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(0.2 + moments.random() * 1.3)
-        os.kill(process.pid, signal.SIGKILL)
-        out, _ = process.communicate()
-        resumed += had
-        kills += 1
-        if out:
-            # It was through already: the state on disk is of its last epochs, so begin anew.
-            assert out == whole.stdout.removeprefix("ready\n")
-            path.unlink()
-    assert resumed > 5
-    last = subprocess.run([sys.executable, str(script), str(path)], capture_output=True, text=True, check=True)
-    assert last.stdout == whole.stdout
+def test_two_processes_seal_the_same_digests(tmp_path: Path) -> None:
+    found: list[str] = []
+    for seed in ("1", "2"):
+        run = subprocess.run(
+            [sys.executable, "-c", DIGESTS.format(tests=str(Path(__file__).parent)), str(tmp_path / seed)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+        assert run.returncode == 0, run.stderr
+        found.append(run.stdout)
+    assert found[0] == found[1]
+    assert len(set(found[0].split())) == 3
 
 
 def test_auto_takes_cuda_where_there_is_one() -> None:
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def test_the_callers_shortcuts_for_products_change_no_bit() -> None:
+    plain = weights(train(mixed_table(100), config(hidden_dim=64)))
+    products = torch.backends.mkldnn.matmul
+    before, products.fp32_precision = products.fp32_precision, "bf16"
+    try:
+        with torch.autocast("cpu"):
+            assert weights(train(mixed_table(100), config(hidden_dim=64))) == plain
+        assert products.fp32_precision == "bf16"
+    finally:
+        products.fp32_precision = before
+
+
 @pytest.mark.gpu
-def test_a_model_trained_on_cuda_comes_back_on_the_cpu() -> None:
-    result = train(mixed_table(200), config(device="cuda"))
+@pytest.mark.parametrize("mode", ["mlp_dense", "mlp_ple", "tabm"])
+def test_a_model_trained_on_cuda_comes_back_on_the_cpu_and_passes_the_gate_there(mode: str, tmp_path: Path) -> None:
+    table = mixed_table(200)
+    result = train(table, config(device="cuda", training_mode=mode))
     assert next(result.bundle.model.parameters()).device.type == "cpu"
+    assert weights(train(table, config(device="cuda", training_mode=mode))) == weights(result)
+    stage_candidate(tmp_path / "bundle", result, table.take(pa.array(result.holdout_rows)))
+    verdict = prove(tmp_path / "bundle")
+    assert verdict.outcome == "PASSED", verdict.reason
 
 
 @pytest.mark.parametrize("name", ["age", "y"])

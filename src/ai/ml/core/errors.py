@@ -5,7 +5,8 @@
     BundlegateError                 70  our bug, unless a branch below says otherwise
     ├── UsageError (ValueError)      2  an argument or a configuration is off
     ├── DataRefused (ValueError)     4  a table can't be used: unreadable, empty, wrong columns, broken contract
-    │   └── DataNotFound             4  the file, sheet or table isn't there (FileNotFoundError)
+    │   ├── DataNotFound             4  the file, sheet or table isn't there (FileNotFoundError)
+    │   └── TrainingDiverged         4  the loss is no number any more: the data's ranges, or the learning rate
     ├── GateRefused                  1  the gate saw a difference
     ├── NothingChecked               5  no evidence, so nothing was proved
     ├── BundleRefused (ValueError)   6  a bundle is damaged, forged or can't be read safely
@@ -87,6 +88,10 @@ class DataRefused(BundlegateError, ValueError):
 
 class DataNotFound(DataRefused, FileNotFoundError):
     """The file, sheet or table isn't there."""
+
+
+class TrainingDiverged(DataRefused):
+    """The loss of a training is no number any more."""
 
 
 class GateRefused(BundlegateError):

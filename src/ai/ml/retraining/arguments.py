@@ -34,7 +34,7 @@ FLAG_NAMES = {
 }
 PAIRS = {"labels": "NAME=TEXT", "segments.named": "NAME=COLUMN:VALUE,VALUE"}
 """What a pair looks like where it isn't METRIC=LIMIT."""
-NOT_SETTINGS = frozenset({"config", "json"})
+NOT_SETTINGS = frozenset({"config", "json", "resume"})
 """Flags of the command line itself; no section may have fields of these names at its top."""
 
 

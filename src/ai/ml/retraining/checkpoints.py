@@ -89,6 +89,8 @@ class CandidateRef(Record):
     findings: tuple[str, ...]
     baselines: tuple[dict[str, Any], ...] = ()
     """Simpler models on the same split: name, metric, value, the candidate's own, the gain and its interval."""
+    trials: tuple[dict[str, Any], ...] = ()
+    """Of a search: number, settings, validation loss, epochs, seconds."""
 
 
 class VerdictRef(Record):

@@ -103,14 +103,23 @@ class TrainingSettings(Section):
     calibrate: Annotated[
         bool, Field(description="mlp_ple, tabm: temperature scaling where it lowers the validation log loss")
     ] = True
+    tune: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=10_000,
+            description="Trials of a search over the mode's settings that are at their defaults, judged by validation "
+            "rows; a budget holds for the search and the training after it",
+        ),
+    ] = None
     teacher: Annotated[
         str | None, Field(description="NAME@champion whose answers a smaller student learns, with its preprocessing")
     ] = None
 
     def for_target(self, target: str) -> TrainingConfig:
         """The trainer's own record of these settings; what isn't given is the record's own default."""
-        values = self.model_dump(exclude={"teacher", *(name for name in _NETWORK if getattr(self, name) is None)})
-        return TrainingConfig(target_column=target, **values)
+        unset = {name for name in _NETWORK if getattr(self, name) is None}
+        return TrainingConfig(target_column=target, **self.model_dump(exclude={"teacher", "tune", *unset}))
 
     @property
     def given_network(self) -> dict[str, int | float]:

@@ -48,7 +48,7 @@ def training_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:
         return DriftRecord(against=digest, severity=None, sentence=sentence, document={})
     path = work_dir(config) / f"drift-{data.fingerprint[:16]}-{digest[:16]}.json"
     write_atomic(path, dump_json(report.to_json()))
-    keep_latest(path.parent, "drift-*.json")
+    keep_latest(path, "drift-*.json")
     if refuses:
         report.refuse_from(config.drift.severity)
     return _record(digest, report)

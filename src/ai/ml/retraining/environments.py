@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ai.ml.core.errors import UsageError
+from ai.ml.retraining.scratch import scratch_folder
 
 CURRENT = "current"
 _CAPABILITIES = ("default", "avx2", "avx512")
@@ -134,15 +135,17 @@ def _run_process(
         {"bundle_dir": str(request.bundle_dir.resolve()), "out_dir": str(folder), "steps": list(request.steps)}
         for request, folder in zip(requests, folders, strict=True)
     ]
-    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as desk:
-        job_file = Path(desk) / "jobs.json"
+    with scratch_folder() as room:
+        empty, job_file = room / "empty", room / "jobs.json"
+        empty.mkdir()
         job_file.write_text(json.dumps({"jobs": jobs}), "utf-8")
         command = [spec.python, "-I", "-B", "-m", "ai.ml.retraining.replay", str(job_file)]
         try:
             done = subprocess.run(
                 command,
                 cwd=empty,
-                env=_clean_variables(spec.variables),
+                # What it writes goes with the room, even if both processes are killed.
+                env=_clean_variables({"TMPDIR": str(room), **spec.variables}),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=timeout_s,

@@ -6,7 +6,6 @@ processes that get the directory and nothing else, one per environment. This pro
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from ai.ml.retraining.environments import (
     run_jobs,
 )
 from ai.ml.retraining.evidence import Evidence, read_evidence
+from ai.ml.retraining.scratch import scratch_folder
 from ai.ml.retraining.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
 
 if TYPE_CHECKING:
@@ -91,20 +91,21 @@ def prove(bundle_dir: Path, policy: GatePolicy | None = None, *, live: ModelBund
     Raises:
         BundleNotFound: there is no bundle in that directory.
         UsageError: an interpreter of the policy can't be started or lacks bundlegate.
+        StorageFailed: there is no room for what the processes write.
     """
     policy = policy or GatePolicy()
     others = python_environments(policy.pythons)
     ground = survey(bundle_dir, policy.expect_digest)
     if not ground.firm:
         return Verdict(VERDICT_FORMAT, ground.digest, policy.to_dict(), (), ground.checks)
-    with tempfile.TemporaryDirectory(prefix="bundlegate-gate-") as desk:
-        here = _visit(ground, current_environment(), ALL_STEPS, Path(desk) / "here", policy)
+    with scratch_folder() as desk:
+        here = _visit(ground, current_environment(), ALL_STEPS, desk / "here", policy)
         results = [*ground.checks, *judge(ground, here), *_compare_live(here, live)]
         environments = [_environment(current_environment(), here)]
         if policy.cpu_matrix:
             others = (*cpu_environments(_capability(here)), *others)
         for index, spec in enumerate(others):
-            finding = _visit(ground, spec, ("replay",), Path(desk) / f"other{index}", policy)
+            finding = _visit(ground, spec, ("replay",), desk / f"other{index}", policy)
             environments.append(_environment(spec, finding))
             results.append(checks.check_replay(finding, _evidence_of(ground)))
     return Verdict(VERDICT_FORMAT, ground.digest, policy.to_dict(), tuple(environments), tuple(results))

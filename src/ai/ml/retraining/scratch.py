@@ -1,10 +1,11 @@
-"""Room for one file on the local disk, gone afterwards, even if its owner was killed."""
+"""Room on the local disk, gone afterwards; of an owner that was killed, when the next one needs some."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -37,5 +38,13 @@ def scratch_folder() -> Generator[Path]:
 def _sweep(root: Path) -> None:
     for folder in root.glob("bundlegate-*-*"):
         match = _NAME.match(folder.name)
-        if match and folder.is_dir() and folder.stat().st_uid == os.getuid() and not is_alive(int(match["pid"])):
+        if match and not is_alive(int(match["pid"])) and _is_ours(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:  # another process has just swept it
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()

@@ -9,7 +9,6 @@ made in the same ways, must pass: a gate that refuses everything would catch eve
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from ai.ml.retraining.defects_directory import DIRECTORY_DEFECTS
 from ai.ml.retraining.defects_saver import SAVER_DEFECTS
 from ai.ml.retraining.environments import JobRequest, current_environment, run_jobs
 from ai.ml.retraining.gate import Ground, finding_of, judge, prove, survey
+from ai.ml.retraining.scratch import scratch_folder
 from ai.ml.retraining.verdict import CheckResult
 
 CATALOGUE = (*CONTROLS, *SAVER_DEFECTS, *DIRECTORY_DEFECTS)
@@ -139,16 +139,16 @@ def selftest(
     digest = bundle_digest(bundle_dir)
     results: dict[str, DefectResult] = {}
     waiting: list[_Seeded] = []
-    with tempfile.TemporaryDirectory(prefix="bundlegate-selftest-") as folder:
+    with scratch_folder() as folder:
         for index, defect in enumerate(catalogue):
-            copy = Copy(Path(folder) / str(index) / "bundle")
+            copy = Copy(folder / str(index) / "bundle")
             shutil.copytree(bundle_dir, copy.bundle_dir)
             seeded = _seed(defect, copy, bundle_dir, digest)
             if isinstance(seeded, DefectResult):
                 results[defect.name] = seeded
             else:
                 waiting.append(seeded)
-        for result in _judge_all(waiting, Path(folder), processes, timeout_s):
+        for result in _judge_all(waiting, folder, processes, timeout_s):
             results[result.name] = result
     return SelftestReport(digest, tuple(results[defect.name] for defect in catalogue))
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ai.ml.core.errors import DataRefused
+from ai.ml.core.errors import Busy, DataRefused
 from ai.ml.core.files import dump_json, publish_dir, write_atomic
 from ai.ml.core.manifest import bundle_digest, read_manifest
 from ai.ml.core.source_names import source_name
@@ -36,6 +35,10 @@ from ai.ml.retraining.checkpoints import (
     content_key,
 )
 from ai.ml.retraining.config import DataSettings, RetrainConfig
+from ai.ml.retraining.run_record import remove_run, write_run
+from ai.ml.retraining.search import Search, Searcher, require_search, space_of
+from ai.ml.retraining.source_state import source_key as source_key
+from ai.ml.retraining.source_state import source_stamps
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.verdict import Verdict
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 
 KEEP_RUNS = 3
 """Snapshots and candidates of the latest runs that stay in the work folder as checkpoints."""
+KEY_PATTERN = "[0-9a-f]" * 16
 
 
 def work_dir(config: RetrainConfig) -> Path:
@@ -55,29 +59,38 @@ def work_dir(config: RetrainConfig) -> Path:
     return work_folder(config.store, config.name)
 
 
-def workplace(config: RetrainConfig) -> AbstractContextManager[None]:
-    """Hold the model's work folder while a run lasts.
+@contextmanager
+def workplace(config: RetrainConfig) -> Generator[None]:
+    """Hold the model's work folder while a run lasts; its settings lie there until `end_run`.
 
     Raises:
         Busy: another run of the same name holds it.
     """
-    return held(work_dir(config), config.name)
+    work = work_dir(config)
+    with held(work, config.name):
+        write_run(work, config)
+        yield
 
 
-def source_key(data: DataSettings) -> str:
-    """What decides the content of a read: the file's bytes and how to read them; the database answers afresh."""
-    source = Path(data.source)
-    if source.is_file():
-        return content_key(data, FileRef.of(source).sha256)
-    if source.is_dir():
-        parts = sorted(path for path in source.rglob("*") if path.is_file())
-        return content_key(data, [(str(path.relative_to(source)), FileRef.of(path).sha256) for path in parts])
-    return content_key(data, os.urandom(16).hex())
+def end_run(config: RetrainConfig) -> None:
+    """The run came to its end: there is nothing to resume."""
+    remove_run(work_dir(config))
 
 
-def read_options(data: DataSettings) -> ReadOptions:
-    """How to read the source."""
-    return ReadOptions(data.delimiter, data.encoding, data.decimal, data.thousands, data.sheet, data.query)
+def read_source(data: DataSettings) -> pa.Table:
+    """The whole table as it arrives.
+
+    Raises:
+        DataRefused: there is no such file, or no table can be read from it.
+        Busy: somebody wrote to it meanwhile.
+    """
+    stamps = source_stamps(data.source)
+    options = ReadOptions(data.delimiter, data.encoding, data.decimal, data.thousands, data.sheet, data.query)
+    table = read_table(data.source, options)
+    if source_stamps(data.source) != stamps:
+        # Half of it may be the old table, and the checkpoint would go by a name that is neither's.
+        raise Busy(f"{data.source} changed while it was read: try again when nobody writes to it")
+    return table
 
 
 def snapshot_data(config: RetrainConfig) -> DataRef:
@@ -85,14 +98,15 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
 
     Raises:
         DataRefused: there is no such file, or no table can be read from it.
+        Busy: somebody wrote to it meanwhile.
     """
     data = config.data
-    table = read_table(data.source, read_options(data))
+    table = read_source(data)
     content = fingerprint(table)
     path = work_dir(config) / f"data-{content[:16]}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_table(table, path)
-    keep_latest(path.parent, "data-*.parquet")
+    keep_latest(path, "data-*.parquet")
     return DataRef(
         file=FileRef.of(path),
         source=source_name(data.source),
@@ -104,23 +118,22 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
 
 def candidate_key(config: RetrainConfig, data: DataRef) -> str:
     """What decides a candidate's bits, the machine aside."""
-    settings = (config.data.target, config.training, config.gate.precision)
-    return content_key(data.fingerprint, *settings, code_version(), teacher_digest(config))
+    settings = (config.data.target, pinned(config).training, config.gate.precision)
+    return content_key(data.fingerprint, *settings, code_version())
 
 
-def teacher_digest(config: RetrainConfig) -> str | None:
-    """The digest of the bundle that teaches just now; None without a teacher.
+def pinned(config: RetrainConfig) -> RetrainConfig:
+    """The same run with its teacher named by digest: a promotion in the middle of it then changes nothing.
 
     Raises:
         BundleNotFound: there is no such bundle in the store.
+        UsageError: the teacher's name has no such form, or a search can't be made.
     """
-    path = _teacher_path(config)
-    return None if path is None else bundle_digest(path)
-
-
-def _teacher_path(config: RetrainConfig) -> Path | None:
-    name = config.training.teacher
-    return None if name is None else Store(config.store).resolve(name)
+    require_search(config.training)
+    if config.training.teacher is None:
+        return config
+    teacher = Store(config.store).pin(config.training.teacher)
+    return config.model_copy(update={"training": config.training.model_copy(update={"teacher": teacher})})
 
 
 def build_candidate(
@@ -128,7 +141,8 @@ def build_candidate(
 ) -> CandidateRef:
     """Train, then seal weights, evidence and manifest into a bundle directory.
 
-    An interrupted training goes on from its last epoch checkpoint in the same place.
+    An interrupted training goes on from its last epoch checkpoint in the same place. That stays until the proof begins:
+    then the candidate's own checkpoint is stored.
 
     Raises:
         DataRefused: the table can't be trained on.
@@ -139,12 +153,15 @@ def build_candidate(
     from ai.ml.retraining.baselines import measure_baselines
     from ai.ml.retraining.candidate import stage_candidate
 
+    config = pinned(config)
     key = candidate_key(config, data)
     target = work_dir(config) / f"candidate-{key[:16]}"
     table = read_table(data.file.path)
     epochs = target.with_suffix(".epochs")
     scoring = ScoringSettings(precision=config.gate.precision)
     training, teacher = _training(config)
+    search = _search(config, data, table, training, teacher)
+    training = training if search is None else search.training
     result = train(table, training, scoring=scoring, progress=progress, checkpoint=epochs, teacher=teacher)
 
     building = target.with_suffix(".building")
@@ -157,17 +174,19 @@ def build_candidate(
         result,
         holdout,
         settings=scoring,
-        lineage=_lineage(config, data),
+        lineage=_lineage(config, data, search),
     )
     write_table(holdout, building / "holdout.parquet")
     history = [dataclasses.asdict(report) for report in result.history]
     write_atomic(building / "history.json", dump_json(history))
+    trials = [] if search is None else [trial.model_dump() for trial in search.trials]
+    write_atomic(building / "trials.json", dump_json(trials))
     scorer = Scorer(result.bundle, scoring, "cpu")
     baselines = measure_baselines(scorer, table, result.train_rows, result.holdout_rows)
     write_atomic(building / "baselines.json", dump_json([dataclasses.asdict(baseline) for baseline in baselines]))
     publish_dir(building, target)
-    epochs.unlink(missing_ok=True)
-    keep_latest(target.parent, "candidate-*")
+    keep_latest(target, f"candidate-{KEY_PATTERN}")
+    keep_latest(epochs, f"candidate-{KEY_PATTERN}.epochs")
     losing = [baseline.sentence for baseline in baselines if baseline.wins]
     return candidate_record(target, [finding.message for finding in result.findings] + losing)
 
@@ -177,11 +196,27 @@ def _training(config: RetrainConfig) -> tuple[TrainingConfig, ModelBundle | None
     from ai.ml.frameworks.pytorch.serialization import load_bundle
     from ai.ml.frameworks.pytorch.trainer import student_of
 
-    training, path = config.training.for_target(config.data.target), _teacher_path(config)
-    if path is None:
+    training, name = config.training.for_target(config.data.target), config.training.teacher
+    if name is None:
         return training, None
-    teacher = load_bundle(path / "model_bundle.pt", map_location="cpu")
+    teacher = load_bundle(Store(config.store).resolve(name) / "model_bundle.pt", map_location="cpu")
     return dataclasses.replace(student_of(training, teacher), **config.training.given_network), teacher
+
+
+def _search(
+    config: RetrainConfig, data: DataRef, table: pa.Table, training: TrainingConfig, teacher: ModelBundle | None
+) -> Search | None:
+    """The settings' own search, where one was asked for; its trials stay in the work folder."""
+    if config.training.tune is None:
+        return None
+    # More trials continue a search.
+    settings = config.training.model_dump(mode="json", exclude={"tune"})
+    key = content_key(data.fingerprint, config.data.target, settings, code_version())
+    path = work_dir(config) / f"search-{key[:16]}.json"
+    search = Searcher(space_of(config.training), path, key).run(table, training, teacher, config.training.tune)
+    for made in (path, path.with_suffix(".epochs")):
+        keep_latest(made, f"search-*{made.suffix}")
+    return search
 
 
 def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
@@ -194,6 +229,7 @@ def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
         metrics=json.loads((bundle_dir / "metrics.json").read_text(encoding="utf-8")),
         findings=tuple(findings),
         baselines=tuple(json.loads((folder / "baselines.json").read_text(encoding="utf-8"))),
+        trials=tuple(json.loads((folder / "trials.json").read_text(encoding="utf-8"))),
     )
 
 
@@ -205,12 +241,13 @@ def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRe
     """
     from ai.ml.retraining.gate import GatePolicy, prove
 
+    Path(candidate.bundle.path).parent.with_suffix(".epochs").unlink(missing_ok=True)
     gate = config.gate
     policy = GatePolicy(pythons=gate.pythons, cpu_matrix=gate.cpu_matrix, expect_digest=candidate.bundle.digest)
     verdict = prove(Path(candidate.bundle.path), policy)
     path = work_dir(config) / f"verdict-{candidate.bundle.digest[:16]}.json"
     write_atomic(path, verdict.to_json())
-    keep_latest(path.parent, "verdict-*.json")
+    keep_latest(path, "verdict-*.json")
     return VerdictRef(digest=verdict.digest, outcome=verdict.outcome, reason=verdict.reason, file=FileRef.of(path))
 
 
@@ -349,21 +386,31 @@ def _verdict(reference: VerdictRef) -> Verdict:
     return Verdict.from_json(Path(reference.file.path).read_bytes())
 
 
-def _lineage(config: RetrainConfig, data: DataRef) -> dict[str, Any]:
-    """What the bundle says of its origin: only what the content decides, so that equal runs give equal digests."""
-    return {
+def _lineage(config: RetrainConfig, data: DataRef, search: Search | None = None) -> dict[str, Any]:
+    """What the bundle says of its origin: only what the content decides, so that equal runs give equal digests.
+
+    What a search chose stands among the settings: given by hand they train the same weights.
+    """
+    training = config.training.model_dump(mode="json")
+    found = {} if search is None else {"search": search.lineage}
+    return found | {
         "data_fingerprint": data.fingerprint,
         "rows": data.rows,
-        "training": config.training.model_dump(mode="json"),
+        "training": training if search is None else training | search.best.settings | {"tune": None},
         "target": config.data.target,
-        "teacher": teacher_digest(config),
+        "teacher": None if config.training.teacher is None else config.training.teacher.partition("@")[2],
         "code_version": code_version(),
     }
 
 
-def keep_latest(folder: Path, pattern: str, keep: int = KEEP_RUNS) -> None:
-    """Remove all but the `keep` newest matches of `pattern` in `folder`."""
-    for old in sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)[:-keep]:
+def keep_latest(current: Path, pattern: str, keep: int = KEEP_RUNS) -> None:
+    """Remove all but `current` and the newest other matches of `pattern` beside it, `keep` in all.
+
+    What this run has just made stays whatever its time says: a clock may have been set back.
+    """
+    others = [path for path in current.parent.glob(pattern) if path != current]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in others[keep - 1 :]:
         if old.is_dir():
             shutil.rmtree(old, ignore_errors=True)
         else:

@@ -88,6 +88,16 @@ class Store:
                 if digest == before:
                     raise
 
+    def pin(self, reference: str) -> str:
+        """The same reference as `NAME@DIGEST`, whole: it names that bundle whatever is promoted later.
+
+        Raises:
+            BundleNotFound: there is none.
+            UsageError: as of `resolve`.
+        """
+        name, _, alias = reference.partition("@")
+        return f"{name}@{self.digest_of(name, alias)}"
+
     def digest_of(self, name: str, alias: str) -> str:
         """The digest that `champion`, `previous` or a prefix of it names."""
         if alias not in ("champion", "previous", ""):

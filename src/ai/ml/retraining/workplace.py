@@ -45,7 +45,8 @@ def held(work: Path, name: str, timeout_s: float = 0.0) -> Generator[None]:
             write_atomic(holder, identity().encode())
         for leftover in work.glob("*.building"):
             shutil.rmtree(leftover, ignore_errors=True)
-        sweep_temps(work)
+        for folder in (work, *work.glob("candidate-*/")):
+            sweep_temps(folder)
         yield
     finally:
         with contextlib.suppress(OSError):

@@ -71,7 +71,7 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
     """The same with everything that is fitted taken from a teacher, and its answers to the training rows.
 
     Raises:
-        UsageError: the teacher has no input contract, or another target.
+        UsageError: the teacher has no input contract, another target, or reads a column that is excluded.
         DataRefused: the table doesn't meet the teacher's contract, or has a class that it doesn't know.
     """
     contract = teacher.contract
@@ -81,6 +81,10 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
         raise UsageError(f"the teacher predicts {contract.target_column!r}, the student {config.target_column!r}")
     if config.task not in ("auto", teacher.task):
         raise UsageError(f"the teacher does {teacher.task}, the student {config.task}")
+    read = [column.name for column in contract.columns if column.name in config.exclude_columns]
+    if read:
+        raise UsageError(f"the teacher reads column {read[0]!r}, which exclude_columns leaves out: train without it")
+    _refuse_unknown_classes(target_values(contract, table), teacher)
     labels, train_rows, holdout_rows = _split(table, contract, config)
     scorer = Scorer(teacher, device="cpu")
     part = table.take(pa.array(train_rows))
@@ -88,9 +92,6 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
     scaled, raw = scorer.scaled(matrix), scorer.score_matrix(matrix).raw
     encoder, target_scaler = teacher.label_encoder, teacher.target_scaler
     if encoder is not None:
-        unknown = sorted({str(label) for label in labels} - set(teacher.class_names or []))
-        if unknown:
-            raise DataRefused(f"the teacher doesn't know the class {unknown[0]!r} of the target: train without it")
         y, answers = np.asarray(encoder.transform(labels[train_rows])), scorer.probabilities(raw)
     else:
         refuse_enormous(labels, contract.target_column)
@@ -101,6 +102,15 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
     features = FittedFeatures(teacher.vectorizer, teacher.scaler, medians, scaled)
     fitted = (encoder, target_scaler, y, train_rows, holdout_rows, labels)
     return Problem(contract, features, *fitted, answers.astype(np.float32))
+
+
+def _refuse_unknown_classes(labels: np.ndarray, teacher: ModelBundle) -> None:
+    if teacher.class_names is None:
+        return
+    unknown = sorted({str(label) for label in labels} - set(teacher.class_names))
+    if unknown:
+        further = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise DataRefused(f"the teacher doesn't know the class {unknown[0]!r} of the target{further}: train without it")
 
 
 def _split(

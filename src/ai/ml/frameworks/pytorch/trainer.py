@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,29 +18,29 @@ from ai.ml.core.errors import UsageError
 from ai.ml.core.files import dump_json, sha256_bytes
 from ai.ml.core.manifest import current_versions
 from ai.ml.core.tables import fingerprint
-from ai.ml.core.types import Metrics, ModelBundle, TaskType, TrainingConfig
+from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
+from ai.ml.frameworks.pytorch.assembly import assemble, choose_device, training_environment
 from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
-from ai.ml.frameworks.pytorch.fitting import EpochReport, Fitting, TrainingTensors
+from ai.ml.frameworks.pytorch.fitting import EpochReport, Fitting
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
-from ai.ml.frameworks.pytorch.losses import Criterion, check_mode, distilled, hard_loss, mean_loss, soft_loss, teach
+from ai.ml.frameworks.pytorch.losses import Criterion, check_mode, mean_loss
 from ai.ml.frameworks.pytorch.models import (
     PIECEWISE_MODES,
     TRAINING_MODES,
-    build_model,
     model_config_of,
     model_dropout,
     model_hidden_dim,
     model_num_hidden_layers,
     set_temperature,
 )
-from ai.ml.frameworks.pytorch.piecewise import find_bins, set_bins
 from ai.ml.frameworks.pytorch.problem import Problem, prepare, prepare_for_student
 from ai.ml.frameworks.pytorch.saving import encode_bundle
-from ai.ml.frameworks.pytorch.split import split_validation
 from ai.ml.frameworks.pytorch.temperature import best_temperature
 
 LEAST_STUDENT_WIDTH = 16
 MOST_STUDENT_DROPOUT = 0.5
+MOST_RESERVED = 0.1
+"""Of a budget, for the metrics."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ def train(
         checkpoint: where to keep the state between epochs; found there, a killed training of the same table and
             configuration goes on from it to the same bits. The caller removes it.
         teacher: a bundle whose answers are learned beside the known ones; its preprocessing, contract included, is
-            the student's, so the config's wishes about columns don't count. `student_of` gives a smaller config.
+            the student's, so the config's wishes about columns don't count (one that is excluded and that the teacher
+            reads is refused). `student_of` gives a smaller config.
 
     Raises:
         UsageError: a setting is off, or doesn't fit the table.
@@ -91,16 +91,16 @@ def train(
     """
     began = time.perf_counter()
     check_config(config)
-    problem, findings = _problem(table, config, teacher)
-    with _training_environment(config):
-        device = choose_device(config.device)
-        model, fitting, criterion = _assemble(problem, config, device, findings)
-        fitting.prepared = time.perf_counter() - began
-        _run_epochs(fitting, progress, _resumed(checkpoint, (table, config, teacher), fitting, findings))
+    problem, findings = pose(table, config, teacher)
+    prepared = time.perf_counter() - began
+    with training_environment(config) as device:
+        model, fitting, criterion = assemble(problem, config, device, findings)
+        # The metrics at the end read the same rows once more; in a young process the preparation is no measure of it.
+        fitting.began, fitting.reserve = began, min(prepared, (config.budget_seconds or 0) * MOST_RESERVED)
+        run_epochs(fitting, progress, _resumed(checkpoint, (table, config, teacher), fitting, findings))
         fitting.restore_best()
-        if fitting.out_of_budget:
-            message = f"the budget of {config.budget_seconds:g} s ended the training after {fitting.state.epoch} epochs"
-            findings.append(Finding("training", None, message))
+        if fitting.stop_reason == "budget":
+            findings.append(Finding("training", None, _budget_sentence(fitting)))
         _calibrate(model, fitting, config)
         bundle = _bundle(problem, config, model.cpu())
         scorer = Scorer(bundle, scoring)
@@ -128,15 +128,22 @@ def _resumed(
     return keeper
 
 
-def _run_epochs(
+def run_epochs(
     fitting: Fitting, progress: Callable[[EpochReport], None] | None, keeper: EpochCheckpoint | None
 ) -> None:
-    while not fitting.finished:
+    """Train to the end, putting the state away now and then."""
+    while fitting.stop_reason is None:
         report = fitting.run_epoch()
         if progress is not None:
             progress(report)
         if keeper is not None and keeper.due():
             keeper.save(fitting.state_dict())
+
+
+def _budget_sentence(fitting: Fitting) -> str:
+    epochs, updates = fitting.state.epoch, fitting.state.schedule.updates
+    place = "in the first epoch" if epochs == 1 else f"after {epochs} epochs"
+    return f"the budget of {fitting.config.budget_seconds:g} s ended the training {place}, after {updates} updates"
 
 
 def check_config(config: TrainingConfig) -> None:
@@ -172,19 +179,6 @@ def check_config(config: TrainingConfig) -> None:
             raise UsageError(f"{name} must be {rule}, got {getattr(config, name)!r}")
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one.
-
-    Raises:
-        UsageError: CUDA was asked for and there is none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"device {name!r}: this machine has no CUDA device; use auto or cpu")
-    return torch.device(name)
-
-
 def evaluate(
     scorer: Scorer, table: pa.Table, train_rows: np.ndarray, holdout_rows: np.ndarray, criterion: Criterion
 ) -> Metrics:
@@ -204,7 +198,8 @@ def evaluate(
     return Metrics(bundle.task, losses[0], losses[1], name, value)
 
 
-def _problem(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -> tuple[Problem, list[Finding]]:
+def pose(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -> tuple[Problem, list[Finding]]:
+    """The table as numbers, by a contract of its own or the teacher's, and what a person should know of it."""
     if teacher is not None:
         check_mode(config.training_mode, teacher.task)
         return prepare_for_student(table, teacher, config), []
@@ -221,71 +216,6 @@ def student_of(config: TrainingConfig, teacher: ModelBundle) -> TrainingConfig:
         num_hidden_layers=max(1, model_num_hidden_layers(teacher.model) - 1),
         dropout=min(MOST_STUDENT_DROPOUT, model_dropout(teacher.model) + 0.05),
     )
-
-
-def _assemble(
-    problem: Problem, config: TrainingConfig, device: torch.device, findings: list[Finding]
-) -> tuple[nn.Module, Fitting, Criterion]:
-    task = problem.contract.task
-    parts = split_validation(task, problem.y, config.validation_size, config.random_seed)
-    if parts is None and config.validation_size > 0:
-        message = f"too few rows for a validation part: all {config.epochs} epochs run, without early stopping"
-        findings.append(Finding("training", None, message))
-    fitting_rows, validation_rows = parts if parts is not None else (np.arange(len(problem.y)), None)
-    scaled = problem.features.scaled
-    dtype = torch.int64 if task == "classification" else torch.float32
-    x = _to_device(torch.from_numpy(scaled.astype(np.float32)), device)
-    y = _to_device(torch.from_numpy(problem.y if task == "classification" else problem.y[:, None]).to(dtype), device)
-    hard = _hard_loss(config, task, y, problem.output_dim)
-    teacher, loss = None, hard
-    if problem.teacher is not None:
-        teacher = _to_device(torch.from_numpy(problem.teacher[fitting_rows]), device)
-        loss = distilled(hard, soft_loss(task))
-    elif config.training_mode == "tree_teacher_distillation":
-        x_taught, y_taught = scaled[fitting_rows], problem.y[fitting_rows]
-        teacher = torch.from_numpy(teach(task, x_taught, y_taught, problem.output_dim, config.random_seed)).to(device)
-        loss = distilled(hard, soft_loss(task))
-    data = TrainingTensors(
-        x[fitting_rows],
-        y[fitting_rows],
-        teacher,
-        None if validation_rows is None else x[validation_rows],
-        None if validation_rows is None else y[validation_rows],
-    )
-    model = _fresh_model(config, scaled[fitting_rows], problem.output_dim).to(device)
-    criterion = hard if device.type == "cpu" else _hard_loss(config, task, y.cpu(), problem.output_dim)
-    return model, Fitting(model, data, (loss, hard), config), criterion
-
-
-def _fresh_model(config: TrainingConfig, x: np.ndarray, output_dim: int) -> nn.Module:
-    """Random weights from the seed; for the piecewise modes, bins from the rows `(n_rows, input_dim)`."""
-    shape: dict[str, int] = {}
-    columns, edges = np.empty(0, dtype=np.int64), np.empty(0)
-    if config.training_mode in PIECEWISE_MODES:
-        columns, edges = find_bins(x, config.n_bins)
-        shape = {"n_num": len(columns), "n_bins": config.n_bins, "d_emb": config.d_emb, "k": config.members}
-    torch.manual_seed(config.random_seed)
-    model = build_model(
-        x.shape[1],
-        output_dim,
-        config.training_mode,
-        config.hidden_dim,
-        config.num_hidden_layers,
-        config.dropout,
-        **shape,
-    )
-    set_bins(model, columns, edges)
-    return model
-
-
-def _hard_loss(config: TrainingConfig, task: TaskType, y: Tensor, output_dim: int) -> Criterion:
-    weights, smoothing = config.class_weights, config.label_smoothing
-    return hard_loss(config.training_mode, task, y, output_dim, class_weights=weights, label_smoothing=smoothing)
-
-
-def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    # Pinned memory is read by the GPU itself, without a detour through a staging copy.
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _calibrate(model: nn.Module, fitting: Fitting, config: TrainingConfig) -> None:
@@ -326,21 +256,5 @@ def _target_tensor(bundle: ModelBundle, labels: np.ndarray) -> Tensor:
 
 def _fingerprint(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -> str:
     taught = None if teacher is None else sha256_bytes(encode_bundle(teacher))
-    return sha256_bytes(dump_json([fingerprint(table), dataclasses.asdict(config), current_versions(), taught]))
-
-
-@contextlib.contextmanager
-def _training_environment(config: TrainingConfig) -> Generator[None]:
-    """The configured threads, deterministic kernels, and a random state of our own."""
-    threads = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    if config.num_threads is not None:
-        torch.set_num_threads(config.num_threads)
-    torch.use_deterministic_algorithms(bool(devices), warn_only=True)
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+    place = choose_device(config.device).type
+    return sha256_bytes(dump_json([fingerprint(table), dataclasses.asdict(config), current_versions(), taught, place]))

@@ -48,6 +48,8 @@ class Material:
     """What the training remarked on."""
     baselines: Sequence[Mapping[str, Any]] = ()
     """Simpler models on the same split, as `CandidateRef.baselines` has them."""
+    trials: Sequence[Mapping[str, Any]] = ()
+    """Of a search, as `CandidateRef.trials` has them."""
     settings: ReportSettings = field(default_factory=ReportSettings)
     slice_column: str | None = None
 

@@ -251,7 +251,22 @@ def _training(material: Material) -> Section:
     table = (
         markup.folded("Settings", markup.table("Settings of the training", ["setting", "value"], rows)) if rows else ""
     )
-    return Section("training", "Training", (chart, table))
+    return Section("training", "Training", (chart, table, _search(material)))
+
+
+def _search(material: Material) -> str:
+    """What a search tried, the best first."""
+    if not material.trials:
+        return ""
+    names = list(material.trials[0]["settings"])
+    worth = sorted(material.trials, key=lambda trial: (trial["loss"] is None, trial["loss"], trial["number"]))
+    rows = [
+        ["diverged" if trial["loss"] is None else number(trial["loss"]), str(trial["number"]), str(trial["epochs"])]
+        + [f"{trial['settings'][name]:g}" for name in names]
+        for trial in worth
+    ]
+    caption = f"Trials of the search, {len(rows)}, by the loss of the validation rows"
+    return markup.folded("Search", markup.table(caption, ["validation loss", "trial", "epochs", *names], rows))
 
 
 def _drift(study: Study) -> Section:

@@ -50,6 +50,7 @@ def report_candidate(
         champion=_other(store, config.name, champion, subject.digest),
         findings=candidate.findings,
         baselines=candidate.baselines,
+        trials=candidate.trials,
         settings=config.report,
         slice_column=config.decision.slice_column,
     )

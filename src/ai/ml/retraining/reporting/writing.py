@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ai.ml.core.files import dump_json, write_atomic
+from ai.ml.core.files import dump_json, sweep_temps, write_atomic
 from ai.ml.retraining.reporting.canvas import require_matplotlib
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import is_url, work_folder
@@ -57,6 +57,7 @@ def write_report(material: Material, *folders: Path) -> Written:
         documents[HISTORY] = dump_json(list(material.history))
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep_temps(folder)
         for name, content in documents.items():
             write_atomic(folder / name, content)
     return Written(folders[0] / CARD, folders[0] / PAGE)

@@ -1,0 +1,79 @@
+"""Trainings that are only judged, on validation rows: one table made ready once, then settings tried on it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import torch
+from torch.nn import functional
+
+from ai.ml.core.contract import Finding
+from ai.ml.core.errors import DataRefused, TrainingDiverged
+from ai.ml.core.types import ModelBundle, TrainingConfig
+from ai.ml.frameworks.pytorch.assembly import assemble, training_environment
+from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
+from ai.ml.frameworks.pytorch.trainer import check_config, pose, run_epochs
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What settings are worth."""
+
+    loss: float
+    """Of the validation rows: log loss, or mean squared error of the scaled target; never what a mode trains with."""
+    epochs: int
+    """That were trained."""
+    seconds: float
+    """Those before a kill included."""
+
+
+class Rehearsal:
+    """A table split and encoded, on which settings can be tried that don't change either."""
+
+    def __init__(self, table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None = None):
+        """Prepare as `train` does; the holdout rows are left out of it.
+
+        Raises:
+            UsageError: a setting is off, or doesn't fit the table.
+            DataRefused: the table can't be learned from.
+        """
+        check_config(config)
+        self.problem, _ = pose(table, config, teacher)
+
+    def judge(self, config: TrainingConfig, keeper: Callable[[TrainingConfig], EpochCheckpoint]) -> Rehearsed:
+        """Train with these settings to the weights that `train` would end with, and measure them.
+
+        Args:
+            config: differs from the first one in settings of network and optimiser only.
+            keeper: gives the place for the state between epochs.
+
+        Raises:
+            DataRefused: there are too few rows for a validation part.
+            TrainingDiverged: the loss is no number any more.
+        """
+        check_config(config)
+        began, findings = time.perf_counter(), list[Finding]()
+        with training_environment(config) as device:
+            _, fitting, _ = assemble(self.problem, config, device, findings)
+            y = fitting.data.y_validation
+            if y is None:
+                raise DataRefused("a search needs validation rows, and there are too few rows for a validation part")
+            fitting.began = began
+            kept = keeper(config)
+            record, _ = kept.load()
+            if record is not None:
+                fitting.load_state_dict(record)
+            run_epochs(fitting, None, kept)
+            fitting.restore_best()
+            outputs = fitting.validation_outputs()
+        if outputs is None:
+            raise AssertionError("a validation part has outputs")
+        loss_of = functional.mse_loss if y.is_floating_point() else functional.cross_entropy
+        loss = float(loss_of(outputs.to(torch.float64), y.to(torch.float64) if y.is_floating_point() else y))
+        if not math.isfinite(loss):
+            raise TrainingDiverged(f"the validation loss is {loss}")
+        return Rehearsed(loss, fitting.state.epoch, fitting.elapsed)

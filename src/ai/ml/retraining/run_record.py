@@ -1,0 +1,98 @@
+"""What a retraining was asked for, kept in the model's work folder until it is done, so that it can be resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ai.ml.core.errors import UsageError
+from ai.ml.core.files import dump_json, write_atomic
+from ai.ml.core.source_names import source_name
+from ai.ml.retraining.config import RetrainConfig, load_config
+from ai.ml.retraining.store_place import checked_name, work_folder
+
+FILE = "run.json"
+FORMAT = 1
+
+
+def write_run(work: Path, config: RetrainConfig) -> None:
+    """Keep the settings of a run that begins; of a database URL everything but its password.
+
+    Raises:
+        StorageFailed: the disk refused.
+    """
+    settings = config.model_dump(mode="json")
+    shown = source_name(config.data.source)
+    settings["data"]["source"] = shown
+    record = {
+        "format": FORMAT,
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "folder": str(Path.cwd()),
+        "secret": shown != config.data.source,
+        "settings": settings,
+    }
+    write_atomic(work / FILE, dump_json(record))
+
+
+def remove_run(work: Path) -> None:
+    """The run came to its end: there is nothing to resume."""
+    with contextlib.suppress(FileNotFoundError):
+        (work / FILE).unlink()
+
+
+def interrupted_run(name: str, given: dict[str, Any]) -> RetrainConfig:
+    """The settings of the last run of a model, if that didn't come to its end.
+
+    Args:
+        name: the model's.
+        given: `store`, where it isn't the default, and `data.source` again, where the run's was a URL with a password.
+
+    Raises:
+        UsageError: there is no such run, what it left can't be read, it was started in another folder, or what is given
+            is more than that or another source.
+    """
+    store = str(given.get("store", RetrainConfig.model_fields["store"].default))
+    source: str | None = given.get("data", {}).get("source")
+    path = work_folder(store, checked_name(name)) / FILE
+    record = _read(path, name)
+    settings: dict[str, Any] = record["settings"]
+    shown = settings["data"]["source"]
+    if given.keys() - {"store", "data"} or given.get("data", {}).keys() - {"source"}:
+        raise UsageError("--resume takes the interrupted run's settings: only --store and --data go with it")
+    if record["folder"] != str(Path.cwd()):
+        raise UsageError(f"the run of {name} was started in {record['folder']}, where its paths begin: resume it there")
+    if record["secret"] and source is None:
+        raise UsageError(f"the password of {shown} is kept nowhere: give --data with the whole URL again")
+    if source is not None and source_name(source) != shown:
+        raise UsageError(f"the run of {name} reads {shown}, not {source_name(source)}")
+    settings["data"]["source"] = source or shown
+    # The store as it is reached now, which may be by another spelling.
+    config = load_config(RetrainConfig, None, {**settings, "store": store})
+    if config.name != name:
+        raise UsageError(f"{path} is of a run of {config.name}: start {name} with its settings instead")
+    return config
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    try:
+        record: Any = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is nothing to resume: no run of {name} was interrupted in {path.parent}; start it with its settings"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} can't be read ({error}): start {name} with its settings instead") from None
+    if not _is_whole(record):
+        raise UsageError(f"{path} isn't what a run of this version leaves: start {name} with its settings instead")
+    return record
+
+
+def _is_whole(record: Any) -> bool:
+    kinds = {"format": int, "folder": str, "secret": bool, "settings": dict}
+    if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
+        return False
+    data: Any = record["settings"].get("data")
+    return record["format"] == FORMAT and isinstance(data, dict) and isinstance(data.get("source"), str)

@@ -1,0 +1,260 @@
+"""A small search over a mode's settings, judged by validation rows alone; the holdout rows stay for the decision.
+
+Optuna proposes (a tree-structured Parzen estimator, Bergstra et al. 2011); the trials are kept here, in one JSON file.
+What trial n tries depends on the trials before it, the seed and n, so a killed search goes on as if nothing had been,
+and asking for more trials continues a search that is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ai.ml.core.errors import DataRefused, TrainingDiverged, UsageError
+from ai.ml.core.files import dump_json, sha256_bytes, write_atomic
+from ai.ml.core.types import TrainingConfig
+from ai.ml.retraining.checkpoints import Record
+from ai.ml.retraining.log import logger
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ai.ml.core.types import ModelBundle
+    from ai.ml.frameworks.pytorch.rehearsal import Rehearsal, Rehearsed
+    from ai.ml.retraining.config import TrainingSettings
+
+RANDOM_TRIALS = 8
+"""Before the estimator has seen enough to propose anything."""
+Settings = dict[str, int | float]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a setting is looked for: both ends included."""
+
+    low: int | float
+    high: int | float
+    is_log: bool = True
+
+
+NETWORK = {"hidden_dim": Range(32, 512), "num_hidden_layers": Range(1, 4, is_log=False)}
+ALWAYS = {"learning_rate": Range(2e-4, 1e-2)}
+DROPOUT = {"dropout": Range(0.0, 0.5, is_log=False)}
+PIECEWISE = {"n_bins": Range(4, 64), "d_emb": Range(2, 24)}
+SPACES: dict[str, dict[str, Range]] = {
+    "linear_glm_baseline": ALWAYS,
+    "mlp_ple": ALWAYS | NETWORK | DROPOUT | PIECEWISE,
+    "tabm": ALWAYS | NETWORK | DROPOUT | PIECEWISE | {"members": Range(4, 16)},
+}
+"""Of the modes that have more or less than a network."""
+
+
+class Trial(Record):
+    """Settings that were tried."""
+
+    number: int
+    settings: Settings
+    loss: float | None
+    """Log loss, or mean squared error of the scaled target, of the validation rows; None where training diverged."""
+    epochs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search that is done."""
+
+    trials: tuple[Trial, ...]
+    best: Trial
+    training: TrainingConfig
+    """With the best trial's settings, and what is left of the budget."""
+
+    @property
+    def lineage(self) -> dict[str, Any]:
+        """For the manifest: nothing that another machine's speed would change."""
+        return {"trials": len(self.trials), "best": self.best.number, "validation_loss": self.best.loss}
+
+
+def require_search(training: TrainingSettings) -> None:
+    """Check what can be checked before any data is read.
+
+    Raises:
+        UsageError: Optuna isn't installed, no setting is left to search, or nothing is there to judge by.
+    """
+    if training.tune is None:
+        return
+    if find_spec("optuna") is None:
+        raise UsageError("--tune needs the extra `tune`: pip install 'bundlegate[tune]'")
+    if training.validation_size == 0:
+        raise UsageError("--tune judges by validation rows: validation_size must be above 0")
+    if not space_of(training):
+        raise UsageError("--tune has nothing to search: every setting of this mode was given")
+
+
+def space_of(training: TrainingSettings) -> dict[str, Range]:
+    """The settings to search: those of the mode that were left at their defaults; a student keeps its size."""
+    space = SPACES.get(training.training_mode, ALWAYS | NETWORK | DROPOUT)
+    fixed = set(NETWORK) if training.teacher is not None else set[str]()
+    fields = type(training).model_fields
+    return {
+        name: place
+        for name, place in space.items()
+        if name not in fixed and getattr(training, name) == fields[name].default
+    }
+
+
+class Searcher:
+    """A search in a work folder."""
+
+    def __init__(self, space: dict[str, Range], path: Path, fingerprint: str):
+        """Take up the trials of a search that was killed.
+
+        Args:
+            space: of `space_of`.
+            path: JSON file of the trials; beside it lies the state of the one under way.
+            fingerprint: of the data and of every setting that isn't searched.
+        """
+        self.space, self.path, self.fingerprint = space, path, fingerprint
+        self.trials: list[Trial] = _read(path, fingerprint)
+
+    def run(self, table: pa.Table, training: TrainingConfig, teacher: ModelBundle | None, most: int) -> Search:
+        """Try up to `most` settings, the given ones first.
+
+        A budget holds for the search and for the training that follows it, which takes as long as the best trial did.
+
+        Raises:
+            DataRefused: the table can't be learned from, or every trial diverged.
+        """
+        from ai.ml.frameworks.pytorch.rehearsal import Rehearsal
+
+        given: Settings = {name: getattr(training, name) for name in self.space}
+        rehearsal: Rehearsal | None = None
+        while len(self.trials) < most and self._has_time(training.budget_seconds):
+            began, number = time.perf_counter(), len(self.trials)
+            rehearsal = rehearsal or Rehearsal(table, training, teacher)
+            proposed = propose(self.space, self.trials, training.random_seed) if number else given
+            share = self._share(training.budget_seconds)
+            trial = Trial(number=number, settings=proposed, loss=None, epochs=0, seconds=0)
+            prepared = time.perf_counter() - began
+            done = self._try(rehearsal.judge, dataclasses.replace(training, **proposed, budget_seconds=share), trial)
+            self._keep(done.model_copy(update={"seconds": done.seconds + prepared}))
+        self._state.unlink(missing_ok=True)
+        trials = self.trials[:most]
+        best = min((trial for trial in trials if trial.loss is not None), key=_loss, default=None)
+        if best is None:
+            raise DataRefused(f"none of {len(trials)} trials of the search gave a finite loss: look at the data")
+        left = training.budget_seconds and max(training.budget_seconds - self._spent, _seconds(best))
+        return Search(tuple(trials), best, dataclasses.replace(training, **best.settings, budget_seconds=left))
+
+    @property
+    def _state(self) -> Path:
+        return self.path.with_suffix(".epochs")
+
+    @property
+    def _spent(self) -> float:
+        return sum(trial.seconds for trial in self.trials)
+
+    def _has_time(self, budget: float | None) -> bool:
+        """A further trial, and then the training again that was the longest so far, would end in time."""
+        longest = max(map(_seconds, self.trials), default=0.0)
+        return budget is None or not self.trials or self._spent + 2 * longest <= budget
+
+    def _share(self, budget: float | None) -> float | None:
+        """What a trial may take: the other half is for the training after it."""
+        return None if budget is None else (budget - self._spent) / 2
+
+    def _try(self, judge: Callable[..., Rehearsed], settings: TrainingConfig, trial: Trial) -> Trial:
+        from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
+
+        began = time.perf_counter()
+
+        def keeper(config: TrainingConfig) -> EpochCheckpoint:
+            # The time left isn't the same after a kill; everything else is.
+            told = dataclasses.asdict(dataclasses.replace(config, budget_seconds=None))
+            return EpochCheckpoint(self._state, sha256_bytes(dump_json([self.fingerprint, trial.number, told])))
+
+        try:
+            return trial.model_copy(update=vars(judge(settings, keeper)))
+        except TrainingDiverged:
+            return trial.model_copy(update={"seconds": time.perf_counter() - began})
+
+    def _keep(self, trial: Trial) -> None:
+        self.trials.append(trial)
+        record = {"fingerprint": self.fingerprint, "trials": [each.model_dump() for each in self.trials]}
+        write_atomic(self.path, dump_json(record))
+        self._state.unlink(missing_ok=True)
+        logger.info("trial     %s: %s with %s", trial.number, _worth(trial), told_settings(trial.settings))
+
+
+def propose(space: dict[str, Range], trials: Sequence[Trial], seed: int) -> Settings:
+    """What to try next: the same answer for the same trials and seed.
+
+    Floats are rounded to what a person would type, so that the record repeats the run.
+    """
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        # A sampler of its own for each trial: one that lived through the search would be lost with a kill.
+        seeds = (seed * 10_007 + len(trials)) % 2**32
+        sampler = optuna.samplers.TPESampler(seed=seeds, n_startup_trials=RANDOM_TRIALS)
+        study = optuna.create_study(sampler=sampler, direction="minimize")
+        places = {name: _distribution(place) for name, place in space.items()}
+        for trial in trials:
+            if trial.loss is not None:
+                tried: dict[str, Any] = dict(trial.settings)
+                study.add_trial(optuna.trial.create_trial(params=tried, distributions=places, value=trial.loss))
+        asked = study.ask(places)
+        return {name: _typed(value) for name, value in asked.params.items()}
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def _distribution(place: Range) -> Any:
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    if isinstance(place.low, int) and isinstance(place.high, int):
+        return IntDistribution(place.low, place.high, log=place.is_log)
+    return FloatDistribution(place.low, place.high, log=place.is_log)
+
+
+def _typed(value: float) -> int | float:
+    return value if isinstance(value, int) else float(f"{value:.3g}")
+
+
+def told_settings(settings: Settings) -> str:
+    """`learning_rate 0.001, hidden_dim 128`."""
+    return ", ".join(f"{name} {value:g}" for name, value in settings.items())
+
+
+def _worth(trial: Trial) -> str:
+    return "diverged" if trial.loss is None else f"validation loss {trial.loss:.4g} in {trial.epochs} epochs"
+
+
+def _loss(trial: Trial) -> float:
+    return float("inf") if trial.loss is None else trial.loss
+
+
+def _seconds(trial: Trial) -> float:
+    return trial.seconds
+
+
+def _read(path: Path, fingerprint: str) -> list[Trial]:
+    """The trials of the same search; what can't be read costs time and nothing else."""
+    try:
+        record = json.loads(path.read_bytes())
+        if record["fingerprint"] != fingerprint:
+            return []
+        return [Trial.model_validate(trial) for trial in record["trials"]]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError, KeyError):
+        logger.warning("the trials in %s can't be read: the search begins anew", path)
+        return []

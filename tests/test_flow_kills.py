@@ -1,0 +1,216 @@
+"""SIGKILL of the flow's process at each step's start, middle and end; then the same again, to the end.
+
+Each step begins with a champion that the candidate beats, so that every run has everything to do: drift to measure, a
+decision to take, a pointer to move.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from builders import mixed_table
+from conftest import ROOT
+
+from ai.ml.core.tables import write_table
+from ai.ml.retraining.store import Store
+from ai.ml.retraining.store_audit import audit
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
+
+PLAIN = "ai.ml.retraining.steps"
+SHELF = "ai.ml.retraining.folder_shelf"
+FILES = "ai.ml.core.files"
+REPORT = "ai.ml.retraining.reporting"
+
+POINTS: dict[str, tuple[str, ...]] = {
+    "read.start": ("before", PLAIN, "snapshot_data"),
+    "read.writing": ("after", FILES, "write_new", ".data-"),
+    "read.written": ("after", PLAIN, "write_table"),
+    "read.end": ("after", PLAIN, "snapshot_data"),
+    "drift.start": ("before", "tasks.training", "training_drift"),
+    "drift.measured": ("before", "ai.ml.retraining.drift_check", "write_atomic"),
+    "drift.end": ("after", "tasks.training", "training_drift"),
+    "train.start": ("before", PLAIN, "build_candidate"),
+    "train.an-epoch": ("after", "ai.ml.frameworks.pytorch.epoch_checkpoint:EpochCheckpoint", "save"),
+    "train.building": ("before", PLAIN, "publish_dir"),
+    "train.published": ("after", PLAIN, "publish_dir"),
+    "train.end": ("after", PLAIN, "build_candidate"),
+    "prove.start": ("before", PLAIN, "prove_candidate"),
+    "prove.replaying": ("while", "ai.ml.retraining.environments", "subprocess"),
+    "prove.end": ("after", PLAIN, "prove_candidate"),
+    "decide.start": ("before", PLAIN, "decide"),
+    "decide.half-scored": ("after", PLAIN, "score_known"),
+    "decide.end": ("after", PLAIN, "decide"),
+    "promote.start": ("before", PLAIN, "promote"),
+    "promote.copied": ("before", SHELF, "publish_dir"),
+    "promote.published": ("after", SHELF, "publish_dir"),
+    "promote.decided": ("before", SHELF, "_put_in_place"),
+    "promote.moved": ("after", SHELF, "_put_in_place"),
+    "promote.end": ("after", PLAIN, "promote"),
+    "score.start": ("before", PLAIN, "score_holdout"),
+    "score.writing": ("after", FILES, "write_new", ".holdout-scored"),
+    "score.end": ("after", PLAIN, "score_holdout"),
+    "report.start": ("before", f"{REPORT}.sources", "report_candidate"),
+    "report.writing": ("after", FILES, "write_new", ".report.html"),
+    "report.end": ("after", f"{REPORT}.sources", "report_candidate"),
+}
+"""The moment, and the function whose first call it is about, or first with a text in an argument."""
+KILLED = -9
+# What the kills of one step leave is met by the next kill of it; in the promotion every kill counts by itself, since
+# from the ledger's line on there is nothing left to be killed in.
+ROUNDS = [*dict.fromkeys(point if point.startswith("promote") else point.partition(".")[0] for point in POINTS)]
+LEFTOVERS = (".tmp", ".building", ".epochs", ".copy", ".gone", ".holder", "run.json")
+
+
+class Scene:
+    """A store with a champion, a table, and the process that forks the runs."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder, self.store, self.log = folder, folder / "store", folder / "run.log"
+        (folder / "scratch").mkdir()
+        write_table(mixed_table(300, seed=3), folder / "table.csv")
+        own = {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "scratch")}
+        own["PREFECT_LOCAL_STORAGE_PATH"] = str(folder / "results")
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "flow_killer.py")],
+            cwd=ROOT,
+            env=environment | own,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._answer() == "ready"
+
+    def run(self, point: str | None = None, *, epochs: int = 40, report: bool = False) -> int:
+        arguments = ["--name", "m", "--store", str(self.store), "--data", str(self.folder / "table.csv")]
+        arguments += ["--target", "y", "--epochs", str(epochs), "--enabled" if report else "--no-enabled"]
+        return self.ask(point, arguments)
+
+    def ask(self, point: str | None, arguments: list[str]) -> int:
+        assert self.process.stdin is not None
+        self.log.unlink(missing_ok=True)
+        asked = {"kill": point and POINTS[point], "arguments": arguments, "log": str(self.log)}
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        return int(self._answer())
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def decisions(self) -> list[tuple[str, str]]:
+        return [(entry.action, entry.digest) for entry in Store(self.store).history("m")]
+
+    def close(self) -> None:
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
+        self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, prefect_environment: dict[str, str]) -> Iterator[Scene]:
+    found = Scene(tmp_path_factory.mktemp("kills"), prefect_environment)
+    try:
+        assert found.run(epochs=1) == 0, found.said()
+        shutil.rmtree(found.store / "m" / "work")
+        shutil.copytree(found.store, found.folder / "champion")
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(scene: Scene) -> list[tuple[str, str]]:
+    """The decisions of a run that nobody killed."""
+    start_over(scene, keep_work=False)
+    assert scene.run() == 0, scene.said()
+    decisions = scene.decisions()
+    assert [action for action, _ in decisions] == ["promoted", "promoted"]
+    return decisions
+
+
+def start_over(scene: Scene, *, keep_work: bool) -> None:
+    """The first champion is live again; what was read and trained stays or goes."""
+    work, kept = scene.store / "m" / "work", scene.folder / "kept"
+    if keep_work and work.exists():
+        work.rename(kept)
+    shutil.rmtree(scene.store)
+    shutil.copytree(scene.folder / "champion", scene.store)
+    if kept.exists():
+        kept.rename(work)
+
+
+def leftovers(scene: Scene) -> list[str]:
+    found = [str(path) for path in scene.store.rglob("*") if path.name.endswith(LEFTOVERS)]
+    return found + [str(path) for path in (scene.folder / "scratch").glob("bundlegate-*")]
+
+
+@pytest.mark.parametrize("killed", ROUNDS)
+def test_killed_anywhere_in_a_step_it_ends_as_if_nothing_had_happened(
+    scene: Scene, uninterrupted: list[tuple[str, str]], killed: str
+) -> None:
+    step = killed.partition(".")[0]
+    start_over(scene, keep_work=step not in ("read", "train"))
+    for point in (point for point in POINTS if point.startswith(killed)):
+        assert scene.run(point, report=step == "report") == KILLED, f"{point}: {scene.said()}"
+        assert "trained   " not in scene.said() or step in ("read", "drift", "train"), f"{point}: trained again"
+        work = scene.store / "m" / "work"
+        assert (work / "run.json").is_file()
+        assert point not in ("train.published", "train.end") or list(work.glob("*.epochs")), (
+            "it is trained from epoch 0"
+        )
+    assert scene.ask(None, ["--resume", "m", "--store", str(scene.store)]) == 0, scene.said()
+    check_end(scene, uninterrupted, step)
+
+
+def check_end(scene: Scene, uninterrupted: list[tuple[str, str]], step: str) -> None:
+    said = scene.said()
+    assert scene.decisions() == uninterrupted
+    assert Store(scene.store).champion("m") == uninterrupted[-1][1]
+    assert audit(Store(scene.store), "m") == []
+    assert leftovers(scene) == []
+    assert ("read      300 rows" in said) == (step == "read"), said
+    assert ("trained   " in said) == (step in ("read", "train")), said
+    for done in ("drift     ", "proved    PASSED", "decided   PROMOTE", "champion  m: ", "scored    60"):
+        assert done in said, f"{done!r} isn't in {said}"
+    page = scene.store / "m" / "reports" / uninterrupted[-1][1] / "report.html"
+    assert page.is_file() == ("reported  " in said) == (step == "report")
+
+
+def test_deleted_results_cost_time_and_nothing_else(scene: Scene, uninterrupted: list[tuple[str, str]]) -> None:
+    assert scene.decisions() == uninterrupted
+    shutil.rmtree(scene.folder / "results")
+    assert scene.run() == 0, scene.said()
+    for done in ("read      300 rows", "trained   ", "proved    PASSED", "is the champion already"):
+        assert done in scene.said()
+    assert scene.decisions() == uninterrupted
+    assert leftovers(scene) == []
+
+
+def test_checkpoints_that_were_changed_are_done_again_and_said(
+    scene: Scene, uninterrupted: list[tuple[str, str]]
+) -> None:
+    assert scene.decisions() == uninterrupted
+    (candidate,) = (scene.store / "m" / "work").glob("candidate-*")
+    (data,) = (scene.store / "m" / "work").glob("data-*.parquet")
+    data.write_bytes(data.read_bytes()[:-1] + b"?")
+    (candidate / "holdout.parquet").rename(candidate / "moved.parquet")
+    (candidate / "history.json").unlink()
+    assert scene.run() == 0, scene.said()
+    said = scene.said()
+    assert f"read-data is done again: {data} has changed" in said
+    gone = [f"{candidate / name} is gone" for name in ("holdout.parquet", "history.json")]
+    assert f"train-candidate is done again: {'; '.join(gone)}" in said
+    for done in ("read      300 rows", "trained   ", "proved    PASSED", "is the champion already"):
+        assert done in said
+    assert scene.decisions() == uninterrupted

@@ -1,0 +1,215 @@
+"""A champion's answers learned by a smaller student: whose preprocessing it has, which bundle taught it, refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from builders import mixed_table, tiny_bundle
+from verdict_samples import passed_verdict
+
+from ai.ml.core.errors import BundlegateError, BundleNotFound, DataRefused, UsageError
+from ai.ml.core.manifest import read_manifest
+from ai.ml.core.tables import write_table
+from ai.ml.core.types import ModelBundle, TaskType, TrainingConfig
+from ai.ml.frameworks.pytorch.fitting import EpochReport
+from ai.ml.frameworks.pytorch.inference import Scorer
+from ai.ml.frameworks.pytorch.models import model_config_of
+from ai.ml.frameworks.pytorch.serialization import load_bundle
+from ai.ml.frameworks.pytorch.trainer import student_of, train
+from ai.ml.retraining import steps
+from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
+from ai.ml.retraining.store import Store
+
+SETTINGS = TrainingConfig("y", training_mode="mlp_ple", epochs=3, batch_size=64)
+
+
+@pytest.fixture(scope="module")
+def teachers() -> dict[TaskType, ModelBundle]:
+    tasks: list[TaskType] = ["classification", "regression"]
+    return {task: train(mixed_table(200, task=task), SETTINGS).bundle for task in tasks}
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("mode", ["mlp_dense", "mlp_ple", "tabm"])
+def test_a_student_is_smaller_and_has_its_teachers_preprocessing(
+    task: TaskType, mode: str, teachers: dict[TaskType, ModelBundle]
+) -> None:
+    teacher = teachers[task]
+    settings = student_of(dataclasses.replace(SETTINGS, training_mode=mode), teacher)
+    student = train(mixed_table(200, seed=1, task=task), settings, teacher=teacher).bundle
+    assert student.contract == teacher.contract
+    assert student.vectorizer is teacher.vectorizer
+    assert student.scaler is teacher.scaler
+    config = model_config_of(student.model)
+    assert config["training_mode"] == mode
+    assert (config["hidden_dim"], config["num_hidden_layers"]) == (64, 1)
+    assert config["dropout"] == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize(
+    ("width", "layers", "dropout", "expected"),
+    [(20, 1, 0.48, (16, 1, 0.5)), (301, 4, 0.0, (150, 3, 0.05)), (8, 2, 0.5, (16, 1, 0.5))],
+)
+def test_half_the_width_one_layer_less_more_dropout_within_limits(
+    width: int, layers: int, dropout: float, expected: tuple[int, int, float]
+) -> None:
+    teacher = tiny_bundle(hidden_dim=width, num_hidden_layers=layers, dropout=dropout)
+    student = student_of(SETTINGS, teacher)
+    assert (student.hidden_dim, student.num_hidden_layers, student.dropout) == pytest.approx(expected)
+
+
+def test_each_network_sees_each_row_once_per_epoch(
+    teachers: dict[TaskType, ModelBundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher's answers to a row don't change, so it is asked once for all epochs."""
+    from ai.ml.frameworks.pytorch.piecewise import PiecewiseMLP
+
+    learning: list[int] = []
+    real, asked = PiecewiseMLP.forward, Scorer.score_matrix
+    questions: list[int] = []
+
+    def forward(self: PiecewiseMLP, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            learning.append(len(x))
+        return real(self, x)
+
+    def score_matrix(self: Scorer, matrix: np.ndarray) -> Any:
+        if self.bundle is teachers["classification"]:
+            questions.append(len(matrix))
+        return asked(self, matrix)
+
+    monkeypatch.setattr(PiecewiseMLP, "forward", forward)
+    monkeypatch.setattr(Scorer, "score_matrix", score_matrix)
+    settings = dataclasses.replace(SETTINGS, epochs=2, validation_size=0.0)
+    train(mixed_table(200), settings, teacher=teachers["classification"])
+    assert learning == [64, 64, 32] * 2
+    assert questions == [160]
+
+
+def test_a_student_agrees_with_its_teacher_more_than_one_that_learned_alone(
+    teachers: dict[TaskType, ModelBundle],
+) -> None:
+    """The labels are shuffled, so that only the teacher's answers could have taught this."""
+    table = mixed_table(400, seed=2)
+    wrong = np.random.default_rng(0).permutation(table["y"].to_numpy(zero_copy_only=False))
+    noisy = table.set_column(table.column_names.index("y"), "y", pa.array(wrong))
+    settings = dataclasses.replace(SETTINGS, epochs=30, patience=None, learning_rate=0.01)
+    teacher = train(mixed_table(400, seed=3), settings).bundle
+    alone, taught = train(noisy, settings).bundle, train(noisy, settings, teacher=teacher).bundle
+    fresh = mixed_table(400, seed=4)
+    answers = [Scorer(bundle).score_table(fresh).decoded for bundle in (teacher, alone, taught)]
+    agreement = [float(np.mean(answers[0] == other)) for other in answers[1:]]
+    assert agreement[1] > agreement[0] + 0.1
+
+
+def without(table: pa.Table, name: str) -> pa.Table:
+    return table.drop_columns([name])
+
+
+@pytest.mark.parametrize(
+    ("table", "changes", "sentence"),
+    [
+        (mixed_table(200, task="regression"), {"task": "regression"}, "the teacher does classification, the student"),
+        (mixed_table(200), {"target_column": "plan"}, "the teacher predicts 'y', the student 'plan'"),
+        (mixed_table(200), {"exclude_columns": ("city",)}, "the teacher reads column 'city'"),
+        (without(mixed_table(200), "city"), {}, "city"),
+        (mixed_table(200, task="regression"), {}, "the teacher doesn't know the class"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_one_sentence(
+    table: pa.Table, changes: dict[str, Any], sentence: str, teachers: dict[TaskType, ModelBundle]
+) -> None:
+    with pytest.raises((UsageError, DataRefused), match=sentence) as refusal:
+        train(table, dataclasses.replace(SETTINGS, **changes), teacher=teachers["classification"])
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_teacher_without_a_contract_is_refused() -> None:
+    with pytest.raises(UsageError, match="no input contract"):
+        train(mixed_table(200), SETTINGS, teacher=tiny_bundle())
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_another_teacher_in_the_middle_begins_anew(
+    teachers: dict[TaskType, ModelBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ai.ml.frameworks.pytorch.epoch_checkpoint.EpochCheckpoint.due", lambda self: True)
+    path, table, first = tmp_path / "state.epochs", mixed_table(200, seed=5), teachers["classification"]
+    second = train(mixed_table(200, seed=6), SETTINGS).bundle
+
+    def stop(report: EpochReport) -> None:
+        if report.epoch == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(table, SETTINGS, progress=stop, checkpoint=path, teacher=first)
+    seen: list[int] = []
+    other = train(table, SETTINGS, progress=lambda report: seen.append(report.epoch), checkpoint=path, teacher=second)
+    assert seen[0] == 1
+    assert any("of another training" in finding.message for finding in other.findings)
+
+
+def run_config(folder: Path, name: str, seed: int, teacher: str | None = None) -> RetrainConfig:
+    source = folder / "table.csv"
+    if not source.exists():
+        write_table(mixed_table(200), source)
+    training = TrainingSettings(epochs=2, random_seed=seed, teacher=teacher)
+    data = DataSettings(source=str(source), target="y")
+    return RetrainConfig(name=name, store=str(folder / "store"), data=data, training=training)
+
+
+def promoted(config: RetrainConfig) -> str:
+    """A champion, as if the gate had passed it."""
+    candidate = steps.build_candidate(config, steps.snapshot_data(config))
+    digest = candidate.bundle.digest
+    Store(config.store).promote(config.name, Path(candidate.bundle.path), passed_verdict(digest), decision={})
+    return digest
+
+
+@pytest.mark.slow
+def test_a_promotion_in_the_middle_changes_nothing_and_the_student_passes_the_gate(tmp_path: Path) -> None:
+    first = promoted(run_config(tmp_path, "big", seed=1))
+    config = run_config(tmp_path, "small", seed=3, teacher="big@champion")
+    pinned = steps.pinned(config)
+    assert pinned.training.teacher == f"big@{first}"
+    assert steps.pinned(pinned) == pinned
+    data = steps.snapshot_data(config)
+    key = steps.candidate_key(pinned, data)
+    assert steps.candidate_key(config, data) == key
+
+    second = promoted(run_config(tmp_path, "big", seed=2))
+    assert second != first
+    assert steps.candidate_key(pinned, data) == key
+    assert steps.candidate_key(config, data) != key
+    student = steps.build_candidate(pinned, data)
+    lineage = read_manifest(Path(student.bundle.path)).lineage
+    assert lineage["teacher"] == first
+    assert lineage["training"]["teacher"] == f"big@{first}"
+    bundle = load_bundle(Path(student.bundle.path) / "model_bundle.pt")
+    assert model_config_of(bundle.model)["hidden_dim"] == 64
+    verdict = steps.prove_candidate(pinned, student)
+    assert verdict.outcome == "PASSED", verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("teacher", "sentence", "kind"),
+    [
+        ("nobody@champion", "nothing was promoted under that name", BundleNotFound),
+        ("nobody@xyz", "expected champion, previous, or at least", UsageError),
+    ],
+)
+def test_a_teacher_that_is_not_there_is_one_sentence(
+    tmp_path: Path, teacher: str, sentence: str, kind: type[BundlegateError]
+) -> None:
+    Store(tmp_path / "store")
+    with pytest.raises(kind, match=sentence):
+        steps.pinned(run_config(tmp_path, "small", seed=0, teacher=teacher))

@@ -1,0 +1,124 @@
+"""SIGKILL of the worker and the flow that it runs: the next run of the deployment goes on to the same bundle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from builders import mixed_table
+from conftest import ROOT
+from prefect_cli import copied_checkout, prefect
+
+from ai.ml.core.tables import write_table
+from ai.ml.retraining import steps
+from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.store import Store
+
+PATIENCE_S = 240
+
+
+def until(true: Callable[[], Any], log: Path) -> Any:
+    """Waits until something is so, and gives it back."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := true()):
+        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")[-4000:]
+        time.sleep(0.05)
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process that `pid` or one of its own started."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found = [*children.get(pid, [])]
+    for child in found:
+        found += children.get(child, [])
+    return found
+
+
+def deployed(checkout: Path, config: dict[str, Any], environment: dict[str, str]) -> str:
+    """The shipped nightly deployment with other settings and in a pool of its own; returns its id."""
+    shipped = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+    nightly = next(deployment for deployment in shipped["deployments"] if deployment["name"] == "nightly")
+    nightly |= {"name": "killed", "schedules": [], "parameters": {"config": config}, "work_pool": {"name": "killed"}}
+    (checkout / "prefect.yaml").write_text(yaml.safe_dump({**shipped, "deployments": [nightly]}), encoding="utf-8")
+    prefect(environment, checkout, "work-pool", "create", "killed", "--type", "process")
+    prefect(environment, checkout, "--no-prompt", "deploy", "--all")
+    answer = httpx.get(f"{environment['PREFECT_API_URL']}/deployments/name/retrain/killed", timeout=60)
+    return str(answer.raise_for_status().json()["id"])
+
+
+def start_worker(checkout: Path, environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "prefect", "worker", "start", "--pool", "killed"],
+            cwd=checkout,
+            env=environment,
+            stdout=file,
+            stderr=file,
+            stdin=subprocess.DEVNULL,
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("prefect")
+def test_killed_with_its_worker_the_next_run_goes_on(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
+    url, log = prefect_environment["PREFECT_API_URL"], tmp_path / "worker.log"
+    write_table(mixed_table(300, seed=3), tmp_path / "table.csv")
+    config: dict[str, Any] = {
+        "name": "m",
+        "store": str(tmp_path / "store"),
+        "data": {"source": str(tmp_path / "table.csv"), "target": "y"},
+        "training": {"epochs": 300, "patience": 300},
+    }
+    checkout = copied_checkout(tmp_path / "checkout")
+    deployment = deployed(checkout, config, prefect_environment)
+
+    def started() -> str:
+        answer = httpx.post(f"{url}/deployments/{deployment}/create_flow_run", json={}, timeout=60)
+        return str(answer.raise_for_status().json()["id"])
+
+    def state(run: str) -> dict[str, Any]:
+        return httpx.get(f"{url}/flow_runs/{run}", timeout=60).raise_for_status().json()["state"]
+
+    work = tmp_path / "store" / "m" / "work"
+    worker = start_worker(checkout, prefect_environment, log)
+    first = started()
+    until(lambda: list(work.glob("*.epochs")), log)
+    for pid in (worker.pid, *descendants(worker.pid)):
+        os.kill(pid, signal.SIGKILL)
+    worker.wait()
+    assert state(first)["type"] == "RUNNING", "nobody was left to say that it ended"
+    assert (work / "run.json").is_file()
+
+    worker = start_worker(checkout, prefect_environment, log)
+    try:
+        second = started()
+        # The dead run holds the slot until its lease runs out or, as the shipped automation does, it is called crashed.
+        until(lambda: state(second)["name"] == "AwaitingConcurrencySlot", log)
+        crashed = {"state": {"type": "CRASHED"}, "force": True}
+        httpx.post(f"{url}/flow_runs/{first}/set_state", json=crashed, timeout=60).raise_for_status()
+        ended = until(lambda: (now := state(second))["type"] in ("COMPLETED", "FAILED", "CRASHED") and now, log)
+        assert ended["type"] == "COMPLETED", log.read_text(encoding="utf-8")[-4000:]
+    finally:
+        worker.terminate()
+        worker.wait(60)
+
+    store = Store(tmp_path / "store")
+    assert [entry.action for entry in store.history("m")] == ["promoted"]
+    whole = RetrainConfig.model_validate({**config, "store": str(tmp_path / "whole")})
+    assert steps.build_candidate(whole, steps.snapshot_data(whole)).bundle.digest == store.champion("m")

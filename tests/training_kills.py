@@ -1,0 +1,76 @@
+"""A training that is killed again and again: `training_kills.py MODE KILLS FOLDER` prints what came of it as JSON.
+
+The children are forks of a process that has done a short training, so a kill costs no import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+from builders import mixed_table
+
+from ai.ml.core.types import TrainingConfig
+from ai.ml.frameworks.pytorch import epoch_checkpoint
+from ai.ml.frameworks.pytorch.trainer import train
+
+EPOCHS = {"mlp_dense": 100, "mlp_ple": 40, "tabm": 20}
+epoch_checkpoint.LEAST_SECONDS = 0.0
+
+
+def train_in_child(mode: str, state: Path, answer: Path) -> int:
+    """Start a training that goes on from `state` and leaves the hash of its weights in `answer`; the child's id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        config = TrainingConfig("y", training_mode=mode, epochs=EPOCHS[mode], patience=None, hidden_dim=64)
+        model = train(mixed_table(400, seed=9), config, checkpoint=state).bundle.model
+        blob = b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
+        answer.write_text(hashlib.sha256(blob).hexdigest())
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def wait_for(state: Path, child: int) -> None:
+    """Until the child has left a checkpoint, or ended."""
+    while not state.exists() and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.005)
+
+
+def main(mode: str, kills: int, folder: Path) -> dict[str, object]:
+    train(mixed_table(100), TrainingConfig("y", training_mode=mode, epochs=1))
+    answer, state, moments = folder / "answer", folder / "state.epochs", random.Random(0)
+    began = time.monotonic()
+    os.waitpid(train_in_child(mode, folder / "whole.epochs", answer), 0)
+    whole, lasts = answer.read_text(), time.monotonic() - began
+    done = resumed = 0
+    ended: list[str] = []
+    while done < kills or not ended:
+        answer.unlink(missing_ok=True)
+        resumed += state.exists()
+        child = train_in_child(mode, state, answer)
+        if done < kills:
+            if done % 2:
+                wait_for(state, child)
+            time.sleep(lasts * moments.uniform(0.02, 0.6))
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        done += os.WIFSIGNALED(status)
+        if answer.exists():
+            # The state on the disk is of its last epochs, so begin anew.
+            ended.append(answer.read_text())
+            state.unlink()
+    return {"whole": whole, "ended": ended, "kills": done, "resumed": resumed, "seconds": lasts}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))))
