@@ -7,14 +7,18 @@ goes on with `python -m flows.retrain --resume churn`, or when it is started aga
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 
 from prefect import flow
 
 from ai.ml.retraining import steps
+from ai.ml.retraining.approval import Draft
 from ai.ml.retraining.checkpoints import RetrainSummary
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.run_record import interrupted_run
 from ai.ml.retraining.summary import show_summary
+from tasks.approval import approved, asked_before, require_server
+from tasks.cleanup import leave_clean
 from tasks.command_line import run_from_command_line
 from tasks.gate import prove_candidate
 from tasks.prediction import score_holdout
@@ -23,43 +27,52 @@ from tasks.reporting import report
 from tasks.training import check_drift, read_data, train_candidate
 
 
-# By the next night something hangs; what is done by then is kept.
-@flow(flow_run_name="retrain-{config.name}", persist_result=True, result_serializer="json", timeout_seconds=24 * 3600)
+@flow(
+    flow_run_name="retrain-{config.name}",
+    persist_result=True,
+    result_serializer="json",
+    # By the next night something hangs; what is done by then is kept. A suspended run's wait isn't counted.
+    timeout_seconds=24 * 3600,
+    on_failure=[leave_clean],
+    on_crashed=[leave_clean],
+    on_cancellation=[leave_clean],
+)
 def retrain(config: RetrainConfig) -> RetrainSummary:
     """Read → measure drift → train and seal → prove in a fresh process → decide → promote or hold → score → report.
 
     Every step leaves a small record of paths and sha-256; run again after a crash, and what is done is hashed again
-    and kept, what isn't is done.
+    and kept, what isn't is done. With `--approve human` a person is asked before the champion is replaced.
 
     Raises:
         GateRefused: the saved bundle doesn't answer as the trained model did; it is in quarantine.
         DataRefused: the table can't be trained on, or has drifted and the settings refuse that.
-        Busy: another run is retraining this model.
+        Busy: another run is retraining this model, or the approval is outdated or never came.
+        BundleRefused: what approval was asked for has changed.
     """
-    with steps.workplace(config):
-        config = steps.pinned(config)
-        data = read_data(config)
-        drift = check_drift(config, data)
-        candidate = train_candidate(config, data)
+    require_server(config)
+    with ExitStack() as place:
+        asked = asked_before(config, place)
+        if asked is None:
+            place.enter_context(steps.workplace(config))
+            config = steps.pinned(config)
+            data = read_data(config)
+            drift = check_drift(config, data)
+            candidate = train_candidate(config, data)
+        else:
+            data, drift, candidate = asked.draft.data, asked.draft.drift, asked.draft.candidate
         verdict = prove_candidate(config, candidate)
         if verdict.outcome != "PASSED":
             report(config, candidate, verdict)
             quarantine(config, candidate, verdict)
         decision = decide(config, candidate)
-        promotion = promote(config, candidate, verdict, decision)
-        scored = score_holdout(config, candidate)
-        told = report(config, candidate, verdict, decision)
+        draft = Draft(data=data, drift=drift, candidate=candidate, verdict=verdict, decision=decision)
+        draft, approval = approved(config, draft, asked, place)
+        promotion = promote(config, draft.candidate, draft.verdict, draft.decision, approval)
+        scored = score_holdout(config, draft.candidate)
+        told = report(config, draft.candidate, draft.verdict, draft.decision)
         steps.end_run(config)
     return RetrainSummary(
-        name=config.name,
-        data=data,
-        drift=drift,
-        candidate=candidate,
-        verdict=verdict,
-        decision=decision,
-        promotion=promotion,
-        scored=scored,
-        report=told,
+        name=config.name, **dict(draft), approval=approval, promotion=promotion, scored=scored, report=told
     )
 
 

@@ -7,11 +7,18 @@ from prefect.runtime import flow_run
 
 from ai.ml.core.errors import GateRefused
 from ai.ml.retraining import steps
-from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, PromotionRecord, VerdictRef
-from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.log import logger
+from ai.ml.retraining.checkpoints import (
+    Approval,
+    CandidateRef,
+    DecisionRecord,
+    PromotionRecord,
+    RollbackRecord,
+    VerdictRef,
+)
+from ai.ml.retraining.config import RetrainConfig, RollbackConfig
+from ai.ml.retraining.log import at_work, logger
 from tasks.caching import KEPT, KeptNotReused
-from tasks.reporting import emit_outcome, emit_refusal, show_decision
+from tasks.reporting import emit_outcome, emit_refusal, emit_rollback, show_decision
 from tasks.retries import RETRIED, RETRIED_FOR_DISK
 
 
@@ -32,10 +39,15 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     **RETRIED_FOR_DISK,
 )
 def promote(
-    config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef, decision: DecisionRecord
+    config: RetrainConfig,
+    candidate: CandidateRef,
+    verdict: VerdictRef,
+    decision: DecisionRecord,
+    approval: Approval | None = None,
 ) -> PromotionRecord:
     """Put the decision into the store: publish and move the champion's pointer, or record why not."""
-    promotion = steps.promote(config, candidate, verdict, decision, flow_run_id=flow_run.get_id())
+    run = flow_run.get_id()
+    promotion = steps.promote(config, candidate, verdict, decision, flow_run_id=run, approval=approval)
     logger.info("champion  %s", promotion.sentence)
     emit_outcome(config.name, promotion)
     return promotion
@@ -51,3 +63,15 @@ def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictR
     place = steps.quarantine(config, candidate, verdict, flow_run_id=flow_run.get_id())
     emit_refusal(config.name, verdict, place)
     raise GateRefused(f"{verdict.reason}; the bundle is in quarantine at {place}")
+
+
+@task(
+    name="roll-back", task_run_name="roll back {config.name}", cache_policy=KeptNotReused(), **KEPT, **RETRIED_FOR_DISK
+)
+def roll_back(config: RollbackConfig) -> RollbackRecord:
+    """Prove a former champion here and now, and make it live again."""
+    with at_work("proving the former champion in a fresh process"):
+        done = steps.roll_back(config)
+    logger.info("champion  %s", done.sentence)
+    emit_rollback(config.name, done.digest, done.previous, config.reason)
+    return done

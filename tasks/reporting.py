@@ -75,40 +75,45 @@ def show_report(name: str, told: ReportRef) -> None:
     # The YAML head is for model hubs.
     _publish(
         create_markdown_artifact,
-        key=_key(name, "card"),
+        key=artifact_key(name, "card"),
         markdown=card.partition("\n---\n\n")[2],
         description=page.parent.name,
     )
     # A browser follows no link from a server to a disk, so the path is told in words too.
     link = {"link": page.as_uri(), "link_text": f"{name}: report", "description": str(page)}
-    _publish(create_link_artifact, key=_key(name, "report"), **link)
+    _publish(create_link_artifact, key=artifact_key(name, "report"), **link)
     chart = page.with_name("preview.svg")
     if chart.is_file():
         content = base64.b64encode(chart.read_bytes()).decode()
         image = f"data:image/svg+xml;base64,{content}"
-        _publish(create_image_artifact, key=_key(name, "chart"), image_url=image, description=page.parent.name)
+        _publish(create_image_artifact, key=artifact_key(name, "chart"), image_url=image, description=page.parent.name)
 
 
 def show_metrics(name: str, candidate: CandidateRef) -> None:
     """A table of the candidate's metrics."""
     rows = [{"metric": key, "value": value} for key, value in candidate.metrics.items()]
-    _publish(create_table_artifact, key=_key(name, "metrics"), table=rows, description=candidate.bundle.digest)
+    _publish(create_table_artifact, key=artifact_key(name, "metrics"), table=rows, description=candidate.bundle.digest)
 
 
 def show_drift(name: str, drift: DriftRecord) -> None:
     """A table of each column's distance from the champion's training table."""
     rows = drift.document.get("columns", [])
-    _publish(create_table_artifact, key=_key(name, "drift"), table=rows, description=drift.sentence)
+    _publish(create_table_artifact, key=artifact_key(name, "drift"), table=rows, description=drift.sentence)
 
 
 def show_verdict(name: str, verdict: Verdict) -> None:
     """The gate's verdict as Markdown."""
     markdown = to_markdown(verdict)
-    _publish(create_markdown_artifact, key=_key(name, "verdict"), markdown=markdown, description=verdict.reason)
+    _publish(create_markdown_artifact, key=artifact_key(name, "verdict"), markdown=markdown, description=verdict.reason)
 
 
 def show_decision(name: str, decision: DecisionRecord) -> None:
     """Challenger against champion as Markdown."""
+    publish_markdown(name, "decision", decision_markdown(decision), decision.reason)
+
+
+def decision_markdown(decision: DecisionRecord) -> str:
+    """Outcome, reason, and the metrics of both."""
     document = decision.document
     lines = [f"**{decision.outcome}** — {decision.reason}", "", "| metric | challenger | champion |", "|---|---|---|"]
     champion: dict[str, float] = document.get("champion") or {}
@@ -120,18 +125,17 @@ def show_decision(name: str, decision: DecisionRecord) -> None:
             "",
             f"Gain in {document['metric']}: {gain['estimate']:+.4g} ({gain['low']:+.4g} to {gain['high']:+.4g})",
         ]
-    markdown = "\n".join(lines)
-    _publish(create_markdown_artifact, key=_key(name, "decision"), markdown=markdown, description=decision.reason)
+    return "\n".join(lines)
 
 
 def publish_table(name: str, part: str, rows: list[dict[str, Any]], description: str) -> None:
     """A table under a key of its own."""
-    _publish(create_table_artifact, key=_key(name, part), table=rows, description=description)
+    _publish(create_table_artifact, key=artifact_key(name, part), table=rows, description=description)
 
 
-def publish_markdown(name: str, part: str, text: str) -> None:
+def publish_markdown(name: str, part: str, text: str, description: str | None = None) -> None:
     """A text under a key of its own."""
-    _publish(create_markdown_artifact, key=_key(name, part), markdown=text)
+    _publish(create_markdown_artifact, key=artifact_key(name, part), markdown=text, description=description)
 
 
 @contextmanager
@@ -140,7 +144,7 @@ def epoch_progress(name: str) -> Generator[Callable[[EpochReport], None]]:
     if FlowRunContext.get() is None:
         yield lambda report: None
         return
-    key, description = _key(name, "training"), f"epochs of {name}"
+    key, description = artifact_key(name, "training"), f"epochs of {name}"
     artifact: Any = _tell(create_progress_artifact, 0.0, key=key, description=description)
     told = time.monotonic()
 
@@ -174,6 +178,14 @@ def emit_refusal(name: str, verdict: VerdictRef, place: str) -> None:
     emit_event("bundle.refused", resource=resource, payload={"sentence": verdict.reason, "quarantine": place})
 
 
+def emit_rollback(name: str, digest: str, previous: str | None, reason: str) -> None:
+    """The event of a former champion that is live again; nothing outside a run."""
+    if FlowRunContext.get() is None:
+        return
+    resource = {"prefect.resource.id": f"bundlegate.model.{name}", "bundlegate.digest": digest}
+    emit_event("bundle.rolled-back", resource=resource, payload={"sentence": reason, "instead_of": previous})
+
+
 def emit_lineage(made: str, of: str, **facts: str) -> None:
     """Say as assets that one thing was made of another; nothing outside a run.
 
@@ -199,7 +211,7 @@ def _asset(name: str) -> str:
     return "bundlegate://" + re.sub(r"[^A-Za-z0-9._/-]+", "-", name)
 
 
-def _key(name: str, part: str) -> str:
+def artifact_key(name: str, part: str) -> str:
     """Artifact keys hold lower-case letters, digits and dashes only."""
     return re.sub(r"[^a-z0-9]+", "-", f"{name}-{part}".lower()).strip("-")
 

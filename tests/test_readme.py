@@ -19,11 +19,17 @@ from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.arguments import add_settings
 from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.cli import build_parser
-from ai.ml.retraining.config import ValidateConfig, load_config
+from ai.ml.retraining.config import RollbackConfig, ValidateConfig, load_config
 from ai.ml.retraining.segment_config import SegmentsConfig
+from flows.approve import build_parser as approve_parser
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FLOWS = {"retrain": SegmentsConfig, "validate_bundle": ValidateConfig, "batch_predict": PredictConfig}
+FLOWS = {
+    "retrain": SegmentsConfig,
+    "validate_bundle": ValidateConfig,
+    "batch_predict": PredictConfig,
+    "rollback": RollbackConfig,
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -48,6 +54,8 @@ def test_every_command_that_is_shown_is_one() -> None:
         if Path(program).name == "bundlegate":
             assert build_parser().parse_args(arguments).run, (page, words)
             seen["bundlegate"] += 1
+        elif arguments[:2] == ["-m", "flows.approve"]:
+            assert approve_parser().parse_args(arguments[2:])
         elif arguments[:1] == ["-m"]:
             parser = argparse.ArgumentParser(exit_on_error=False)
             parser.add_argument("--config")

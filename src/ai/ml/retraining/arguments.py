@@ -22,6 +22,7 @@ FLAG_NAMES = {
     "training.category_columns": ["--category", "--category-column"],
     "training.number_columns": ["--number", "--number-column"],
     "decision.slice_column": ["--slice", "--slice-column"],
+    "approval.hours": ["--approval-hours"],
     "drift.action": ["--drift"],
     "drift.severity": ["--drift-severity"],
     "pythons": ["--python"],

@@ -17,7 +17,9 @@ class BatchSettings(Section):
     """How to read the rows, what to write beside the answers, and what to refuse."""
 
     proba: Annotated[bool, Field(description="Add a column of probabilities for each class")] = False
-    keep: Annotated[tuple[str, ...], Field(description="Input columns that are carried to the output")] = ()
+    keep: Annotated[
+        tuple[str, ...], Field(description="Input columns that are carried to the output", examples=[["customer_id"]])
+    ] = ()
     strict: Annotated[bool, Field(description="Refuse what the contract otherwise only counts")] = False
     drift: Annotated[
         Literal["off", "report", "refuse"],
@@ -28,13 +30,26 @@ class BatchSettings(Section):
         Literal["auto", "csv", "parquet"], Field(description="Of the parts of a folder; auto: as the input's")
     ] = "auto"
     overwrite: Annotated[bool, Field(description="Discard what another job left in the output")] = False
-    device: Annotated[str, Field(description="cpu, cuda, cuda:1", pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
-    delimiter: Annotated[str | None, Field(description="CSV delimiter; found by itself when not given")] = None
-    encoding: Annotated[str | None, Field(description="CSV encoding; found by itself when not given")] = None
+    device: Annotated[
+        str, Field(description="cpu, cuda, cuda:1", pattern=r"^(cpu|cuda(:\d+)?)$", examples=["cpu", "cuda:1"])
+    ] = "cpu"
+    delimiter: Annotated[
+        str | None, Field(description="CSV delimiter; found by itself when not given", examples=[";"])
+    ] = None
+    encoding: Annotated[
+        str | None, Field(description="CSV encoding; found by itself when not given", examples=["utf-8", "cp1252"])
+    ] = None
     decimal: Annotated[Literal[".", ","], Field(description="Decimal mark of numbers written as text")] = "."
-    thousands: Annotated[str | None, Field(description="Thousands mark of numbers written as text")] = None
-    sheet: Annotated[str | None, Field(description="Excel sheet by name; the first when not given")] = None
-    query: Annotated[str | None, Field(description="SQL query, when the input is a database URL")] = None
+    thousands: Annotated[str | None, Field(description="Thousands mark of numbers written as text", examples=[" "])] = (
+        None
+    )
+    sheet: Annotated[
+        str | None, Field(description="Excel sheet by name; the first when not given", examples=["2026"])
+    ] = None
+    query: Annotated[
+        str | None,
+        Field(description="SQL query, when the input is a database URL", examples=["SELECT * FROM customers"]),
+    ] = None
 
     @property
     def read(self) -> ReadOptions:
@@ -58,13 +73,22 @@ class JobSettings(Section):
         Field(description="Bundle directory, a .pt file, or NAME@champion in the store", examples=["churn@champion"]),
     ]
     input: Annotated[
-        str, Field(description="CSV, Parquet or Excel file, a folder of parts, s3://BUCKET/PREFIX, or a database URL")
+        str,
+        Field(
+            description="CSV, Parquet or Excel file, a folder of parts, s3://BUCKET/PREFIX, or a database URL",
+            examples=["customers.parquet", "customers/"],
+        ),
     ]
     output: Annotated[
         str,
-        Field(description="File (by suffix), folder, s3://BUCKET/PREFIX or database URL (password by PGPASSWORD)"),
+        Field(
+            description="File (by suffix), folder, s3://BUCKET/PREFIX or database URL (password by PGPASSWORD)",
+            examples=["scored.csv", "scored/"],
+        ),
     ]
-    table: Annotated[str | None, Field(description="Table to insert into, when the output is a database URL")] = None
+    table: Annotated[
+        str | None, Field(description="Table to insert into, when the output is a database URL", examples=["scores"])
+    ] = None
 
 
 class ClusterSettings(Section):
@@ -102,7 +126,9 @@ class RunnerSettings(ClusterSettings):
 class PredictConfig(Section):
     """One batch prediction. Run again after a crash, and only what isn't done is done."""
 
-    store: Annotated[str, Field(description="Folder of versions, champion and ledger")] = ".bundlegate/store"
+    store: Annotated[
+        str, Field(description="Folder of versions, champion and ledger", examples=[".bundlegate/store"])
+    ] = ".bundlegate/store"
     job: JobSettings
     batch: BatchSettings = BatchSettings()
     run: RunnerSettings = RunnerSettings()

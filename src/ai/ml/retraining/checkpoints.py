@@ -120,6 +120,14 @@ class DecisionRecord(Record):
     """Metrics and intervals, as the ledger keeps them."""
 
 
+class Approval(Record):
+    """What a person answered; who it was is their own word, as the ledger keeps it."""
+
+    approved: bool
+    approver: str
+    reason: str
+
+
 class PromotionRecord(Record):
     """What became of the candidate in the store."""
 
@@ -127,6 +135,15 @@ class PromotionRecord(Record):
     digest: str
     path: str
     """Where the champion lies after this run; empty where there is none."""
+    sentence: str
+
+
+class RollbackRecord(Record):
+    """A former champion that is live again."""
+
+    digest: str
+    previous: str | None
+    """Digest of the champion that it replaced."""
     sentence: str
 
 
@@ -161,6 +178,8 @@ class RetrainSummary(Record):
     candidate: CandidateRef
     verdict: VerdictRef
     decision: DecisionRecord
+    approval: Approval | None = None
+    """None where no person was asked."""
     promotion: PromotionRecord
     scored: ScoredRef
     report: ReportRef | None = None

@@ -46,12 +46,23 @@ class DataSettings(Section):
         Field(description="CSV, TSV, Parquet or Excel file, or a folder of Parquet parts", examples=["data/churn.csv"]),
     ]
     target: Annotated[str, Field(description="Column to predict", examples=["churned"])]
-    delimiter: Annotated[str | None, Field(description="CSV delimiter; found by itself when not given")] = None
-    encoding: Annotated[str | None, Field(description="CSV encoding; found by itself when not given")] = None
+    delimiter: Annotated[
+        str | None, Field(description="CSV delimiter; found by itself when not given", examples=[";"])
+    ] = None
+    encoding: Annotated[
+        str | None, Field(description="CSV encoding; found by itself when not given", examples=["utf-8", "cp1252"])
+    ] = None
     decimal: Annotated[Literal[".", ","], Field(description="Decimal mark of numbers written as text")] = "."
-    thousands: Annotated[str | None, Field(description="Thousands mark of numbers written as text")] = None
-    sheet: Annotated[str | None, Field(description="Excel sheet by name; the first when not given")] = None
-    query: Annotated[str | None, Field(description="SQL query, when the source is a database URL")] = None
+    thousands: Annotated[str | None, Field(description="Thousands mark of numbers written as text", examples=[" "])] = (
+        None
+    )
+    sheet: Annotated[
+        str | None, Field(description="Excel sheet by name; the first when not given", examples=["2026"])
+    ] = None
+    query: Annotated[
+        str | None,
+        Field(description="SQL query, when the source is a database URL", examples=["SELECT * FROM customers"]),
+    ] = None
 
 
 class TrainingSettings(Section):
@@ -85,12 +96,25 @@ class TrainingSettings(Section):
         float, Field(ge=0, lt=1, description="Share of training rows that early stopping watches; 0: no early stopping")
     ] = 0.1
     patience: Annotated[int, Field(ge=1, description="Epochs without a better validation loss before stopping")] = 20
-    exclude_columns: Annotated[tuple[str, ...], Field(description="Columns that the model must not see")] = ()
-    date_columns: Annotated[tuple[str, ...], Field(description="Text columns that are dates")] = ()
-    category_columns: Annotated[tuple[str, ...], Field(description="Number columns that are codes")] = ()
-    number_columns: Annotated[tuple[str, ...], Field(description="Numbers that look like codes and are none")] = ()
-    keep_columns: Annotated[tuple[str, ...], Field(description="Identifier-like columns to keep all the same")] = ()
-    device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1", pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    exclude_columns: Annotated[
+        tuple[str, ...], Field(description="Columns that the model must not see", examples=[["customer_id"]])
+    ] = ()
+    date_columns: Annotated[
+        tuple[str, ...], Field(description="Text columns that are dates", examples=[["signed_up"]])
+    ] = ()
+    category_columns: Annotated[
+        tuple[str, ...], Field(description="Number columns that are codes", examples=[["zip"]])
+    ] = ()
+    number_columns: Annotated[
+        tuple[str, ...], Field(description="Numbers that look like codes and are none", examples=[["store_count"]])
+    ] = ()
+    keep_columns: Annotated[
+        tuple[str, ...], Field(description="Identifier-like columns to keep all the same", examples=[["branch"]])
+    ] = ()
+    device: Annotated[
+        str,
+        Field(description="auto, cpu, cuda, cuda:1", pattern=r"^(auto|cpu|cuda(:\d+)?)$", examples=["auto", "cuda:1"]),
+    ] = "auto"
     num_threads: Annotated[int, Field(ge=1, description="Threads while training; another count gives other bits")] = 1
     budget_seconds: Annotated[
         float | None, Field(gt=0, description="Most seconds of training; the bits then depend on the machine's speed")
@@ -113,7 +137,11 @@ class TrainingSettings(Section):
         ),
     ] = None
     teacher: Annotated[
-        str | None, Field(description="NAME@champion whose answers a smaller student learns, with its preprocessing")
+        str | None,
+        Field(
+            description="NAME@champion whose answers a smaller student learns, with its preprocessing",
+            examples=["churn@champion"],
+        ),
     ] = None
 
     def for_target(self, target: str) -> TrainingConfig:
@@ -134,7 +162,10 @@ class GateSettings(Section):
         Literal["exact", "fast"],
         Field(description="exact: float64 forward, same bits on every CPU; fast: float32, same bits on this one"),
     ] = "exact"
-    pythons: Annotated[tuple[str, ...], Field(description="Further interpreters that must give the same bits")] = ()
+    pythons: Annotated[
+        tuple[str, ...],
+        Field(description="Further interpreters that must give the same bits", examples=[["/opt/serving/bin/python"]]),
+    ] = ()
     cpu_matrix: Annotated[bool, Field(description="Also replay under other CPU capabilities and thread counts")] = False
 
 
@@ -148,10 +179,17 @@ class DecisionSettings(Section):
     resamples: Annotated[int, Field(ge=100, le=100_000, description="Bootstrap resamples")] = 2_000
     floors: Annotated[
         dict[str, float],
-        Field(description="Metric limits: at least for accuracy and auc, at most for log_loss, rmse and mae"),
+        Field(
+            description="Metric limits: at least for accuracy and auc, at most for log_loss, rmse and mae",
+            examples=[{"accuracy": 0.8, "log_loss": 0.5}],
+        ),
     ] = {}
-    slice_column: Annotated[str | None, Field(description="Column whose values are judged one by one")] = None
-    slice_floors: Annotated[dict[str, float], Field(description="The same limits for every slice")] = {}
+    slice_column: Annotated[
+        str | None, Field(description="Column whose values are judged one by one", examples=["region"])
+    ] = None
+    slice_floors: Annotated[
+        dict[str, float], Field(description="The same limits for every slice", examples=[{"accuracy": 0.7}])
+    ] = {}
     baselines: Annotated[
         Literal["report", "hold"],
         Field(description="What to do when a linear model or gradient boosting surely does better on the same split"),
@@ -169,9 +207,15 @@ class ReportSettings(Section):
         int, Field(ge=100, le=1_000_000, description="Rows measured; above that a sample, and the report says so")
     ] = 20_000
     curves: Annotated[int, Field(ge=0, le=50, description="Columns that get a partial dependence chart")] = 6
-    owner: Annotated[str | None, Field(description="Who answers for the model, for its card")] = None
-    intended_use: Annotated[str | None, Field(description="What the model is for, for its card")] = None
-    out_of_scope: Annotated[str | None, Field(description="What it must not be used for, for its card")] = None
+    owner: Annotated[
+        str | None, Field(description="Who answers for the model, for its card", examples=["Jane Doe, credit team"])
+    ] = None
+    intended_use: Annotated[
+        str | None, Field(description="What the model is for, for its card", examples=["Whom to call first"])
+    ] = None
+    out_of_scope: Annotated[
+        str | None, Field(description="What it must not be used for, for its card", examples=["Refusing a contract"])
+    ] = None
 
 
 RefusedDrift = Annotated[
@@ -190,12 +234,31 @@ class DriftSettings(Section):
     severity: RefusedDrift = "major"
 
 
+class ApprovalSettings(Section):
+    """Who says the last word before a promotion."""
+
+    approve: Annotated[
+        Literal["auto", "human"],
+        Field(
+            description="auto: gate and decision are enough; human: a person is asked, and the run waits for the answer"
+        ),
+    ] = "auto"
+    hours: Annotated[
+        float,
+        Field(gt=0, le=24 * 90, description="Hours to wait for the answer; the champion stays when nobody gave one"),
+    ] = 72.0
+
+
 class RetrainConfig(Section):
     """One retraining run of one model."""
 
     name: Annotated[str, Field(pattern=MODEL_NAME, description="The model's name in the store", examples=["churn"])]
     store: Annotated[
-        str, Field(description="Store of versions, champion and ledger: a folder or s3://BUCKET/PREFIX")
+        str,
+        Field(
+            description="Store of versions, champion and ledger: a folder or s3://BUCKET/PREFIX",
+            examples=[".bundlegate/store", "s3://models/prod"],
+        ),
     ] = ".bundlegate/store"
     labels: Annotated[
         dict[str, str],
@@ -206,6 +269,7 @@ class RetrainConfig(Section):
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
     decision: DecisionSettings = DecisionSettings()
+    approval: ApprovalSettings = ApprovalSettings()
     report: ReportSettings = ReportSettings()
 
 
@@ -213,16 +277,44 @@ class ValidateConfig(Section):
     """Settings of a proof on its own; nothing is promoted or put into quarantine by it."""
 
     bundle: Annotated[
-        str, Field(description="Bundle directory, a model_bundle.pt, or NAME@champion, NAME@previous, NAME@DIGEST")
+        str,
+        Field(
+            description="Bundle directory, a model_bundle.pt, or NAME@champion, NAME@previous, NAME@DIGEST",
+            examples=["churn@champion", "backup/bundle"],
+        ),
     ]
-    store: Annotated[str, Field(description="The store, for names: a folder or s3://BUCKET/PREFIX")] = (
-        ".bundlegate/store"
-    )
+    store: Annotated[
+        str, Field(description="The store, for names: a folder or s3://BUCKET/PREFIX", examples=[".bundlegate/store"])
+    ] = ".bundlegate/store"
     expect_digest: Annotated[
-        str | None, Field(pattern="^[0-9a-f]{64}$", description="Digest that the bundle must have")
+        str | None,
+        Field(pattern="^[0-9a-f]{64}$", description="Digest that the bundle must have", examples=["3f" * 32]),
     ] = None
-    pythons: Annotated[tuple[str, ...], Field(description="Further interpreters that must give the same bits")] = ()
+    pythons: Annotated[
+        tuple[str, ...],
+        Field(description="Further interpreters that must give the same bits", examples=[["/opt/serving/bin/python"]]),
+    ] = ()
     cpu_matrix: Annotated[bool, Field(description="Also replay under other CPU capabilities and thread counts")] = False
+
+
+class RollbackConfig(Section):
+    """Settings of a rollback: a former champion becomes live again, once it has proved itself again."""
+
+    name: Annotated[str, Field(pattern=MODEL_NAME, description="The model's name in the store", examples=["churn"])]
+    store: Annotated[
+        str, Field(description="Its store: a folder or s3://BUCKET/PREFIX", examples=[".bundlegate/store"])
+    ] = ".bundlegate/store"
+    to: Annotated[
+        str | None,
+        Field(
+            pattern="^[0-9a-f]{6,64}$",
+            description="Digest of the former champion, or its beginning; the one before when not given",
+            examples=["3f1c9a"],
+        ),
+    ] = None
+    reason: Annotated[
+        str, Field(min_length=1, description="Why; the ledger keeps it", examples=["complaints since Monday's model"])
+    ]
 
 
 def load_config(

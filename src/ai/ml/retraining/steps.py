@@ -23,18 +23,20 @@ from ai.ml.core.manifest import bundle_digest, read_manifest
 from ai.ml.core.source_names import source_name
 from ai.ml.core.tables import ReadOptions, fingerprint, read_table, write_table
 from ai.ml.retraining.checkpoints import (
+    Approval,
     BundleRef,
     CandidateRef,
     DataRef,
     DecisionRecord,
     FileRef,
     PromotionRecord,
+    RollbackRecord,
     ScoredRef,
     VerdictRef,
     code_version,
     content_key,
 )
-from ai.ml.retraining.config import DataSettings, RetrainConfig
+from ai.ml.retraining.config import DataSettings, RetrainConfig, RollbackConfig
 from ai.ml.retraining.run_record import remove_run, write_run
 from ai.ml.retraining.search import Search, Searcher, require_search, space_of
 from ai.ml.retraining.source_state import source_key as source_key
@@ -60,14 +62,14 @@ def work_dir(config: RetrainConfig) -> Path:
 
 
 @contextmanager
-def workplace(config: RetrainConfig) -> Generator[None]:
+def workplace(config: RetrainConfig, timeout_s: float = 0.0) -> Generator[None]:
     """Hold the model's work folder while a run lasts; its settings lie there until `end_run`.
 
     Raises:
-        Busy: another run of the same name holds it.
+        Busy: another run of the same name holds it, and did so for `timeout_s` seconds.
     """
     work = work_dir(config)
-    with held(work, config.name):
+    with held(work, config.name, timeout_s):
         write_run(work, config)
         yield
 
@@ -318,6 +320,7 @@ def promote(
     verdict: VerdictRef,
     decision: DecisionRecord,
     flow_run_id: str | None,
+    approval: Approval | None = None,
 ) -> PromotionRecord:
     """Put the decision into the store: publish and move the pointer, or record why not.
 
@@ -327,6 +330,8 @@ def promote(
     """
     store, name, digest = Store(config.store), config.name, candidate.bundle.digest
     note = _note(config, flow_run_id) | {"metrics": candidate.metrics}
+    if approval is not None:
+        note["approval"] = approval.model_dump()
     if decision.outcome != "PROMOTE":
         action = "held" if decision.outcome == "HOLD" else "rejected"
         store.record(name, action, _verdict(verdict), note=note, decision=decision.document)
@@ -363,6 +368,21 @@ def _note(config: RetrainConfig, flow_run_id: str | None) -> dict[str, Any]:
     """What a line in the ledger says of the run that made it; none of it decides a bundle's bits."""
     note: dict[str, Any] = {"flow_run": flow_run_id, "data": source_name(config.data.source)}
     return note | {"labels": dict(config.labels)} if config.labels else note
+
+
+def roll_back(config: RollbackConfig) -> RollbackRecord:
+    """Prove a former champion here and now, and make it live again.
+
+    Raises:
+        BundleNotFound: nothing was promoted under that name.
+        UsageError: it was never the champion, or is it already.
+        GateRefused: it no longer answers here as it did.
+        Busy: another champion was promoted while this one was proved.
+    """
+    from ai.ml.retraining.gate import prove
+
+    done = Store(config.store).rollback(config.name, config.to, reason=config.reason, prove=prove)
+    return RollbackRecord(digest=done.digest, previous=done.previous, sentence=done.rolled_back(config.name))
 
 
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:

@@ -58,6 +58,12 @@ class Promotion:
     already: bool
     """It was the champion before this call: nothing was written."""
 
+    def rolled_back(self, name: str) -> str:
+        """The sentence for a former champion of `name` that is live again."""
+        return (
+            f"{name}: {self.digest[:12]} is the champion again, proved just now; {str(self.previous)[:12]} is @previous"
+        )
+
 
 @dataclass(frozen=True)
 class Store:
@@ -280,6 +286,16 @@ class Store:
             return remove_pruned(desk, going)
 
         return self._write(name, step)
+
+    def recover(self, name: str) -> None:
+        """Put the pointer where the ledger says and sweep what killed writers left, as the next writer would do first.
+
+        Raises:
+            StoreRefused: a line is damaged or gone, or the pointer says what no line made.
+            Busy: somebody else holds the lock.
+        """
+        if self.shelf(name).exists():
+            self._write(name, lambda desk: None)
 
     def shelf(self, name: str) -> Shelf:
         """The place of one model.

@@ -60,10 +60,7 @@ def rollback(arguments: Namespace) -> int:
     _entries(arguments)
     with at_work("proving the former champion in a fresh process"):
         promotion = store.rollback(arguments.name, arguments.to, reason=arguments.reason, prove=prove)
-    print(
-        f"{arguments.name}: {promotion.digest[:SHORT]} is the champion again, proved just now; "
-        f"{str(promotion.previous)[:SHORT]} is @previous"
-    )
+    print(promotion.rolled_back(arguments.name))
     return ExitCode.OK
 
 
@@ -135,7 +132,11 @@ def reason_of(body: dict[str, Any]) -> str:
     """The sentence of a ledger line."""
     if body.get("action") == "pruned":
         return ", ".join(f"{len(names)} {section}" for section, names in sorted(body.get("removed", {}).items()))
-    return str(body.get("reason") or body.get("decision", {}).get("reason") or "")
+    reason = str(body.get("reason") or body.get("decision", {}).get("reason") or "")
+    approval = (body.get("note") or {}).get("approval") or {}
+    if not approval.get("approved"):
+        return reason  # who declined stands in the reason
+    return f"{reason}; approved by {approval.get('approver')}: {approval.get('reason')}"
 
 
 def _entries(arguments: Namespace) -> list[Entry]:

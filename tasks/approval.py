@@ -1,0 +1,231 @@
+"""Asking a person before a promotion, in Prefect's UI or by `python -m flows.approve`.
+
+A run of a deployment is suspended: its process ends, its work lock and its concurrency slot are free, and a worker
+starts it again with the answer. A run without a deployment (from a terminal, or inside another flow) can't be started
+again by anybody, so its process waits; its work lock is free too.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+from prefect.events import emit_event
+from prefect.exceptions import FlowPauseTimeout
+from prefect.flow_runs import pause_flow_run, suspend_flow_run
+from prefect.input import RunInput
+from prefect.settings import PREFECT_API_URL
+from pydantic import Field, ValidationError, create_model
+
+from ai.ml.core.errors import Busy, UsageError
+from ai.ml.retraining import steps
+from ai.ml.retraining.approval import (
+    ApprovalRequest,
+    Draft,
+    declined,
+    file_request,
+    needs_person,
+    recheck,
+    reopen,
+    settle,
+)
+from ai.ml.retraining.checkpoints import Approval
+from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.log import logger
+from ai.ml.retraining.verdict import Verdict
+from ai.ml.retraining.verdict_render import to_markdown
+from tasks.reporting import decision_markdown, publish_markdown
+
+PLACE_WAIT_S = 3600.0
+"""A run that was answered waits so long for the run that works on the same model now."""
+POLL_S = 5
+"""A waiting process asks the server so often."""
+SPARE_S = 60.0
+"""Before the flow's own time-out: so that a process that waited in vain can still say so."""
+
+
+class ApprovalForm(RunInput):
+    """What the approver fills in."""
+
+    approve: Annotated[bool, Field(description="Yes: this candidate becomes the champion. No: the champion stays")]
+    approver: Annotated[str, Field(min_length=1, max_length=200, description="Who answers; the ledger keeps it")]
+    reason: Annotated[str, Field(min_length=1, max_length=2000, description="Why; the ledger keeps it")]
+
+
+def require_server(config: RetrainConfig) -> None:
+    """Before anything is trained: somebody must be able to answer.
+
+    Raises:
+        UsageError: this run has a server of its own that nobody else reaches, and that ends with it.
+    """
+    if config.approval.approve == "human" and not PREFECT_API_URL.value():
+        raise UsageError(
+            "--approve human needs a Prefect server that people can reach: start one with `prefect server start` and "
+            "set PREFECT_API_URL to it"
+        )
+
+
+def asked_before(config: RetrainConfig, place: ExitStack) -> ApprovalRequest | None:
+    """What this very run asked before it was suspended, looked at again; None in a run that hasn't asked yet.
+
+    Raises:
+        BundleRefused: what was asked about has changed or is gone.
+        Busy: another champion was made meanwhile, or another run holds the work folder.
+    """
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or config.approval.approve != "human":
+        return None
+    keys = context.flow_run.empirical_policy.pause_keys
+    if not keys:
+        return None
+    place.enter_context(steps.workplace(config, PLACE_WAIT_S))
+    request = reopen(config, str(context.flow_run.id), keys)
+    logger.info("resumed   %s was asked about and is as it was", request.draft.candidate.bundle.digest[:12])
+    return request
+
+
+def approved(
+    config: RetrainConfig, draft: Draft, asked: ApprovalRequest | None, place: ExitStack
+) -> tuple[Draft, Approval | None]:
+    """Ask, wait, and give back what may be promoted now; nothing is asked where the champion stays.
+
+    The first call of a deployment's run doesn't return: the run is suspended.
+
+    Args:
+        config: of the run.
+        draft: what was made, proved and decided.
+        asked: the request that was answered, in a run that goes on.
+        place: holds the work folder; left while a process waits, and entered again.
+
+    Raises:
+        Busy: nobody answered in time, another champion was made meanwhile, or another run holds the work folder.
+        BundleRefused: what was asked about has changed or is gone.
+        UsageError: a person would have to be asked, and this is no run of a flow.
+    """
+    if not needs_person(config, draft):
+        return draft, None
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise UsageError("a person can be asked in a flow's run only: nothing is promoted")
+    run, suspends = str(context.flow_run.id), _can_be_suspended(context.flow_run)
+    request = asked
+    if request is None:
+        seconds = config.approval.hours * 3600
+        request = file_request(config, run, draft, seconds if suspends else min(seconds, _left(context)))
+        _announce(config, request)
+    form = _form(config, request)
+    if suspends:
+        answer = _answer(lambda: suspend_flow_run(form, timeout=_seconds(request), key=request.key))
+    else:
+        place.close()
+        answer = _answer(lambda: _wait(config, request, form))
+        place.enter_context(steps.workplace(config, PLACE_WAIT_S))
+    recheck(config, request)
+    settle(config, run, answer)
+    logger.info("%s  by %s: %s", "approved" if answer.approved else "declined", answer.approver, answer.reason)
+    draft = request.draft if asked is None else draft
+    if answer.approved:
+        return draft, answer
+    return draft.model_copy(update={"decision": declined(draft.decision, answer)}), answer
+
+
+def _answer(ask: Any) -> Approval:
+    try:
+        given = ask()
+    except ValidationError:
+        raise Busy("the run was resumed without an answer to what it asks: nothing is promoted, run it again") from None
+    return Approval(approved=given.approve, approver=_line(given.approver), reason=_line(given.reason))
+
+
+def _can_be_suspended(run: FlowRun) -> bool:
+    """Only a worker that knows its deployment can start it again; never the child of another run."""
+    return run.deployment_id is not None and run.parent_task_run_id is None
+
+
+def _left(context: FlowRunContext) -> float:
+    """Seconds before the flow's own time-out, in which a process may wait."""
+    limit = None if context.flow is None else context.flow.timeout_seconds
+    started = None if context.flow_run is None else context.flow_run.start_time
+    if not limit or started is None:
+        return math.inf
+    return max(limit - (datetime.now(UTC) - started).total_seconds() - SPARE_S, 1.0)
+
+
+def _wait(config: RetrainConfig, request: ApprovalRequest, form: Any) -> Any:
+    try:
+        return pause_flow_run(form, timeout=_seconds(request), poll_interval=POLL_S, key=request.key)
+    except FlowPauseTimeout:
+        bundle = request.draft.candidate.bundle
+        raise Busy(
+            f"{config.name}: nobody answered until {_shown(request)} whether {bundle.digest[:12]} may become the "
+            f"champion; the champion stays, the candidate is kept at {Path(bundle.path).parent}; run it again, and it "
+            "asks again"
+        ) from None
+
+
+def _seconds(request: ApprovalRequest) -> int:
+    left = datetime.fromisoformat(request.until) - datetime.now(UTC)
+    return max(int(left.total_seconds()), 1)
+
+
+def _form(config: RetrainConfig, request: ApprovalRequest) -> Any:
+    """The form with the digest in it: an answer that names another one isn't taken by the server."""
+    digest = request.draft.candidate.bundle.digest
+    told = Field(default=digest, description="The candidate that this answer is about")
+    fields: Any = {"digest": (Literal[digest], told)}
+    form: Any = create_model("ApprovalForm", __base__=ApprovalForm, **fields)
+    form._description = _question(config, request)
+    return form
+
+
+def _question(config: RetrainConfig, request: ApprovalRequest) -> str:
+    """Decision and verdict, and how to answer, as Markdown."""
+    draft = request.draft
+    digest, champion = draft.candidate.bundle.digest, draft.decision.champion
+    replaced = f"in place of `{champion}`" if champion else "the first one"
+    verdict = Verdict.from_json(Path(draft.verdict.file.path).read_bytes())
+    return "\n".join(
+        [
+            f"# May this become the champion of {config.name}?",
+            "",
+            f"Candidate `{digest}`, {replaced}. Answer until {_shown(request)}:",
+            f"*Resume* at this run, or `python -m flows.approve {config.name} --yes --reason '…'` (or `--no`).",
+            "",
+            "## Decision",
+            "",
+            decision_markdown(draft.decision),
+            "",
+            "## Verdict",
+            "",
+            to_markdown(verdict),
+        ]
+    )
+
+
+def _announce(config: RetrainConfig, request: ApprovalRequest) -> None:
+    """Artifact, event and log: somebody has to learn of it."""
+    digest = request.draft.candidate.bundle.digest
+    publish_markdown(config.name, "approval", _question(config, request), f"{digest} waits for approval")
+    resource = {"prefect.resource.id": f"bundlegate.model.{config.name}", "bundlegate.digest": digest}
+    payload = {"sentence": request.draft.decision.reason, "until": request.until}
+    emit_event("bundle.awaiting-approval", resource=resource, payload=payload)
+    logger.info(
+        "waiting   for approval of %s until %s: python -m flows.approve %s --yes --reason '…'",
+        digest[:12],
+        _shown(request),
+        config.name,
+    )
+
+
+def _shown(request: ApprovalRequest) -> str:
+    return f"{datetime.fromisoformat(request.until):%Y-%m-%d %H:%M} UTC"
+
+
+def _line(text: str) -> str:
+    """On one line and without what would steer a terminal, as the ledger's table shows it."""
+    return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())

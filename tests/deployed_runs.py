@@ -1,0 +1,140 @@
+"""Runs of a deployment on the session's server: created, worked off by a process worker, and looked at."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import httpx
+from conftest import ROOT
+from prefect.utilities.callables import parameter_schema
+
+from flows.retrain import retrain
+
+PATIENCE_S = 400
+"""A loaded machine is many times slower; what a test waits for usually comes within seconds."""
+
+RESTING = ("Completed", "Failed", "Crashed", "Cancelled", "Suspended")
+
+Value = TypeVar("Value")
+
+
+def until(look: Callable[[], Value | None], told: Callable[[], object] = lambda: "") -> Value:
+    """What `look` gives once it is something; fails with `told()` after a long while."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.3)
+    raise AssertionError(f"it never came: {told()}")
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A deployment of the retraining with a work pool of its own."""
+
+    environment: dict[str, str]
+    deployment: str
+    pool: str
+
+    def post(self, path: str, /, **content: Any) -> Any:
+        return self._ask("POST", path, json=content)
+
+    def get(self, path: str) -> Any:
+        return self._ask("GET", path)
+
+    def _ask(self, method: str, path: str, **more: Any) -> Any:
+        """Asked again while SQLite is locked (503), as Prefect's own client does."""
+
+        def look() -> httpx.Response | None:
+            answer = httpx.request(method, f"{self.environment['PREFECT_API_URL']}/{path}", timeout=PATIENCE_S, **more)
+            return None if answer.status_code == 503 else answer
+
+        answer = until(look, lambda: "503 Service Unavailable")
+        answer.raise_for_status()
+        return answer.json()
+
+    def start(self, config: dict[str, Any]) -> str:
+        """The id of a new run, which a worker will pick up."""
+        path = f"deployments/{self.deployment}/create_flow_run"
+        return str(self.post(path, parameters={"config": config}, state={"type": "SCHEDULED"})["id"])
+
+    def run(self, run: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.get(f"flow_runs/{run}")
+        return found
+
+    def state(self, run: str) -> str:
+        return str(self.run(run)["state"]["name"])
+
+    def log(self, run: str) -> str:
+        found = self.post("logs/filter", logs={"flow_run_id": {"any_": [run]}}, sort="TIMESTAMP_ASC")
+        return "\n".join(line["message"] for line in found)
+
+    def events(self, name: str, digest: str) -> list[dict[str, Any]]:
+        """Events of that name about a bundle; the server writes them a moment after they come."""
+
+        def look() -> list[dict[str, Any]]:
+            found = self.post("events/filter", filter={"event": {"name": [name]}}, limit=50)["events"]
+            return [event for event in found if event["resource"].get("bundlegate.digest") == digest]
+
+        return until(look, lambda: f"no {name} of {digest}")
+
+    @contextmanager
+    def worker(self, log: Path) -> Generator[subprocess.Popen[bytes]]:
+        """A worker of the pool, stopped at the end with all that it started."""
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", self.pool, "--type", "process"]
+        with log.open("wb") as file:
+            worker = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=self.environment,
+                stdout=file,
+                stderr=file,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        try:
+            yield worker
+        finally:
+            if worker.poll() is None:
+                os.killpg(worker.pid, signal.SIGTERM)
+            try:
+                worker.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(worker.pid, signal.SIGKILL)
+                worker.wait()
+
+    def work_off(self, log: Path, *runs: str) -> None:
+        """A worker, until each of these runs has ended or waits."""
+        with self.worker(log):
+            for run in runs:
+                until(
+                    lambda run=run: self.state(run) in RESTING, lambda run=run: self.log(run) + log.read_text()[-2000:]
+                )
+
+
+def deploy(environment: dict[str, str]) -> Deployed:
+    """A deployment of the checkout's `flows/retrain.py`, as `prefect deploy` makes it."""
+    name = f"test-{uuid4().hex[:8]}"
+    target = Deployed(environment, "", name)
+    target.post("work_pools/", name=name, type="process", base_job_template={})
+    deployment = target.post(
+        "deployments/",
+        name=name,
+        flow_id=target.post("flows/", name="retrain")["id"],
+        work_pool_name=name,
+        path=str(ROOT),
+        entrypoint="flows/retrain.py:retrain",
+        parameter_openapi_schema=parameter_schema(retrain.fn).model_dump(mode="json"),
+        enforce_parameter_schema=True,
+    )
+    return Deployed(environment, str(deployment["id"]), name)

@@ -1,0 +1,235 @@
+"""A person's approval with a real server: runs of a deployment are suspended and resumed, a terminal's run waits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from builders import mixed_table
+from conftest import ROOT
+from deployed_runs import PATIENCE_S, Deployed, deploy, until
+from store_samples import promoted
+
+from ai.ml.core.tables import write_table
+from ai.ml.retraining.store import Store
+from ai.ml.retraining.store_audit import audit
+from ai.ml.retraining.workplace import held
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect"), pytest.mark.timeout(1200)]
+
+
+@dataclass
+class Asked:
+    """Three runs of one deployment that a worker took to where they wait."""
+
+    place: Deployed
+    folder: Path
+    runs: dict[str, str]
+    """Run by model."""
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder / "store")
+
+    def key(self, name: str) -> str:
+        return str(self.place.run(self.runs[name])["state"]["state_details"]["pause_key"])
+
+    def digest(self, name: str) -> str:
+        return self.key(name).partition("-")[0]
+
+    def actions(self, name: str) -> list[str]:
+        return [entry.action for entry in self.store.history(name)]
+
+    def message(self, name: str) -> str:
+        return str(self.place.run(self.runs[name])["state"]["message"])
+
+    def resume(self, name: str, **form: Any) -> dict[str, Any]:
+        answer = httpx.post(
+            f"{self.place.environment['PREFECT_API_URL']}/flow_runs/{self.runs[name]}/resume",
+            json={"run_input": {"approve": True, "approver": "Eve", "reason": "mine", **form}},
+            timeout=60,
+        )
+        return {"code": answer.status_code, **answer.json()}
+
+
+def settings(folder: Path, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "store": str(folder / "store"),
+        "data": {"source": str(folder / "table.csv"), "target": "y"},
+        "training": {"training_mode": "linear_glm_baseline", "epochs": 5},
+        "report": {"enabled": False},
+        "approval": {"approve": "human", "hours": 2},
+    }
+
+
+def approve(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flows.approve", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture(scope="module")
+def asked(prefect_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    folder = tmp_path_factory.mktemp("approval")
+    write_table(mixed_table(200, seed=3), folder / "table.csv")
+    place = deploy(prefect_environment)
+    runs = {name: place.start(settings(folder, name)) for name in ("good", "outdated", "damaged")}
+    place.work_off(folder / "first.log", *runs.values())
+    for run in runs.values():
+        assert place.state(run) == "Suspended", place.log(run) + (folder / "first.log").read_text()[-3000:]
+    return Asked(place, folder, runs)
+
+
+def test_a_suspended_run_holds_nothing_and_tells_what_it_asks(asked: Asked) -> None:
+    digest = asked.digest("good")
+    assert asked.actions("good") == []
+    with held(asked.folder / "store" / "good" / "work", "good"):
+        pass
+    event = asked.place.events("bundle.awaiting-approval", digest)[0]
+    assert event["resource"]["prefect.resource.id"] == "bundlegate.model.good"
+    listed = approve(asked.place.environment)
+    assert f"good: {digest[:12]} (no champion, until " in listed.stdout, listed.stderr
+    shown = approve(asked.place.environment, "good").stdout
+    for part in (f"Candidate `{digest}`", "**PROMOTE**", "## Verdict", "PASSED"):
+        assert part in shown
+
+
+def test_a_forged_answer_is_not_taken(asked: Asked) -> None:
+    """One about another candidate, one without a reason, one that nobody asked for under this key."""
+    other = asked.digest("good")[::-1]
+    for form in ({"digest": other}, {"reason": ""}, {"approve": "perhaps"}, {"admin": True}):
+        assert asked.resume("good", **form)["status"] == "REJECT", form
+    # An input may be put beside by anybody who reaches the API; it is read under the question's own key only.
+    run, key = asked.runs["good"], asked.key("good").replace(asked.digest("good"), other)
+    url = f"{asked.place.environment['PREFECT_API_URL']}/flow_runs/{run}/input"
+    value = '{"approve": true, "approver": "Eve", "reason": "mine"}'
+    answer = httpx.post(url, json={"key": f"suspended-{key}-response", "value": value}, timeout=60)
+    assert answer.status_code == 201
+    assert asked.place.state(run) == "Suspended"
+    refused = approve(asked.place.environment, "good", "--yes", "--reason", "r", "--digest", other[:12])
+    assert refused.returncode == 2
+    assert f"waits for approval, not {other[:12]}" in refused.stderr
+
+
+def test_of_two_answers_at_once_one_counts_and_each_run_ends_as_it_must(asked: Asked) -> None:
+    digest = asked.digest("good")
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(asked.resume, "good", approver=who, reason=f"says {who}") for who in ("Ann", "Bob")]
+    taken = [answer.result() for answer in answers]
+    assert [answer.get("status") for answer in taken].count("ACCEPT") == 1, taken
+    late = approve(asked.place.environment, asked.runs["good"], "--no", "--reason", "too late")
+    assert late.returncode == 2
+    assert "it was answered already" in late.stderr
+
+    champion = promoted(asked.store, asked.folder, seed=5, name="outdated")
+    bundle = asked.folder / "store" / "damaged" / "work" / f"awaiting-{asked.runs['damaged']}" / "bundle"
+    content = bytearray((bundle / "model_bundle.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / "model_bundle.pt").write_bytes(content)
+    for name in ("outdated", "damaged"):
+        done = approve(asked.place.environment, name, "--yes", "--reason", "fine", "--approver", "Ann")
+        assert done.returncode == 0, done.stderr
+    asked.place.work_off(asked.folder / "second.log", *asked.runs.values())
+
+    assert asked.place.state(asked.runs["good"]) == "Completed", asked.place.log(asked.runs["good"])
+    assert "is outdated" in asked.message("outdated")
+    assert "isn't there as it was proved" in asked.message("damaged")
+    assert asked.actions("good") == ["promoted"]
+    assert asked.store.champion("good") == digest
+    note = asked.store.history("good")[0].body["note"]["approval"]
+    assert (note["approved"], note["reason"]) == (True, f"says {note['approver']}")
+    assert asked.store.champion("outdated") == champion
+    assert asked.store.champion("damaged") is None
+    assert audit(asked.store, "good") == []
+    assert asked.place.events("bundle.promoted", digest)
+
+
+def waiting_process(environment: dict[str, str], folder: Path, name: str, hours: str) -> subprocess.Popen[str]:
+    write_table(mixed_table(200, seed=3), folder / "table.csv")
+    arguments = ["--name", name, "--target", "y", "--store", str(folder / "store"), "--data", str(folder / "table.csv")]
+    arguments += ["--mode", "linear_glm_baseline", "--epochs", "5", "--no-enabled"]
+    arguments += ["--approve", "human", "--approval-hours", hours]
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.retrain", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_a_run_from_the_terminal_waits_and_a_no_is_held(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
+    process = waiting_process(prefect_environment, tmp_path, "terminal", "1")
+    try:
+        until(lambda: "terminal:" in approve(prefect_environment).stdout or process.poll() is not None)
+        done = approve(prefect_environment, "terminal", "--no", "--reason", "not now", "--approver", "Bob")
+        assert done.returncode == 0, done.stderr
+        _, told = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+    assert process.returncode == 3, told
+    entry = Store(tmp_path / "store").history("terminal")[0]
+    assert entry.action == "held"
+    assert entry.body["decision"]["reason"] == "declined by Bob: not now"
+
+
+def test_an_answer_after_the_time_is_none_and_a_run_forced_on_has_none(
+    tmp_path: Path, prefect_environment: dict[str, str]
+) -> None:
+    """The second: somebody sets the state that an answer would set, without one."""
+    for name in ("late", "forced"):
+        (tmp_path / name).mkdir()
+    late = waiting_process(prefect_environment, tmp_path / "late", "late", "0.0006")
+    forced = waiting_process(prefect_environment, tmp_path / "forced", "forced", "1")
+    try:
+        _, told = late.communicate(timeout=PATIENCE_S)
+        assert late.returncode == 75, told
+        assert "nobody answered until" in told
+        assert told.count("error: ") == 1
+        answer = approve(prefect_environment, "late", "--yes", "--reason", "late")
+        assert answer.returncode in (2, 75), answer.stderr
+
+        listed = until(lambda: [line for line in approve(prefect_environment).stdout.splitlines() if "forced:" in line])
+        run = listed[0].rpartition(" ")[2]
+        url = f"{prefect_environment['PREFECT_API_URL']}/flow_runs/{run}/set_state"
+        httpx.post(url, json={"state": {"type": "RUNNING"}, "force": True}, timeout=60).raise_for_status()
+        _, told = forced.communicate(timeout=PATIENCE_S)
+        assert forced.returncode == 75, told
+        assert "resumed without an answer" in told
+    finally:
+        late.kill()
+        forced.kill()
+    for name in ("late", "forced"):
+        store = Store(tmp_path / name / "store")
+        assert store.history(name) == []
+        assert len(list((tmp_path / name / "store" / name / "work").glob("awaiting-*/bundle/model_bundle.pt"))) == 1
+
+
+def test_without_a_server_that_people_reach_it_is_a_users_mistake(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+    environment |= {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
+    }
+    process = waiting_process(environment, tmp_path, "alone", "1")
+    _, told = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 2, told
+    assert told.count("error: ") == 1
+    assert "set PREFECT_API_URL to it" in told
+    assert not (tmp_path / "store").exists()
