@@ -18,6 +18,7 @@ from ai.ml.retraining.segment_summary import SegmentOutcome, SegmentsSummary, sh
 from ai.ml.retraining.segments import SegmentPlan
 from ai.ml.retraining.summary import show_summary
 from flows.retrain import retrain
+from tasks.approval import require_server
 from tasks.cluster import cluster_runner, cluster_slots
 from tasks.command_line import run_from_command_line
 from tasks.segments import ClusterProcesses, SegmentRuns, conclude, cut_table, ending, retrain_each
@@ -40,6 +41,7 @@ def retrain_segments(config: SegmentsConfig) -> SegmentsSummary | State[Segments
         DataRefused: the table can't be read or cut.
         Busy: another run is cutting a table for these models.
     """
+    require_server(config)
     with segments.workplace(config):
         plan = cut_table(config)
         if config.segments.runner == "dask":

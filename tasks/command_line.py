@@ -27,7 +27,7 @@ def run_from_command_line(
     show: Callable[[Any], None],
     argv: list[str] | None = None,
     *,
-    choose: Callable[[SomeSection], Choice] | None = None,
+    choose: Callable[[Any], Choice] | None = None,
     resume: Callable[[str, dict[str, Any]], Section] | None = None,
 ) -> int:
     """Parse the flags of `settings`, run `flow(config)` once, show its result and return the exit code.

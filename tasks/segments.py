@@ -22,7 +22,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from ai.ml.core.cores import available_cores
 from ai.ml.core.errors import ExitCode, UsageError
-from ai.ml.retraining import segments, steps
+from ai.ml.retraining import segments
 from ai.ml.retraining.checkpoints import RetrainSummary
 from ai.ml.retraining.log import at_work, logger
 from ai.ml.retraining.segment_config import SegmentsConfig
@@ -36,6 +36,7 @@ from ai.ml.retraining.segment_summary import (
     summarize,
 )
 from ai.ml.retraining.segments import Segment, SegmentPlan, segment_config
+from ai.ml.retraining.source_state import source_key
 from tasks.caching import KEPT, ContentKey
 from tasks.reporting import publish_table
 from tasks.retries import RETRIED
@@ -48,7 +49,7 @@ from tasks.sub_run import SubRun, SubRunEnd
     task_run_name="cut the table of {config.name}",
     cache_policy=ContentKey(
         inputs=lambda inputs: [
-            steps.source_key(inputs["config"].data),
+            source_key(inputs["config"].data),
             inputs["config"].segments.plan_identity(),
             str(segments.segments_dir(inputs["config"])),
         ]

@@ -23,8 +23,8 @@ from ai.ml.retraining.store import Store
 from ai.ml.retraining.workplace import held
 
 # A loaded machine takes its time for a dozen processes.
-pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow, pytest.mark.timeout(900)]
-PATIENCE_S = 300.0
+pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow, pytest.mark.timeout(2400)]
+PATIENCE_S = 600.0
 
 
 def table_of(folder: Path, rows: dict[str, int]) -> Path:
@@ -65,8 +65,12 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, dict[str, dict[str, Any]
 def wait_until(condition: Any, what: str, process: subprocess.Popen[str] | None = None) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
         assert process is None or process.poll() is None, process.communicate()
+        if time.monotonic() > deadline:
+            if process is not None:
+                process.kill()
+                pytest.fail(f"waited in vain until {what}: {process.communicate()}")
+            pytest.fail(f"waited in vain until {what}")
         time.sleep(0.05)
 
 

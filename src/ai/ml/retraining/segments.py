@@ -17,7 +17,7 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.core.files import make_dirs
 from ai.ml.core.fingerprint import fingerprint
 from ai.ml.core.source_names import source_name
-from ai.ml.core.tables import read_table, write_table
+from ai.ml.core.tables import write_table
 from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import FileRef, Record
 from ai.ml.retraining.config import RetrainConfig
@@ -86,7 +86,7 @@ def cut_table(config: SegmentsConfig) -> SegmentPlan:
         DataRefused: the table can't be read, has no such column, or has too many values in it.
     """
     settings = config.segments
-    table = read_table(config.data.source, steps.read_options(config.data))
+    table = steps.read_source(config.data)
     if not table.num_rows:
         raise DataRefused(f"{source_name(config.data.source)} has no rows")
     if settings.column is not None:

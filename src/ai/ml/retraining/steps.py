@@ -75,9 +75,20 @@ def end_run(config: RetrainConfig) -> None:
     remove_run(work_dir(config))
 
 
-def read_options(data: DataSettings) -> ReadOptions:
-    """How to read the source."""
-    return ReadOptions(data.delimiter, data.encoding, data.decimal, data.thousands, data.sheet, data.query)
+def read_source(data: DataSettings) -> pa.Table:
+    """The whole table as it arrives.
+
+    Raises:
+        DataRefused: there is no such file, or no table can be read from it.
+        Busy: somebody wrote to it meanwhile.
+    """
+    stamps = source_stamps(data.source)
+    options = ReadOptions(data.delimiter, data.encoding, data.decimal, data.thousands, data.sheet, data.query)
+    table = read_table(data.source, options)
+    if source_stamps(data.source) != stamps:
+        # Half of it may be the old table, and the checkpoint would go by a name that is neither's.
+        raise Busy(f"{data.source} changed while it was read: try again when nobody writes to it")
+    return table
 
 
 def snapshot_data(config: RetrainConfig) -> DataRef:
@@ -88,11 +99,7 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
         Busy: somebody wrote to it meanwhile.
     """
     data = config.data
-    stamps = source_stamps(data.source)
-    table = read_table(data.source, read_options(data))
-    if source_stamps(data.source) != stamps:
-        # Half of it may be the old table, and the checkpoint would go by a name that is neither's.
-        raise Busy(f"{data.source} changed while it was read: try again when nobody writes to it")
+    table = read_source(data)
     content = fingerprint(table)
     path = work_dir(config) / f"data-{content[:16]}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
