@@ -79,4 +79,7 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
 
 
 if __name__ == "__main__":
-    sys.exit(run_from_command_line(retrain, RetrainConfig, show_summary, resume=interrupted_run))
+    from ai.ml.retraining.segment_config import SegmentsConfig
+    from flows.retrain_segments import one_or_many
+
+    sys.exit(run_from_command_line(retrain, SegmentsConfig, show_summary, choose=one_or_many, resume=interrupted_run))

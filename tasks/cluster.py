@@ -48,6 +48,16 @@ def cluster_runner(settings: RunnerSettings) -> Any:
     return DaskTaskRunner(address=settings.scheduler)
 
 
+def cluster_slots(settings: RunnerSettings) -> int:
+    """How many tasks a running cluster takes at once; the workers that are asked for where it is yet to be started."""
+    if settings.scheduler is None:
+        return settings.workers
+    import distributed
+
+    with distributed.Client(settings.scheduler, timeout=20, set_as_default=False) as client:
+        return max(1, sum(client.nthreads().values()))
+
+
 @task(name="score-group", task_run_name="score {group[0].name} …", cache_policy=NO_CACHE, persist_result=False)
 def score_on_worker(job: ScoringTask, group: Group) -> list[PartOutcome]:
     """Score a group in this worker; the bundle is loaded and proven once per worker process.

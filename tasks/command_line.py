@@ -13,22 +13,27 @@ from prefect.client.schemas.objects import State
 
 from ai.ml.core.errors import Busy, ExitCode, UsageError
 from ai.ml.retraining.arguments import add_settings, given_settings
-from ai.ml.retraining.config import Section, load_config
-from ai.ml.retraining.exits import report_error, run_command
+from ai.ml.retraining.config import Section, SomeSection, load_config
+from ai.ml.retraining.exits import run_command
 from ai.ml.retraining.log import log_to_terminal
+
+Choice = tuple[Flow[..., Any], Any, Callable[[Any], None]]
+"""A flow, its settings, and what shows its result."""
 
 
 def run_from_command_line(
     flow: Flow[..., Any],
-    settings: type[Section],
+    settings: type[SomeSection],
     show: Callable[[Any], None],
     argv: list[str] | None = None,
     *,
+    choose: Callable[[SomeSection], Choice] | None = None,
     resume: Callable[[str, dict[str, Any]], Section] | None = None,
 ) -> int:
     """Parse the flags of `settings`, run `flow(config)` once, show its result and return the exit code.
 
-    With `resume` there is a flag `--resume NAME`, whose settings it gives.
+    `choose` says for the settings at hand which flow it is instead. With `resume` there is a flag `--resume NAME`
+    for `flow` itself, whose settings it gives.
     """
     parser = argparse.ArgumentParser(prog=f"python -m flows.{flow.fn.__name__}", description=settings.__doc__)
     origin = parser.add_mutually_exclusive_group()
@@ -47,25 +52,40 @@ def run_from_command_line(
         given = parser.parse_args(arguments)
         values = given_settings(given)
         name: str | None = getattr(given, "resume", None)
-        if resume is None or name is None:
-            config = load_config(settings, given.config, values)
+        chosen, wanted, told = flow, None, show
+        if resume is not None and name is not None:
+            wanted = resume(name, values)
         else:
-            config = resume(name, values)
+            wanted = load_config(settings, given.config, values)
+            if choose is not None:
+                chosen, wanted, told = choose(wanted)
         log_to_terminal()
-        state: State[Any] = flow(config, return_state=True)
-        return _end(state, show=None if given.json else show)
+        state: State[Any] = chosen(wanted, return_state=True)
+        return _end(state, show=None if given.json else told)
 
     return run_command(run)
 
 
-def _end(state: State[Any], show: Callable[[Any], None] | None) -> int:
+def outcome_of(state: State[Any]) -> Any:
+    """The record of a run that has ended; a run can fail and have one, which says why.
+
+    Raises:
+        BaseException: what the run failed with.
+        Busy: it took too long.
+        UsageError: it was stopped.
+    """
     result = state.result(raise_on_failure=False)
     if state.name == "TimedOut":
         raise Busy(f"{state.message}; run it again: what is done is kept")
     if isinstance(result, BaseException):
-        return report_error(result)
-    if not state.is_completed():
+        raise result
+    if not state.is_completed() and not hasattr(result, "exit_code"):
         raise UsageError(f"the run ended as {state.name}: {state.message}")
+    return result
+
+
+def _end(state: State[Any], show: Callable[[Any], None] | None) -> int:
+    result = outcome_of(state)
     if show is None:
         print(result.model_dump_json(indent=2))
     else:

@@ -43,6 +43,7 @@ def test_the_deployments_are_named_and_scheduled_as_the_docs_say() -> None:
     }
     assert crons == {
         "retrain/nightly": ["30 2 * * *"],
+        "retrain-segments/nightly": ["30 3 * * *"],
         "validate-bundle/on-demand": [],
         "rollback/on-demand": [],
         "batch-predict/hourly": ["0 * * * *"],

@@ -19,12 +19,13 @@ from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.arguments import add_settings
 from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.cli import build_parser
-from ai.ml.retraining.config import RetrainConfig, RollbackConfig, ValidateConfig, load_config
+from ai.ml.retraining.config import RollbackConfig, ValidateConfig, load_config
+from ai.ml.retraining.segment_config import SegmentsConfig
 from flows.approve import build_parser as approve_parser
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FLOWS = {
-    "retrain": RetrainConfig,
+    "retrain": SegmentsConfig,
     "validate_bundle": ValidateConfig,
     "batch_predict": PredictConfig,
     "rollback": RollbackConfig,
@@ -58,6 +59,8 @@ def test_every_command_that_is_shown_is_one() -> None:
         elif arguments[:1] == ["-m"]:
             parser = argparse.ArgumentParser(exit_on_error=False)
             parser.add_argument("--config")
+            if arguments[1] == "flows.retrain":
+                parser.add_argument("--resume")
             add_settings(parser, FLOWS[arguments[1].removeprefix("flows.")])
             parser.parse_args(arguments[2:])
             seen["flows"] += 1
@@ -75,7 +78,7 @@ def test_every_setting_that_is_shown_is_one(tmp_path: Path) -> None:
     for block in shown:
         values = {"name": "m"} | tomllib.loads(block)
         values["data"] = {"source": "a.csv", "target": "y"} | values.get("data", {})
-        load_config(RetrainConfig, None, values)
+        load_config(SegmentsConfig, None, values)
 
 
 def test_every_link_leads_somewhere() -> None:

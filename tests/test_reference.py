@@ -19,12 +19,14 @@ from ai.ml.retraining.arguments import FLAG_NAMES, add_settings
 from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.cli import build_parser, main
 from ai.ml.retraining.config import RetrainConfig, RollbackConfig, ValidateConfig, load_config
+from ai.ml.retraining.segment_config import SegmentsConfig
 from ai.ml.retraining.starter import section_of, starter_toml
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
 FLOWS = {
     "retrain": RetrainConfig,
+    "retrain_segments": SegmentsConfig,
     "validate_bundle": ValidateConfig,
     "batch_predict": PredictConfig,
     "rollback": RollbackConfig,
@@ -78,8 +80,14 @@ def settings_page() -> str:
     for flow, model in FLOWS.items():
         flags = flags_of(model)
         lines += [f"## `python -m flows.{flow}`", "", f"JSON schema: [{flow}.schema.json]({flow}.schema.json)", ""]
+        known = set[str]()
+        if model is SegmentsConfig:
+            lines += ["Takes what `flows.retrain` takes, which takes these too:", ""]
+            known = {path for path, _ in fields_of(RetrainConfig)}
         lines += ["| key in TOML | flag | meaning | default |", "|---|---|---|---|"]
         for path, field in fields_of(model):
+            if path in known:
+                continue
             default = "required" if field.is_required() else f"`{json.dumps(field.get_default(), default=list)}`"
             lines.append(f"| `{path}` | `{flags[path]}` | {cell(field.description or '')} | {cell(default)} |")
         lines.append("")
@@ -111,8 +119,8 @@ def test_the_reference_is_up_to_date(name: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_starter_holds_every_setting_and_its_defaults_are_the_real_ones(tmp_path: Path) -> None:
     given = {"name": "m", "data.source": 'a "b"\\c.csv', "data.target": "y"}
-    text = starter_toml(RetrainConfig, given)
-    for path, field in fields_of(RetrainConfig):
+    text = starter_toml(SegmentsConfig, given)
+    for path, field in fields_of(SegmentsConfig):
         key = path.rpartition(".")[2]
         assert f"\n{key} = " in text or f"\n# {key} = " in text, path
         assert (field.description or "").split()[0] in text
@@ -122,7 +130,7 @@ def test_the_starter_holds_every_setting_and_its_defaults_are_the_real_ones(tmp_
     bare = tmp_path / "bare.toml"
     bare.write_text(text, encoding="utf-8")
     assert tomllib.loads(bare.read_text(encoding="utf-8"))["data"]["source"] == given["data.source"]
-    assert load_config(RetrainConfig, every) == load_config(RetrainConfig, bare)
+    assert load_config(SegmentsConfig, every) == load_config(SegmentsConfig, bare)
 
 
 def test_init_writes_files_that_work_and_overwrites_nothing(
@@ -133,7 +141,7 @@ def test_init_writes_files_that_work_and_overwrites_nothing(
     monkeypatch.chdir(tmp_path)
     assert main(["init", "mine", "--name", "churn", "--data", "rows.csv", "--target", "left"]) == 0
     assert "flows.retrain --config mine/retrain.toml" in capsys.readouterr().out
-    config = load_config(RetrainConfig, tmp_path / "mine" / "retrain.toml")
+    config = load_config(SegmentsConfig, tmp_path / "mine" / "retrain.toml")
     assert config.data.source == str(tmp_path / "rows.csv")
     (deployment,) = yaml.safe_load((tmp_path / "mine" / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
     told = RetrainConfig.model_validate(deployment["parameters"]["config"])

@@ -21,6 +21,7 @@ pickling on its way out of a worker.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -44,6 +45,27 @@ class ExitCode(IntEnum):
     """The disk or bucket failed."""
     BUSY = 75
     """Try again."""
+
+
+SEVERITY = (
+    ExitCode.OK,
+    ExitCode.HOLD,
+    ExitCode.BUSY,
+    ExitCode.DATA,
+    ExitCode.REFUSED,
+    ExitCode.NOTHING_CHECKED,
+    ExitCode.USAGE,
+    ExitCode.STORAGE,
+    ExitCode.INTEGRITY,
+    ExitCode.BUG,
+)
+"""From nothing to do, over what another run or better data mends, to what somebody must look at first."""
+
+
+def worst_of(codes: Iterable[int]) -> int:
+    """The exit code of many runs together: the worst by `SEVERITY`; a code that isn't in it is worse; 0 of none."""
+    order = {int(code): place for place, code in enumerate(SEVERITY)}
+    return max((int(code) for code in codes), key=lambda code: (order.get(code, len(order)), code), default=0)
 
 
 class BundlegateError(Exception):

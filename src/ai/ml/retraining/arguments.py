@@ -27,7 +27,14 @@ FLAG_NAMES = {
     "drift.severity": ["--drift-severity"],
     "pythons": ["--python"],
     "gate.pythons": ["--python"],
+    "labels": ["--label"],
+    "segments.column": ["--segments"],
+    "segments.values": ["--segment-value"],
+    "segments.missing": ["--segment-missing"],
+    "segments.named": ["--segment"],
 }
+PAIRS = {"labels": "NAME=TEXT", "segments.named": "NAME=COLUMN:VALUE,VALUE"}
+"""What a pair looks like where it isn't METRIC=LIMIT."""
 NOT_SETTINGS = frozenset({"config", "json", "resume"})
 """Flags of the command line itself; no section may have fields of these names at its top."""
 
@@ -67,7 +74,7 @@ def _add_flag(parser: Any, path: str, field: FieldInfo) -> None:
     elif tuple in kinds:
         options |= {"action": "extend", "nargs": "+", "metavar": "COLUMN" if "columns" in path else "VALUE"}
     elif dict in kinds:
-        options |= {"action": _Pairs, "nargs": "+", "metavar": "METRIC=LIMIT"}
+        options |= {"action": _Pairs, "nargs": "+", "metavar": PAIRS.get(path, "METRIC=LIMIT")}
     else:
         options["metavar"] = path.rpartition(".")[2].upper()
     parser.add_argument(*flags, **options)
@@ -108,6 +115,6 @@ class _Pairs(argparse.Action):
         for text in values:
             key, equals, value = str(text).partition("=")
             if not equals:
-                raise UsageError(f"{option_string} wants METRIC=LIMIT, got {text!r}")
+                raise UsageError(f"{option_string} wants {self.metavar}, got {text!r}")
             pairs[key] = value
         setattr(namespace, self.dest, pairs)

@@ -91,23 +91,28 @@ class JobSettings(Section):
     ] = None
 
 
-class RunnerSettings(Section):
-    """Where the parts are scored."""
+class ClusterSettings(Section):
+    """Where work that can be shared is done."""
 
     runner: Annotated[
         Literal["local", "dask"], Field(description="local: this machine; dask: a Dask cluster, by the extra `dask`")
     ] = "local"
+    scheduler: Annotated[
+        str | None,
+        Field(
+            description="Address of a running Dask scheduler; without it, a cluster of processes is started here",
+            examples=["tcp://scheduler:8786"],
+        ),
+    ] = None
+
+
+class RunnerSettings(ClusterSettings):
+    """Where the parts are scored."""
+
     workers: Annotated[
         int,
         Field(ge=1, le=256, description="Processes of this machine; without Dask, 1 is the flow's own process"),
     ] = 1
-    scheduler: Annotated[
-        str | None,
-        Field(
-            description="Address of a running Dask scheduler; without it, `workers` processes are started here",
-            examples=["tcp://scheduler:8786"],
-        ),
-    ] = None
     task_mb: Annotated[
         int, Field(ge=0, le=1 << 20, description="Megabytes of input in one task of a cluster; 0: each part is a task")
     ] = 1_000

@@ -260,6 +260,10 @@ class RetrainConfig(Section):
             examples=[".bundlegate/store", "s3://models/prod"],
         ),
     ] = ".bundlegate/store"
+    labels: Annotated[
+        dict[str, str],
+        Field(description="Facts that go into the ledger with the decision", examples=[{"ticket": "OPS-12"}]),
+    ] = {}
     data: DataSettings
     drift: DriftSettings = DriftSettings()
     training: TrainingSettings = TrainingSettings()

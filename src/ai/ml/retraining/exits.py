@@ -37,8 +37,8 @@ def run_command(command: Callable[[], int]) -> int:
 def _ending(command: Callable[[], int]) -> int:
     try:
         return command()
-    except KeyboardInterrupt:
-        print("interrupted: nothing was promoted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted: {str(interrupt) or 'nothing was promoted'}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         return report_error(error)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,14 +20,13 @@ from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.bundle_pin import BundlePin, prove_pinned
 from ai.ml.retraining.destination import Destination
 from ai.ml.retraining.log import logger
+from ai.ml.retraining.owner import follow_owner
 from ai.ml.retraining.partition import ScoredPart
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import Failure, Receipt
 
 MOST_BROKEN_POOLS = 3
 """In a row without a group done between them: then it is no accident."""
-
-_OWNER_POLL_S = 0.2
 
 Group = tuple[Part, ...]
 _proving = threading.Lock()
@@ -149,11 +147,4 @@ def _start_worker(owner: int) -> None:
     import torch
 
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with, args=(owner,), name="owner", daemon=True).start()
-
-
-def _end_with(owner: int) -> None:
-    """A worker whose owner was killed would go on writing beside the run that is started next."""
-    while os.getppid() == owner:
-        time.sleep(_OWNER_POLL_S)
-    os._exit(1)
+    follow_owner(owner)

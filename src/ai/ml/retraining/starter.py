@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.files import write_atomic
 from ai.ml.retraining.config import RetrainConfig, load_config
+from ai.ml.retraining.segment_config import SegmentsConfig
 
 SETTINGS, DEPLOYMENTS = "retrain.toml", "prefect.yaml"
 PLACEHOLDERS = {"name": "my-model", "data.source": "my-table.csv", "data.target": "my_target"}
@@ -35,8 +36,8 @@ def init(arguments: Namespace) -> int:
         if path.exists():
             raise UsageError(f"{path} is there already; move it away, or name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(paths[0], starter_toml(RetrainConfig, values).encode())
-    config = load_config(RetrainConfig, paths[0])
+    write_atomic(paths[0], starter_toml(SegmentsConfig, values).encode())
+    config = load_config(SegmentsConfig, paths[0])
     write_atomic(paths[1], starter_deployments(config, folder.absolute()).encode())
     missing = [key for key in PLACEHOLDERS if key not in values]
     if missing:

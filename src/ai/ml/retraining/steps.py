@@ -36,7 +36,7 @@ from ai.ml.retraining.checkpoints import (
     code_version,
     content_key,
 )
-from ai.ml.retraining.config import RetrainConfig, RollbackConfig
+from ai.ml.retraining.config import DataSettings, RetrainConfig, RollbackConfig
 from ai.ml.retraining.run_record import remove_run, write_run
 from ai.ml.retraining.source_state import source_key as source_key
 from ai.ml.retraining.source_state import source_stamps
@@ -44,15 +44,11 @@ from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.training_plan import TrainingPlan, pinned, plan_training, trials_path
 from ai.ml.retraining.verdict import Verdict
-from ai.ml.retraining.workplace import held
+from ai.ml.retraining.workplace import KEY_PATTERN, held, keep_latest
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.trainer import EpochReport
     from ai.ml.retraining.decision import Scored
-
-KEEP_RUNS = 3
-"""Snapshots and candidates of the latest runs that stay in the work folder as checkpoints."""
-KEY_PATTERN = "[0-9a-f]" * 16
 
 
 def work_dir(config: RetrainConfig) -> Path:
@@ -66,16 +62,22 @@ def workplace(config: RetrainConfig, timeout_s: float = 0.0) -> Generator[None]:
 
     Raises:
         Busy: another run of the same name holds it, and did so for `timeout_s` seconds.
+        BundleNotFound, UsageError: as `pinned`.
     """
     work = work_dir(config)
     with held(work, config.name, timeout_s):
-        write_run(work, config)
+        write_run(work, pinned(config))
         yield
 
 
 def end_run(config: RetrainConfig) -> None:
     """The run came to its end: there is nothing to resume."""
     remove_run(work_dir(config))
+
+
+def read_options(data: DataSettings) -> ReadOptions:
+    """How to read the source."""
+    return ReadOptions(data.delimiter, data.encoding, data.decimal, data.thousands, data.sheet, data.query)
 
 
 def snapshot_data(config: RetrainConfig) -> DataRef:
@@ -87,15 +89,7 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
     """
     data = config.data
     stamps = source_stamps(data.source)
-    options = ReadOptions(
-        delimiter=data.delimiter,
-        encoding=data.encoding,
-        decimal=data.decimal,
-        thousands=data.thousands,
-        sheet=data.sheet,
-        query=data.query,
-    )
-    table = read_table(data.source, options)
+    table = read_table(data.source, read_options(data))
     if source_stamps(data.source) != stamps:
         # Half of it may be the old table, and the checkpoint would go by a name that is neither's.
         raise Busy(f"{data.source} changed while it was read: try again when nobody writes to it")
@@ -282,7 +276,7 @@ def promote(
         Busy: somebody else promoted a champion since the decision.
     """
     store, name, digest = Store(config.store), config.name, candidate.bundle.digest
-    note = {"flow_run": flow_run_id, "data": source_name(config.data.source), "metrics": candidate.metrics}
+    note = _note(config, flow_run_id) | {"metrics": candidate.metrics}
     if approval is not None:
         note["approval"] = approval.model_dump()
     if decision.outcome != "PROMOTE":
@@ -311,9 +305,8 @@ def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictR
     The candidate in the work folder goes: a damaged checkpoint must not be found again.
     """
     folder = Path(candidate.bundle.path)
-    place = Store(config.store).quarantine(
-        config.name, folder, _verdict(verdict), note={"flow_run": flow_run_id, "data": source_name(config.data.source)}
-    )
+    note = _note(config, flow_run_id)
+    place = Store(config.store).quarantine(config.name, folder, _verdict(verdict), note=note)
     shutil.rmtree(folder.parent, ignore_errors=True)
     return place
 
@@ -331,6 +324,12 @@ def roll_back(config: RollbackConfig) -> RollbackRecord:
 
     done = Store(config.store).rollback(config.name, config.to, reason=config.reason, prove=prove)
     return RollbackRecord(digest=done.digest, previous=done.previous, sentence=done.rolled_back(config.name))
+
+
+def _note(config: RetrainConfig, flow_run_id: str | None) -> dict[str, Any]:
+    """What a line in the ledger says of the run that made it; none of it decides a bundle's bits."""
+    note: dict[str, Any] = {"flow_run": flow_run_id, "data": source_name(config.data.source)}
+    return note | {"labels": dict(config.labels)} if config.labels else note
 
 
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
@@ -362,17 +361,3 @@ def _lineage(config: RetrainConfig, data: DataRef, plan: TrainingPlan) -> dict[s
         "target": config.data.target,
         "code_version": code_version(),
     }
-
-
-def keep_latest(current: Path, pattern: str, keep: int = KEEP_RUNS) -> None:
-    """Remove all but `current` and the newest other matches of `pattern` beside it, `keep` in all.
-
-    What this run has just made stays whatever its time says: a clock may have been set back.
-    """
-    others = [path for path in current.parent.glob(pattern) if path != current]
-    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in others[keep - 1 :]:
-        if old.is_dir():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.unlink(missing_ok=True)

@@ -1,0 +1,69 @@
+"""Retraining of many models at once: the table is cut into segments, each of which has a run of `retrain` of its own.
+
+`python -m flows.retrain --name churn --data churn.csv --target churned --segments country` comes here.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from ai.ml.retraining import segments
+from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.segment_config import SegmentsConfig
+from ai.ml.retraining.segment_summary import SegmentOutcome, SegmentsSummary, show_segments
+from ai.ml.retraining.segments import SegmentPlan
+from ai.ml.retraining.summary import show_summary
+from flows.retrain import retrain
+from tasks.cluster import cluster_runner, cluster_slots
+from tasks.command_line import run_from_command_line
+from tasks.segments import ClusterProcesses, SegmentRuns, conclude, cut_table, ending, retrain_each
+
+NIGHT = 24 * 3600
+
+
+@flow(
+    flow_run_name="retrain-segments-of-{config.name}",
+    persist_result=True,
+    result_serializer="json",
+    timeout_seconds=NIGHT,
+)
+def retrain_segments(config: SegmentsConfig) -> SegmentsSummary | State[SegmentsSummary]:
+    """Cut the table once → retrain each segment in a run and a process of its own → one table of what became of them.
+
+    A segment that fails doesn't stop the others; the run's exit code is that of the worst one.
+
+    Raises:
+        DataRefused: the table can't be read or cut.
+        Busy: another run is cutting a table for these models.
+    """
+    with segments.workplace(config):
+        plan = cut_table(config)
+        if config.segments.runner == "dask":
+            outcomes = retrain_on_cluster.with_options(task_runner=cluster_runner(config.cluster))(config, plan)
+        else:
+            outcomes = retrain_each(retrain, config, plan)
+    return ending(conclude(config, plan, outcomes))
+
+
+@flow(flow_run_name="segments-of-{config.name}", persist_result=True, result_serializer="json")
+def retrain_on_cluster(config: SegmentsConfig, plan: SegmentPlan) -> list[SegmentOutcome]:
+    """The same on a Dask cluster: a task for each segment."""
+    at_once = config.segments.parallel or cluster_slots(config.cluster)
+    return SegmentRuns(retrain, config, plan, at_once).run(ClusterProcesses())
+
+
+def one_or_many(config: RetrainConfig) -> tuple[Any, Any, Any]:
+    """The flow that the settings want, its own settings, and what shows its result."""
+    if not isinstance(config, SegmentsConfig):
+        return retrain, config, show_summary
+    if config.segments.wanted:
+        return retrain_segments, config, show_segments
+    return retrain, config.single, show_summary
+
+
+if __name__ == "__main__":
+    sys.exit(run_from_command_line(retrain_segments, SegmentsConfig, show_segments, choose=one_or_many))

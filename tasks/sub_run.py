@@ -1,0 +1,88 @@
+"""A flow's run in a process of its own, under a flow run that its parent made: `python -m tasks.sub_run`.
+
+Two runs in threads of one process would share its signals, its threads of arithmetic and its memory; a process that
+dies takes one run with it. Nothing is imported here before it is needed: Prefect reads its settings when it is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+
+class SubRun(BaseModel):
+    """What the process is told on its stdin, as JSON."""
+
+    flow: str
+    """`flows.retrain:retrain`."""
+    flow_run: str
+    """Id of the run, which has the parameters."""
+    api: str
+    """URL of the parent's Prefect API, which may have been started for the parent alone."""
+    threads: int
+    """Of arithmetic where nothing else says."""
+    owner: int = 0
+    """The process that this one must not outlive; its starter says."""
+
+
+class SubRunEnd(BaseModel):
+    """What it says on its stdout at its end, as JSON."""
+
+    exit_code: int
+    reason: str = ""
+    """Why there is no record."""
+    record: dict[str, Any] | None = None
+    """The flow's result."""
+    silent: bool = False
+    """The process died before it could say anything, to Prefect neither."""
+
+
+def main() -> int:
+    """Run what stdin says; the end goes to stdout, and everything else to stderr."""
+    told = SubRun.model_validate_json(sys.stdin.buffer.read())
+    with os.fdopen(os.dup(1), "wb") as answer:
+        os.dup2(2, 1)
+        end = _run(told)
+        answer.write(end.model_dump_json().encode())
+    return end.exit_code
+
+
+def _run(told: SubRun) -> SubRunEnd:
+    from ai.ml.retraining.exits import INTERRUPTED, report_error
+    from ai.ml.retraining.log import log_to_terminal
+    from ai.ml.retraining.owner import follow_owner
+
+    follow_owner(told.owner)
+    log_to_terminal()
+    module, _, name = told.flow.partition(":")
+    try:
+        flow = getattr(import_module(module), name)
+        record = _record(flow, told.flow_run)
+    except KeyboardInterrupt:
+        return SubRunEnd(exit_code=INTERRUPTED, reason="interrupted")
+    except Exception as error:
+        return SubRunEnd(exit_code=report_error(error), reason=str(error) or type(error).__name__)
+    return SubRunEnd(exit_code=int(getattr(record, "exit_code", 0)), record=record.model_dump(mode="json"))
+
+
+def _record(flow: Any, flow_run: str) -> Any:
+    from prefect.exceptions import TerminationSignal
+    from prefect.flow_engine import load_flow_run, run_flow
+
+    from ai.ml.core.errors import Busy
+    from tasks.command_line import outcome_of
+
+    try:
+        state: Any = run_flow(flow, flow_run=load_flow_run(UUID(flow_run)), return_type="state")
+        return outcome_of(state)
+    except TerminationSignal:
+        raise Busy("its process was told to stop; what is done is kept: run again") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
