@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tabm import LinearBatchEnsemble, LinearEnsemble
 from torch import Tensor, nn
 
 from ai.ml.core.types import ModelBundle
@@ -20,8 +21,14 @@ ONE_IN_A_MILLION = 1 + 1e-6
 # ---- the weights -----------------------------------------------------------------------------------------------------
 
 
-def _linears(bundle: ModelBundle) -> list[nn.Linear]:
-    return [layer for layer in bundle.model.modules() if isinstance(layer, nn.Linear)]
+def _linears(bundle: ModelBundle) -> list[Any]:
+    return _linears_of(bundle.model)
+
+
+def _linears_of(model: nn.Module) -> list[Any]:
+    """Those of an ensemble too: weight `(out, in)` or `(k, in, out)`, bias `(out,)` or `(k, out)`."""
+    kinds = (nn.Linear, LinearBatchEnsemble, LinearEnsemble)
+    return [layer for layer in model.modules() if isinstance(layer, kinds)]
 
 
 def _norms(bundle: ModelBundle) -> Iterator[tuple[nn.BatchNorm1d, Tensor, Tensor]]:
@@ -72,7 +79,8 @@ def _(bundle: ModelBundle) -> None:
 
 @saver_defect(SAVER_DEFECTS, "a square weight transposed")
 def _(bundle: ModelBundle) -> None:
-    square = next((layer.weight for layer in _linears(bundle) if layer.in_features == layer.out_features > 1), None)
+    weights = [layer.weight for layer in _linears(bundle) if layer.weight.ndim == 2]
+    square = next((weight for weight in weights if weight.shape[0] == weight.shape[1] > 1), None)
     if square is None:
         raise NotApplicable("no weight is square")
     square.data = square.data.t().contiguous()
@@ -110,7 +118,7 @@ def _(bundle: ModelBundle) -> None:
 
 @saver_defect(SAVER_DEFECTS, "the last layer of another seed")
 def _(bundle: ModelBundle) -> None:
-    other = [layer for layer in _untrained(bundle).modules() if isinstance(layer, nn.Linear)][-1]
+    other = _linears_of(_untrained(bundle))[-1]
     _linears(bundle)[-1].load_state_dict(other.state_dict())
 
 
@@ -123,9 +131,10 @@ def _(bundle: ModelBundle) -> None:
 @saver_defect(SAVER_DEFECTS, "outputs in another order")
 def _(bundle: ModelBundle) -> None:
     last = _linears(bundle)[-1]
-    if last.out_features < 2:
+    if last.bias.shape[-1] < 2:
         raise NotApplicable("there is one output")
-    last.weight.data, last.bias.data = last.weight.data.flip(0).clone(), last.bias.data.flip(0).clone()
+    outputs = 0 if last.weight.ndim == 2 else -1
+    last.weight.data, last.bias.data = last.weight.data.flip(outputs).clone(), last.bias.data.flip(-1).clone()
 
 
 @saver_defect(SAVER_DEFECTS, "batch-norm statistics lost")
