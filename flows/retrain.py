@@ -17,6 +17,7 @@ from ai.ml.retraining.checkpoints import RetrainSummary
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.run_record import interrupted_run
 from ai.ml.retraining.summary import show_summary
+from ai.ml.retraining.training_plan import pinned
 from tasks.approval import approved, asked_before, require_server
 from tasks.cleanup import leave_clean
 from tasks.command_line import run_from_command_line
@@ -53,8 +54,9 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
     with ExitStack() as place:
         asked = asked_before(config, place)
         if asked is None:
+            # Pinned first: a resumed run goes on with the teacher that it began with.
+            config = pinned(config)
             place.enter_context(steps.workplace(config))
-            config = steps.pinned(config)
             data = read_data(config)
             drift = check_drift(config, data)
             candidate = train_candidate(config, data)

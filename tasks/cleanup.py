@@ -42,6 +42,6 @@ def leave_clean(flow: Any, flow_run: Any, state: Any) -> None:
     except BundlegateError as error:
         logger.error("%s: the store wasn't cleared: %s", state.name, error)
         return
-    kept = sorted(path.name for pattern in CHECKPOINTS for path in work.glob(pattern))
+    kept = sorted({path.name for pattern in CHECKPOINTS for path in work.glob(pattern)})
     told = ", ".join(kept) if kept else "nothing"
     logger.info("%s: what was half made is cleared; kept in %s for the next run: %s", state.name, work, told)

@@ -27,13 +27,13 @@ def run_from_command_line(
     show: Callable[[Any], None],
     argv: list[str] | None = None,
     *,
-    choose: Callable[[Any], Choice] | None = None,
+    choose: Callable[[SomeSection], Choice] | None = None,
     resume: Callable[[str, dict[str, Any]], Section] | None = None,
 ) -> int:
     """Parse the flags of `settings`, run `flow(config)` once, show its result and return the exit code.
 
-    `choose` says for the settings at hand which flow it is instead. With `resume` there is a flag `--resume NAME`,
-    whose settings it gives.
+    `choose` says for the settings at hand which flow it is instead. With `resume` there is a flag `--resume NAME`
+    for `flow` itself, whose settings it gives.
     """
     parser = argparse.ArgumentParser(prog=f"python -m flows.{flow.fn.__name__}", description=settings.__doc__)
     origin = parser.add_mutually_exclusive_group()
@@ -52,12 +52,14 @@ def run_from_command_line(
         given = parser.parse_args(arguments)
         values = given_settings(given)
         name: str | None = getattr(given, "resume", None)
-        if resume is None or name is None:
-            config = load_config(settings, given.config, values)
+        chosen, wanted, told = flow, None, show
+        if resume is not None and name is not None:
+            wanted = resume(name, values)
         else:
-            config = resume(name, values)
+            wanted = load_config(settings, given.config, values)
+            if choose is not None:
+                chosen, wanted, told = choose(wanted)
         log_to_terminal()
-        chosen, wanted, told = (flow, config, show) if choose is None else choose(config)
         state: State[Any] = chosen(wanted, return_state=True)
         return _end(state, show=None if given.json else told)
 

@@ -47,21 +47,19 @@ class Deployed:
     pool: str
 
     def post(self, path: str, /, **content: Any) -> Any:
-        return self._ask("POST", path, json=content)
+        return self.ask("POST", path, json=content).raise_for_status().json()
 
     def get(self, path: str) -> Any:
-        return self._ask("GET", path)
+        return self.ask("GET", path).raise_for_status().json()
 
-    def _ask(self, method: str, path: str, **more: Any) -> Any:
-        """Asked again while SQLite is locked (503), as Prefect's own client does."""
-
-        def look() -> httpx.Response | None:
+    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """The server's answer; asked again while SQLite is locked (503), as Prefect's own client does."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
             answer = httpx.request(method, f"{self.environment['PREFECT_API_URL']}/{path}", timeout=PATIENCE_S, **more)
-            return None if answer.status_code == 503 else answer
-
-        answer = until(look, lambda: "503 Service Unavailable")
-        answer.raise_for_status()
-        return answer.json()
+            if answer.status_code != 503 or time.monotonic() > deadline:
+                return answer
+            time.sleep(1)
 
     def start(self, config: dict[str, Any]) -> str:
         """The id of a new run, which a worker will pick up."""
@@ -96,7 +94,8 @@ class Deployed:
             worker = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=self.environment,
+                # The flows' own setting, which this process has, would hide what a worker says.
+                env={**self.environment, "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"},
                 stdout=file,
                 stderr=file,
                 stdin=subprocess.DEVNULL,

@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from builders import mixed_table
 
 from ai.ml.core.types import TrainingConfig
@@ -45,6 +46,7 @@ def kept(path: Path) -> list[dict[str, Any]]:
 
 
 def main(folder: Path) -> dict[str, Any]:
+    torch.set_num_threads(1)  # a pool of threads doesn't outlive a fork
     search(folder / "warm.json", 2, epochs=1)
     whole, path = folder / "whole.json", folder / "killed.json"
     os.waitpid(search_in_child(whole), 0)

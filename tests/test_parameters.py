@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
@@ -101,9 +100,9 @@ def test_a_server_refuses_a_bad_value_before_anything_starts(prefect_environment
         ({"name": "../m", "data": good["data"]}, "name"),
         ({"name": "m", "data": {"source": "t.csv"}}, "target"),
     ]
-    url = f"{prefect_environment['PREFECT_API_URL']}/deployments/{place.deployment}/create_flow_run"
+    path = f"deployments/{place.deployment}/create_flow_run"
     for config, field in bad:
-        answer = httpx.post(url, json={"parameters": {"config": config}}, timeout=60)
+        answer = place.ask("POST", path, json={"parameters": {"config": config}})
         assert answer.status_code == 409, answer.text
         assert field in answer.text, answer.text
     wanted = {"deployments": {"id": {"any_": [place.deployment]}}}

@@ -173,6 +173,7 @@ def test_the_winner_is_trained_named_in_the_manifest_and_repeatable_without_a_se
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_after_a_trial_it_makes_the_same_ones_and_none_twice(tmp_path: Path) -> None:
     script = Path(__file__).parent / "search_kills.py"
     run = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True)

@@ -25,6 +25,7 @@ from ai.ml.frameworks.pytorch.trainer import student_of, train
 from ai.ml.retraining import steps
 from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store import Store
+from ai.ml.retraining.training_plan import pinned
 
 SETTINGS = TrainingConfig("y", training_mode="mlp_ple", epochs=3, batch_size=64)
 
@@ -176,27 +177,28 @@ def promoted(config: RetrainConfig) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_promotion_in_the_middle_changes_nothing_and_the_student_passes_the_gate(tmp_path: Path) -> None:
     first = promoted(run_config(tmp_path, "big", seed=1))
     config = run_config(tmp_path, "small", seed=3, teacher="big@champion")
-    pinned = steps.pinned(config)
-    assert pinned.training.teacher == f"big@{first}"
-    assert steps.pinned(pinned) == pinned
+    fixed = pinned(config)
+    assert fixed.training.teacher == f"big@{first}"
+    assert pinned(fixed) == fixed
     data = steps.snapshot_data(config)
-    key = steps.candidate_key(pinned, data)
+    key = steps.candidate_key(fixed, data)
     assert steps.candidate_key(config, data) == key
 
     second = promoted(run_config(tmp_path, "big", seed=2))
     assert second != first
-    assert steps.candidate_key(pinned, data) == key
+    assert steps.candidate_key(fixed, data) == key
     assert steps.candidate_key(config, data) != key
-    student = steps.build_candidate(pinned, data)
+    student = steps.build_candidate(fixed, data)
     lineage = read_manifest(Path(student.bundle.path)).lineage
     assert lineage["teacher"] == first
     assert lineage["training"]["teacher"] == f"big@{first}"
     bundle = load_bundle(Path(student.bundle.path) / "model_bundle.pt")
     assert model_config_of(bundle.model)["hidden_dim"] == 64
-    verdict = steps.prove_candidate(pinned, student)
+    verdict = steps.prove_candidate(fixed, student)
     assert verdict.outcome == "PASSED", verdict.reason
 
 
@@ -212,4 +214,4 @@ def test_a_teacher_that_is_not_there_is_one_sentence(
 ) -> None:
     Store(tmp_path / "store")
     with pytest.raises(kind, match=sentence):
-        steps.pinned(run_config(tmp_path, "small", seed=0, teacher=teacher))
+        pinned(run_config(tmp_path, "small", seed=0, teacher=teacher))

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import torch
 from builders import mixed_table
 
 from ai.ml.core.types import TrainingConfig
@@ -47,6 +48,7 @@ def wait_for(state: Path, child: int) -> None:
 
 
 def main(mode: str, kills: int, folder: Path) -> dict[str, object]:
+    torch.set_num_threads(1)  # a pool of threads doesn't outlive a fork
     train(mixed_table(100), TrainingConfig("y", training_mode=mode, epochs=1))
     answer, state, moments = folder / "answer", folder / "state.epochs", random.Random(0)
     began = time.monotonic()

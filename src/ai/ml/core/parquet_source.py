@@ -48,11 +48,12 @@ def stream_parquet(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def _stream_file(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    # A dataset's scanner decodes a row group whole and, unless told otherwise, keeps every byte that it has read.
-    checked = {"page_checksum_verification": True, "pre_buffer": False, "buffer_size": _PAGES_BYTES}
     with pq.ParquetFile(path) as plain:
         texts = [field.name for field in plain.schema_arrow if pa.types.is_string(field.type)]
-    with pq.ParquetFile(path, read_dictionary=texts, **checked) as file:
+    # A dataset's scanner decodes a row group whole and, unless told otherwise, keeps every byte that it has read.
+    with pq.ParquetFile(
+        path, read_dictionary=texts, page_checksum_verification=True, pre_buffer=False, buffer_size=_PAGES_BYTES
+    ) as file:
         schema = file.schema_arrow
         kept = [index for index, name in enumerate(schema.names) if not _PANDAS_INDEX.fullmatch(name)]
         batches = (batch.select(kept) for batch in file.iter_batches(batch_rows, use_threads=False))

@@ -38,16 +38,15 @@ from ai.ml.retraining.checkpoints import (
 )
 from ai.ml.retraining.config import DataSettings, RetrainConfig, RollbackConfig
 from ai.ml.retraining.run_record import remove_run, write_run
-from ai.ml.retraining.search import Search, Searcher, require_search, space_of
 from ai.ml.retraining.source_state import source_key as source_key
 from ai.ml.retraining.source_state import source_stamps
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
+from ai.ml.retraining.training_plan import TrainingPlan, pinned, plan_training, trials_path
 from ai.ml.retraining.verdict import Verdict
 from ai.ml.retraining.workplace import held
 
 if TYPE_CHECKING:
-    from ai.ml.core.types import ModelBundle, TrainingConfig
     from ai.ml.frameworks.pytorch.trainer import EpochReport
     from ai.ml.retraining.decision import Scored
 
@@ -124,20 +123,6 @@ def candidate_key(config: RetrainConfig, data: DataRef) -> str:
     return content_key(data.fingerprint, *settings, code_version())
 
 
-def pinned(config: RetrainConfig) -> RetrainConfig:
-    """The same run with its teacher named by digest: a promotion in the middle of it then changes nothing.
-
-    Raises:
-        BundleNotFound: there is no such bundle in the store.
-        UsageError: the teacher's name has no such form, or a search can't be made.
-    """
-    require_search(config.training)
-    if config.training.teacher is None:
-        return config
-    teacher = Store(config.store).pin(config.training.teacher)
-    return config.model_copy(update={"training": config.training.model_copy(update={"teacher": teacher})})
-
-
 def build_candidate(
     config: RetrainConfig, data: DataRef, progress: Callable[[EpochReport], None] | None = None
 ) -> CandidateRef:
@@ -161,10 +146,9 @@ def build_candidate(
     table = read_table(data.file.path)
     epochs = target.with_suffix(".epochs")
     scoring = ScoringSettings(precision=config.gate.precision)
-    training, teacher = _training(config)
-    search = _search(config, data, table, training, teacher)
-    training = training if search is None else search.training
-    result = train(table, training, scoring=scoring, progress=progress, checkpoint=epochs, teacher=teacher)
+    trials = trials_path(config, data, work_dir(config))
+    plan = plan_training(config, data, table, trials)
+    result = train(table, plan.training, scoring=scoring, progress=progress, checkpoint=epochs, teacher=plan.teacher)
 
     building = target.with_suffix(".building")
     for leftover in (building, target):
@@ -176,49 +160,22 @@ def build_candidate(
         result,
         holdout,
         settings=scoring,
-        lineage=_lineage(config, data, search),
+        lineage=_lineage(config, data, plan),
     )
     write_table(holdout, building / "holdout.parquet")
     history = [dataclasses.asdict(report) for report in result.history]
     write_atomic(building / "history.json", dump_json(history))
-    trials = [] if search is None else [trial.model_dump() for trial in search.trials]
-    write_atomic(building / "trials.json", dump_json(trials))
+    write_atomic(building / "trials.json", dump_json(plan.trials))
     scorer = Scorer(result.bundle, scoring, "cpu")
     baselines = measure_baselines(scorer, table, result.train_rows, result.holdout_rows)
     write_atomic(building / "baselines.json", dump_json([dataclasses.asdict(baseline) for baseline in baselines]))
     publish_dir(building, target)
     keep_latest(target, f"candidate-{KEY_PATTERN}")
     keep_latest(epochs, f"candidate-{KEY_PATTERN}.epochs")
+    for made in (trials, trials.with_suffix(".epochs")):
+        keep_latest(made, f"search-{KEY_PATTERN}{made.suffix}")
     losing = [baseline.sentence for baseline in baselines if baseline.wins]
     return candidate_record(target, [finding.message for finding in result.findings] + losing)
-
-
-def _training(config: RetrainConfig) -> tuple[TrainingConfig, ModelBundle | None]:
-    """What to train, and by whose answers."""
-    from ai.ml.frameworks.pytorch.serialization import load_bundle
-    from ai.ml.frameworks.pytorch.trainer import student_of
-
-    training, name = config.training.for_target(config.data.target), config.training.teacher
-    if name is None:
-        return training, None
-    teacher = load_bundle(Store(config.store).resolve(name) / "model_bundle.pt", map_location="cpu")
-    return dataclasses.replace(student_of(training, teacher), **config.training.given_network), teacher
-
-
-def _search(
-    config: RetrainConfig, data: DataRef, table: pa.Table, training: TrainingConfig, teacher: ModelBundle | None
-) -> Search | None:
-    """The settings' own search, where one was asked for; its trials stay in the work folder."""
-    if config.training.tune is None:
-        return None
-    # More trials continue a search.
-    settings = config.training.model_dump(mode="json", exclude={"tune"})
-    key = content_key(data.fingerprint, config.data.target, settings, code_version())
-    path = work_dir(config) / f"search-{key[:16]}.json"
-    search = Searcher(space_of(config.training), path, key).run(table, training, teacher, config.training.tune)
-    for made in (path, path.with_suffix(".epochs")):
-        keep_latest(made, f"search-*{made.suffix}")
-    return search
 
 
 def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
@@ -364,12 +321,6 @@ def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictR
     return place
 
 
-def _note(config: RetrainConfig, flow_run_id: str | None) -> dict[str, Any]:
-    """What a line in the ledger says of the run that made it; none of it decides a bundle's bits."""
-    note: dict[str, Any] = {"flow_run": flow_run_id, "data": source_name(config.data.source)}
-    return note | {"labels": dict(config.labels)} if config.labels else note
-
-
 def roll_back(config: RollbackConfig) -> RollbackRecord:
     """Prove a former champion here and now, and make it live again.
 
@@ -383,6 +334,12 @@ def roll_back(config: RollbackConfig) -> RollbackRecord:
 
     done = Store(config.store).rollback(config.name, config.to, reason=config.reason, prove=prove)
     return RollbackRecord(digest=done.digest, previous=done.previous, sentence=done.rolled_back(config.name))
+
+
+def _note(config: RetrainConfig, flow_run_id: str | None) -> dict[str, Any]:
+    """What a line in the ledger says of the run that made it; none of it decides a bundle's bits."""
+    note: dict[str, Any] = {"flow_run": flow_run_id, "data": source_name(config.data.source)}
+    return note | {"labels": dict(config.labels)} if config.labels else note
 
 
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
@@ -406,19 +363,12 @@ def _verdict(reference: VerdictRef) -> Verdict:
     return Verdict.from_json(Path(reference.file.path).read_bytes())
 
 
-def _lineage(config: RetrainConfig, data: DataRef, search: Search | None = None) -> dict[str, Any]:
-    """What the bundle says of its origin: only what the content decides, so that equal runs give equal digests.
-
-    What a search chose stands among the settings: given by hand they train the same weights.
-    """
-    training = config.training.model_dump(mode="json")
-    found = {} if search is None else {"search": search.lineage}
-    return found | {
+def _lineage(config: RetrainConfig, data: DataRef, plan: TrainingPlan) -> dict[str, Any]:
+    """What the bundle says of its origin: only what the content decides, so that equal runs give equal digests."""
+    return plan.lineage(config) | {
         "data_fingerprint": data.fingerprint,
         "rows": data.rows,
-        "training": training if search is None else training | search.best.settings | {"tune": None},
         "target": config.data.target,
-        "teacher": None if config.training.teacher is None else config.training.teacher.partition("@")[2],
         "code_version": code_version(),
     }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from ai.ml.core.contract import Finding
@@ -69,11 +70,15 @@ class Rehearsal:
                 fitting.load_state_dict(record)
             run_epochs(fitting, None, kept)
             fitting.restore_best()
-            outputs = fitting.validation_outputs()
-        if outputs is None:
-            raise AssertionError("a validation part has outputs")
-        loss_of = functional.mse_loss if y.is_floating_point() else functional.cross_entropy
-        loss = float(loss_of(outputs.to(torch.float64), y.to(torch.float64) if y.is_floating_point() else y))
+            loss = _loss(fitting.validation_outputs(), y)
         if not math.isfinite(loss):
             raise TrainingDiverged(f"the validation loss is {loss}")
         return Rehearsed(loss, fitting.state.epoch, fitting.elapsed)
+
+
+def _loss(outputs: Tensor | None, y: Tensor) -> float:
+    if outputs is None:
+        raise AssertionError("a validation part has outputs")
+    if y.is_floating_point():
+        return float(functional.mse_loss(outputs.to(torch.float64), y.to(torch.float64)))
+    return float(functional.cross_entropy(outputs.to(torch.float64), y))

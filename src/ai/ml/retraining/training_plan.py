@@ -1,0 +1,97 @@
+"""What a run trains: its settings with the teacher that stands and the winner of a search put in."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ai.ml.retraining.checkpoints import DataRef, code_version, content_key
+from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.search import Search, Searcher, require_search, space_of
+from ai.ml.retraining.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ai.ml.core.types import ModelBundle, TrainingConfig
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What to train, by whose answers, and how that was found."""
+
+    training: TrainingConfig
+    teacher: ModelBundle | None
+    search: Search | None
+
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """Of the search, as the candidate's record keeps them."""
+        return [] if self.search is None else [trial.model_dump() for trial in self.search.trials]
+
+    def lineage(self, config: RetrainConfig) -> dict[str, Any]:
+        """For the manifest; what a search chose stands among the settings: by hand they train the same weights."""
+        settings, teacher = config.training.model_dump(mode="json"), config.training.teacher
+        known = {"teacher": None if teacher is None else teacher.partition("@")[2]}
+        if self.search is None:
+            return known | {"training": settings}
+        chosen = settings | self.search.best.settings | {"tune": None}
+        return known | {"training": chosen, "search": self.search.lineage}
+
+
+def pinned(config: RetrainConfig) -> RetrainConfig:
+    """The same run with its teacher named by digest: a promotion in the middle of it then changes nothing.
+
+    Raises:
+        BundleNotFound: there is no such bundle in the store.
+        UsageError: the teacher's name has no such form, or a search can't be made.
+    """
+    require_search(config.training)
+    if config.training.teacher is None:
+        return config
+    teacher = Store(config.store).pin(config.training.teacher)
+    return config.model_copy(update={"training": config.training.model_copy(update={"teacher": teacher})})
+
+
+def plan_training(config: RetrainConfig, data: DataRef, table: pa.Table, trials: Path) -> TrainingPlan:
+    """Load the teacher and search, where they were asked for.
+
+    Args:
+        config: pinned.
+        data: what `table` was read from.
+        table: raw.
+        trials: where a search keeps what it has done; of `trials_path`.
+
+    Raises:
+        DataRefused: the table can't be learned from.
+        UsageError: the settings don't fit together.
+    """
+    training, teacher = _with_teacher(config)
+    most = config.training.tune
+    if most is None:
+        return TrainingPlan(training, teacher, None)
+    search = Searcher(space_of(config.training), trials, _search_key(config, data)).run(table, training, teacher, most)
+    return TrainingPlan(search.training, teacher, search)
+
+
+def trials_path(config: RetrainConfig, data: DataRef, work: Path) -> Path:
+    """One file for each search; with more trials it is the same one, which goes on."""
+    return work / f"search-{_search_key(config, data)[:16]}.json"
+
+
+def _search_key(config: RetrainConfig, data: DataRef) -> str:
+    settings = config.training.model_dump(mode="json", exclude={"tune"})
+    return content_key(data.fingerprint, config.data.target, settings, code_version())
+
+
+def _with_teacher(config: RetrainConfig) -> tuple[TrainingConfig, ModelBundle | None]:
+    from ai.ml.frameworks.pytorch.serialization import load_bundle
+    from ai.ml.frameworks.pytorch.trainer import student_of
+
+    training, name = config.training.for_target(config.data.target), config.training.teacher
+    if name is None:
+        return training, None
+    teacher = load_bundle(Store(config.store).resolve(name) / "model_bundle.pt", map_location="cpu")
+    return dataclasses.replace(student_of(training, teacher), **config.training.given_network), teacher
