@@ -228,4 +228,4 @@ def _shown(request: ApprovalRequest) -> str:
 
 def _line(text: str) -> str:
     """On one line and without what would steer a terminal, as the ledger's table shows it."""
-    return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())

@@ -15,7 +15,7 @@ from store_samples import promoted, sealed, verdict_on
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, ExitCode, UsageError
 from ai.ml.core.files import write_atomic
-from ai.ml.retraining import steps
+from ai.ml.retraining import steps, workplace
 from ai.ml.retraining.approval import (
     ApprovalRequest,
     Draft,
@@ -95,7 +95,7 @@ def test_what_waits_is_never_pruned_and_what_is_over_goes(config: RetrainConfig)
     filed(config, "last")
     kept = {folder.name for folder in steps.work_dir(config).glob("awaiting-*")}
     assert {"awaiting-waiting", "awaiting-last"} <= kept
-    assert len(kept) == 2 + steps.KEEP_RUNS
+    assert len(kept) == 2 + workplace.KEEP_RUNS
     assert reopen(config, "waiting", {waiting.key}) == waiting
 
 
@@ -189,7 +189,7 @@ def test_outside_a_run_nothing_gets_by_unasked(config: RetrainConfig) -> None:
 def test_what_an_approver_types_cant_steer_a_terminal(config: RetrainConfig) -> None:
     typed = ApprovalForm(approve=True, approver="Ann\x1b[2J\nroot", reason="fine\t\x07 indeed")
     given = _answer(lambda: typed)
-    assert (given.approver, given.reason) == ("Ann[2J root", "fine indeed")
+    assert (given.approver, given.reason) == ("Ann [2J root", "fine indeed")
 
 
 def test_the_time_to_answer_is_written_with_the_request(config: RetrainConfig) -> None:

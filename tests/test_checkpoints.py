@@ -23,7 +23,7 @@ from ai.ml.core.errors import Busy, DataNotFound
 from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import BundleRef, CandidateRef, DataRef, FileRef, Record, ReportRef, VerdictRef
 from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.steps import keep_latest
+from ai.ml.retraining.workplace import keep_latest
 from tasks.caching import ContentKey
 
 METADATA = {"storage_key": "x", "prefect_version": "3", "serializer": {"type": "json"}}

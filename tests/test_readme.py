@@ -59,7 +59,8 @@ def test_every_command_that_is_shown_is_one() -> None:
         elif arguments[:1] == ["-m"]:
             parser = argparse.ArgumentParser(exit_on_error=False)
             parser.add_argument("--config")
-            parser.add_argument("--resume")
+            if arguments[1] == "flows.retrain":
+                parser.add_argument("--resume")
             add_settings(parser, FLOWS[arguments[1].removeprefix("flows.")])
             parser.parse_args(arguments[2:])
             seen["flows"] += 1

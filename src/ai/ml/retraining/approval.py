@@ -26,8 +26,9 @@ from ai.ml.retraining.checkpoints import (
     problems,
 )
 from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.steps import KEEP_RUNS, work_dir
+from ai.ml.retraining.steps import work_dir
 from ai.ml.retraining.store import Store
+from ai.ml.retraining.workplace import KEEP_RUNS
 
 REQUEST, ANSWER = "request.json", "answer.json"
 

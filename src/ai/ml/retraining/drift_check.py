@@ -16,8 +16,9 @@ from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.partition import part_batches
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.runners import ScoringTask
-from ai.ml.retraining.steps import keep_latest, work_dir
+from ai.ml.retraining.steps import work_dir
 from ai.ml.retraining.store import Store
+from ai.ml.retraining.workplace import keep_latest
 
 
 def training_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:

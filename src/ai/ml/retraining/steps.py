@@ -44,15 +44,11 @@ from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.training_plan import TrainingPlan, pinned, plan_training, trials_path
 from ai.ml.retraining.verdict import Verdict
-from ai.ml.retraining.workplace import held
+from ai.ml.retraining.workplace import KEY_PATTERN, held, keep_latest
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.trainer import EpochReport
     from ai.ml.retraining.decision import Scored
-
-KEEP_RUNS = 3
-"""Snapshots and candidates of the latest runs that stay in the work folder as checkpoints."""
-KEY_PATTERN = "[0-9a-f]" * 16
 
 
 def work_dir(config: RetrainConfig) -> Path:
@@ -66,10 +62,11 @@ def workplace(config: RetrainConfig, timeout_s: float = 0.0) -> Generator[None]:
 
     Raises:
         Busy: another run of the same name holds it, and did so for `timeout_s` seconds.
+        BundleNotFound, UsageError: as `pinned`.
     """
     work = work_dir(config)
     with held(work, config.name, timeout_s):
-        write_run(work, config)
+        write_run(work, pinned(config))
         yield
 
 
@@ -371,17 +368,3 @@ def _lineage(config: RetrainConfig, data: DataRef, plan: TrainingPlan) -> dict[s
         "target": config.data.target,
         "code_version": code_version(),
     }
-
-
-def keep_latest(current: Path, pattern: str, keep: int = KEEP_RUNS) -> None:
-    """Remove all but `current` and the newest other matches of `pattern` beside it, `keep` in all.
-
-    What this run has just made stays whatever its time says: a clock may have been set back.
-    """
-    others = [path for path in current.parent.glob(pattern) if path != current]
-    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in others[keep - 1 :]:
-        if old.is_dir():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.unlink(missing_ok=True)

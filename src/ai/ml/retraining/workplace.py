@@ -13,6 +13,10 @@ from ai.ml.core.errors import Busy
 from ai.ml.core.files import make_dirs, storage_failed, sweep_temps, write_atomic
 from ai.ml.retraining.writer import identity
 
+KEEP_RUNS = 3
+"""Snapshots and candidates of the latest runs that stay in the work folder as checkpoints."""
+KEY_PATTERN = "[0-9a-f]" * 16
+
 
 @contextlib.contextmanager
 def held(work: Path, name: str, timeout_s: float = 0.0) -> Generator[None]:
@@ -52,6 +56,20 @@ def held(work: Path, name: str, timeout_s: float = 0.0) -> Generator[None]:
         with contextlib.suppress(OSError):
             holder.unlink(missing_ok=True)
         lock.release()
+
+
+def keep_latest(current: Path, pattern: str, keep: int = KEEP_RUNS) -> None:
+    """Remove all but `current` and the newest other matches of `pattern` beside it, `keep` in all.
+
+    What this run has just made stays whatever its time says: a clock may have been set back.
+    """
+    others = [path for path in current.parent.glob(pattern) if path != current]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in others[keep - 1 :]:
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)
 
 
 def _read(holder: Path) -> str:
