@@ -21,7 +21,7 @@ from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.fitting import EpochReport
 from ai.ml.frameworks.pytorch.inference import Scorer, predict_rows
-from ai.ml.frameworks.pytorch.losses import LABEL_SMOOTHING, hard_loss, soft_loss, teach
+from ai.ml.frameworks.pytorch.losses import LABEL_SMOOTHING, hard_loss, soft_loss, teach, watched_loss
 from ai.ml.frameworks.pytorch.models import (
     TRAINING_MODES,
     LinearBaseline,
@@ -336,3 +336,14 @@ def test_values_whose_squares_overflow_are_refused_by_name(name: str) -> None:
     enormous = pa.array(np.linspace(-1e200, 1e200, 100))
     with pytest.raises(DataRefused, match=f"column '{name}' has values up to 1e.200"):
         train(table.set_column(place, name, enormous), config())
+
+
+def test_no_single_validation_row_decides_when_training_stops() -> None:
+    y = torch.zeros(100, 1)
+    worse, better = torch.full((100, 1), 0.5), torch.full((100, 1), 0.3)
+    worse[0], better[0] = 20.0, 21.0
+    watched = watched_loss("regression", torch.nn.functional.mse_loss)
+    assert torch.nn.functional.mse_loss(worse, y) < torch.nn.functional.mse_loss(better, y)
+    assert watched(better, y) < watched(worse, y)
+    assert watched(better[1:], y[1:]).item() == pytest.approx(0.09)
+    assert watched_loss("classification", torch.nn.functional.cross_entropy) is torch.nn.functional.cross_entropy

@@ -15,7 +15,7 @@ from ai.ml.core.errors import UsageError
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.fitting import Fitting, TrainingTensors
 from ai.ml.frameworks.pytorch.full_precision import full_precision
-from ai.ml.frameworks.pytorch.losses import Criterion, distilled, hard_loss, soft_loss, teach
+from ai.ml.frameworks.pytorch.losses import Criterion, distilled, hard_loss, soft_loss, teach, watched_loss
 from ai.ml.frameworks.pytorch.models import PIECEWISE_MODES, build_model
 from ai.ml.frameworks.pytorch.piecewise import find_bins, set_bins
 from ai.ml.frameworks.pytorch.problem import Problem
@@ -64,7 +64,7 @@ def assemble(
     )
     model = _fresh_model(config, scaled[fitting_rows], problem.output_dim).to(device)
     criterion = hard if device.type == "cpu" else _hard_loss(config, task, y.cpu(), problem.output_dim)
-    return model, Fitting(model, data, (loss, hard), config), criterion
+    return model, Fitting(model, data, (loss, watched_loss(task, hard)), config), criterion
 
 
 def _fresh_model(config: TrainingConfig, x: np.ndarray, output_dim: int) -> nn.Module:

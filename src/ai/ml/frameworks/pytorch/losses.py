@@ -67,6 +67,17 @@ def hard_loss(
     return lambda logits, y: functional.cross_entropy(logits, y, label_smoothing=smoothing)
 
 
+def watched_loss(task: TaskType, hard: Criterion) -> Criterion:
+    """What early stopping watches: `hard`, but for regression no single validation row may decide.
+
+    Squared error as far as one standard deviation of the target, linear beyond (twice Huber's loss): of a few hundred
+    validation rows one that no model gets right can weigh more than all others, and training then ends at once.
+    """
+    if task == "classification":
+        return hard
+    return lambda outputs, y: 2 * functional.huber_loss(outputs, y)
+
+
 def soft_loss(task: TaskType) -> Criterion:
     """The loss against a teacher's answers.
 
