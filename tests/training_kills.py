@@ -35,7 +35,10 @@ def train_in_child(mode: str, state: Path, answer: Path) -> int:
         config = TrainingConfig("y", training_mode=mode, epochs=EPOCHS[mode], patience=None, hidden_dim=64)
         model = train(mixed_table(400, seed=9), config, checkpoint=state).bundle.model
         blob = b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
-        answer.write_text(hashlib.sha256(blob).hexdigest())
+        # Renamed: a kill can come between the file and its content.
+        beside = answer.with_suffix(".writing")
+        beside.write_text(hashlib.sha256(blob).hexdigest())
+        beside.replace(answer)
         code = 0
     finally:
         os._exit(code)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Self
 
 
 class ExitCode(IntEnum):
@@ -89,6 +90,10 @@ class DataRefused(BundlegateError, ValueError):
 class DataNotFound(DataRefused, FileNotFoundError):
     """The file, sheet or table isn't there."""
 
+    def __new__(cls, *args: object) -> Self:
+        """An `OSError` in memory; by the order of the bases `ValueError` is asked, which can't make one."""
+        return FileNotFoundError.__new__(cls, *args)
+
 
 class TrainingDiverged(DataRefused):
     """The loss of a training is no number any more."""
@@ -114,6 +119,10 @@ class BundleRefused(BundlegateError, ValueError):
 
 class BundleNotFound(BundleRefused, FileNotFoundError):
     """There is no bundle at that path or under that name."""
+
+    def __new__(cls, *args: object) -> Self:
+        """An `OSError` in memory; by the order of the bases `ValueError` is asked, which can't make one."""
+        return FileNotFoundError.__new__(cls, *args)
 
 
 class StoreRefused(BundlegateError):
