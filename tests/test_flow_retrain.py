@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from builders import mixed_table
-from conftest import ROOT
+from conftest import ROOT, free_port
 
 from ai.ml.core.tables import read_table, write_table
 from ai.ml.retraining.store import Store
@@ -291,3 +291,15 @@ def test_a_gate_whose_disk_fails_once_is_asked_again_and_promotes_once(
     assert run.stderr.count("promote fails once") == 1, run.stderr
     assert "is the champion already" in run.stderr
     assert actions(tmp_path) == ["promoted"]
+
+
+@pytest.mark.slow
+def test_a_server_that_isnt_there_is_one_sentence(
+    tmp_path: Path, classification_csv: Path, prefect_environment: dict[str, str]
+) -> None:
+    nowhere = {**prefect_environment, "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api"}
+    done = run_flow(nowhere, *base_arguments(tmp_path), "--data", str(classification_csv))
+    assert done.returncode == 74
+    assert done.stderr.splitlines()[-1].startswith("error: no Prefect server answers at http://127.0.0.1:")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "store").exists()
