@@ -48,11 +48,16 @@ def stream_parquet(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def _stream_file(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path) as plain:
-        texts = [field.name for field in plain.schema_arrow if pa.types.is_string(field.type)]
+    footer = pq.read_metadata(path)
+    texts = _texts(footer.schema.to_arrow_schema())
     # A dataset's scanner decodes a row group whole and, unless told otherwise, keeps every byte that it has read.
     with pq.ParquetFile(
-        path, read_dictionary=texts, page_checksum_verification=True, pre_buffer=False, buffer_size=_PAGES_BYTES
+        path,
+        metadata=footer,
+        read_dictionary=texts,
+        page_checksum_verification=True,
+        pre_buffer=False,
+        buffer_size=_PAGES_BYTES,
     ) as file:
         schema = file.schema_arrow
         kept = [index for index, name in enumerate(schema.names) if not _PANDAS_INDEX.fullmatch(name)]
@@ -90,7 +95,7 @@ def _dataset(path: Path) -> tuple[ds.Dataset, list[str]]:
 
 def _with_dictionaries(data: ds.Dataset) -> ds.Dataset:
     """Texts as dictionaries, as they lie in the file: decoding and encoding them again costs more than reading."""
-    texts = [field.name for field in data.schema if pa.types.is_string(field.type)]
+    texts = _texts(data.schema)
     if len(data.files) != 1 or not texts:
         return data
     form = ds.ParquetFileFormat(
@@ -98,6 +103,10 @@ def _with_dictionaries(data: ds.Dataset) -> ds.Dataset:
         default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=False),
     )
     return ds.dataset(data.files, format=form)
+
+
+def _texts(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema if pa.types.is_string(field.type)]
 
 
 def parts(folder: Path) -> list[Path]:
