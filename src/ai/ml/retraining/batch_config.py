@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ai.ml.core.tables import ReadOptions
-from ai.ml.retraining.config import RefusedDrift, Section
+from ai.ml.retraining.config import (
+    DecimalMark,
+    Delimiter,
+    Encoding,
+    RefusedDrift,
+    Section,
+    Sheet,
+    ThousandsMark,
+)
 
 # They change how a job runs, never what it writes: a run may be resumed with others.
 _NOT_IN_THE_OUTPUT = {"overwrite", "drift", "drift_severity"}
@@ -33,19 +41,11 @@ class BatchSettings(Section):
     device: Annotated[
         str, Field(description="cpu, cuda, cuda:1", pattern=r"^(cpu|cuda(:\d+)?)$", examples=["cpu", "cuda:1"])
     ] = "cpu"
-    delimiter: Annotated[
-        str | None, Field(description="CSV delimiter; found by itself when not given", examples=[";"])
-    ] = None
-    encoding: Annotated[
-        str | None, Field(description="CSV encoding; found by itself when not given", examples=["utf-8", "cp1252"])
-    ] = None
-    decimal: Annotated[Literal[".", ","], Field(description="Decimal mark of numbers written as text")] = "."
-    thousands: Annotated[str | None, Field(description="Thousands mark of numbers written as text", examples=[" "])] = (
-        None
-    )
-    sheet: Annotated[
-        str | None, Field(description="Excel sheet by name; the first when not given", examples=["2026"])
-    ] = None
+    delimiter: Delimiter = None
+    encoding: Encoding = None
+    decimal: DecimalMark = "."
+    thousands: ThousandsMark = None
+    sheet: Sheet = None
     query: Annotated[
         str | None,
         Field(description="SQL query, when the input is a database URL", examples=["SELECT * FROM customers"]),

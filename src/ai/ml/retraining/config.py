@@ -38,6 +38,15 @@ class Section(BaseModel):
 SomeSection = TypeVar("SomeSection", bound=Section)
 
 
+Delimiter = Annotated[str | None, Field(description="CSV delimiter; found by itself when not given", examples=[";"])]
+Encoding = Annotated[
+    str | None, Field(description="CSV encoding; found by itself when not given", examples=["utf-8", "cp1252"])
+]
+DecimalMark = Annotated[Literal[".", ","], Field(description="Decimal mark of numbers written as text")]
+ThousandsMark = Annotated[str | None, Field(description="Thousands mark of numbers written as text", examples=[" "])]
+Sheet = Annotated[str | None, Field(description="Excel sheet by name; the first when not given", examples=["2026"])]
+
+
 class DataSettings(Section):
     """Where the table is and how to read it."""
 
@@ -46,19 +55,11 @@ class DataSettings(Section):
         Field(description="CSV, TSV, Parquet or Excel file, or a folder of Parquet parts", examples=["data/churn.csv"]),
     ]
     target: Annotated[str, Field(description="Column to predict", examples=["churned"])]
-    delimiter: Annotated[
-        str | None, Field(description="CSV delimiter; found by itself when not given", examples=[";"])
-    ] = None
-    encoding: Annotated[
-        str | None, Field(description="CSV encoding; found by itself when not given", examples=["utf-8", "cp1252"])
-    ] = None
-    decimal: Annotated[Literal[".", ","], Field(description="Decimal mark of numbers written as text")] = "."
-    thousands: Annotated[str | None, Field(description="Thousands mark of numbers written as text", examples=[" "])] = (
-        None
-    )
-    sheet: Annotated[
-        str | None, Field(description="Excel sheet by name; the first when not given", examples=["2026"])
-    ] = None
+    delimiter: Delimiter = None
+    encoding: Encoding = None
+    decimal: DecimalMark = "."
+    thousands: ThousandsMark = None
+    sheet: Sheet = None
     query: Annotated[
         str | None,
         Field(description="SQL query, when the source is a database URL", examples=["SELECT * FROM customers"]),

@@ -38,7 +38,6 @@ from ai.ml.retraining.checkpoints import (
 )
 from ai.ml.retraining.config import DataSettings, RetrainConfig, RollbackConfig
 from ai.ml.retraining.run_record import remove_run, write_run
-from ai.ml.retraining.source_state import source_key as source_key
 from ai.ml.retraining.source_state import source_stamps
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
