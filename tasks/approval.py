@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
-from prefect.events import emit_event
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run, suspend_flow_run
 from prefect.input import RunInput
@@ -39,7 +38,7 @@ from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import logger
 from ai.ml.retraining.verdict import Verdict
 from ai.ml.retraining.verdict_render import to_markdown
-from tasks.reporting import decision_markdown, publish_markdown
+from tasks.reporting import decision_markdown, emit_bundle_event, publish_markdown
 
 PLACE_WAIT_S = 3600.0
 """A run that was answered waits so long for the run that works on the same model now."""
@@ -211,9 +210,8 @@ def _announce(config: RetrainConfig, request: ApprovalRequest) -> None:
     """Artifact, event and log: somebody has to learn of it."""
     digest = request.draft.candidate.bundle.digest
     publish_markdown(config.name, "approval", _question(config, request), f"{digest} waits for approval")
-    resource = {"prefect.resource.id": f"bundlegate.model.{config.name}", "bundlegate.digest": digest}
-    payload = {"sentence": request.draft.decision.reason, "until": request.until}
-    emit_event("bundle.awaiting-approval", resource=resource, payload=payload)
+    reason = request.draft.decision.reason
+    emit_bundle_event("bundle.awaiting-approval", config.name, digest, sentence=reason, until=request.until)
     logger.info(
         "waiting   for approval of %s until %s: python -m flows.approve %s --yes --reason '…'",
         digest[:12],

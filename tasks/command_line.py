@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 from prefect import Flow
 from prefect.client.schemas.objects import State
-from prefect.settings import PREFECT_API_URL
 
-from ai.ml.core.errors import Busy, ExitCode, StorageFailed, UsageError
+from ai.ml.core.errors import Busy, ExitCode, UsageError
 from ai.ml.retraining.arguments import add_settings, given_settings
 from ai.ml.retraining.config import Section, SomeSection, load_config
 from ai.ml.retraining.exits import run_command
 from ai.ml.retraining.log import log_to_terminal
+from tasks.server import server_answers
 
-_UNREACHED = ("Failed to reach API", "Timed out while attempting to connect to ephemeral")
-"""How Prefect says it."""
+_NO_SERVER = "; start it, or unset PREFECT_API_URL for one of this run's own; what is done is kept"
 Choice = tuple[Flow[..., Any], Any, Callable[[Any], None]]
 """A flow, its settings, and what shows its result."""
 
@@ -65,26 +62,11 @@ def run_from_command_line(
             if choose is not None:
                 chosen, wanted, told = choose(wanted)
         log_to_terminal()
-        with _server_answers():
+        with server_answers(_NO_SERVER):
             state: State[Any] = chosen(wanted, return_state=True)
         return _end(state, show=None if given.json else told)
 
     return run_command(run)
-
-
-@contextmanager
-def _server_answers() -> Generator[None]:
-    """A Prefect server that isn't there is nobody's bug."""
-    try:
-        yield
-    except (httpx.TransportError, RuntimeError) as error:
-        if not isinstance(error, httpx.TransportError) and not str(error).startswith(_UNREACHED):
-            raise
-        place = PREFECT_API_URL.value() or "this run's own address"
-        raise StorageFailed(
-            f"no Prefect server answers at {place} ({str(error) or type(error).__name__}): start it, or unset "
-            "PREFECT_API_URL for one of this run's own; what is done is kept"
-        ) from None
 
 
 def outcome_of(state: State[Any]) -> Any:

@@ -18,7 +18,7 @@ from ai.ml.retraining.checkpoints import (
 from ai.ml.retraining.config import RetrainConfig, RollbackConfig
 from ai.ml.retraining.log import at_work, logger
 from tasks.caching import KEPT, KeptNotReused
-from tasks.reporting import emit_outcome, emit_refusal, emit_rollback, show_decision
+from tasks.reporting import emit_bundle_event, emit_outcome, show_decision
 from tasks.retries import RETRIED, RETRIED_FOR_DISK
 
 
@@ -61,7 +61,7 @@ def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictR
         GateRefused: always; the message is the verdict's.
     """
     place = steps.quarantine(config, candidate, verdict, flow_run_id=flow_run.get_id())
-    emit_refusal(config.name, verdict, place)
+    emit_bundle_event("bundle.refused", config.name, verdict.digest, sentence=verdict.reason, quarantine=place)
     raise GateRefused(f"{verdict.reason}; the bundle is in quarantine at {place}")
 
 
@@ -73,5 +73,5 @@ def roll_back(config: RollbackConfig) -> RollbackRecord:
     with at_work("proving the former champion in a fresh process"):
         done = steps.roll_back(config)
     logger.info("champion  %s", done.sentence)
-    emit_rollback(config.name, done.digest, done.previous, config.reason)
+    emit_bundle_event("bundle.rolled-back", config.name, done.digest, sentence=config.reason, instead_of=done.previous)
     return done

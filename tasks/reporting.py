@@ -162,28 +162,16 @@ def epoch_progress(name: str) -> Generator[Callable[[EpochReport], None]]:
 
 def emit_outcome(name: str, promotion: PromotionRecord) -> None:
     """The event that automations listen for, and the bundle's lineage if it is live now."""
-    if FlowRunContext.get() is None:
-        return
-    resource = {"prefect.resource.id": f"bundlegate.model.{name}", "bundlegate.digest": promotion.digest}
-    emit_event(EVENTS[promotion.outcome], resource=resource, payload={"sentence": promotion.sentence})
+    emit_bundle_event(EVENTS[promotion.outcome], name, promotion.digest, sentence=promotion.sentence)
     if promotion.outcome == "PROMOTED":
         emit_lineage(f"model/{name}", f"data/{name}", digest=promotion.digest)
 
 
-def emit_refusal(name: str, verdict: VerdictRef, place: str) -> None:
-    """The event of a candidate in quarantine; nothing outside a run."""
-    if FlowRunContext.get() is None:
-        return
-    resource = {"prefect.resource.id": f"bundlegate.model.{name}", "bundlegate.digest": verdict.digest}
-    emit_event("bundle.refused", resource=resource, payload={"sentence": verdict.reason, "quarantine": place})
-
-
-def emit_rollback(name: str, digest: str, previous: str | None, reason: str) -> None:
-    """The event of a former champion that is live again; nothing outside a run."""
-    if FlowRunContext.get() is None:
-        return
-    resource = {"prefect.resource.id": f"bundlegate.model.{name}", "bundlegate.digest": digest}
-    emit_event("bundle.rolled-back", resource=resource, payload={"sentence": reason, "instead_of": previous})
+def emit_bundle_event(event: str, name: str, digest: str, **payload: str | None) -> None:
+    """An event about a bundle of the model `name`; nothing outside a run."""
+    if FlowRunContext.get() is not None:
+        resource = {"prefect.resource.id": f"bundlegate.model.{name}", "bundlegate.digest": digest}
+        emit_event(event, resource=resource, payload=payload)
 
 
 def emit_lineage(made: str, of: str, **facts: str) -> None:

@@ -26,9 +26,10 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
-from ai.ml.core.errors import Busy, StorageFailed, UsageError
+from ai.ml.core.errors import Busy, UsageError
 from ai.ml.retraining.checkpoints import Approval
 from tasks.reporting import artifact_key
+from tasks.server import server_answers
 
 FLOW = "retrain"
 
@@ -136,8 +137,5 @@ def _client() -> Generator[SyncPrefectClient]:
     """A client whose failure to connect is one sentence."""
     if not PREFECT_API_URL.value():
         raise UsageError("set PREFECT_API_URL to the server whose runs wait: an ephemeral one has none")
-    try:
-        with get_client(sync_client=True) as client:
-            yield client
-    except httpx.TransportError as error:
-        raise StorageFailed(f"no Prefect server answers at {PREFECT_API_URL.value()}: {error}") from error
+    with server_answers(), get_client(sync_client=True) as client:
+        yield client
