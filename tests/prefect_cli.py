@@ -10,16 +10,22 @@ from pathlib import Path
 from conftest import ROOT
 
 
-def prefect(environment: dict[str, str], folder: Path, *arguments: str) -> str:
-    run = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
+def run_module(
+    environment: dict[str, str], module: str, *arguments: str, folder: Path = ROOT, patience_s: float = 240
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=patience_s,
         stdin=subprocess.DEVNULL,
     )
+
+
+def prefect(environment: dict[str, str], folder: Path, *arguments: str, patience_s: float = 180) -> str:
+    run = run_module(environment, "prefect", *arguments, folder=folder, patience_s=patience_s)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 

@@ -14,6 +14,7 @@ import pytest
 from builders import mixed_table
 from conftest import ROOT
 from deployed_runs import PATIENCE_S, Deployed, deploy, until
+from prefect_cli import run_module
 from store_samples import promoted
 
 from ai.ml.core.tables import write_table
@@ -67,15 +68,7 @@ def settings(folder: Path, name: str) -> dict[str, Any]:
 
 
 def approve(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "flows.approve", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        stdin=subprocess.DEVNULL,
-    )
+    return run_module(environment, "flows.approve", *arguments, patience_s=PATIENCE_S)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import yaml
 from builders import mixed_table
 from conftest import ROOT
 from deployed_runs import PATIENCE_S, Deployed, deploy, until
+from prefect_cli import prefect, run_module
 from sealed_bundles import sealed
 from verdict_samples import passed_verdict
 
@@ -46,16 +46,7 @@ def test_a_run_that_waits_for_a_person_is_no_zombie() -> None:
 
 
 def create(environment: dict[str, str], file: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "prefect", "automation", "create", "--from-file", str(file)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        stdin=subprocess.DEVNULL,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+    prefect(environment, ROOT, "automation", "create", "--from-file", str(file), patience_s=PATIENCE_S)
 
 
 @pytest.mark.slow
@@ -97,15 +88,8 @@ def test_a_rollback_is_heard_of_and_starts_what_waits_for_it(
 
 
 def roll_back_by_flow(environment: dict[str, str], store: Store, name: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "flows.rollback", "--name", name, "--store", str(store.root), "--reason", "complaints"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        stdin=subprocess.DEVNULL,
-    )
+    arguments = ("--name", name, "--store", str(store.root), "--reason", "complaints")
+    return run_module(environment, "flows.rollback", *arguments, patience_s=PATIENCE_S)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from builders import mixed_table
 from conftest import ROOT, free_port
+from prefect_cli import run_module
 
 from ai.ml.core.tables import read_table, write_table
 from ai.ml.retraining.store import Store
@@ -22,15 +23,7 @@ pytestmark = pytest.mark.xdist_group("prefect")
 
 
 def run_flow(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "flows.retrain", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        stdin=subprocess.DEVNULL,
-    )
+    return run_module(environment, "flows.retrain", *arguments)
 
 
 def base_arguments(folder: Path, *, epochs: int = 12) -> list[str]:
