@@ -32,6 +32,8 @@ from tasks.reporting import artifact_key
 from tasks.server import server_answers
 
 FLOW = "retrain"
+_NO_QUESTION = "Run input schema not found"
+"""How Prefect says it: it suspends a run first and then stores what the run asks."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def send_answer(waiting: Waiting, approval: Approval) -> None:
     """Answer, and let the run go on.
 
     Raises:
-        Busy: it doesn't wait any more: answered already, cancelled, or its time is over.
+        Busy: it doesn't wait any more (answered already, cancelled, or its time is over), or has no question yet.
         UsageError: the server doesn't take the answer.
         StorageFailed: it can't be reached.
     """
@@ -115,6 +117,11 @@ def send_answer(waiting: Waiting, approval: Approval) -> None:
     if result.status == SetStateStatus.ACCEPT:
         return
     reason = str(getattr(result.details, "reason", ""))
+    if reason.startswith(_NO_QUESTION):
+        raise Busy(
+            f"{waiting.name}: run {waiting.run} has not stored its question yet: try again in a moment; if it stays so, "
+            "its process was killed while it asked: cancel it and run it again"
+        )
     if result.status == SetStateStatus.REJECT and result.state is not None and result.state.type == StateType.PAUSED:
         raise UsageError(f"the server doesn't take the answer: {reason}")
     raise Busy(f"{gone}: {reason}")

@@ -73,6 +73,14 @@ class Deployed:
     def state(self, run: str) -> str:
         return str(self.run(run)["state"]["name"])
 
+    def rests(self, run: str) -> bool:
+        """Whether it has ended, or waits and has asked: Prefect suspends a run first and then stores its question."""
+        state = self.run(run)["state"]
+        if state["name"] != "Suspended":
+            return state["name"] in RESTING
+        question = state["state_details"]["run_input_keyset"]["schema"]
+        return self.ask("GET", f"flow_runs/{run}/input/{question}").status_code == 200
+
     def log(self, run: str) -> str:
         found = self.post("logs/filter", logs={"flow_run_id": {"any_": [run]}}, sort="TIMESTAMP_ASC")
         return "\n".join(line["message"] for line in found)
@@ -116,9 +124,7 @@ class Deployed:
         """A worker, until each of these runs has ended or waits."""
         with self.worker(log):
             for run in runs:
-                until(
-                    lambda run=run: self.state(run) in RESTING, lambda run=run: self.log(run) + log.read_text()[-2000:]
-                )
+                until(lambda run=run: self.rests(run), lambda run=run: self.log(run) + log.read_text()[-2000:])
 
 
 def deploy(environment: dict[str, str]) -> Deployed:

@@ -115,6 +115,22 @@ def test_a_forged_answer_is_not_taken(asked: Asked) -> None:
     assert f"waits for approval, not {other[:12]}" in refused.stderr
 
 
+def test_a_run_that_has_not_stored_its_question_is_busy(asked: Asked) -> None:
+    """Prefect suspends it first; a process that is killed between the two leaves it so."""
+    run = asked.runs["damaged"]
+    question = asked.place.run(run)["state"]["state_details"]["run_input_keyset"]["schema"]
+    path = f"flow_runs/{run}/input"
+    stored = asked.place.ask("GET", f"{path}/{question}").raise_for_status().text
+    asked.place.ask("DELETE", f"{path}/{question}").raise_for_status()
+    try:
+        early = approve(asked.place.environment, "damaged", "--yes", "--reason", "fine")
+    finally:
+        asked.place.ask("POST", path, json={"key": question, "value": stored}).raise_for_status()
+    assert early.returncode == 75, early.stderr
+    assert "has not stored its question yet: try again" in early.stderr
+    assert asked.place.state(run) == "Suspended"
+
+
 def test_of_two_answers_at_once_one_counts_and_each_run_ends_as_it_must(asked: Asked) -> None:
     digest = asked.digest("good")
     with ThreadPoolExecutor(2) as pool:
