@@ -137,7 +137,8 @@ def deploy(environment: dict[str, str]) -> Deployed:
         name=name,
         flow_id=target.post("flows/", name="retrain")["id"],
         work_pool_name=name,
-        path=str(ROOT),
+        # Without a pull step each run would first copy the whole checkout, with its environment.
+        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
         entrypoint="flows/retrain.py:retrain",
         parameter_openapi_schema=parameter_schema(retrain.fn).model_dump(mode="json"),
         enforce_parameter_schema=True,
