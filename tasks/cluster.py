@@ -39,7 +39,7 @@ def cluster_runner(settings: RunnerSettings) -> Any:
     except ImportError:
         raise UsageError("a Dask cluster needs the extra: pip install 'bundlegate[dask]'") from None
     if settings.scheduler is None:
-        config.set({"distributed.nanny.pre-spawn-environ": MALLOC_THRESHOLDS})
+        config.set(_worker_settings())
         # One thread of arithmetic each; no dashboard, and nobody outside this machine can connect.
         local = {"n_workers": settings.workers, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
         return DaskTaskRunner(cluster_class=_local_cluster, cluster_kwargs=local)
@@ -48,6 +48,19 @@ def cluster_runner(settings: RunnerSettings) -> Any:
     except (OSError, ValueError) as error:
         raise UsageError(f"no Dask scheduler answers at {settings.scheduler}: {error}") from None
     return DaskTaskRunner(address=settings.scheduler)
+
+
+def _worker_settings() -> dict[str, Any]:
+    """Dask's configuration for workers of this machine."""
+    context = FlowRunContext.get()
+    # Or a worker's first task of Prefect starts a server of the worker's own.
+    server = {} if context is None else {"PREFECT_API_URL": str(context.client.api_url)}
+    return {
+        "distributed.nanny.pre-spawn-environ": MALLOC_THRESHOLDS,
+        "distributed.nanny.environ": server,
+        # It looks at the worker's stack a hundred times a second, which takes a ninth of its time.
+        "distributed.worker.profile.enabled": False,
+    }
 
 
 def cluster_slots(settings: RunnerSettings) -> int:
@@ -63,13 +76,13 @@ def cluster_slots(settings: RunnerSettings) -> int:
 def _local_cluster(**settings: Any) -> Any:
     from distributed import LocalCluster
 
-    with _without_main():
+    with without_main():
         return LocalCluster(**settings)
 
 
 @contextmanager
-def _without_main() -> Generator[None]:
-    """Processes that are started meanwhile don't import this one's main module, and with it Prefect, before they work."""
+def without_main() -> Generator[None]:
+    """What is started meanwhile doesn't import this process's main module, and with it Prefect, before it works."""
     main = sys.modules["__main__"]
     hidden = {name: main.__dict__.pop(name) for name in ("__spec__", "__file__") if name in main.__dict__}
     main.__spec__ = None
@@ -81,7 +94,7 @@ def _without_main() -> Generator[None]:
 
 @contextmanager
 def cluster_started() -> Generator[None]:
-    """Start the flow's cluster; its workers import what scoring needs while the flow proves the bundle and lists parts."""
+    """Start the flow's cluster: workers import what scoring needs while the flow proves the bundle and lists parts."""
     client = _client()
     # Held, or Dask would call them off.
     imports = [client.submit(import_scoring, workers=[worker], pure=False) for worker in client.nthreads()]
