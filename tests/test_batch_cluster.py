@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
 
@@ -105,6 +106,7 @@ def test_a_local_cluster_gives_the_same_bytes_and_survives_a_killed_worker(
     source = dataset(tmp_path / "in", 6, 30_000)
     predict_dataset(bundle, str(source), str(tmp_path / "expected"))
     out = tmp_path / "out"
+    began = datetime.now(UTC)
     job = ("--bundle", bundle, "--input", source, "--output", out, "--workers", "2", "--task-mb", "0")
     process = flow(prefect_environment, *job)
     wait_for_receipts(out, 1, process)
@@ -112,12 +114,19 @@ def test_a_local_cluster_gives_the_same_bytes_and_survives_a_killed_worker(
     _, stderr = process.communicate(timeout=280)
     assert process.returncode == ExitCode.OK, stderr
     assert tree(out) == tree(tmp_path / "expected")
-    wait_for_records(prefect_environment, {part.name for part in source.rglob("*.parquet")})
+    wait_for_records(prefect_environment, began, {part.name for part in source.rglob("*.parquet")})
 
 
-def wait_for_records(environment: dict[str, str], parts: set[str]) -> None:
+def wait_for_records(environment: dict[str, str], began: datetime, parts: set[str]) -> None:
     """Until Prefect's server tells of each part's group, which is a task run."""
-    asked = {"task_runs": {"name": {"like_": "score plan="}, "state": {"type": {"any_": ["COMPLETED"]}}}}
+    since = {"after_": began.isoformat()}
+    asked = {
+        "task_runs": {
+            "name": {"like_": "score plan="},
+            "state": {"type": {"any_": ["COMPLETED"]}},
+            "start_time": since,
+        }
+    }
     deadline = time.monotonic() + 60
     found: set[str] = set()
     while found != parts:
