@@ -119,6 +119,7 @@ def _add_bundle_commands(commands: Any) -> None:
     )
     evidence.add_argument("bundle", help=BUNDLE_HELP)
     evidence.add_argument("--rows", required=True, metavar="FILE", help="table with rows as they come in production")
+    _add_reading(evidence)
 
     example = _command(commands, "example", "bundle_commands:example", "write the embedded example table")
     example.add_argument("output", type=Path, help="CSV or Parquet file to write")
@@ -139,14 +140,16 @@ def _add_paper_commands(commands: Any) -> None:
         help="measure on a sample above that (default: %(default)s)",
     )
     report.add_argument("--json", action="store_true", help="print the paths as JSON")
+    _add_reading(report)
 
     init = _command(
         commands, "init", "starter:init", "write a commented retrain.toml and a prefect.yaml for a table of yours"
     )
     init.add_argument("folder", nargs="?", type=Path, default=Path(), help="where to (default: here)")
     init.add_argument("--name", help="the model's name")
-    init.add_argument("--data", metavar="SOURCE", help="the table, as seen from the folder")
+    init.add_argument("--data", metavar="SOURCE", help="the table")
     init.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    _add_reading(init)
 
 
 def _add_predict(commands: Any) -> None:
@@ -177,8 +180,13 @@ def _add_predict(commands: Any) -> None:
         help="from where on to refuse (default: %(default)s)",
     )
     predict.add_argument("--json", action="store_true", help="print the report as JSON")
-    reading = predict.add_argument_group("how to read the input")
-    reading.add_argument("--query", metavar="SQL", help="what to read, when the input is a database URL")
+    _add_reading(predict)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """`arguments.reading_of` takes these."""
+    reading = parser.add_argument_group("how to read the table")
+    reading.add_argument("--query", metavar="SQL", help="what to read, when it is a database URL")
     reading.add_argument("--delimiter", metavar="MARK", help="of a CSV; found by itself when not given")
     reading.add_argument("--encoding", metavar="NAME", help="of a CSV; found by itself when not given")
     reading.add_argument("--decimal", choices=[".", ","], default=".", help="of numbers written as text")
