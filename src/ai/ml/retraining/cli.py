@@ -35,6 +35,11 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(lambda: int(getattr(import_module(f"ai.ml.retraining.{module}"), function)(arguments)))
 
 
+def usual_store() -> str:
+    """Where the store is when nobody says it."""
+    return os.environ.get("BUNDLEGATE_STORE", ".bundlegate/store")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their flags."""
     parser = argparse.ArgumentParser(
@@ -63,7 +68,7 @@ def _command(commands: Any, name: str, run: str, text: str) -> argparse.Argument
     parser.set_defaults(run=run)
     parser.add_argument(
         "--store",
-        default=os.environ.get("BUNDLEGATE_STORE", ".bundlegate/store"),
+        default=usual_store(),
         help="the store: a folder or s3://BUCKET/PREFIX (default: $BUNDLEGATE_STORE or %(default)s)",
     )
     return parser
