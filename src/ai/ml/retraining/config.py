@@ -55,6 +55,10 @@ class DataSettings(Section):
         Field(description="CSV, TSV, Parquet or Excel file, or a folder of Parquet parts", examples=["data/churn.csv"]),
     ]
     target: Annotated[str, Field(description="Column to predict", examples=["churned"])]
+    missing_target: Annotated[
+        Literal["refuse", "drop"],
+        Field(description="Rows whose target is missing: refuse the table, or leave them out"),
+    ] = "refuse"
     delimiter: Delimiter = None
     encoding: Encoding = None
     decimal: DecimalMark = "."

@@ -57,7 +57,7 @@ def init(arguments: Namespace) -> int:
     bin_dir = _from_here(Path(sys.executable).parent)
     print("next, from the checkout of bundlegate:")
     print(f"{bin_dir / 'python'} -m flows.retrain --config {paths[0]}        # train, prove, decide")
-    print(f"{bin_dir / 'prefect'} deploy --all --prefect-file {paths[1]}     # every night: docs/how-to/schedule.md")
+    print(f"{bin_dir / 'prefect'} --no-prompt deploy --all --prefect-file {paths[1]}     # every night: docs/how-to/schedule.md")
     return ExitCode.OK
 
 
@@ -138,7 +138,7 @@ def _toml(value: Any) -> str:
 def starter_deployments(name: str, folder: Path) -> str:
     """A `prefect.yaml` that retrains every night with what `retrain.toml` says by then."""
     return f"""\
-# From the checkout of bundlegate: prefect deploy --all --prefect-file {json.dumps(str(folder / DEPLOYMENTS))}
+# From the checkout of bundlegate: prefect --no-prompt deploy --all --prefect-file {json.dumps(str(folder / DEPLOYMENTS))}
 # then: prefect worker start --pool bundlegate
 name: {json.dumps(name)}
 pull: null
