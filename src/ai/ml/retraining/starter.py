@@ -54,10 +54,12 @@ def init(arguments: Namespace) -> int:
     if missing:
         print(f"{paths[0]}: set {', '.join(missing)}, then")
     # The programs beside this interpreter: a virtual environment need not be activated.
-    bin_dir = _from_here(Path(sys.executable).parent)
+    programs = _from_here(Path(sys.executable).parent)
     print("next, from the checkout of bundlegate:")
-    print(f"{bin_dir / 'python'} -m flows.retrain --config {paths[0]}        # train, prove, decide")
-    print(f"{bin_dir / 'prefect'} --no-prompt deploy --all --prefect-file {paths[1]}     # every night: docs/how-to/schedule.md")
+    print(f"{programs / 'python'} -m flows.retrain --config {paths[0]}    # train, prove, decide")
+    print(
+        f"{programs / 'prefect'} --no-prompt deploy --all --prefect-file {paths[1]}    # every night, once a server runs"
+    )
     return ExitCode.OK
 
 
@@ -138,7 +140,8 @@ def _toml(value: Any) -> str:
 def starter_deployments(name: str, folder: Path) -> str:
     """A `prefect.yaml` that retrains every night with what `retrain.toml` says by then."""
     return f"""\
-# From the checkout of bundlegate: prefect --no-prompt deploy --all --prefect-file {json.dumps(str(folder / DEPLOYMENTS))}
+# From the checkout of bundlegate, with PREFECT_API_URL set:
+# prefect --no-prompt deploy --all --prefect-file {json.dumps(str(folder / DEPLOYMENTS))}
 # then: prefect worker start --pool bundlegate
 name: {json.dumps(name)}
 pull: null
