@@ -57,9 +57,8 @@ def init(arguments: Namespace) -> int:
     programs = _from_here(Path(sys.executable).parent)
     print("next, from the checkout of bundlegate:")
     print(f"{programs / 'python'} -m flows.retrain --config {paths[0]}    # train, prove, decide")
-    print(
-        f"{programs / 'prefect'} --no-prompt deploy --all --prefect-file {paths[1]}    # every night, once a server runs"
-    )
+    deploy = f"deploy --all --prefect-file {paths[1]}"
+    print(f"{programs / 'prefect'} --no-prompt {deploy}    # every night, once a server runs")
     return ExitCode.OK
 
 
