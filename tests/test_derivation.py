@@ -204,6 +204,8 @@ def test_rows_without_a_target_can_be_left_out(target: list[object]) -> None:
     assert with_known_target(known, "y") is known
     with pytest.raises(DataRefused, match="'y' is missing in all 2 rows"):
         with_known_target(table.slice(1, 2), "y")
+    with pytest.raises(DataRefused, match="'y' holds list<item: int64>, expected numbers or texts"):
+        with_known_target(pa.table({"y": [[1], None]}), "y")
     with pytest.raises(DataRefused, match="--missing-target drop leaves them out"):
         derive_contract(table, TrainingConfig("y", task="classification"))
 

@@ -65,9 +65,9 @@ def with_known_target(table: pa.Table, name: str) -> pa.Table:
     """The rows whose target isn't missing, in order.
 
     Raises:
-        DataRefused: the target isn't there, or missing in every row.
+        DataRefused: the target isn't there, missing in every row, or neither numbers nor texts.
     """
-    missing = _missing(target_array(table, name))[0]
+    missing = _missing(target_array(table, name), name)[0]
     if len(missing) and missing.all():
         raise DataRefused(f"target {name!r} is missing in all {len(missing)} rows: there is nothing to learn")
     return table.filter(pa.array(~missing)) if missing.any() else table
@@ -90,8 +90,11 @@ def target_array(table: pa.Table, name: str) -> pa.Array:
     return one_array(table.column(match[0]), decode=False)
 
 
-def _missing(array: pa.Array) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _missing(array: pa.Array, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Where the target is missing, `(n_rows,)` bool; codes `(n_rows,)` int64 into labels that are all different."""
+    kind = array.type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+        raise DataRefused(f"target {name!r} holds {kind}, expected numbers or texts")
     codes, texts = as_texts(array)
     places: dict[str, int] = {}
     code_places = np.array([places.setdefault(level_text(text or ""), len(places)) for text in texts] + [-1])
@@ -102,10 +105,7 @@ def _missing(array: pa.Array) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 def _labels(array: pa.Array, name: str, remedy: str = "") -> tuple[np.ndarray, list[str]]:
     """Codes `(n_rows,)` int64 into labels that are all different."""
-    kind = array.type
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-        raise DataRefused(f"target {name!r} holds {kind}, expected numbers or texts")
-    missing, row_places, labels = _missing(array)
+    missing, row_places, labels = _missing(array, name)
     if missing.any():
         first = int(np.flatnonzero(missing)[0])
         came = array[first].as_py()
