@@ -13,6 +13,7 @@ from ai.ml.core.errors import BundleNotFound, ExitCode
 from ai.ml.retraining.ledger import Entry
 from ai.ml.retraining.log import at_work
 from ai.ml.retraining.output import print_json
+from ai.ml.retraining.reporting.upkeep import prune_reports
 from ai.ml.retraining.reporting.writing import PAGE, kept_reports
 from ai.ml.retraining.store import Store
 
@@ -91,11 +92,13 @@ def publish(arguments: Namespace) -> int:
 
 
 def prune(arguments: Namespace) -> int:
-    """Remove old versions and quarantined bundles."""
+    """Remove old versions and quarantined bundles, and the reports that nothing is left of."""
     _entries(arguments)
-    gone = Store(arguments.store).prune(
+    store = Store(arguments.store)
+    gone = store.prune(
         arguments.name, arguments.keep, keep_quarantine=arguments.keep_quarantine, grace_s=arguments.grace * 60
     )
+    gone += map(str, prune_reports(store, arguments.name, arguments.keep))
     for path in gone:
         print(f"removed {path}")
     print(f"{arguments.name}: {len(gone)} removed")

@@ -71,6 +71,8 @@ class Study:
     importance: list[Importance]
     importance_rows: int
     curves: list[DependenceCurve]
+    uncurved: list[str]
+    """Important columns that can't have a curve."""
     drift: DriftReport | None
     champion_drift: DriftReport | None
     """Of the same rows against the champion's training."""
@@ -98,6 +100,7 @@ def study(material: Material) -> Study | None:
     columns = slice_columns(subject.contract, table, material.slice_column)
     importance, importance_rows = permutation_importance(subject, table)
     top = [item.column for item in importance[: settings.curves]]
+    curves, uncurved = partial_dependence(subject, table, top)
     return Study(
         table,
         material.rows.num_rows,
@@ -108,7 +111,8 @@ def study(material: Material) -> Study | None:
         measure_slices(table, columns, scored, other),
         importance,
         importance_rows,
-        partial_dependence(subject, table, top),
+        curves,
+        uncurved,
         measure_drift(subject.contract, [table]),
         None if material.champion is None else _drift(material.champion, table),
     )

@@ -101,11 +101,13 @@ def _dependence(
 
     def paint(axes: Any) -> str:
         for turn, (index, name) in enumerate(zip(wanted, names, strict=True)):
-            draw_one = _points if curve.categorical else _line
+            draw_one = _points if curve.kind == "category" else _line
             draw_one(axes, curve, index, turn, limits)
             axes.lines[-1].set_label(short(name))
-        if not curve.categorical:
+        if curve.kind == "number":
             axes.locator_params(axis="x", nbins=6)
+        elif curve.kind == "date":
+            _date_ticks(axes)
         axes.set(xlabel=short(curve.column, 40), ylabel=ylabel, ylim=limits)
         if (legend := axes.get_legend()) is not None:
             legend.remove()
@@ -117,7 +119,24 @@ def _dependence(
         ]
         return f"Partial dependence on {curve.column}: " + "; ".join(said)
 
-    return draw(f"dependence-{place}", short(curve.column, 40), paint, size=(5.0, 3.2))
+    return draw(f"dependence-{place}", short(curve.column, 40), paint, note=_dependence_note(curve), size=(5.0, 3.2))
+
+
+def _dependence_note(curve: DependenceCurve) -> str:
+    if curve.kind == "date":
+        return "Days that occurred; the model sees year, month and weekday of each, so the curve has corners."
+    if curve.kind == "category" and curve.levels > len(curve.grid):
+        return f"The {len(curve.grid)} most frequent of {curve.levels:,} categories."
+    return ""
+
+
+def _date_ticks(axes: Any) -> None:
+    """Days since 1970 are matplotlib's own dates."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=3, maxticks=7)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
 
 
 def _line(axes: Any, curve: DependenceCurve, index: int, turn: int, limits: tuple[float, float]) -> None:

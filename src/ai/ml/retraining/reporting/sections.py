@@ -192,8 +192,14 @@ def _influence(material: Material, study: Study) -> Section:
         markup.folded("All columns as a table", markup.table("Permutation importance", head, rows)) if rows else "",
         "<h3>Partial dependence</h3>" + markup.paragraph(words, "muted") if curves else "",
         markup.figures(curves),
+        markup.paragraph(_without_curve(study.uncurved), "muted") if study.uncurved else "",
     )
     return Section("influence", "Influence", parts)
+
+
+def _without_curve(columns: list[str]) -> str:
+    verb = "has" if len(columns) == 1 else "have"
+    return f"{', '.join(columns)} {verb} no curve: the training table held less than two values of it."
 
 
 def _gate(material: Material) -> Section:

@@ -26,13 +26,16 @@ class Written:
     page: Path
 
 
-def kept_reports(store: Store, name: str, digest: str) -> Path:
-    """The folder where a version's reports are kept; not part of the bundle, so its digest stays.
-
-    Beside the versions where the store is a folder; of a bucket, in the model's work folder on this machine.
+def all_reports(store: Store, name: str) -> Path:
+    """The folder of a model's reports: beside the versions where the store is a folder; of a bucket, in the model's
+    work folder on this machine.
     """
-    top = work_folder(store.root, name) if is_url(store.root) else store.folder(name)
-    return top / "reports" / digest
+    return (work_folder(store.root, name) if is_url(store.root) else store.folder(name)) / "reports"
+
+
+def kept_reports(store: Store, name: str, digest: str) -> Path:
+    """The folder where a version's reports are kept; not part of the bundle, so its digest stays."""
+    return all_reports(store, name) / digest
 
 
 def write_report(material: Material, *folders: Path) -> Written:
