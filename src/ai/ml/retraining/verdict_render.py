@@ -47,23 +47,30 @@ def to_markdown(verdict: Verdict) -> str:
         "",
         f"Bundle `{verdict.digest or 'without a manifest'}`, verdict `{verdict.sha256}`",
         "",
-        "| check | environment | result | figures |",
+        "| check | environment | result | what it saw |",
         "|---|---|---|---|",
     ]
     for check in verdict.checks:
-        cells = (check.name, f"`{check.environment}`", f"{_MARKS[_status(check)]} {_status(check)}", _figures(check))
+        cells = (check.name, f"`{check.environment}`", f"{_MARKS[_status(check)]} {_status(check)}", check.message)
         lines.append("| " + " | ".join(_markdown(cell) for cell in cells) + " |")
     for check in verdict.failures:
         lines += ["", f"**{_markdown(check.name)}** in `{check.environment}`: {_markdown(check.message)}"]
         if check.difference is not None:
             lines += ["", "| " + " | ".join(check.difference) + " |", "|" + "---|" * len(check.difference)]
             lines.append("| " + " | ".join(_markdown(_cell(value)) for value in check.difference.values()) + " |")
+    # Headings, not `<details>`: Prefect's pages show what is folded there beside its summary.
+    measured = [
+        f"- {_markdown(check.name)} in `{check.environment}`: {_markdown(_figures(check))}"
+        for check in verdict.checks
+        if check.figures
+    ]
+    if measured:
+        lines += ["", "#### What each check measured", "", *measured]
     if verdict.environments:
-        lines += ["", "<details><summary>Environments</summary>", ""]
+        lines += ["", "#### Environments", ""]
         lines += [
             f"- `{environment.name}`: {_markdown(_describe(environment))}" for environment in verdict.environments
         ]
-        lines += ["", "</details>"]
     return "\n".join(lines) + "\n"
 
 
@@ -119,13 +126,19 @@ def _status(check: CheckResult) -> str:
 
 
 def _figures(check: CheckResult) -> str:
-    return ", ".join(f"{name}: {_short(value)}" for name, value in check.figures.items())
+    return ", ".join(f"{name.replace('_', ' ')}: {_short(value)}" for name, value in check.figures.items())
 
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return str(len(value))
-    text = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, Mapping) else _cell(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = (
+        ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+        if isinstance(value, Mapping)
+        else _cell(value)
+    )
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 

@@ -45,7 +45,7 @@ _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "axes.unicode_minus": True,
-    "font.size": 10,
+    "font.size": 11,
     "font.family": "DejaVu Sans",
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -64,9 +64,9 @@ _SETTINGS: dict[str, Any] = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 10,
     "lines.linewidth": 1.8,
-    "axes.titlesize": 10,
+    "axes.titlesize": 11,
     "patch.linewidth": 0.6,
 }
 
@@ -135,6 +135,19 @@ def draw(
         text = StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return Chart(key, title, _inline(text.getvalue(), key, words), words, note)
+
+
+def legend_above(axes: Any, **style: Any) -> None:
+    """Above the axes, in as many columns as the names have room for: data may lie anywhere inside."""
+    _, names = axes.get_legend_handles_labels()
+    columns = max(1, min(len(names), int(52 / (max(map(len, names), default=0) + 6))))
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, **style)
+
+
+def turn_ticks(axes: Any) -> None:
+    """Slanting labels below the axis, each ending at its tick."""
+    for label in axes.get_xticklabels():
+        label.set(rotation=45, horizontalalignment="right", rotation_mode="anchor")
 
 
 def _inline(document: str, key: str, words: str) -> str:

@@ -9,7 +9,7 @@ from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay, confusion_matrix
 
 from ai.ml.retraining.decision import Scored
-from ai.ml.retraining.reporting.canvas import DASHES, INK, MUTED, SERIES, Chart, draw
+from ai.ml.retraining.reporting.canvas import DASHES, INK, MUTED, SERIES, Chart, draw, legend_above, turn_ticks
 from ai.ml.retraining.reporting.measures import percent
 
 MOST_CLASSES = 8
@@ -53,7 +53,7 @@ def confusion(scored: Scored, classes: list[str]) -> Chart:
         axes.set(xlabel="answered", ylabel="true")
         axes.grid(visible=False)
         if len(names) > 4 or max(map(len, names)) > 9:
-            axes.tick_params(axis="x", rotation=45)
+            turn_ticks(axes)
         lines = [
             f"{name}: {counts[i, i]:,} of {counts[i].sum():,} right ({percent(shares[i, i])})"
             for i, name in enumerate(names)
@@ -97,7 +97,7 @@ def curves(scored: Scored, classes: list[str]) -> list[Chart]:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--", label="guessing")
         said = _draw_each(axes, RocCurveDisplay, scored, classes, wanted)
         axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="auto")
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower right") if len(classes) == 2 else legend_above(axes)
         areas = [f"{classes[index]} {shown.roc_auc:.3f}" for index, shown in zip(wanted, said, strict=True)]
         return "ROC curve. Area under the curve: " + "; ".join(areas)
 
@@ -108,7 +108,7 @@ def curves(scored: Scored, classes: list[str]) -> list[Chart]:
             axes.axhline(base, color=SERIES[turn], linestyle=":", linewidth=1)
             said.append(f"{name} average precision {shown.average_precision:.3f}, base rate {percent(base)}")
         axes.set(xlabel="recall", ylabel="precision", aspect="auto", ylim=(-0.02, 1.05))
-        axes.legend(loc="lower left")
+        axes.legend(loc="lower left") if len(classes) == 2 else legend_above(axes)
         return "Precision-recall curve. " + "; ".join(said)
 
     note = "Dotted: the share of the class among all rows, which guessing reaches."
@@ -184,8 +184,7 @@ def scores_by_class(scored: Scored, classes: list[str]) -> Chart:
             )
             said.append(f"{classes[index]} median {np.median(score[rows]):.3f}")
         axes.set(xlabel=what, ylabel="rows")
-        # Above the bars: a score of a good model piles up at both ends.
-        axes.legend(loc="upper center", ncols=2)
+        legend_above(axes)
         return f"Histogram of the {what} by true class: " + "; ".join(said)
 
     return draw(

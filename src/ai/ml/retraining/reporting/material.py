@@ -50,6 +50,10 @@ class Material:
     """Simpler models on the same split, as `CandidateRef.baselines` has them."""
     trials: Sequence[Mapping[str, Any]] = ()
     """Of a search, as `CandidateRef.trials` has them."""
+    address: str = ""
+    """What commands call the bundle: `NAME@DIGEST` where the store has it as a version, else its folder."""
+    store: str | None = None
+    """The store that knows the model; None if there is none."""
     settings: ReportSettings = field(default_factory=ReportSettings)
     slice_column: str | None = None
 

@@ -11,7 +11,7 @@ from sklearn.inspection import PartialDependenceDisplay
 from sklearn.utils import Bunch
 
 from ai.ml.retraining.decision import Scored
-from ai.ml.retraining.reporting.canvas import DASHES, INK, MUTED, SERIES, Chart, draw
+from ai.ml.retraining.reporting.canvas import DASHES, INK, MUTED, SERIES, Chart, draw, legend_above, turn_ticks
 from ai.ml.retraining.reporting.classification_charts import short
 from ai.ml.retraining.reporting.influence import DependenceCurve, Importance
 from ai.ml.retraining.reporting.measures import Measure, number
@@ -47,7 +47,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]]) -> Chart:
         if min(values) > 0 and max(values) / min(values) > 30:
             axes.set_yscale("log")
         axes.set(xlabel="epoch", ylabel="loss")
-        axes.legend(loc="upper right")
+        legend_above(axes)
         return (
             f"Learning curve over {len(epochs)} epochs: training loss from {number(history[0]['train_loss'])} to "
             f"{number(history[-1]['train_loss'])}; least {watched.replace('_', ' ')} {number(best[watched])} in epoch "
@@ -112,7 +112,7 @@ def _dependence(
         if (legend := axes.get_legend()) is not None:
             legend.remove()
         if len(wanted) > 1:
-            axes.legend(loc="best")
+            legend_above(axes)
         said = [
             f"{name} from {number(curve.averages[index].min())} to {number(curve.averages[index].max())}"
             for index, name in zip(wanted, names, strict=True)
@@ -163,7 +163,7 @@ def _points(axes: Any, curve: DependenceCurve, index: int, turn: int, limits: tu
     axes.set_xticks(places, [short(str(value), 12) or "(missing)" for value in curve.grid])
     axes.set(xlim=(-0.5, len(places) - 0.5), ylim=limits)
     if len(places) > 4:
-        axes.tick_params(axis="x", rotation=45)
+        turn_ticks(axes)
 
 
 def gain_chart(measures: Sequence[Measure]) -> Chart | None:
@@ -220,8 +220,7 @@ def agreement_chart(scored: Scored, other: Scored, classes: list[str]) -> Chart:
         axes.plot([low, high], [low, high], color=INK, linewidth=1)
         axes.set(xlabel="champion", ylabel="this model")
         if scored.task != "regression":
-            # Above the points, which may lie anywhere.
-            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, markerscale=1.6)
+            legend_above(axes, markerscale=1.6)
         apart = float(np.mean(np.abs(mine - theirs)))
         return f"{what} of this model against the champion's, row by row; mean distance {number(apart)}."
 

@@ -51,11 +51,20 @@ def report_candidate(
         findings=candidate.findings,
         baselines=candidate.baselines,
         trials=candidate.trials,
+        address=_address(store, config.name, subject, decision),
+        store=config.store,
         settings=config.report,
         slice_column=config.decision.slice_column,
     )
     written = write_report(material, kept, folder.parent / "report")
     return ReportRef(card=FileRef.of(written.card), page=FileRef.of(written.page))
+
+
+def _address(store: Store, name: str, subject: Subject, decision: DecisionRecord | None) -> str:
+    """Where it will lie: as a version, in quarantine, or, held or rejected, in the work folder until the next runs."""
+    if decision is None:
+        return store.shelf(name).address("quarantine", subject.digest)
+    return f"{name}@{subject.digest[:12]}" if decision.outcome == "PROMOTE" else str(subject.bundle_dir)
 
 
 def report_version(
@@ -66,7 +75,7 @@ def report_version(
     name = reference.partition("@")[0] if "@" in reference else bundle_dir.name
     rows = read_evidence(bundle_dir).holdout if data is None else data
     where = "the holdout rows that its evidence keeps" if data is None else "the rows given for this report"
-    material = Material(name, subject, rows, where, settings=settings)
+    material = Material(name, subject, rows, where, address=reference, settings=settings)
     if "@" in reference:
         material = _with_history(material, store, name)
     return write_report(material, output)
@@ -81,6 +90,8 @@ def _with_history(material: Material, store: Store, name: str) -> Material:
     history = kept_reports(store, name, digest) / HISTORY
     return replace(
         material,
+        address=f"{name}@{digest[:12]}",
+        store=str(store.root),
         verdict=_kept_verdict(store, name, str(body.get("verdict", ""))),
         outcome=str(decision.get("outcome", "")),
         reason=str(decision.get("reason", "")),
