@@ -24,6 +24,7 @@ from prefect.assets import materialize
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
+from ai.ml.core.figures import figure
 from ai.ml.retraining.checkpoints import (
     CandidateRef,
     DecisionRecord,
@@ -146,12 +147,13 @@ def decision_markdown(decision: DecisionRecord) -> str:
     lines = [f"**{decision.outcome}** — {decision.reason}", "", "| metric | challenger | champion |", "|---|---|---|"]
     champion: dict[str, float] = document.get("champion") or {}
     for metric, value in document["challenger"].items():
-        beside = f"{champion[metric]:.4g}" if metric in champion else "–"
-        lines.append(f"| {metric} | {value:.4g} | {beside} |")
+        beside = figure(champion[metric]) if metric in champion else "–"
+        lines.append(f"| {metric} | {figure(value)} | {beside} |")
     if gain := document.get("gain"):
+        estimate, low, high = (figure(gain[key], signed=True) for key in ("estimate", "low", "high"))
         lines += [
             "",
-            f"Gain in {document['metric']}: {gain['estimate']:+.4g} ({gain['low']:+.4g} to {gain['high']:+.4g})",
+            f"Gain in {document['metric']}: {estimate} ({low} to {high})",
         ]
     return "\n".join(lines)
 

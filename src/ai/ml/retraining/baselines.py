@@ -16,6 +16,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from ai.ml.core.figures import figure
 from ai.ml.core.contract import target_values
 from ai.ml.core.types import TaskType
 from ai.ml.retraining.bootstrap import paired_gain
@@ -59,8 +60,9 @@ class Baseline:
         """For a person."""
         surely = "surely" if self.surely_wins else "though not surely"
         return (
-            f"{self.name} does better on the same split, {surely}: {self.metric} {self.value:.4g}, the candidate has "
-            f"{self.candidate:.4g} (gain {self.gain:+.3g}, {self.low:+.3g} to {self.high:+.3g})"
+            f"{self.name} does better on the same split, {surely}: {self.metric} {figure(self.value)}, the candidate has "
+            f"{figure(self.candidate)} (gain {figure(self.gain, 3, signed=True)}, {figure(self.low, 3, signed=True)} to "
+            f"{figure(self.high, 3, signed=True)})"
         )
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ai.ml.core.figures import figure
 from ai.ml.core.tables import read_table
 from ai.ml.retraining.checkpoints import RetrainSummary
 
@@ -51,13 +52,13 @@ def metrics_line(metrics: dict[str, object]) -> str:
 
 def baseline_line(baseline: dict[str, Any]) -> str:
     """`gradient boosting: log_loss 0.43, candidate 0.42, gain +0.01 (-0.002 to +0.03)`."""
-    gain = f"{baseline['gain']:+.3g} ({baseline['low']:+.3g} to {baseline['high']:+.3g})"
-    values = f"{baseline['metric']} {baseline['value']:.4g}, candidate {baseline['candidate']:.4g}"
-    return f"{baseline['name']}: {values}, gain {gain}" + (" — the candidate loses" if baseline["gain"] <= 0 else "")
+    gain, low, high = (figure(baseline[key], 3, signed=True) for key in ("gain", "low", "high"))
+    values = f"{baseline['metric']} {figure(baseline['value'])}, candidate {figure(baseline['candidate'])}"
+    return f"{baseline['name']}: {values}, gain {gain} ({low} to {high})" + (" — the candidate loses" if baseline["gain"] <= 0 else "")
 
 
 def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return figure(value) if isinstance(value, float) else str(value)
 
 
 def _coloured(outcome: str, reason: str) -> Text:
