@@ -119,8 +119,8 @@ def send_answer(waiting: Waiting, approval: Approval) -> None:
     reason = str(getattr(result.details, "reason", ""))
     if reason.startswith(_NO_QUESTION):
         raise Busy(
-            f"{waiting.name}: run {waiting.run} has not stored its question yet: try again in a moment; if it stays so, "
-            "its process was killed while it asked: cancel it and run it again"
+            f"{waiting.name}: run {waiting.run} has not stored its question yet: try again in a moment; if it stays "
+            "so, its process was killed while it asked: cancel it and run it again"
         )
     if result.status == SetStateStatus.REJECT and result.state is not None and result.state.type == StateType.PAUSED:
         raise UsageError(f"the server doesn't take the answer: {reason}")

@@ -167,7 +167,7 @@ def test_of_two_answers_at_once_one_counts_and_each_run_ends_as_it_must(asked: A
 def waiting_process(environment: dict[str, str], folder: Path, name: str, hours: str) -> subprocess.Popen[str]:
     write_table(mixed_table(200, seed=3), folder / "table.csv")
     arguments = ["--name", name, "--target", "y", "--store", str(folder / "store"), "--data", str(folder / "table.csv")]
-    arguments += ["--mode", "linear_glm_baseline", "--epochs", "5", "--no-enabled"]
+    arguments += ["--mode", "linear_glm_baseline", "--epochs", "5", "--no-report"]
     arguments += ["--approve", "human", "--approval-hours", hours]
     return subprocess.Popen(
         [sys.executable, "-m", "flows.retrain", *arguments],

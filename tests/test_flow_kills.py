@@ -89,7 +89,7 @@ class Scene:
 
     def run(self, point: str | None = None, *, epochs: int = 40, report: bool = False) -> int:
         arguments = ["--name", "m", "--store", str(self.store), "--data", str(self.folder / "table.csv")]
-        arguments += ["--target", "y", "--epochs", str(epochs), "--enabled" if report else "--no-enabled"]
+        arguments += ["--target", "y", "--epochs", str(epochs), "--report" if report else "--no-report"]
         return self.ask(point, arguments)
 
     def ask(self, point: str | None, arguments: list[str]) -> int:

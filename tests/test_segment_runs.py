@@ -157,7 +157,7 @@ def test_real_models_killed_in_the_middle_are_each_promoted_once(
 ) -> None:
     """And a table that changed for one of them trains that one only."""
     table_of(tmp_path, {"NO": 61, "SE": 60, "few": 3})
-    few_epochs = ["--parallel", "1", "--epochs", "2", "--no-enabled"]
+    few_epochs = ["--parallel", "1", "--epochs", "2", "--no-report"]
     process = start(prefect_environment, REAL, tmp_path, *few_epochs)
     wait_until(lambda: decisions(tmp_path, "m-NO") == ["promoted"], "the first is promoted", process)
     process.kill()

@@ -13,8 +13,8 @@ from ai.ml.core.cores import available_cores
 
 MOST_THREADS = 4
 """More would wait for the memory, not for a core."""
-LEAST_ROWS = 50_000
-"""Smaller tables are done before a thread has started; batches are scored by processes of their own."""
+LEAST_ROWS = 100_000
+"""Smaller tables are done before a thread has started; a batch is smaller too, and has a thread that reads ahead."""
 
 _Piece = TypeVar("_Piece")
 _Result = TypeVar("_Result")

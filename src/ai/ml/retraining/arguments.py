@@ -23,6 +23,8 @@ FLAG_NAMES = {
     "training.number_columns": ["--number", "--number-column"],
     "decision.slice_column": ["--slice", "--slice-column"],
     "approval.hours": ["--approval-hours"],
+    "report.enabled": ["--report"],
+    "report.max_rows": ["--report-rows"],
     "drift.action": ["--drift"],
     "drift.severity": ["--drift-severity"],
     "pythons": ["--python"],

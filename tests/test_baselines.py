@@ -1,0 +1,102 @@
+"""The simpler models beside a candidate: their figures, what a run says of them, and what a policy makes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from builders import mixed_table
+from prefect_cli import run_module
+from sklearn import metrics as reference
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from ai.ml.core.tables import write_table
+from ai.ml.core.types import TrainingConfig
+from ai.ml.frameworks.pytorch.inference import Scorer
+from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.retraining.baselines import Baseline, measure_baselines
+from ai.ml.retraining.decision import DecisionPolicy, Scored, decide
+from ai.ml.retraining.store import Store
+
+
+def test_the_figures_are_those_of_scikit_learn_on_the_same_rows() -> None:
+    table = mixed_table(600, seed=1)
+    result = train(table, TrainingConfig("y", epochs=1))
+    scorer = Scorer(result.bundle)
+    linear, boosting = measure_baselines(scorer, table, result.train_rows, result.holdout_rows)
+
+    y = np.array(table["y"].to_pylist())
+    fit, held = (scorer.matrix(table.take(pa.array(rows))) for rows in (result.train_rows, result.holdout_rows))
+    logistic = LogisticRegression(max_iter=500).fit(scorer.scaled(fit), y[result.train_rows])
+    trees = HistGradientBoostingClassifier(random_state=0).fit(fit, y[result.train_rows])
+    truth = y[result.holdout_rows]
+    assert linear.value == pytest.approx(reference.log_loss(truth, logistic.predict_proba(scorer.scaled(held))))
+    assert boosting.value == pytest.approx(reference.log_loss(truth, trees.predict_proba(held)))
+    own = scorer.score_table(table.take(pa.array(result.holdout_rows)))
+    assert linear.candidate == pytest.approx(reference.log_loss(truth, scorer.probabilities(own.raw)))
+    # One epoch is no training: both are ahead of it beyond the interval.
+    for baseline in (linear, boosting):
+        assert baseline.wins
+        assert baseline.surely_wins
+        assert baseline.gain == pytest.approx(baseline.value - baseline.candidate)
+        assert baseline.low <= baseline.gain <= baseline.high < 0
+
+
+def test_values_are_measured_by_rmse_and_a_good_candidate_beats_a_line() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-3, 3, (1_500, 2))
+    table = pa.table({"a": x[:, 0], "b": x[:, 1], "y": np.sin(2 * x[:, 0]) * x[:, 1] + 0.1 * rng.normal(size=1_500)})
+    result = train(table, TrainingConfig("y", "mlp_ple", "regression", epochs=60))
+    ridge, boosting = measure_baselines(Scorer(result.bundle), table, result.train_rows, result.holdout_rows)
+    assert (ridge.name, ridge.metric, boosting.metric) == ("ridge regression", "rmse", "rmse")
+    assert ridge.value > 2 * ridge.candidate
+    assert not ridge.wins
+    assert ridge.low > 0
+
+
+def test_a_class_that_no_training_row_has_costs_no_traceback() -> None:
+    table = mixed_table(300, seed=2)
+    result = train(table, TrainingConfig("y", epochs=1))
+    only = np.flatnonzero(np.array(table["y"].to_pylist()) == "yes")
+    found = measure_baselines(Scorer(result.bundle), table, only, result.holdout_rows)
+    assert [baseline.name for baseline in found] == ["logistic regression", "gradient boosting"]
+    assert all(baseline.value > 1 for baseline in found), "sure of one class, and wrong of the other"
+
+
+def test_a_policy_holds_what_a_baseline_surely_beats() -> None:
+    baseline = Baseline("ridge regression", "rmse", 1.0, 2.0, gain=-1.0, low=-1.2, high=-0.8)
+    truth = np.arange(50.0)
+    scored = Scored("d", "regression", truth, truth + 0.1)
+    held = decide(scored, None, DecisionPolicy(beaten_by=baseline.sentence))
+    assert held.outcome == "HOLD"
+    assert held.reason == (
+        "ridge regression does better on the same split, surely: rmse 1, the candidate has 2 (gain -1, -1.2 to -0.8)"
+    )
+    assert decide(scored, None, DecisionPolicy()).outcome == "PROMOTE"
+    floors = DecisionPolicy(beaten_by=baseline.sentence, floors={"rmse": 0.01})
+    assert decide(scored, None, floors).outcome == "REJECT", "a floor counts before a baseline"
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("prefect")
+def test_the_console_holds_it_only_where_it_is_told_to(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
+    source = tmp_path / "table.csv"
+    write_table(mixed_table(600, seed=1), source)
+    common = ["--name", "m", "--target", "y", "--store", str(tmp_path / "store"), "--data", str(source)]
+    untrained = [*common, "--mode", "mlp_dense", "--epochs", "1", "--no-report", "--json"]
+
+    held = run_module(prefect_environment, "flows.retrain", *untrained, "--baselines", "hold")
+    assert held.returncode == 3, held.stderr
+    assert "does better on the same split, surely" in json.loads(held.stdout)["decision"]["reason"]
+    assert Store(tmp_path / "store").champion("m") is None
+
+    reported = run_module(prefect_environment, "flows.retrain", *untrained)
+    assert reported.returncode == 0, reported.stderr
+    summary = json.loads(reported.stdout)
+    assert summary["promotion"]["outcome"] == "PROMOTED"
+    assert any("does better on the same split, surely" in finding for finding in summary["candidate"]["findings"])
+    assert len(summary["candidate"]["baselines"]) == 2
