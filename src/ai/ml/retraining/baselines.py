@@ -16,8 +16,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from ai.ml.core.figures import figure
 from ai.ml.core.contract import target_values
+from ai.ml.core.figures import figure
 from ai.ml.core.types import TaskType
 from ai.ml.retraining.bootstrap import paired_gain
 from ai.ml.retraining.decision import Scored, measure, row_losses
@@ -59,10 +59,10 @@ class Baseline:
     def sentence(self) -> str:
         """For a person."""
         surely = "surely" if self.surely_wins else "though not surely"
+        gain, low, high = (figure(value, 3, signed=True) for value in (self.gain, self.low, self.high))
         return (
-            f"{self.name} does better on the same split, {surely}: {self.metric} {figure(self.value)}, the candidate has "
-            f"{figure(self.candidate)} (gain {figure(self.gain, 3, signed=True)}, {figure(self.low, 3, signed=True)} to "
-            f"{figure(self.high, 3, signed=True)})"
+            f"{self.name} does better on the same split, {surely}: {self.metric} {figure(self.value)}, the candidate "
+            f"has {figure(self.candidate)} (gain {gain}, {low} to {high})"
         )
 
 

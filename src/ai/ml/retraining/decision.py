@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ai.ml.core.figures import figure
 from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.figures import figure
 from ai.ml.core.types import TaskType
 from ai.ml.retraining.bootstrap import Interval, paired_gain
 
@@ -155,7 +155,10 @@ def _weigh(
         return "PROMOTE", f"the first bundle of this model; {metric} {figure(metrics[metric])}"
     interval = f"{figure(gain.low, signed=True)} to {figure(gain.high, signed=True)} at {policy.confidence:.0%}"
     if gain.low > policy.margin:
-        return "PROMOTE", f"{metric} is better by {figure(gain.estimate)} ({interval}), above the margin {policy.margin:g}"
+        return (
+            "PROMOTE",
+            f"{metric} is better by {figure(gain.estimate)} ({interval}), above the margin {policy.margin:g}",
+        )
     moves = "better" if gain.estimate >= 0 else "worse"
     return "HOLD", (
         f"no significant gain: {metric} gets {moves} by {figure(abs(gain.estimate))} (gain {interval}), which isn't "

@@ -5,13 +5,13 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ai.ml.core.errors import BundleNotFound, ExitCode
+from ai.ml.core.figures import figure
 from ai.ml.retraining.ledger import Entry
-from ai.ml.retraining.log import at_work
+from ai.ml.retraining.log import at_work, result_console
 from ai.ml.retraining.output import print_json
 from ai.ml.retraining.reporting.upkeep import prune_reports
 from ai.ml.retraining.reporting.writing import PAGE, kept_reports
@@ -26,14 +26,19 @@ def history(arguments: Namespace) -> int:
     if arguments.json:
         print_json([_record(entry) for entry in entries])
         return _whole(arguments)
-    table = Table("#", "time (UTC)", "what", "bundle", "who", "why", title=arguments.name, title_justify="left")
+    table = Table(title=arguments.name, title_justify="left")
+    for name in ("#", "time (UTC)", "what", "bundle"):
+        table.add_column(name, overflow="fold")
+    table.add_column("who", overflow="fold", ratio=1)
+    table.add_column("why", overflow="fold", ratio=3)
     for entry in entries:
         body = entry.body
-        when, who = (str(body.get(key, "")) for key in ("time", "actor"))
+        # To the second, with a space: that folds between day and hour, if it must.
+        when, who = str(body.get("time", ""))[:19].replace("T", " "), str(body.get("actor", ""))
         # What people wrote may look like markup.
         cells = (str(entry.sequence), when, entry.action, entry.digest[:SHORT], who, reason_of(body))
         table.add_row(*map(escape, cells))
-    Console().print(table)
+    result_console().print(table)
     return _whole(arguments)
 
 
@@ -43,10 +48,12 @@ def show(arguments: Namespace) -> int:
     if arguments.json:
         print_json(facts)
         return ExitCode.OK
-    console = Console()
+    console = result_console()
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
+    if facts["metrics"]:
+        facts["metrics"] = ", ".join(f"{name} {figure(value)}" for name, value in facts["metrics"].items())
     for key in ("live", "since", "why", "by", "metrics", "verdict", "path", "report", "go back"):
         grid.add_row(key, "–" if facts[key] is None else escape(str(facts[key])))
     console.print(grid)

@@ -40,6 +40,9 @@ def to_junit(verdict: Verdict) -> bytes:
 
 def to_markdown(verdict: Verdict) -> str:
     """A heading with the outcome, the reason, a table of checks × environments, and each first difference."""
+    # A column that says the same in each row only makes the table too wide for the pages that show it.
+    many = len({check.environment for check in verdict.checks}) > 1
+    head = ("check", *(["environment"] if many else []), "result", "what it saw")
     lines = [
         f"### Bundlegate: {verdict.outcome}",
         "",
@@ -47,11 +50,12 @@ def to_markdown(verdict: Verdict) -> str:
         "",
         f"Bundle `{verdict.digest or 'without a manifest'}`, verdict `{verdict.sha256}`",
         "",
-        "| check | environment | result | what it saw |",
-        "|---|---|---|---|",
+        "| " + " | ".join(head) + " |",
+        "|---" * len(head) + "|",
     ]
     for check in verdict.checks:
-        cells = (check.name, f"`{check.environment}`", f"{_MARKS[_status(check)]} {_status(check)}", check.message)
+        place = [f"`{check.environment}`"] if many else []
+        cells = (check.name, *place, f"{_MARKS[_status(check)]} {_status(check)}", check.message)
         lines.append("| " + " | ".join(_markdown(cell) for cell in cells) + " |")
     for check in verdict.failures:
         lines += ["", f"**{_markdown(check.name)}** in `{check.environment}`: {_markdown(check.message)}"]
@@ -60,7 +64,7 @@ def to_markdown(verdict: Verdict) -> str:
             lines.append("| " + " | ".join(_markdown(_cell(value)) for value in check.difference.values()) + " |")
     # Headings, not `<details>`: Prefect's pages show what is folded there beside its summary.
     measured = [
-        f"- {_markdown(check.name)} in `{check.environment}`: {_markdown(_figures(check))}"
+        f"- {_markdown(check.name)}{f' in `{check.environment}`' if many else ''}: {_markdown(_figures(check))}"
         for check in verdict.checks
         if check.figures
     ]
