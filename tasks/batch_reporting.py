@@ -76,6 +76,7 @@ def _figures(report: BatchReport) -> list[dict[str, Any]]:
     facts |= {"failures": len(report.failures), **{f"label {name}": n for name, n in report.answers.labels.items()}}
     if scored and report.seconds:
         facts["rows per second"] = round(scored / report.seconds)
+    facts["seconds"] = round(report.seconds, 2)
     return [{"fact": name, "value": value} for name, value in facts.items()]
 
 

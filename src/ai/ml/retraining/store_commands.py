@@ -18,6 +18,8 @@ from ai.ml.retraining.reporting.writing import PAGE, kept_reports
 from ai.ml.retraining.store import Store
 
 SHORT = 12
+TABLE_WIDTH = 72
+"""A narrower terminal has no room for six columns: a few lines for each decision instead."""
 
 
 def history(arguments: Namespace) -> int:
@@ -26,11 +28,8 @@ def history(arguments: Namespace) -> int:
     if arguments.json:
         print_json([_record(entry) for entry in entries])
         return _whole(arguments)
-    table = Table(title=arguments.name, title_justify="left")
-    for name in ("#", "time (UTC)", "what", "bundle"):
-        table.add_column(name, overflow="fold")
-    table.add_column("who", overflow="fold", ratio=1)
-    table.add_column("why", overflow="fold", ratio=3)
+    console = result_console()
+    table = Table("#", "time (UTC)", "what", "bundle", "who", "why", title=arguments.name, title_justify="left")
     for entry in entries:
         body = entry.body
         # To the second, with a space: that folds between day and hour, if it must.
@@ -38,7 +37,11 @@ def history(arguments: Namespace) -> int:
         # What people wrote may look like markup.
         cells = (str(entry.sequence), when, entry.action, entry.digest[:SHORT], who, reason_of(body))
         table.add_row(*map(escape, cells))
-    result_console().print(table)
+        if console.width < TABLE_WIDTH:
+            lines = (" ".join(cells[:4]), f"  {who}: {cells[5]}")
+            console.print("\n".join(map(escape, lines)), highlight=False)
+    if console.width >= TABLE_WIDTH:
+        console.print(table)
     return _whole(arguments)
 
 

@@ -9,7 +9,17 @@ from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay, confusion_matrix
 
 from ai.ml.retraining.decision import Scored
-from ai.ml.retraining.reporting.canvas import DASHES, INK, MUTED, SERIES, Chart, draw, legend_above, turn_ticks
+from ai.ml.retraining.reporting.canvas import (
+    DASHES,
+    INK,
+    MUTED,
+    SERIES,
+    Chart,
+    draw,
+    legend_above,
+    legend_room,
+    turn_ticks,
+)
 from ai.ml.retraining.reporting.measures import percent
 
 MOST_CLASSES = 8
@@ -112,9 +122,10 @@ def curves(scored: Scored, classes: list[str]) -> list[Chart]:
         return "Precision-recall curve. " + "; ".join(said)
 
     note = "Dotted: the share of the class among all rows, which guessing reaches."
+    size = (5.0, 3.5 + legend_room(len(wanted)))
     return [
-        draw("roc", "ROC curve", roc, note="The diagonal is guessing." + versus),
-        draw("precision-recall", "Precision and recall", precision_recall, note=note + versus),
+        draw("roc", "ROC curve", roc, note="The diagonal is guessing." + versus, size=size),
+        draw("precision-recall", "Precision and recall", precision_recall, note=note + versus, size=size),
     ]
 
 
@@ -124,7 +135,9 @@ def _draw_each(axes: Any, display: Any, scored: Scored, classes: list[str], want
     for turn, index in enumerate(wanted):
         first = len(axes.lines)
         truth, score = scored.truth == index, scored.answers[:, index]
-        shown.append(display.from_predictions(truth, score, ax=axes, name=short(classes[index])))
+        shown.append(
+            display.from_predictions(truth, score, ax=axes, name=short(classes[index], 18 if len(wanted) == 1 else 14))
+        )
         axes.lines[first].set(**_line(turn))
     return shown
 
@@ -187,6 +200,6 @@ def scores_by_class(scored: Scored, classes: list[str]) -> Chart:
         legend_above(axes)
         return f"Histogram of the {what} by true class: " + "; ".join(said)
 
-    return draw(
-        "scores", "Scores by true class", paint, note="The less the lines overlap, the better they are told apart."
-    )
+    note = "The less the lines overlap, the better they are told apart."
+    size = (5.0, 3.5 + legend_room(len(wanted)))
+    return draw("scores", "Scores by true class", paint, note=note, size=size)

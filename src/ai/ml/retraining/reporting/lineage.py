@@ -22,6 +22,8 @@ def lineage_facts(material: Material) -> list[tuple[str, str]]:
         ("scoring", ", ".join(f"{key} {value}" for key, value in sorted(manifest.scoring.items()))),
         ("versions", ", ".join(f"{key} {value}" for key, value in sorted(manifest.versions.items()))),
     ]
+    if "teacher" in lineage:
+        pairs.append(("learned from the teacher", str(lineage["teacher"])))
     if material.champion is not None:
         pairs.append(("compared with", material.champion.digest))
     return pairs

@@ -11,7 +11,18 @@ from sklearn.inspection import PartialDependenceDisplay
 from sklearn.utils import Bunch
 
 from ai.ml.retraining.decision import Scored
-from ai.ml.retraining.reporting.canvas import DASHES, INK, MUTED, SERIES, Chart, draw, legend_above, turn_ticks
+from ai.ml.retraining.reporting.canvas import (
+    DASHES,
+    INK,
+    MUTED,
+    SERIES,
+    Chart,
+    draw,
+    legend_above,
+    legend_room,
+    short_ticks,
+    turn_ticks,
+)
 from ai.ml.retraining.reporting.classification_charts import short
 from ai.ml.retraining.reporting.influence import DependenceCurve, Importance
 from ai.ml.retraining.reporting.measures import Measure, number
@@ -69,6 +80,7 @@ def importance_chart(found: Sequence[Importance], metric: str, rows: int) -> Cha
         axes.set_yticks(places, [short(item.column, 20) for item in top])
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.set(xlabel=f"{metric} gets worse by")
+        short_ticks(axes.xaxis)
         axes.grid(visible=False, axis="y")
         said = [f"{item.column} {number(item.mean)} ± {number(item.spread)}" for item in top[::-1]]
         return "Permutation importance: " + "; ".join(said)
@@ -109,6 +121,9 @@ def _dependence(
         elif curve.kind == "date":
             _date_ticks(axes)
         axes.set(xlabel=short(curve.column, 40), ylabel=ylabel, ylim=limits)
+        short_ticks(axes.yaxis)
+        if curve.kind == "number":
+            short_ticks(axes.xaxis)
         if (legend := axes.get_legend()) is not None:
             legend.remove()
         if len(wanted) > 1:
@@ -219,10 +234,12 @@ def agreement_chart(scored: Scored, other: Scored, classes: list[str]) -> Chart:
         low, high = min(mine.min(), theirs.min()), max(mine.max(), theirs.max())
         axes.plot([low, high], [low, high], color=INK, linewidth=1)
         axes.set(xlabel="champion", ylabel="this model")
+        short_ticks(axes.xaxis)
+        short_ticks(axes.yaxis)
         if scored.task != "regression":
             legend_above(axes, markerscale=1.6)
         apart = float(np.mean(np.abs(mine - theirs)))
         return f"{what} of this model against the champion's, row by row; mean distance {number(apart)}."
 
     note = f"The {what}, row by row; on the line both say the same." + points_note(len(scored.truth))
-    return draw("agreement", "Scores of both models", paint, note=note, size=(5.0, 4.0))
+    return draw("agreement", "Scores of both models", paint, note=note, size=(5.0, 4.0 + legend_room(len(classes))))
