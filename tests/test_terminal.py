@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from store_samples import promoted, sealed
 
+from ai.ml.core.manifest import write_manifest
 from ai.ml.retraining.cli import main
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.writer import whoami
@@ -91,10 +92,12 @@ def test_a_pipe_gets_whole_lines_and_a_narrow_terminal_no_table(
 
 def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle, _ = sealed(tmp_path / "bundle")
-    manifest = bundle / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"age"', '"[red]age"'))
+    odd = {"[red]what[/red]": "[bold]of it"}
+    write_manifest(bundle, model={}, scoring={}, contract=None, evidence=None, lineage=odd)
     assert main(["inspect", str(bundle)]) == 0
-    assert "[red]age" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "[red]what[/red]" in shown
+    assert "[bold]of it" in shown
 
 
 def test_a_deployments_run_tells_more_than_warnings() -> None:

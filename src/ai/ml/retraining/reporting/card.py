@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from ai.ml.retraining.reporting.lineage import how_to, in_python, lineage_facts
+from ai.ml.retraining.reporting.lineage import how_to, in_python, lineage_facts, refused
 from ai.ml.retraining.reporting.material import Material, Study
 from ai.ml.retraining.reporting.measures import interval_text
 from ai.ml.retraining.reporting.sections import (
@@ -155,9 +155,10 @@ def _contract(material: Material) -> str:
 def _lineage(material: Material) -> str:
     facts = [[name, value] for name, value in lineage_facts(material)]
     use = how_to(material)
-    python = in_python(material)
     lines = ["## Lineage", "", *_table(["what", "value"], facts)]
-    lines += ["", "## Load, verify, roll back", "", "```bash", use, "```", "", "```python", python, "```"]
+    lines += ["", "## Load, verify, roll back", "", "```bash", use, "```"]
+    if not refused(material):
+        lines += ["", "```python", in_python(material), "```"]
     return "\n".join(lines)
 
 

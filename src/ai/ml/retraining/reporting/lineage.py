@@ -35,10 +35,9 @@ def how_to(material: Material) -> str:
     elsewhere = material.store not in (None, DEFAULT_STORE)
     store = f" --store {shlex.quote(str(material.store))}" if elsewhere else ""
     named = store if "@" in place else ""
-    lines = [
-        (f"bundlegate verify {place}{named}", "prove it again, here"),
-        (f"bundlegate predict {place} rows.csv scored.csv{named}", "the answers for a table"),
-    ]
+    lines = [(f"bundlegate verify {place}{named}", "prove it again, here")]
+    if not refused(material):
+        lines.append((f"bundlegate predict {place} rows.csv scored.csv{named}", "the answers for a table"))
     if material.store is not None:
         lines += [
             (f"bundlegate show {name}{store}", "what is live, since when, why"),
@@ -48,6 +47,11 @@ def how_to(material: Material) -> str:
         back = f"bundlegate rollback {name} --reason 'why'{store}"
         lines.append((back, "the champion before, proved again first"))
     return "\n".join(f"# {told}\n{command}" for command, told in lines)
+
+
+def refused(material: Material) -> bool:
+    """Whether the gate found that the file isn't the trained model: nobody should be told how to score with it."""
+    return material.verdict is not None and not material.verdict.passed
 
 
 def in_python(material: Material) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from ai.ml.retraining.reporting.influence import (
 from ai.ml.retraining.reporting.measures import Measure, SliceMeasure, measure_all, measure_slices, slice_columns
 from ai.ml.retraining.subject import Subject
 from ai.ml.retraining.verdict import Verdict
+
+OWNERS_WORDS = ("owner", "intended_use", "out_of_scope")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,33 @@ class Material:
     """The store that knows the model; None if there is none."""
     settings: ReportSettings = field(default_factory=ReportSettings)
     slice_column: str | None = None
+
+    def remarks(self) -> dict[str, Any]:
+        """What `recalled` takes up, as JSON values."""
+        return {
+            **{name: getattr(self.settings, name) for name in OWNERS_WORDS},
+            "slice_column": self.slice_column,
+            "findings": list(self.findings),
+            "baselines": [dict(item) for item in self.baselines],
+            "trials": [dict(item) for item in self.trials],
+        }
+
+    def recalled(self, remarks: Mapping[str, Any], *, same_rows: bool) -> Material:
+        """With the remarks of an earlier report; what was given for this one wins.
+
+        Args:
+            remarks: of `remarks`.
+            same_rows: whether it is about the same rows; the baselines' figures mean nothing beside others.
+        """
+        words = {name: remarks.get(name) for name in OWNERS_WORDS if getattr(self.settings, name) is None}
+        return replace(
+            self,
+            settings=self.settings.model_copy(update=words),
+            slice_column=remarks.get("slice_column"),
+            findings=remarks.get("findings", ()),
+            baselines=remarks.get("baselines", ()) if same_rows else (),
+            trials=remarks.get("trials", ()),
+        )
 
 
 @dataclass(frozen=True)

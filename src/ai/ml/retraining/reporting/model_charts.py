@@ -58,6 +58,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]]) -> Chart:
         if min(values) > 0 and max(values) / min(values) > 30:
             axes.set_yscale("log")
         axes.set(xlabel="epoch", ylabel="loss")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         legend_above(axes)
         return (
             f"Learning curve over {len(epochs)} epochs: training loss from {number(history[0]['train_loss'])} to "

@@ -15,7 +15,7 @@ from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, FileRef, 
 from ai.ml.retraining.config import ReportSettings, RetrainConfig
 from ai.ml.retraining.evidence import read_evidence
 from ai.ml.retraining.reporting.material import Material
-from ai.ml.retraining.reporting.writing import CARD, HISTORY, PAGE, Written, kept_reports, write_report
+from ai.ml.retraining.reporting.writing import CARD, HISTORY, PAGE, REMARKS, Written, kept_reports, write_report
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.subject import Subject
 from ai.ml.retraining.verdict import Verdict
@@ -77,17 +77,19 @@ def report_version(
     where = "the holdout rows that its evidence keeps" if data is None else "the rows given for this report"
     material = Material(name, subject, rows, where, address=reference, settings=settings)
     if "@" in reference:
-        material = _with_history(material, store, name)
+        material = _with_history(material, store, name, same_rows=data is None)
     return write_report(material, output)
 
 
-def _with_history(material: Material, store: Store, name: str) -> Material:
+def _with_history(material: Material, store: Store, name: str, *, same_rows: bool) -> Material:
     """What ledger and store know of a version: verdict, decision, the champion before it, the learning curve."""
     digest = material.subject.digest
     entry = next((entry for entry in reversed(store.history(name)) if entry.body.get("digest") == digest), None)
     body: dict[str, Any] = {} if entry is None else entry.body
     decision: dict[str, Any] = body.get("decision") or {}
-    history = kept_reports(store, name, digest) / HISTORY
+    history, remarks = (kept_reports(store, name, digest) / file for file in (HISTORY, REMARKS))
+    if remarks.is_file():
+        material = material.recalled(json.loads(remarks.read_bytes()), same_rows=same_rows)
     return replace(
         material,
         address=f"{name}@{digest[:12]}",

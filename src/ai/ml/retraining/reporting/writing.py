@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ai.ml.retraining.reporting.material import Material
 
 CARD, PAGE, HISTORY, PREVIEW = "card.md", "report.html", "history.json", "preview.svg"
+REMARKS = "remarks.json"
+"""What a later report of the same version can't find elsewhere: its owner's words, and what the training remarked."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def write_report(material: Material, *folders: Path) -> Written:
         documents[PREVIEW] = chart.standalone().encode()
     if material.history:
         documents[HISTORY] = dump_json(list(material.history))
+        documents[REMARKS] = dump_json(material.remarks())
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
         sweep_temps(folder)
