@@ -52,7 +52,10 @@ class DataSettings(Section):
 
     source: Annotated[
         str,
-        Field(description="CSV, TSV, Parquet or Excel file, or a folder of Parquet parts", examples=["data/churn.csv"]),
+        Field(
+            description="CSV, TSV, Parquet or Excel file, a folder of Parquet parts, or a database URL",
+            examples=["data/churn.csv"],
+        ),
     ]
     target: Annotated[str, Field(description="Column to predict", examples=["churned"])]
     delimiter: Delimiter = None
