@@ -165,10 +165,21 @@ def test_a_held_candidate_without_a_champion_keeps_none(binary: tuple[Material, 
     assert "<strong>Held: the champion stays</strong>" in to_html(kept, None)
 
 
+def test_a_later_report_keeps_its_owners_words(binary: tuple[Material, Study]) -> None:
+    first = replace(binary[0], settings=ReportSettings(owner="Jane", intended_use="calls"), slice_column="plan")
+    remarks = json.loads(json.dumps(first.remarks()))
+    later = replace(binary[0], settings=ReportSettings(owner="Joe"), findings=(), baselines=())
+    again = later.recalled(remarks, same_rows=True)
+    assert (again.settings.owner, again.settings.intended_use) == ("Joe", "calls")
+    assert (again.slice_column, again.findings) == ("plan", list(first.findings))
+    assert list(again.baselines) == list(first.baselines)
+    assert not later.recalled(remarks, same_rows=False).baselines, "they were measured on other rows"
+
+
 def test_tables_and_pictures_can_be_read_aloud(binary: tuple[Material, Study]) -> None:
     text = to_html(*binary)
     assert '<html lang="en">' in text
-    heads = re.findall(r"<th[^>]*>", text)
+    heads = re.findall(r"<th\b[^>]*>", text)
     assert heads
     assert all('scope="col"' in head or 'scope="row"' in head for head in heads)
     assert text.count("<table") == text.count("<caption>")
@@ -217,7 +228,10 @@ def test_a_refused_candidate_is_not_scored_and_its_first_difference_is_shown(bin
     assert "Refused by the gate" in text
     assert "First difference of replay" in text
     assert '<figure id="confusion"' not in text
-    assert "the gate refused the saved file" in to_card(material, None)
+    card = to_card(material, None)
+    assert "the gate refused the saved file" in card
+    assert "bundlegate predict" not in card, "nobody scores with it"
+    assert "predict_rows" not in card
 
 
 def test_a_large_holdout_is_sampled_and_that_is_said(binary: tuple[Material, Study]) -> None:
