@@ -58,7 +58,7 @@ def baseline_line(baseline: dict[str, Any]) -> str:
     gain, low, high = (figure(baseline[key], 3, signed=True) for key in ("gain", "low", "high"))
     values = f"{baseline['metric']} {figure(baseline['value'])}, candidate {figure(baseline['candidate'])}"
     return f"{baseline['name']}: {values}, gain {gain} ({low} to {high})" + (
-        " — the candidate loses" if baseline["gain"] <= 0 else ""
+        " — the candidate loses" if baseline["gain"] < 0 else ""
     )
 
 
