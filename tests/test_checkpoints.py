@@ -230,7 +230,8 @@ def test_a_server_that_is_away_undoes_no_step(
     for name in ("create_table_artifact", "create_progress_artifact"):
         monkeypatch.setattr(tasks.reporting, name, refused)
     monkeypatch.setattr(tasks.reporting.FlowRunContext, "get", object)
-    told: Any = SimpleNamespace(metrics={"accuracy": 1.0}, bundle=SimpleNamespace(digest="d"))
+    metrics = {"test_metric_name": "accuracy", "test_metric_value": 1.0, "test_loss": 0.1, "train_loss": 0.2}
+    told: Any = SimpleNamespace(metrics=metrics, baselines=(), bundle=SimpleNamespace(digest="d"))
     epoch: Any = SimpleNamespace(epoch=1, epochs=2)
     with caplog.at_level(logging.WARNING, "bundlegate"):
         tasks.reporting.show_metrics("m", told)

@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from ai.ml.core.contract import target_values
+from ai.ml.core.figures import figure
 from ai.ml.core.types import TaskType
 from ai.ml.retraining.bootstrap import paired_gain
 from ai.ml.retraining.decision import Scored, measure, row_losses
@@ -60,9 +61,10 @@ class Baseline:
     def sentence(self) -> str:
         """For a person."""
         surely = "surely" if self.surely_wins else "though not surely"
+        gain, low, high = (figure(value, 3, signed=True) for value in (self.gain, self.low, self.high))
         return (
-            f"{self.name} does better on the same split, {surely}: {self.metric} {self.value:.4g}, the candidate has "
-            f"{self.candidate:.4g} (gain {self.gain:+.3g}, {self.low:+.3g} to {self.high:+.3g})"
+            f"{self.name} does better on the same split, {surely}: {self.metric} {figure(self.value)}, the candidate "
+            f"has {figure(self.candidate)} (gain {gain}, {low} to {high})"
         )
 
 

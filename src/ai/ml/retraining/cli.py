@@ -229,7 +229,9 @@ def _add_store_commands(commands: Any) -> None:
     audit.add_argument("name")
     audit.add_argument("--json", action="store_true", help="for machines")
 
-    prune = _command(commands, "prune", "store_commands:prune", "remove old versions and quarantined bundles")
+    prune = _command(
+        commands, "prune", "store_commands:prune", "remove old versions, quarantined bundles, and their reports"
+    )
     prune.add_argument("name")
     prune.add_argument("--keep", type=int, default=10, metavar="N", help="versions to keep (default: %(default)s)")
     prune.add_argument(
