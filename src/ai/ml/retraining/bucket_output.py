@@ -63,7 +63,7 @@ class BucketOutput:
 
     def done(self, part: Part) -> Receipt | None:
         """As `Destination.done`; reads the part in full and asks for the version of its input."""
-        receipt = self.receipt(part.name)
+        receipt = self._receipt(part.name)
         if receipt is None or not has_same_input(receipt, part):
             return None
         return receipt if self._sha256(part.name) == receipt.sha256 else None
@@ -116,8 +116,7 @@ class BucketOutput:
     def _has_receipts(self) -> bool:
         return self._get(MANIFEST) is not None or any(self._names(f"{PROGRESS}/receipts"))
 
-    def receipt(self, name: str) -> Receipt | None:
-        """As `Destination.receipt`."""
+    def _receipt(self, name: str) -> Receipt | None:
         data = self._get(_receipt_name(name))
         if data is None:
             manifest = self._get(MANIFEST, tag_only=True)
@@ -127,6 +126,10 @@ class BucketOutput:
         except ValueError:
             return None
         return receipt if receipt.format == RECEIPT_FORMAT else None
+
+    def receipt(self, name: str) -> Receipt | None:
+        """As `Destination.receipt`."""
+        return self._receipt(name)
 
     def discard(self, job: JobRecord) -> None:
         """As `Destination.discard`."""

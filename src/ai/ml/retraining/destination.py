@@ -120,21 +120,28 @@ def read_manifest_json(data: bytes, place: str) -> tuple[JobRecord, list[Receipt
         raise UsageError(f"{place} is no manifest of a batch ({type(error).__name__}): give another output") from None
 
 
-def has_same_input(receipt: Receipt, part: Part) -> bool:
-    """Whether a part's input is proven to be what was scored; False where nothing can prove it, as of a query.
-
-    To be asked before anything is believed or redone: also a part whose answers are lost must not be scored from
-    another input than its neighbours were.
-
-    Raises:
-        UsageError: the input holds something else now.
-    """
-    if has_changed_input(receipt, part):
+def refuse_changed_input(receipt: Receipt, found: object) -> None:
+    """Raise UsageError unless the input part still holds what the receipt says."""
+    if receipt.source is not None and receipt.source != found:
         raise UsageError(
             f"the input of {receipt.part} has changed since it was scored; one output never mixes two inputs: "
             "give another output, or --overwrite"
         )
-    return receipt.source is not None
+
+
+def has_same_input(receipt: Receipt, part: Part) -> bool:
+    """Whether a part's input is proven to be what was scored; False where nothing can prove it, as of a query.
+
+    To be asked before the answers are looked at: a part whose answers are lost must not be scored from another input
+    than its neighbours were.
+
+    Raises:
+        UsageError: the input holds something else now.
+    """
+    if receipt.source is None:
+        return False
+    refuse_changed_input(receipt, source_content(part))
+    return True
 
 
 def has_changed_input(receipt: Receipt, part: Part) -> bool:
