@@ -64,9 +64,9 @@ class BucketOutput:
     def done(self, part: Part) -> Receipt | None:
         """As `Destination.done`; reads the part in full and asks for the version of its input."""
         receipt = self._receipt(part.name)
-        if receipt is None or not has_same_input(receipt, part):
+        if receipt is None or receipt.content is None or not has_same_input(receipt, part):
             return None
-        return receipt if self._sha256(part.name) == receipt.sha256 else None
+        return receipt if self._sha256(part.name) == receipt.content.sha256 else None
 
     def write(self, scored: ScoredPart) -> Receipt:
         """As `Destination.write`."""
