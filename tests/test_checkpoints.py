@@ -206,6 +206,19 @@ def test_a_table_that_is_written_to_while_it_is_read_isnt_believed(
     assert steps.snapshot_data(config).rows == 2
 
 
+def test_rows_without_a_target_are_left_out_when_the_settings_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "table.csv"
+    source.write_text("a,y\n1,2\n2,\n3,N/A\n4,5\n", encoding="utf-8")
+    data = {"source": str(source), "target": "y", "missing_target": "drop"}
+    config = RetrainConfig.model_validate({"name": "m", "store": str(tmp_path / "store"), "data": data})
+    with caplog.at_level("INFO", logger="bundlegate"):
+        snapshot = steps.snapshot_data(config)
+    assert steps.read_table(snapshot.file.path)["a"].to_pylist() == ["1", "4"]
+    assert "left out  2 rows without 'y'" in caplog.text
+
+
 def test_a_server_that_is_away_undoes_no_step(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

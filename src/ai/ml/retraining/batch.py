@@ -48,7 +48,8 @@ class BatchReport(Record):
     """`ContractCounts.to_json` over all parts."""
     answers: AnswerTally
     seconds: float = 0.0
-    """From the first part to the last receipt, the proof of the bundle not counted."""
+    """From the plan to the manifest. What workers take before they score (imports, a proof each) is in it; the proof in
+    this process and the start of a cluster's processes are not."""
     drift: DriftRecord | None = None
     """From the training table, over all parts; None if it wasn't asked for."""
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files import dump_json, write_atomic
+from ai.ml.retraining.arguments import reading_of
 from ai.ml.retraining.log import at_work, part_bar
 from ai.ml.retraining.output import print_bytes, print_json
 from ai.ml.retraining.references import bundle_directory
@@ -104,7 +105,7 @@ def evidence(arguments: Namespace) -> int:
 
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
     with at_work("reading the rows and asking the model"):
-        digest = make_evidence(bundle_dir, read_table(arguments.rows))
+        digest = make_evidence(bundle_dir, read_table(arguments.rows, reading_of(arguments)))
     print(
         f"{bundle_dir} now has evidence made by this environment: it proves later environments against this one, "
         f"not the training; digest {digest}"

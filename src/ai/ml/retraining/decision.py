@@ -149,6 +149,8 @@ def _weigh(
     if unfit is not None:
         outcomes: dict[str, Outcome] = {"hold": "HOLD", "promote": "PROMOTE", "reject": "REJECT"}
         reason = f"the champion can't be compared on these rows: {unfit}; the policy for that is {policy.incomparable}"
+        if policy.incomparable == "hold":
+            reason += " (if the new table is as it should be: --incomparable promote)"
         return outcomes[policy.incomparable], reason
     if gain is None:
         return "PROMOTE", f"the first bundle of this model; {metric} {metrics[metric]:.4g}"

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ai.ml.core.tables import read_table
 from ai.ml.retraining.checkpoints import RetrainSummary
+from ai.ml.retraining.output import print_facts
 
 ROWS_SHOWN = 5
 COLUMNS_SHOWN = 7
@@ -21,24 +22,21 @@ def show_summary(summary: RetrainSummary) -> None:
     """Print verdict, metrics, decision, champion and the first scored rows to stdout."""
     console = Console()
     console.print()
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="bold")
-    facts.add_column(overflow="fold")
-    facts.add_row("verdict", _coloured(summary.verdict.outcome, summary.verdict.reason))
-    facts.add_row("metrics", metrics_line(summary.candidate.metrics))
-    for baseline in summary.candidate.baselines:
-        facts.add_row("baseline", baseline_line(baseline))
+    facts: list[tuple[str, str | Text]] = [
+        ("verdict", _coloured(summary.verdict.outcome, summary.verdict.reason)),
+        ("metrics", metrics_line(summary.candidate.metrics)),
+        *(("baseline", baseline_line(baseline)) for baseline in summary.candidate.baselines),
+    ]
     if summary.drift is not None:
-        facts.add_row("drift", Text(summary.drift.sentence))
-    facts.add_row("decision", _coloured(summary.promotion.outcome, summary.decision.reason))
-    facts.add_row("champion", summary.promotion.path or "none")
-    facts.add_row("scored", summary.scored.file.path)
+        facts.append(("drift", summary.drift.sentence))
+    facts += [
+        ("decision", _coloured(summary.promotion.outcome, summary.decision.reason)),
+        ("champion", summary.promotion.path or "none"),
+        ("scored", summary.scored.file.path),
+    ]
     if summary.report is not None:
-        # Bare, on a line of its own: folded into a column nobody could click or copy it.
-        facts.add_row("report", "opens in any browser, from disk:")
-    console.print(facts)
-    if summary.report is not None:
-        console.print(Path(summary.report.page.path).as_uri(), soft_wrap=True)
+        facts.append(("report", Path(summary.report.page.path).as_uri()))
+    print_facts(console, facts)
     console.print()
     console.print(_first_rows(summary))
 
@@ -53,7 +51,10 @@ def baseline_line(baseline: dict[str, Any]) -> str:
     """`gradient boosting: log_loss 0.43, candidate 0.42, gain +0.01 (-0.002 to +0.03)`."""
     gain = f"{baseline['gain']:+.3g} ({baseline['low']:+.3g} to {baseline['high']:+.3g})"
     values = f"{baseline['metric']} {baseline['value']:.4g}, candidate {baseline['candidate']:.4g}"
-    return f"{baseline['name']}: {values}, gain {gain}" + (" — the candidate loses" if baseline["gain"] < 0 else "")
+    told = (
+        "" if baseline["gain"] >= 0 else " — it does better" + ("" if baseline["high"] < 0 else ", though not surely")
+    )
+    return f"{baseline['name']}: {values}, gain {gain}{told}"
 
 
 def _number(value: object) -> str:
