@@ -142,19 +142,20 @@ class FileOutput:
     def _is_finished(self, job: JobRecord) -> bool:
         """This job made the file that is there, and its manifest says so; raises UsageError if it is another's."""
         path, manifest = self._path(), self._manifest()
-        found = read_manifest_json(manifest.read_bytes(), str(manifest))[0] if os.path.lexists(manifest) else None
+        told = read_manifest_json(manifest.read_bytes(), str(manifest)) if os.path.lexists(manifest) else None
         if not os.path.lexists(path):
             return False
         content = Content(sha256=sha256_file(path), size=path.stat().st_size) if path.is_file() else None
         if content is not None and content == self._joined():
             # A run was killed after the file took its name, and before the manifest did.
             return False
-        if found is None:
+        if told is None:
             raise UsageError(f"{path} is there already, and no batch made it: give another output, or --overwrite")
-        job.refuse_another(found, str(path))
+        job.refuse_another(told[0], str(path))
         if content != read_manifest_file(manifest.read_bytes()):
             raise UsageError(f"{path} isn't what its manifest says: give another output, or --overwrite")
-        return True
+        # Whether a query would give the same rows again can't be told.
+        return all(receipt.source is not None for receipt in told[1])
 
     def _joined(self) -> Content | None:
         """What an earlier run was about to publish."""
