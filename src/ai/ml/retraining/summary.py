@@ -53,7 +53,7 @@ def baseline_line(baseline: dict[str, Any]) -> str:
     """`gradient boosting: log_loss 0.43, candidate 0.42, gain +0.01 (-0.002 to +0.03)`."""
     gain = f"{baseline['gain']:+.3g} ({baseline['low']:+.3g} to {baseline['high']:+.3g})"
     values = f"{baseline['metric']} {baseline['value']:.4g}, candidate {baseline['candidate']:.4g}"
-    return f"{baseline['name']}: {values}, gain {gain}" + (" — the candidate loses" if baseline["gain"] <= 0 else "")
+    return f"{baseline['name']}: {values}, gain {gain}" + (" — the candidate loses" if baseline["gain"] < 0 else "")
 
 
 def _number(value: object) -> str:
