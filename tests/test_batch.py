@@ -172,8 +172,9 @@ def test_strict_refuses_what_is_otherwise_counted(bundle: Path, tmp_path: Path) 
     assert report.counts["columns"]["plan"]["unseen"] == 100
     assert "'plan': 100 unseen" in report.sentence
     before = tree(tmp_path)
+    settings = BatchSettings(strict=True, overwrite=True)
     with pytest.raises(DataRefused, match="plan"):
-        predict_dataset(bundle, str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"), BatchSettings(strict=True))
+        predict_dataset(bundle, str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"), settings)
     assert tree(tmp_path) == before
 
 
@@ -253,7 +254,7 @@ def test_another_bundle_another_input_and_other_settings_are_refused(
     with pytest.raises(UsageError, match=r"the input of plan=pro/part-2\.parquet has changed"):
         again(bundle)
     (source / "plan=pro" / "part-2.parquet").rename(source / "plan=pro" / "part-9.parquet")
-    with pytest.raises(UsageError, match="another input: 3 parts, now 3"):
+    with pytest.raises(UsageError, match=r"another input: .*part-2\.parquet is gone and .*part-9\.parquet is new"):
         again(bundle)
     assert tree(tmp_path / "out") == before
     predict_dataset(other_bundle, str(source), str(tmp_path / "out"), BatchSettings(overwrite=True))

@@ -74,7 +74,8 @@ def _acquire(path: Path, flags: int, deadline: float, timeout_s: float) -> int:
             raise
         os.close(descriptor)
         if time.monotonic() > deadline:
-            raise Busy(f"another process has been writing into {path} for {timeout_s:.0f} s; try again later")
+            since = f"has been writing into {path} for {timeout_s:.0f} s" if timeout_s else f"is writing into {path}"
+            raise Busy(f"another process {since}; try again later")
         time.sleep(_POLL_S)
 
 

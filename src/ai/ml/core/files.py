@@ -17,6 +17,9 @@ from typing import BinaryIO
 
 from ai.ml.core.errors import BundlegateError, StorageFailed
 
+MOST_NAME_BYTES = 255
+"""Of one name in a directory, on the file systems that matter."""
+
 _TEMP_NAME = re.compile(r"^\..+\.(?P<pid>\d+)\.[0-9a-f]{16}\.tmp$")
 
 
@@ -46,8 +49,10 @@ def fsync_dir(path: Path) -> None:
 
 
 def temp_path(path: Path) -> Path:
-    """A name beside `path` that no other writer uses and that tells whose it is."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
+    """A name beside `path` that no other writer uses and that tells whose it is, cut where it would be too long."""
+    end = f".{os.getpid()}.{secrets.token_hex(8)}.tmp"
+    name = os.fsencode(path.name)[: MOST_NAME_BYTES - 1 - len(end)].decode(errors="ignore") or "_"
+    return path.with_name(f".{name}{end}")
 
 
 def write_atomic(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:

@@ -144,11 +144,14 @@ def open_job(
         _refuse_absent(source, settings)
     destination = choose_destination(output, table)
     parts = plan_parts(source, _part_format(destination, settings))
-    inside = "://" not in output and Path(output).absolute().is_relative_to(Path(source).absolute())
     if is_bucket(output) and is_bucket(source):
         inside = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
-    if inside and (is_bucket(source) or Path(source).is_dir()):
+    else:
+        inside = "://" not in output and "://" not in source and _lies_inside(Path(output), Path(source), parts)
+    if inside:
         raise UsageError(f"the output {output} lies inside the input {source}: its parts would be taken for input")
+    if isinstance(destination, FileOutput):
+        destination.check(parts)
     return BatchJob(ScoringTask(pin, destination, settings), parts, source_name(output))
 
 
@@ -172,7 +175,7 @@ def choose_destination(output: str, table: str | None = None) -> Destination:
         return SqlOutput(output, table)
     if table is not None:
         raise UsageError(f"a table {table!r} is for a database, and {output} is none: leave it out")
-    if Path(output).suffix and not Path(output).is_dir():
+    if Path(output).suffix and not output.endswith("/") and not Path(output).is_dir():
         return FileOutput(output)
     return FolderOutput(str(Path(output).absolute()))
 
@@ -190,6 +193,7 @@ def run_job(
     outcomes = {name: PartOutcome(failure, kept=False) for name, failure in unread.items()}
     readable = [part for part in job.parts if part.name not in unread]
     began = time.monotonic()
+    finished = False
     with destination.lock():
         try:
             _begin(job)
@@ -201,8 +205,11 @@ def run_job(
             receipts = [outcome.result for outcome in results if isinstance(outcome.result, Receipt)]
             if len(receipts) == len(job.parts):
                 destination.finish(job.record, receipts)
+                finished = True
         finally:
-            destination.tidy()
+            # What was finished may be another run's by now.
+            if not finished:
+                destination.tidy()
     return _report(job, results, drift).model_copy(update={"seconds": time.monotonic() - began})
 
 
@@ -240,8 +247,19 @@ def _report(job: BatchJob, outcomes: Sequence[PartOutcome], drift: DriftRecord |
 
 def _part_format(destination: Destination, settings: BatchSettings) -> str:
     if isinstance(destination, FileOutput):
-        return Path(destination.target).suffix[1:]
+        return destination.format
     return settings.output_format
+
+
+def _lies_inside(output: Path, source: Path, parts: Sequence[Part]) -> bool:
+    """Whether writing there would add to the input, by whatever spelling or link."""
+    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+        return True
+    if output.is_file() and any(output.samefile(part.source) for part in parts):
+        raise UsageError(f"{output} is the input itself: give another output")
+    if output.resolve() in source.resolve().parents:
+        raise UsageError(f"the input {source} lies inside the output {output}: give another output")
+    return False
 
 
 def _refuse_absent(source: str, settings: BatchSettings) -> None:

@@ -87,8 +87,11 @@ def predict(arguments: Namespace) -> int:
             "run": {"workers": arguments.workers},
         },
     )
-    with part_bar("scoring") as progress:
-        report = score(config, progress)
+    try:
+        with part_bar("scoring") as progress:
+            report = score(config, progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("parts that were scored stay; run again, and only the others are done") from None
     if arguments.json:
         print_json(report.model_dump(mode="json"))
     else:

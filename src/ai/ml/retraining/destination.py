@@ -12,7 +12,7 @@ from ai.ml.core.files import dump_json
 from ai.ml.retraining.checkpoints import Record
 from ai.ml.retraining.partition import ScoredPart, source_content
 from ai.ml.retraining.parts import Part
-from ai.ml.retraining.receipts import Receipt, total_answers, total_counts
+from ai.ml.retraining.receipts import Content, Receipt, total_answers, total_counts
 
 JOB_FORMAT = 1
 """Raise it when a key changes its meaning: outputs of another number are then refused, not resumed."""
@@ -37,8 +37,7 @@ class JobRecord(Record):
         if found.bundle != self.bundle:
             difference = f"bundle {found.bundle[:12]}, now it is {self.bundle[:12]}"
         elif found.parts != self.parts:
-            odd = sorted({*found.parts} ^ {*self.parts})
-            difference = f"another input: {len(found.parts)} parts, now {len(self.parts)}; {odd[0]} is in one only"
+            difference = f"another input: {_difference(found.parts, self.parts)}"
         elif found.source != self.source:
             difference = f"another input: {found.source or 'files'}, now {self.source or 'files'}"
         else:
@@ -93,10 +92,23 @@ class Destination(Protocol):
         ...
 
 
-def manifest_json(job: JobRecord, receipts: Sequence[Receipt]) -> bytes:
-    """The manifest of a finished output: the job, every part, and the totals. Nothing volatile."""
+def _difference(before: Sequence[str], now: Sequence[str]) -> str:
+    gone, new = (sorted({*some} - {*others}) for some, others in ((before, now), (now, before)))
+    said = [f"{names[0]} {what}" for names, what in ((gone, "is gone"), (new, "is new")) if names]
+    count = f"{len(before)} parts, now {len(now)}; " if len(before) != len(now) else ""
+    return f"{count}{' and '.join(said) or 'its parts are in another order'}"
+
+
+def manifest_json(job: JobRecord, receipts: Sequence[Receipt], file: Content | None = None) -> bytes:
+    """The manifest of a finished output: the job, every part, and the totals. Nothing volatile.
+
+    Args:
+        job: what was done.
+        receipts: of all parts, in their order.
+        file: what the parts were joined to, where the output is one file.
+    """
     counts = total_counts(receipts)
-    record = {
+    record = ({} if file is None else {"file": file.model_dump(mode="json")}) | {
         "job": job.model_dump(mode="json"),
         "rows": sum(receipt.rows for receipt in receipts),
         "counts": None if counts is None else counts.to_json(),
@@ -118,6 +130,14 @@ def read_manifest_json(data: bytes, place: str) -> tuple[JobRecord, list[Receipt
         return JobRecord.model_validate(record["job"]), receipts
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{place} is no manifest of a batch ({type(error).__name__}): give another output") from None
+
+
+def read_manifest_file(data: bytes) -> Content | None:
+    """What the file beside a manifest holds; None if the manifest doesn't tell."""
+    try:
+        return Content.model_validate(json.loads(data)["file"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def refuse_changed_input(receipt: Receipt, found: object) -> None:

@@ -15,15 +15,24 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from ai.ml.core.directory_lock import locked
-from ai.ml.core.errors import UsageError
-from ai.ml.core.files import fsync_dir, make_dirs, sha256_file, storage_failed, sweep_temps, write_atomic
+from ai.ml.core.errors import Busy, UsageError
+from ai.ml.core.files import (
+    MOST_NAME_BYTES,
+    fsync_dir,
+    make_dirs,
+    sha256_bytes,
+    sha256_file,
+    storage_failed,
+    sweep_temps,
+    write_atomic,
+)
 from ai.ml.retraining.destination import JobRecord, has_same_input, manifest_json, read_manifest_json
 from ai.ml.retraining.partition import ScoredPart, write_scored
 from ai.ml.retraining.parts import Part
@@ -43,13 +52,28 @@ class FolderOutput:
     partition_columns: bool = False
     """Write partition columns into the parts as well."""
 
-    def lock(self) -> AbstractContextManager[None]:
-        """Held by the run that writes there; raises Busy at once if another one does."""
-        try:
-            make_dirs(self._path())
-        except OSError as error:
-            raise UsageError(f"can't write into {self.root}: {error.strerror}") from None
-        return locked(self._path(), 0.0)
+    @contextmanager
+    def lock(self) -> Generator[None]:
+        """Held by the run that writes there.
+
+        Raises:
+            Busy: another one writes there.
+            UsageError: the path leads through a file.
+            StorageFailed: the disk refused.
+        """
+        root = self._path()
+        file = next((place for place in (root, *root.parents) if place.exists() and not place.is_dir()), None)
+        if file is not None:
+            raise UsageError(f"can't write into {root}: {file} is a file, not a folder; give another output")
+        make_dirs(root)
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(root, 0.0))
+            except FileNotFoundError:
+                raise Busy(f"another process has just finished with {root}; try again") from None
+            except OSError as error:
+                raise storage_failed(f"opening {root}", error, "nothing was written") from error
+            yield
 
     def begin(self, job: JobRecord, *, overwrite: bool) -> None:
         """As `Destination.begin`."""
@@ -111,8 +135,13 @@ class FolderOutput:
             shutil.rmtree(root / _FINISHED, ignore_errors=True)
 
     def tidy(self) -> None:
-        """As `Destination.tidy`."""
-        if not self.has_receipts():
+        """As `Destination.tidy`; the job's record stays as long as an answer of it does."""
+        try:
+            found = self._found()
+        except UsageError:  # `begin` has said so
+            return
+        answers = () if found is None else found.parts
+        if not self.has_receipts() and not any((self._path() / name).exists() for name in answers):
             shutil.rmtree(self._path() / PROGRESS, ignore_errors=True)
 
     def _path(self) -> Path:
@@ -138,7 +167,10 @@ class FolderOutput:
         return (root / SUCCESS).is_file() and (root / MANIFEST).is_file() and not (root / PROGRESS).is_dir()
 
     def _receipt_path(self, name: str) -> Path:
-        return self._path() / PROGRESS / "receipts" / f"{name}.json"
+        place = self._path() / PROGRESS / "receipts" / f"{name}.json"
+        if len(os.fsencode(place.name)) <= MOST_NAME_BYTES:
+            return place
+        return place.with_name(f"{sha256_bytes(os.fsencode(place.name))}.json")
 
     def receipt(self, name: str) -> Receipt | None:
         """As `Destination.receipt`."""

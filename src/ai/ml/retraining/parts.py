@@ -39,7 +39,7 @@ def plan_parts(source: str, output_format: str = "auto") -> tuple[Part, ...]:
 
     Raises:
         DataNotFound: there is nothing at `source`, or the folder holds no part.
-        DataRefused: the folder holds files that aren't parts: they would be left out silently.
+        DataRefused: the folder holds files that aren't parts: they would be left out silently; or a name isn't UTF-8.
         UsageError: two parts would get one name in the output.
     """
     if is_bucket(source):
@@ -51,6 +51,7 @@ def plan_parts(source: str, output_format: str = "auto") -> tuple[Part, ...]:
     root = Path(source)
     if not root.is_dir():
         size = root.stat().st_size if root.is_file() else 0
+        _refuse_odd_bytes(root.name)
         return (Part(output_name(root.name, output_format), str(root.absolute()), size),)
     found = [path for path in root.rglob("*") if path.is_file()]
     names = {path.relative_to(root).as_posix(): path for path in found}
@@ -70,6 +71,8 @@ def folder_parts(files: Iterable[tuple[str, str, int]], place: str, output_forma
             f"{place} holds files that are no parts ({', '.join(odd[:5])}{', …' if len(odd) > 5 else ''}): "
             "expected .csv (also .gz) or .parquet; move them away, or let their names begin with _"
         )
+    for name, _, _ in data:
+        _refuse_odd_bytes(name)
     parts = tuple(
         Part(output_name(name, output_format), source, size, partition_of(name)) for name, source, size in data
     )
@@ -113,6 +116,16 @@ def group_parts(parts: Sequence[Part], task_bytes: int) -> list[tuple[Part, ...]
         waiting.append(part)
         size += part.size
     return [*groups, tuple(waiting)] if waiting else groups
+
+
+def _refuse_odd_bytes(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise DataRefused(
+            f"the part {shown} has a name that isn't UTF-8, and no manifest can hold it: rename it"
+        ) from None
 
 
 def _suffix(name: str, output_format: str) -> str:
