@@ -44,7 +44,7 @@ def _below(folder: Path, prefix: str, above: tuple[Path, ...]) -> list[tuple[str
                     raise DataRefused(f"{path} is a link to a folder that holds it: remove it")
                 found += _below(path, f"{prefix}{entry.name}/", (*above, place))
             elif path.is_symlink():
-                raise DataRefused(f"{path} is a link to {os.readlink(path)}, which isn't there: mend or remove it")
+                raise DataRefused(f"{path} is a link to {path.readlink()}, which isn't there: mend or remove it")
             elif path.exists():
                 raise DataRefused(f"{path} is neither a file nor a folder: remove it")
     return found

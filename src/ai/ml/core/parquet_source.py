@@ -93,22 +93,24 @@ def _folder(path: Path, form: ds.ParquetFileFormat) -> ds.Dataset:
     folders = [partition_of(name) for name, _ in files]
     added = dict.fromkeys(name for columns in folders for name, _ in columns)
     # A column of the part's own goes before, as in scoring.
-    texts = [
-        pa.schema([(name, pa.string()) for name in added if any(name not in schema.names for schema in schemas)])
-    ]
+    texts = [pa.schema([(name, pa.string()) for name in added if any(name not in schema.names for schema in schemas)])]
     # A part whose column is all null or narrower must not decide the type.
     return ds.FileSystemDataset.from_paths(
         [str(file) for _, file in files],
         schema=pa.unify_schemas([*schemas, *texts], promote_options="permissive"),
         format=form,
         filesystem=system,
-        partitions=[_cells_of(dict(reversed(columns)), schema) for columns, schema in zip(folders, schemas, strict=True)],
+        partitions=[
+            _cells_of(dict(reversed(columns)), schema) for columns, schema in zip(folders, schemas, strict=True)
+        ],
     )
 
 
-def _cells_of(columns: dict[str, str | None], schema: pa.Schema) -> ds.Expression:
+def _cells_of(columns: tuple[tuple[str, str | None], ...], schema: pa.Schema) -> ds.Expression:
     """What Arrow is told of a part's columns that stand in its folders' names; one without a value is null anyway."""
-    told = [ds.field(name) == text for name, text in columns.items() if text is not None and name not in schema.names]
+    # Of two folders with one name the outer one counts.
+    cells = {name: text for name, text in reversed(columns) if name not in schema.names}
+    told = [ds.field(name) == text for name, text in cells.items() if text is not None]
     return reduce(and_, told, ds.scalar(True))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ai.ml.core.column_types import texts_array, wider_type, widened
+from ai.ml.core.column_types import texts_array, widened, wider_type
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
 from ai.ml.core.source_names import source_name
 

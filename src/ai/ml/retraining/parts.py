@@ -13,6 +13,7 @@ from ai.ml.core.folder_files import data_files, partition_of
 from ai.ml.core.tables import CSV_SUFFIXES, PARQUET_SUFFIXES
 from ai.ml.retraining.addresses import is_bucket
 
+
 @dataclass(frozen=True)
 class Part:
     """One input file and its place in the output."""

@@ -28,4 +28,6 @@ def source_stamps(source: str) -> list[tuple[str, int, int, int]]:
 
 
 def _files(source: Path) -> list[Path]:
-    return [source] if not source.is_dir() else [path for _, path in data_files(source)]
+    if source.is_dir():
+        return [path for _, path in data_files(source)]
+    return [source] if source.is_file() else []

@@ -19,7 +19,7 @@ from typing import Any
 
 from ai.ml.core.errors import Busy, DataRefused, UsageError
 from ai.ml.retraining.destination import JobRecord, manifest_json, refuse_changed_input
-from ai.ml.retraining.partition import ScoredPart, source_content, unchanged_tables
+from ai.ml.retraining.partition import ScoredPart, source_content, source_stamp, unchanged_tables
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import RECEIPT_FORMAT, Receipt
 from ai.ml.retraining.sql_tables import PART, ROW, AnswerTables, Database, column_type, lock_table, open_database
@@ -85,8 +85,9 @@ class SqlOutput:
 
         scored.partition_columns = True
         name, parts = scored.part.name, self._tables().parts
+        before = source_stamp(scored.part)
         source = source_content(scored.part)
-        with open_database(self.url) as database, closing(unchanged_tables(scored, source)) as tables:
+        with open_database(self.url) as database, closing(unchanged_tables(scored, source, before)) as tables:
             first = next(tables)
             self._create_answers(database, first.schema)
             try:
