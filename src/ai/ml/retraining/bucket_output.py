@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import Any
 
 from ai.ml.core.errors import UsageError
+from ai.ml.core.files import dump_json
 from ai.ml.core.object_store import bucket_errors, open_bucket
 from ai.ml.retraining.checkpoints import Record
 from ai.ml.retraining.destination import JobRecord, manifest_json, read_manifest_json, refuse_changed_input
@@ -239,7 +240,7 @@ class BucketOutput:
 
 
 def _job_key(job: JobRecord) -> str:
-    return hashlib.sha256(job.model_dump_json().encode()).hexdigest()
+    return hashlib.sha256(dump_json(job.model_dump(mode="json"))).hexdigest()
 
 
 def _receipt_name(name: str) -> str:
