@@ -12,7 +12,7 @@ import pytest
 from batch_scenes import rows_to_score, sealed_bundle
 
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.tables import ReadOptions, read_table, write_table
+from ai.ml.core.tables import read_table, write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.trainer import train
 from ai.ml.retraining import partition
@@ -81,9 +81,8 @@ def test_kept_texts_keep_their_marks_and_the_model_reads_them(bundle: Path, tmp_
     marked = [None if cell is None else str(cell).replace(".", ",") for cell in plain[name].to_pylist()]
     write_table(plain, tmp_path / "plain.csv")
     write_table(plain.set_column(place, name, pa.array(marked)), tmp_path / "marked.csv")
-    read = ReadOptions(decimal=",", thousands=".")
-    for source, options in (("plain", ReadOptions()), ("marked", read)):
-        settings = BatchSettings(keep=("key", name), proba=True, read=options)
+    for source, marks in (("plain", {}), ("marked", {"decimal": ",", "thousands": "."})):
+        settings = BatchSettings(keep=("key", name), proba=True, **marks)
         predict_dataset(bundle, str(tmp_path / f"{source}.csv"), str(tmp_path / f"{source}-out.csv"), settings)
     first, second = (read_table(tmp_path / f"{source}-out.csv") for source in ("plain", "marked"))
     assert set(second["key"].to_pylist()) == {"1.234"}
@@ -103,7 +102,7 @@ def test_a_kept_column_that_is_null_for_long(bundle: Path, tmp_path: Path, monke
     connection.execute("update t set amount = 2.5 where note = 'late'")
     connection.commit()
     connection.close()
-    settings = BatchSettings(keep=("note", "amount"), read=ReadOptions(query="select * from t"))
+    settings = BatchSettings(keep=("note", "amount"), query="select * from t")
     for suffix in (".parquet", ".csv"):
         predict_dataset(bundle, f"sqlite:///{tmp_path / 'd.db'}", str(tmp_path / f"out{suffix}"), settings)
         answers = read_table(tmp_path / f"out{suffix}")

@@ -100,9 +100,7 @@ def _folder(path: Path, form: ds.ParquetFileFormat) -> ds.Dataset:
         schema=pa.unify_schemas([*schemas, *texts], promote_options="permissive"),
         format=form,
         filesystem=system,
-        partitions=[
-            _cells_of(dict(reversed(columns)), schema) for columns, schema in zip(folders, schemas, strict=True)
-        ],
+        partitions=[_cells_of(*pair) for pair in zip(folders, schemas, strict=True)],
     )
 
 
