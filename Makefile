@@ -39,7 +39,8 @@ docs: $(STAMP)
 
 # The lock is the whole environment, so nothing is resolved at installation; the project itself goes in last.
 $(STAMP): requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "bundlegate needs Python 3.11 or newer, this is " + sys.version)'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "bundlegate needs Python 3.11 or newer, this is " + sys.version)'
+	@echo 'installing PyTorch, Prefect and all that the lock names into $(VENV): some minutes, once'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

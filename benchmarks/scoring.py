@@ -6,7 +6,7 @@ The baseline is what most code around `DictVectorizer` does: a frame's rows beco
 vectorizer turns dicts into a matrix, missing cells are imputed, the scaler scales, one float32 forward pass answers.
 Both read the same Parquet file in the same run, with the same number of threads; a sample is scored again row by row
 and must give the same bits. ONNX Runtime, LightGBM and scikit-learn's MLP score the same rows as ready tensors. Rates
-are rows per second of CPU; "by the clock" counts what a user waits, with a thread that reads ahead as `predict` has one.
+are rows per second of CPU; "by the clock" is what a user waits, with a thread that reads ahead as in `predict`.
 """
 
 from __future__ import annotations

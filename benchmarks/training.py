@@ -1,6 +1,6 @@
 """Epochs per second of our trainer, the original's loop and the bare matrix products, in one process and one thread.
 
-    python benchmarks/training.py [--rows 8000] [--columns 32] [--json FILE] [--repeats 5]
+    python benchmarks/training.py [--rows 8000] [--columns 32] [--output FILE] [--repeats 5]
 
 CPU seconds of one epoch, the least of the repeats, which take turns. The first three rows do the same optimisation:
 batches of 64. A larger batch makes fewer updates per epoch: that is another optimisation, and is said beside it.
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8_000)
     parser.add_argument("--columns", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     x = torch.randn(arguments.rows, arguments.columns, generator=torch.Generator().manual_seed(0))
@@ -101,9 +101,9 @@ def main() -> None:
     print("| one epoch of | CPU s | epochs per s | times the original's |\n|---|---|---|---|")
     for name, value in seconds.items():
         print(f"| {name} | {value:.4f} | {1 / value:.2f} | {seconds[base] / value:.2f} |")
-    if arguments.json is not None:
+    if arguments.output is not None:
         facts = {"rows": len(x), "columns": arguments.columns, "torch": torch.__version__, "threads": 1}
-        arguments.json.write_text(json.dumps({**facts, "cpu_s": seconds}, indent=2) + "\n", encoding="utf-8")
+        arguments.output.write_text(json.dumps({**facts, "cpu_s": seconds}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

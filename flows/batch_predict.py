@@ -13,7 +13,7 @@ from prefect import flow
 from ai.ml.retraining.batch import BatchReport
 from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.scoring_job import require_whole, show_report
-from tasks.cluster import cluster_runner, run_on_cluster
+from tasks.cluster import cluster_runner, cluster_started, run_on_cluster
 from tasks.command_line import run_from_command_line
 from tasks.prediction import score_parts
 
@@ -43,7 +43,8 @@ def batch_predict(config: PredictConfig) -> BatchReport:
 @flow(flow_run_name="score-{config.job.bundle}", persist_result=True, result_serializer="json")
 def score_on_cluster(config: PredictConfig) -> BatchReport:
     """The same on a Dask cluster: a task for each group of parts."""
-    return score_parts.fn(config, run_on_cluster)
+    with cluster_started():
+        return score_parts.fn(config, run_on_cluster)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from prefect import flow
 from ai.ml.retraining import steps
 from ai.ml.retraining.approval import Draft
 from ai.ml.retraining.checkpoints import RetrainSummary
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.run_record import interrupted_run
+from ai.ml.retraining.settings_file import SettingsOrFile
 from ai.ml.retraining.summary import show_summary
 from ai.ml.retraining.training_plan import pinned
 from tasks.approval import approved, asked_before, require_server
@@ -38,7 +38,7 @@ from tasks.training import check_drift, read_data, train_candidate
     on_crashed=[leave_clean],
     on_cancellation=[leave_clean],
 )
-def retrain(config: RetrainConfig) -> RetrainSummary:
+def retrain(config: SettingsOrFile) -> RetrainSummary:
     """Read → measure drift → train and seal → prove in a fresh process → decide → promote or hold → score → report.
 
     Every step leaves a small record of paths and sha-256; run again after a crash, and what is done is hashed again

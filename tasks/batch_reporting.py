@@ -18,7 +18,7 @@ from ai.ml.retraining.batch_sample import BatchSample, sample_batch
 from ai.ml.retraining.bundle_pin import BundlePin
 from ai.ml.retraining.log import logger
 from ai.ml.retraining.parts import plan_parts
-from tasks.reporting import publish_markdown, publish_table, show_drift
+from tasks.reporting import drift_rows, publish_markdown, publish_table, show_drift
 
 SHOWN_EVERY_S = 5.0
 """A thousand parts in a minute need no thousand calls of the API."""
@@ -65,9 +65,9 @@ def show_batch(config: PredictConfig, report: BatchReport) -> None:
     if sample is None:
         return
     if report.drift is None and sample.drift is not None:
-        moved = [dict(vars(column)) for column in sample.drift.columns]
+        moved = drift_rows(map(vars, sample.drift.columns))
         publish_table(name, "drift", moved, f"{sample.drift.severity}, measured on {sample.rows:,} rows")
-    publish_markdown(name, "rows", _markdown(sample.answered) or "no rows")
+    publish_markdown(name, "rows", _markdown(sample.answered) or "no rows", "the first answered rows")
 
 
 def _figures(report: BatchReport) -> list[dict[str, Any]]:
@@ -76,6 +76,7 @@ def _figures(report: BatchReport) -> list[dict[str, Any]]:
     facts |= {"failures": len(report.failures), **{f"label {name}": n for name, n in report.answers.labels.items()}}
     if scored and report.seconds:
         facts["rows per second"] = round(scored / report.seconds)
+    facts["seconds"] = round(report.seconds, 2)
     return [{"fact": name, "value": value} for name, value in facts.items()]
 
 

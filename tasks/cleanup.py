@@ -11,9 +11,10 @@ from typing import Any
 from prefect.logging.loggers import flow_run_logger
 from pydantic import ValidationError
 
-from ai.ml.core.errors import BundlegateError, Busy
+from ai.ml.core.errors import BundlegateError, Busy, UsageError
 from ai.ml.retraining import steps
 from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.settings_file import settings_of
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.workplace import held
 
@@ -27,8 +28,8 @@ def leave_clean(flow: Any, flow_run: Any, state: Any) -> None:
     """
     logger = flow_run_logger(flow_run, flow)
     try:
-        config = RetrainConfig.model_validate(flow_run.parameters.get("config"))
-    except (ValidationError, AttributeError):
+        config = RetrainConfig.model_validate(settings_of(flow_run.parameters.get("config")))
+    except (ValidationError, AttributeError, UsageError):
         return  # nothing was begun with such parameters
     work = steps.work_dir(config)
     if not work.is_dir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from prefect.assets import materialize
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
+from ai.ml.core.figures import figure
 from ai.ml.retraining.checkpoints import (
     CandidateRef,
     DecisionRecord,
@@ -35,6 +36,7 @@ from ai.ml.retraining.checkpoints import (
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import at_work, logger
 from ai.ml.retraining.reporting.canvas import require_matplotlib
+from ai.ml.retraining.summary import metrics_line
 from ai.ml.retraining.verdict import Verdict
 from ai.ml.retraining.verdict_render import to_markdown
 from tasks.caching import KEPT, KeptNotReused
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.trainer import EpochReport
 
 EVENTS = {"PROMOTED": "bundle.promoted", "HELD": "bundle.held", "REJECTED": "bundle.rejected"}
+SHORT = 12
+"""Characters of a digest, as everywhere in sentences."""
 PROGRESS_EVERY_S = 2.0
 """An update is a call to the API; epochs can be faster."""
 
@@ -71,34 +75,59 @@ def report(
 def show_report(name: str, told: ReportRef) -> None:
     """The card as Markdown, one chart as an image, and where the page lies."""
     page = Path(told.page.path)
+    bundle = page.parent.name[:SHORT]
     card = page.with_name("card.md").read_text(encoding="utf-8")
     # The YAML head is for model hubs.
     _publish(
         create_markdown_artifact,
         key=artifact_key(name, "card"),
         markdown=card.partition("\n---\n\n")[2],
-        description=page.parent.name,
+        description=f"card of {bundle}",
     )
-    # A browser follows no link from a server to a disk, so the path is told in words too.
-    link = {"link": page.as_uri(), "link_text": f"{name}: report", "description": str(page)}
+    # A browser follows no link from a server to a disk, so the address is what can be read and copied.
+    told_where = f"report of {bundle}: copy the address into a browser on the machine that keeps it"
+    link = {"link": page.as_uri(), "link_text": page.as_uri(), "description": told_where}
     _publish(create_link_artifact, key=artifact_key(name, "report"), **link)
     chart = page.with_name("preview.svg")
     if chart.is_file():
         content = base64.b64encode(chart.read_bytes()).decode()
         image = f"data:image/svg+xml;base64,{content}"
-        _publish(create_image_artifact, key=artifact_key(name, "chart"), image_url=image, description=page.parent.name)
+        _publish(
+            create_image_artifact,
+            key=artifact_key(name, "chart"),
+            image_url=image,
+            description=f"main chart of {bundle}",
+        )
 
 
 def show_metrics(name: str, candidate: CandidateRef) -> None:
     """A table of the candidate's metrics."""
-    rows = [{"metric": key, "value": value} for key, value in candidate.metrics.items()]
-    _publish(create_table_artifact, key=artifact_key(name, "metrics"), table=rows, description=candidate.bundle.digest)
+    rows = [{"metric": key, "value": _figure(value)} for key, value in candidate.metrics.items()]
+    rows += [
+        {"metric": f"{baseline['name']}: {baseline['metric']}", "value": _figure(baseline["value"])}
+        for baseline in candidate.baselines
+    ]
+    publish_table(name, "metrics", rows, f"{candidate.bundle.digest[:SHORT]}: {metrics_line(candidate.metrics)}")
 
 
 def show_drift(name: str, drift: DriftRecord) -> None:
     """A table of each column's distance from the champion's training table."""
-    rows = drift.document.get("columns", [])
-    _publish(create_table_artifact, key=artifact_key(name, "drift"), table=rows, description=drift.sentence)
+    publish_table(name, "drift", drift_rows(drift.document.get("columns", [])), drift.sentence)
+
+
+def drift_rows(columns: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a table has room for: how far each column has moved, and what that amounts to."""
+    return [
+        {
+            "column": column["column"],
+            "drift": column["severity"],
+            "PSI": round(column["psi"], 3),
+            "KS": "–" if column["ks"] is None else round(column["ks"], 2),
+            "missing": f"{column['missing_share']:.1%}",
+            "missing at training": f"{column['missing_share_at_training']:.1%}",
+        }
+        for column in columns
+    ]
 
 
 def show_verdict(name: str, verdict: Verdict) -> None:
@@ -118,12 +147,13 @@ def decision_markdown(decision: DecisionRecord) -> str:
     lines = [f"**{decision.outcome}** — {decision.reason}", "", "| metric | challenger | champion |", "|---|---|---|"]
     champion: dict[str, float] = document.get("champion") or {}
     for metric, value in document["challenger"].items():
-        beside = f"{champion[metric]:.4g}" if metric in champion else "–"
-        lines.append(f"| {metric} | {value:.4g} | {beside} |")
+        beside = figure(champion[metric]) if metric in champion else "–"
+        lines.append(f"| {metric} | {figure(value)} | {beside} |")
     if gain := document.get("gain"):
+        estimate, low, high = (figure(gain[key], signed=True) for key in ("estimate", "low", "high"))
         lines += [
             "",
-            f"Gain in {document['metric']}: {gain['estimate']:+.4g} ({gain['low']:+.4g} to {gain['high']:+.4g})",
+            f"Gain in {document['metric']}: {estimate} ({low} to {high})",
         ]
     return "\n".join(lines)
 
@@ -144,7 +174,7 @@ def epoch_progress(name: str) -> Generator[Callable[[EpochReport], None]]:
     if FlowRunContext.get() is None:
         yield lambda report: None
         return
-    key, description = artifact_key(name, "training"), f"epochs of {name}"
+    key, description = artifact_key(name, "training"), f"epochs of the training of {name}, in percent"
     artifact: Any = _tell(create_progress_artifact, 0.0, key=key, description=description)
     told = time.monotonic()
 
@@ -202,6 +232,10 @@ def _asset(name: str) -> str:
 def artifact_key(name: str, part: str) -> str:
     """Artifact keys hold lower-case letters, digits and dashes only."""
     return re.sub(r"[^a-z0-9]+", "-", f"{name}-{part}".lower()).strip("-")
+
+
+def _figure(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _publish(create: Any, **content: Any) -> None:

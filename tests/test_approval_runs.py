@@ -91,6 +91,9 @@ def test_a_suspended_run_holds_nothing_and_tells_what_it_asks(asked: Asked) -> N
     # The three models are of one table, so they have one digest.
     events = asked.place.events("bundle.awaiting-approval", digest)
     assert "bundlegate.model.good" in {event["resource"]["prefect.resource.id"] for event in events}
+    said = asked.place.log(asked.runs["good"])
+    assert "read      " in said, "the run's page tells what was done"
+    assert "proved    PASSED" in said
     listed = approve(asked.place.environment)
     assert f"good: {digest[:12]} (no champion, until " in listed.stdout, listed.stderr
     shown = approve(asked.place.environment, "good").stdout

@@ -67,6 +67,26 @@ def test_a_class_that_no_training_row_has_costs_no_traceback() -> None:
     assert all(baseline.value > 1 for baseline in found), "sure of one class, and wrong of the other"
 
 
+def test_a_class_with_one_row_in_a_large_table_and_many_classes_cost_no_traceback() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=10_500)
+    labels = np.where(x > 0, "yes", "no").astype(object)
+    labels[:4] = ["rare", "rare", "few", "few"]
+    table = pa.table({"x": x, "y": labels.tolist()})
+    result = train(table, TrainingConfig("y", epochs=1, test_size=0.04))
+    found = measure_baselines(Scorer(result.bundle), table, np.arange(1, 10_500), result.holdout_rows)
+    assert [baseline.name for baseline in found] == ["logistic regression", "gradient boosting"]
+
+    many = pa.table({"x": x[:1_000], "y": [f"class {index % 25}" for index in range(1_000)]})
+    result = train(many, TrainingConfig("y", epochs=1))
+    found = measure_baselines(Scorer(result.bundle), many, result.train_rows, result.holdout_rows)
+    assert [baseline.name for baseline in found] == ["logistic regression"]
+
+
+def test_a_tie_is_no_loss() -> None:
+    assert not Baseline("ridge regression", "rmse", 1.0, 1.0, gain=0.0, low=-0.1, high=0.1).wins
+
+
 def test_a_policy_holds_what_a_baseline_surely_beats() -> None:
     baseline = Baseline("ridge regression", "rmse", 1.0, 2.0, gain=-1.0, low=-1.2, high=-0.8)
     truth = np.arange(50.0)

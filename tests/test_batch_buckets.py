@@ -128,6 +128,8 @@ def test_another_job_changed_input_and_strangers_are_refused(bundle: Path, tmp_p
     with pytest.raises(UsageError, match="has changed since it was scored"):
         score(bundle, source, "s3://lake/out")
     assert objects("out") == before
+    assert score(bundle, source, "s3://lake/out", BatchSettings(overwrite=True)).kept == 0
+    assert score(bundle, source, "s3://lake/out").kept == 2
     score(bundle, source, "s3://lake/out", BatchSettings(overwrite=True, proba=True))
     assert objects("out").keys() == before.keys()
     assert objects("out") != before

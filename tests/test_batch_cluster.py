@@ -6,18 +6,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from batch_scenes import dataset, sealed_bundle, tree
 from conftest import ROOT, free_port
 
-from ai.ml.core.errors import ExitCode, UsageError
+from ai.ml.core.errors import ExitCode, StorageFailed, UsageError
 from ai.ml.retraining.batch import predict_dataset
 from ai.ml.retraining.batch_config import RunnerSettings
-from tasks.cluster import cluster_runner
+from ai.ml.retraining.parts import Part
+from tasks.cluster import cluster_runner, take_group, without_main
 
 # Starting a cluster and a server takes its time on a loaded machine.
 pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow, pytest.mark.timeout(600)]
@@ -25,6 +30,12 @@ pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow, pytest.mark.
 OTHER_BITS = """
 import torch
 torch.nn.Linear.forward = lambda self, x: torch.nn.functional.linear(x, self.weight, self.bias) * 1.0001
+"""
+
+BARE = """
+import sys
+for name in ("prefect", "tasks", "flows"):
+    sys.modules[name] = None
 """
 
 
@@ -44,22 +55,28 @@ def wait_for_receipts(out: Path, count: int, process: subprocess.Popen[str]) -> 
 
 
 class Cluster:
-    """`dask scheduler` and `dask worker` on loopback, as processes of their own."""
+    """`dask scheduler` and `dask worker` on loopback, as processes of their own: without this checkout or Prefect."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.folder, self.environment = folder, {**environment, "PYTHONPATH": str(ROOT)}
+        self.folder = folder
+        self.environment = {name: value for name, value in environment.items() if not name.startswith("P")}
+        self.environment["PATH"] = environment["PATH"]
+        (folder / "bare.py").write_text(BARE)
         self.address = f"tcp://127.0.0.1:{free_port()}"
         self.scheduler = self._start("dask_scheduler", "--port", self.address.rpartition(":")[2])
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def add_worker(self, *options: str) -> None:
         fixed = ("--no-nanny", "--nthreads", "1", "--local-directory", str(self.folder), "--death-timeout", "60")
-        self.workers.append(self._start("dask_worker", self.address, *fixed, *options))
+        bare = ("--preload", str(self.folder / "bare.py"))
+        self.workers.append(self._start("dask_worker", self.address, *fixed, *bare, *options))
 
     def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", f"distributed.cli.{module}", "--host", "127.0.0.1", "--no-dashboard"]
         with (self.folder / "dask.log").open("ab") as log:
-            return subprocess.Popen([*command, *arguments], env=self.environment, stdout=log, stderr=log)
+            return subprocess.Popen(
+                [*command, *arguments], cwd=self.folder, env=self.environment, stdout=log, stderr=log
+            )
 
     def kill(self) -> None:
         for process in (self.scheduler, *self.workers):
@@ -89,6 +106,7 @@ def test_a_local_cluster_gives_the_same_bytes_and_survives_a_killed_worker(
     source = dataset(tmp_path / "in", 6, 30_000)
     predict_dataset(bundle, str(source), str(tmp_path / "expected"))
     out = tmp_path / "out"
+    began = datetime.now(UTC)
     job = ("--bundle", bundle, "--input", source, "--output", out, "--workers", "2", "--task-mb", "0")
     process = flow(prefect_environment, *job)
     wait_for_receipts(out, 1, process)
@@ -96,6 +114,25 @@ def test_a_local_cluster_gives_the_same_bytes_and_survives_a_killed_worker(
     _, stderr = process.communicate(timeout=280)
     assert process.returncode == ExitCode.OK, stderr
     assert tree(out) == tree(tmp_path / "expected")
+    wait_for_records(prefect_environment, began, {part.name for part in source.rglob("*.parquet")})
+
+
+def wait_for_records(environment: dict[str, str], began: datetime, parts: set[str]) -> None:
+    """Until Prefect's server tells of each part's group, which is a task run."""
+    since = {"after_": began.isoformat()}
+    asked = {
+        "task_runs": {
+            "name": {"like_": "score plan="},
+            "state": {"type": {"any_": ["COMPLETED"]}},
+            "start_time": since,
+        }
+    }
+    deadline = time.monotonic() + 60
+    found: set[str] = set()
+    while found != parts:
+        assert time.monotonic() < deadline, found
+        runs = httpx.post(f"{environment['PREFECT_API_URL']}/task_runs/filter", json=asked, timeout=60).json()
+        found = {run["name"].removesuffix(" …").rpartition("/")[2] for run in runs}
 
 
 def test_a_killed_worker_of_another_cluster_leaves_its_parts_to_the_others(
@@ -157,6 +194,23 @@ def test_a_worker_with_other_bits_refuses_and_is_named(
 def test_a_scheduler_that_isnt_there_is_said() -> None:
     with pytest.raises(UsageError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:"):
         cluster_runner(RunnerSettings(runner="dask", scheduler=f"tcp://127.0.0.1:{free_port()}"))
+
+
+def test_a_lost_cluster_is_said_by_the_record_of_the_group() -> None:
+    class Lost:
+        def result(self) -> None:
+            raise CancelledError("score-1 cancelled for reason: lost dependencies.")
+
+    with pytest.raises(StorageFailed, match=r"the Dask cluster failed \(CancelledError: score-1 .*; run again"):
+        take_group.fn((Part("a.csv", "a.csv", 1),), Lost())
+
+
+def test_what_is_started_without_main_imports_none() -> None:
+    before = dict(vars(sys.modules["__main__"]))
+    with without_main():
+        assert not {name for name in get_preparation_data("worker") if name.startswith("init_main")}
+    assert vars(sys.modules["__main__"]) == before
+    assert {name for name in get_preparation_data("worker") if name.startswith("init_main")}
 
 
 def workers_of(pid: int) -> list[psutil.Process]:

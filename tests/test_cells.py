@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ai.ml.core import cells
+from ai.ml.core import cells, number_marks
 from ai.ml.core.cells import as_texts, coerce, coerce_text, level_text
 
 ODD = [
@@ -36,6 +36,8 @@ ODD = [
 def test_the_examples_run() -> None:
     assert doctest.testmod(cells).attempted == 2
     assert doctest.testmod(cells).failed == 0
+    assert doctest.testmod(number_marks).attempted == 4
+    assert doctest.testmod(number_marks).failed == 0
 
 
 @pytest.mark.parametrize(

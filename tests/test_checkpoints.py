@@ -206,6 +206,19 @@ def test_a_table_that_is_written_to_while_it_is_read_isnt_believed(
     assert steps.snapshot_data(config).rows == 2
 
 
+def test_rows_without_a_target_are_left_out_when_the_settings_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "table.csv"
+    source.write_text("a,y\n1,2\n2,\n3,N/A\n4,5\n", encoding="utf-8")
+    data = {"source": str(source), "target": "y", "missing_target": "drop"}
+    config = RetrainConfig.model_validate({"name": "m", "store": str(tmp_path / "store"), "data": data})
+    with caplog.at_level("INFO", logger="bundlegate"):
+        snapshot = steps.snapshot_data(config)
+    assert steps.read_table(snapshot.file.path)["a"].to_pylist() == ["1", "4"]
+    assert "left out  2 rows without 'y'" in caplog.text
+
+
 def test_a_server_that_is_away_undoes_no_step(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -217,7 +230,8 @@ def test_a_server_that_is_away_undoes_no_step(
     for name in ("create_table_artifact", "create_progress_artifact"):
         monkeypatch.setattr(tasks.reporting, name, refused)
     monkeypatch.setattr(tasks.reporting.FlowRunContext, "get", object)
-    told: Any = SimpleNamespace(metrics={"accuracy": 1.0}, bundle=SimpleNamespace(digest="d"))
+    metrics = {"test_metric_name": "accuracy", "test_metric_value": 1.0, "test_loss": 0.1, "train_loss": 0.2}
+    told: Any = SimpleNamespace(metrics=metrics, baselines=(), bundle=SimpleNamespace(digest="d"))
     epoch: Any = SimpleNamespace(epoch=1, epochs=2)
     with caplog.at_level(logging.WARNING, "bundlegate"):
         tasks.reporting.show_metrics("m", told)

@@ -74,7 +74,7 @@ def flip(path: Path, place: float = 0.5) -> None:
     path.write_bytes(content)
 
 
-def test_show_says_what_is_live_since_when_why_and_the_way_back(run: Run) -> None:
+def test_show_says_what_is_live_since_when_why_and_the_way_back(run: Run, folder: Path) -> None:
     shown = run("show", "m")
     assert shown.returncode == 0, shown.stderr
     for word in ("live", "since", "why", "log_loss is better", "go back", "bundlegate rollback m"):
@@ -82,6 +82,12 @@ def test_show_says_what_is_live_since_when_why_and_the_way_back(run: Run) -> Non
     facts = json.loads(run("show", "m", "--json").stdout)
     assert re.fullmatch("[0-9a-f]{64}", facts["live"])
     assert facts["previous"] != facts["live"]
+    # Whole on one line, however narrow the terminal; the way back works as it is shown.
+    assert f"path     {facts['path']}\n" in shown.stdout
+    assert len(facts["path"]) > 80
+    assert "--store" not in shown.stdout
+    elsewhere = run("show", "m", "--store", f"{folder}/./store").stdout
+    assert f"bundlegate rollback m --store {folder}/./store --reason" in elsewhere
 
 
 def test_history_lists_every_decision(run: Run) -> None:
@@ -98,6 +104,8 @@ def test_rollback_proves_the_former_champion_and_makes_it_live(run: Run) -> None
     after = json.loads(run("show", "m", "--json").stdout)
     assert (after["live"], after["previous"]) == (before["previous"], before["live"])
     assert after["why"] == "complaints"
+    assert set(after["metrics"]) == set(before["metrics"])
+    assert after["metrics"] != before["metrics"]
     assert run("audit", "m").returncode == 0
 
 

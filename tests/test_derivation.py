@@ -9,6 +9,7 @@ from builders import mixed_table
 
 from ai.ml.core.contract import Derived, conform, derive_contract, target_values
 from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.target import with_known_target
 from ai.ml.core.types import TrainingConfig
 
 N = 60
@@ -48,6 +49,11 @@ COLOURS = RNG.choice(["red", "green", "blue"], N).tolist()
         (np.datetime64("2020-01-01") + RNG.integers(0, 900, N), "date", None),
         (RNG.choice(["2020-01-01", "2020-01-02"], N).tolist(), "category", "maybe_dates"),
         ([f"2020-01-{d:02}" for d in range(1, 32)] + [f"2020-03-{d:02}" for d in range(1, 30)], None, "maybe_dates"),
+        ([f"{d:02}.03.2024" for d in range(1, 31)] * (N // 30 - 1) + ["-"] * 30, "category", "maybe_dates"),
+        ([f"{i % 37},5" for i in range(N)], "category", "maybe_numbers"),
+        ([f"{i % 9 + 1}.{i:03},50" for i in range(N)], None, "maybe_numbers"),
+        ([f"{i % 30 + 1},000" for i in range(N - 30)] + [str(i) for i in range(30)], None, "maybe_numbers"),
+        (RNG.choice(["1,5", "2,5"], N).tolist(), "category", None),
         ([None] * N, None, "all_missing"),
         (["", "NA", " "] * (N // 3), None, "all_missing"),
         ([f"customer {i}" for i in range(N)], None, "identifier"),
@@ -186,6 +192,22 @@ def test_targets_that_are_refused(target: list[object], task: str, sentence: str
 def test_a_missing_target_names_its_neighbour() -> None:
     with pytest.raises(DataRefused, match="no target column 'churnd'; did you mean 'churned'"):
         derive_contract(pa.table({"churned": Y}), TrainingConfig("churnd"))
+
+
+@pytest.mark.parametrize(
+    "target", [["yes", None, "N/A", "no", " "], [1.5, None, float("nan"), 2.5, None], [1, None, None, 2, None]]
+)
+def test_rows_without_a_target_can_be_left_out(target: list[object]) -> None:
+    table = pa.table({"x": [1, 2, 3, 4, 5], " y": target})
+    assert with_known_target(table, "y")["x"].to_pylist() == [1, 4]
+    known = table.slice(0, 1)
+    assert with_known_target(known, "y") is known
+    with pytest.raises(DataRefused, match="'y' is missing in all 2 rows"):
+        with_known_target(table.slice(1, 2), "y")
+    with pytest.raises(DataRefused, match="'y' holds list<item: int64>, expected numbers or texts"):
+        with_known_target(pa.table({"y": [[1], None]}), "y")
+    with pytest.raises(DataRefused, match="--missing-target drop leaves them out"):
+        derive_contract(table, TrainingConfig("y", task="classification"))
 
 
 def test_an_empty_table_and_duplicate_names() -> None:

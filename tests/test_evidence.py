@@ -14,11 +14,11 @@ from sealed_bundles import sealed, trained
 
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
 from ai.ml.core.manifest import bundle_digest, check_files, read_manifest
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables import read_table, write_table
 from ai.ml.frameworks.pytorch.inference import Scorer
 from ai.ml.frameworks.pytorch.saving import save_bundle
 from ai.ml.retraining.candidate import make_evidence, stage_candidate
-from ai.ml.retraining.evidence import MAX_HOLDOUT_ROWS, collect_evidence, read_evidence
+from ai.ml.retraining.evidence import MAX_HOLDOUT_ROWS, collect_evidence, read_evidence, sample_rows
 from ai.ml.retraining.gate import prove
 
 BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))
@@ -71,6 +71,17 @@ def test_the_sample_is_bounded_stratified_and_repeatable() -> None:
     assert shares[0]["rare"] >= 1
     assert collect_evidence(Scorer(result.bundle), table).holdout.equals(first.holdout)
     assert not collect_evidence(Scorer(result.bundle), table, seed=1).holdout.equals(first.holdout)
+
+
+def test_the_sample_is_the_same_for_texts_as_parquet_gives_them(tmp_path: Path) -> None:
+    bundle = trained()[0].bundle
+    table = mixed_table(400, seed=5)
+    write_table(table, tmp_path / "holdout.parquet")
+    read = read_table(tmp_path / "holdout.parquet")
+    assert pa.types.is_dictionary(read["y"].type)
+    samples = [sample_rows(rows, bundle, 100, 0).to_pylist() for rows in (table, read)]
+    assert 98 <= len(samples[0]) <= 100
+    assert samples[0] == samples[1]
 
 
 def test_no_rows_are_no_evidence() -> None:

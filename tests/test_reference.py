@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.cli import build_parser, main
 from ai.ml.retraining.config import RetrainConfig, RollbackConfig, ValidateConfig, load_config
 from ai.ml.retraining.segment_config import SegmentsConfig
+from ai.ml.retraining.settings_file import settings_of
 from ai.ml.retraining.starter import section_of, starter_toml
 
 ROOT = Path(__file__).parent.parent
@@ -138,18 +140,54 @@ def test_init_writes_files_that_work_and_overwrites_nothing(
 ) -> None:
     import yaml
 
+    from flows.retrain import retrain
+
     monkeypatch.chdir(tmp_path)
-    assert main(["init", "mine", "--name", "churn", "--data", "rows.csv", "--target", "left"]) == 0
-    assert "flows.retrain --config mine/retrain.toml" in capsys.readouterr().out
-    config = load_config(SegmentsConfig, tmp_path / "mine" / "retrain.toml")
-    assert config.data.source == str(tmp_path / "rows.csv")
+    Path("rows.csv").write_text("price;left\n1.000,5;no\n", encoding="utf-8")
+    marks = ["--decimal", ",", "--thousands", "."]
+    assert main(["init", "mine", "--name", "churn", "--data", "rows.csv", "--target", "left", *marks]) == 0
+    told = capsys.readouterr().out
+    assert f"{Path(sys.executable).parent / 'python'} -m flows.retrain --config mine/retrain.toml" in told
+    file = tmp_path / "mine" / "retrain.toml"
+    config = load_config(SegmentsConfig, file)
+    assert (config.data.source, config.store) == (str(tmp_path / "rows.csv"), str(tmp_path / ".bundlegate" / "store"))
+    assert (config.data.decimal, config.data.thousands) == (",", ".")
     (deployment,) = yaml.safe_load((tmp_path / "mine" / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
-    told = RetrainConfig.model_validate(deployment["parameters"]["config"])
-    assert (told.name, told.data) == (config.name, config.data)
+    given = deployment["parameters"]["config"]
+    assert retrain.validate_parameters({"config": given})["config"] == config.single
+    # What is changed in the file counts for the next run of the deployment.
+    file.write_text(file.read_text(encoding="utf-8").replace("# epochs = 500", "epochs = 7"), encoding="utf-8")
+    assert settings_of(given).training.epochs == 7
     assert main(["init", "mine"]) == 2
     assert "is there already" in capsys.readouterr().err
     assert main(["init", "other"]) == 0
     assert "set name, data.source, data.target" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [("row.csv", "left", "did you mean rows.csv?"), ("rows.csv", "lefd", "did you mean 'left'?")],
+)
+def test_init_looks_whether_table_and_target_are_there(
+    source: str, target: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text("price,left\n1,no\n", encoding="utf-8")
+    assert main(["init", "mine", "--data", source, "--target", target]) == 4
+    assert said in capsys.readouterr().err
+    assert not Path("mine").exists()
+
+
+def test_a_file_of_settings_must_be_the_models_own_and_for_one_model(tmp_path: Path) -> None:
+    file = tmp_path / "retrain.toml"
+    file.write_text('name = "m"\n[data]\nsource = "a"\ntarget = "y"\n[segments]\ncolumn = "c"\n', encoding="utf-8")
+    with pytest.raises(UsageError, match="is about the model 'm', the deployment about 'n'"):
+        settings_of({"name": "n", "file": str(file)})
+    with pytest.raises(UsageError, match="asks for segments"):
+        settings_of({"name": "m", "file": str(file)})
+    with pytest.raises(UsageError, match="no configuration file at"):
+        settings_of({"name": "m", "file": str(file) + "x"})
+    assert settings_of(plain := {"name": "m", "data": {}}) is plain
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path: Path) -> None:

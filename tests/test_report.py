@@ -9,18 +9,27 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import yaml
+from builders import mixed_table
 from report_scenes import EVIL_COLUMN, EVIL_LABEL, EVIL_LEVEL, trained, verdict
 
-from ai.ml.core.types import TaskType
+from ai.ml.core.tables import write_table
+from ai.ml.core.types import TaskType, TrainingConfig
+from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.retraining.candidate import stage_candidate
 from ai.ml.retraining.cli import main
 from ai.ml.retraining.config import ReportSettings
 from ai.ml.retraining.decision import Scored
 from ai.ml.retraining.reporting.card import to_card
+from ai.ml.retraining.reporting.influence import partial_dependence
 from ai.ml.retraining.reporting.material import Material, Study, study
-from ai.ml.retraining.reporting.measures import measure_all, threshold_rows
+from ai.ml.retraining.reporting.measures import measure_all, number, threshold_rows
+from ai.ml.retraining.reporting.model_charts import dependence_charts
 from ai.ml.retraining.reporting.page import to_html
 from ai.ml.retraining.reporting.writing import write_report
+from ai.ml.retraining.subject import Subject
 
 
 class Page(HTMLParser):
@@ -102,12 +111,101 @@ def test_the_card_has_a_head_that_hubs_read_and_all_its_parts(binary: tuple[Mate
     titles = re.findall(r"^## (.+)$", body, flags=re.MULTILINE)
     assert titles == ["Data and split", "Metrics", "Gate", "Input contract", "Lineage", "Load, verify, roll back"]
     assert "champion, same rows" in body
-    assert "| linear model | rmse 2 | 1 | 1 (0.5 to 1.5) |" in body
+    assert "| linear model | rmse 2 | 1 | 1 (0.500 to 1.50) |" in body
     assert "<script" not in body
     assert "<img" not in body
     for line in body.splitlines():
         if line.startswith("| city | category"):
             assert len(re.findall(r"(?<!\\)\|", line)) == 5
+
+
+def test_the_cards_head_is_yaml_as_hubs_know_it(binary: tuple[Material, Study]) -> None:
+    head = yaml.safe_load(to_card(*binary).split("---\n")[1])
+    assert set(head) == {"library_name", "pipeline_tag", "tags", "model-index"}
+    (model,) = head["model-index"]
+    (result,) = model["results"]
+    assert (model["name"], result["task"]["type"]) == ("churn", "tabular-classification")
+    assert set(result["dataset"]) == {"name", "type"}
+    assert {"log_loss", "accuracy", "roc_auc"} <= {metric["type"] for metric in result["metrics"]}
+    assert all(isinstance(metric["value"], float) and metric["name"] for metric in result["metrics"])
+
+
+def test_the_cards_commands_say_where_the_bundle_is(binary: tuple[Material, Study]) -> None:
+    material, measured = binary
+    live = replace(material, address="churn@0123456789ab", store="my store", decision={"champion_digest": "f" * 64})
+    card = to_card(live, measured)
+    for command in (
+        "bundlegate verify churn@0123456789ab --store 'my store'",
+        "bundlegate rollback churn --reason 'why' --store 'my store'",
+        "Store('my store').resolve('churn@0123456789ab')",
+    ):
+        assert command in card
+    held = to_card(replace(live, outcome="HOLD", address="/work/a b"), measured)
+    assert "bundlegate verify '/work/a b'\n" in held, "it is no version of the store"
+    assert "bundlegate rollback" not in held
+    assert "--store" not in to_card(replace(live, store=".bundlegate/store"), measured)
+
+
+def test_the_cards_python_runs_where_the_bundle_is(
+    binary: tuple[Material, Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    material, measured = binary
+    python = re.search(r"```python\n(.+?)```", to_card(replace(material, address=""), measured), flags=re.DOTALL)
+    assert python is not None
+    write_table(material.rows, tmp_path / "rows.csv")
+    monkeypatch.chdir(tmp_path)
+    exec(python[1], {})
+    assert EVIL_LABEL in capsys.readouterr().out
+
+
+def test_a_held_candidate_without_a_champion_keeps_none(binary: tuple[Material, Study]) -> None:
+    material = replace(binary[0], outcome="HOLD", champion=None, decision=None)
+    assert "<strong>Held</strong>" in to_html(material, None)
+    kept = replace(material, decision={"champion_digest": "f" * 64})
+    assert "<strong>Held: the champion stays</strong>" in to_html(kept, None)
+
+
+def test_a_later_report_keeps_its_owners_words(binary: tuple[Material, Study]) -> None:
+    first = replace(binary[0], settings=ReportSettings(owner="Jane", intended_use="calls"), slice_column="plan")
+    remarks = json.loads(json.dumps(first.remarks()))
+    later = replace(binary[0], settings=ReportSettings(owner="Joe"), findings=(), baselines=())
+    again = later.recalled(remarks, same_rows=True)
+    assert (again.settings.owner, again.settings.intended_use) == ("Joe", "calls")
+    assert (again.slice_column, again.findings) == ("plan", list(first.findings))
+    assert list(again.baselines) == list(first.baselines)
+    assert not later.recalled(remarks, same_rows=False).baselines, "they were measured on other rows"
+
+
+def test_tables_and_pictures_can_be_read_aloud(binary: tuple[Material, Study]) -> None:
+    text = to_html(*binary)
+    assert '<html lang="en">' in text
+    heads = re.findall(r"<th\b[^>]*>", text)
+    assert heads
+    assert all('scope="col"' in head or 'scope="row"' in head for head in heads)
+    assert text.count("<table") == text.count("<caption>")
+    assert not re.search(r"\d\.\d{9}", re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL)), "digits nobody reads"
+
+
+def test_a_date_has_its_curve_and_a_column_of_one_value_is_named(tmp_path: Path) -> None:
+    table = mixed_table(240, seed=3).append_column("same", pa.array([1.0] * 240))
+    result = train(table, TrainingConfig("y", epochs=1, hidden_dim=4, test_size=0.4, date_columns=("signup",)))
+    (tmp_path / "bundle").mkdir()
+    stage_candidate(tmp_path / "bundle", result, table.take(pa.array(result.holdout_rows)), lineage={})
+    subject = Subject(tmp_path / "bundle")
+    (date,), rest = partial_dependence(subject, table, ["signup", "same"])
+    assert (date.kind, rest) == ("date", ["same"])
+    column = next(column for column in subject.contract.columns if column.name == "signup")
+    assert column.minimum is not None
+    assert column.maximum is not None
+    assert column.minimum <= date.grid[0] < date.grid[-1] <= column.maximum
+    assert date.averages.shape == (2, len(date.grid))
+    (chart,) = dependence_charts([date], subject.classes)
+    assert re.search(r">20\d\d", chart.svg), "years below the axis"
+
+
+def test_figures_are_short_and_keep_their_zeros() -> None:
+    shown = [number(value) for value in (0.76, 0.8, 15.0, 140.0, 0.0, -0.002, 12.34, 64188.2, 1e-7, float("nan"))]
+    assert shown == ["0.760", "0.800", "15", "140", "0", "-0.00200", "12.3", "64,188", "1.00e-07", "–"]
 
 
 @pytest.mark.parametrize(("task", "classes"), [("regression", 2), ("classification", 3)])
@@ -130,7 +228,10 @@ def test_a_refused_candidate_is_not_scored_and_its_first_difference_is_shown(bin
     assert "Refused by the gate" in text
     assert "First difference of replay" in text
     assert '<figure id="confusion"' not in text
-    assert "the gate refused the saved file" in to_card(material, None)
+    card = to_card(material, None)
+    assert "the gate refused the saved file" in card
+    assert "bundlegate predict" not in card, "nobody scores with it"
+    assert "predict_rows" not in card
 
 
 def test_a_large_holdout_is_sampled_and_that_is_said(binary: tuple[Material, Study]) -> None:
@@ -142,8 +243,6 @@ def test_a_large_holdout_is_sampled_and_that_is_said(binary: tuple[Material, Stu
 
 
 def _many(material: Material, times: int):  # type: ignore[no-untyped-def]
-    import pyarrow as pa
-
     return pa.concat_tables([material.rows] * times)
 
 

@@ -142,8 +142,10 @@ def test_only_a_former_champion_comes_back(store: Store, tmp_path: Path) -> None
     store.shelf("m").publish("versions", digest, bundle, {})
     with pytest.raises(UsageError, match="was never the champion"):
         store.rollback("m", to=digest, reason="x", prove=proving)
-    with pytest.raises(BundleNotFound, match="nothing was promoted"):
+    with pytest.raises(UsageError, match=r"there was no champion before [0-9a-f]{12}: nothing to go back to"):
         store.rollback("m", reason="x", prove=proving)
+    with pytest.raises(BundleNotFound, match="nothing was promoted"):
+        store.rollback("other", reason="x", prove=proving)
 
 
 def test_held_and_rejected_are_recorded_once_with_their_verdict(store: Store, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 from builders import mixed_table, tiny_bundle
@@ -113,6 +114,10 @@ def without(table: pa.Table, name: str) -> pa.Table:
     return table.drop_columns([name])
 
 
+def one_class(table: pa.Table) -> pa.Table:
+    return table.filter(pc.equal(table["y"], "yes"))
+
+
 @pytest.mark.parametrize(
     ("table", "changes", "sentence"),
     [
@@ -121,6 +126,8 @@ def without(table: pa.Table, name: str) -> pa.Table:
         (mixed_table(200), {"exclude_columns": ("city",)}, "the teacher reads column 'city'"),
         (without(mixed_table(200), "city"), {}, "city"),
         (mixed_table(200, task="regression"), {}, "the teacher doesn't know the class"),
+        (one_class(mixed_table(200)), {}, "target 'y' is 'yes' in all"),
+        (mixed_table(200), {"training_mode": "tree_teacher_distillation"}, "has a teacher of its own"),
     ],
 )
 def test_a_teacher_that_does_not_fit_is_one_sentence(

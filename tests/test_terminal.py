@@ -9,6 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from store_samples import promoted, sealed
+
+from ai.ml.core.manifest import write_manifest
+from ai.ml.retraining.cli import main
+from ai.ml.retraining.store import Store
+from ai.ml.retraining.writer import whoami
 
 SCRIPT = """
 import time
@@ -62,6 +68,42 @@ def test_no_color_is_obeyed() -> None:
 def test_a_pipe_sees_nothing() -> None:
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=terminal(), timeout=60)
     assert (run.stdout, run.stderr) == ("", "")
+
+
+def test_a_pipe_gets_whole_lines_and_a_narrow_terminal_no_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    digest = promoted(store, tmp_path, 0)
+    arguments = ["history", "m", "--store", str(store.root)]
+    assert main(arguments) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if digest[:12] in line]
+    assert whoami() in line, "a decision is one line"
+    assert main(["show", "m", "--store", str(store.root)]) == 0
+    assert any(line.split() == ["live", digest] for line in capsys.readouterr().out.splitlines())
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(arguments) == 0
+    narrow = capsys.readouterr().out
+    assert digest[:12] in narrow, "nothing is cut off"
+    assert "┃" not in narrow
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle, _ = sealed(tmp_path / "bundle")
+    odd = {"[red]what[/red]": "[bold]of it"}
+    write_manifest(bundle, model={}, scoring={}, contract=None, evidence=None, lineage=odd)
+    assert main(["inspect", str(bundle)]) == 0
+    shown = capsys.readouterr().out
+    assert "[red]what[/red]" in shown
+    assert "[bold]of it" in shown
+
+
+def test_a_deployments_run_tells_more_than_warnings() -> None:
+    command = "import logging, tasks; print(logging.getLogger('bundlegate').isEnabledFor(logging.INFO))"
+    run = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.split() == ["True"]
 
 
 @pytest.mark.parametrize("package", ["ai.ml.core.errors", "ai.ml.retraining.cli", "ai.ml.retraining.config"])

@@ -30,6 +30,7 @@ from ai.ml.frameworks.pytorch.models import (
     compute_class_weights,
     model_training_mode,
 )
+from ai.ml.frameworks.pytorch.split import split_validation
 from ai.ml.frameworks.pytorch.trainer import TrainingResult, choose_device, train
 from ai.ml.retraining.candidate import stage_candidate
 from ai.ml.retraining.gate import prove
@@ -213,6 +214,36 @@ def test_the_teacher_answers_for_classes_that_its_rows_lack() -> None:
     assert answers.shape == (40, 3)
     assert answers.dtype == np.float32
     assert (answers[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_teacher_in_a_hurry_grows_the_first_trees_of_the_same_forest(task: TaskType) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 3)), rng.integers(0, 2, 60)
+    whole = teach(task, x, y, 2, seed=5)
+    assert (teach(task, x, y, 2, seed=5, seconds=1e9) == whole).all()
+    hurried = teach(task, x, y, 2, seed=5, seconds=0.0)
+    assert hurried.shape == whole.shape
+    # One tree: each answer is that of one leaf, whose rows of 60 are few.
+    assert len(np.unique(hurried)) < len(np.unique(whole))
+
+
+@pytest.mark.parametrize("setting", [{"class_weights": True}, {"label_smoothing": 0.1}])
+def test_a_setting_of_classes_is_refused_for_values(setting: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="is for classification; the target is a regression"):
+        train(mixed_table(100, task="regression"), config(**setting))
+
+
+def test_the_only_row_of_a_class_is_learned_from_and_the_others_are_judged_by() -> None:
+    y = np.array([0] * 500 + [1] * 498 + [2] + [3])
+    fitting, validation = split_validation("classification", y, 0.1, 0) or ((), ())
+    assert sorted([*fitting, *validation]) == list(range(1000))
+    assert {998, 999} <= set(fitting)
+    assert len(validation) == 100
+    assert np.bincount(y[validation]).tolist() == [50, 50]
+    crowd = np.repeat(np.arange(150), 2)
+    assert split_validation("classification", crowd, 0.1, 0) is not None, "more classes than validation rows"
+    assert split_validation("classification", y[:50], 0.1, 0) is None
 
 
 def test_distillation_does_one_forward_pass_per_batch(monkeypatch: pytest.MonkeyPatch) -> None:

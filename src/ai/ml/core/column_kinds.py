@@ -13,8 +13,9 @@ from ai.ml.core.codes import judge_codes, leading_zero
 from ai.ml.core.conform import read_numbers
 from ai.ml.core.dates import ISO, find_format, is_date_format, read_dates
 from ai.ml.core.errors import DataRefused, UsageError
-from ai.ml.core.findings import Finding
+from ai.ml.core.findings import Finding, FindingKind
 from ai.ml.core.input_contract import ColumnContract
+from ai.ml.core.number_marks import flags_for
 from ai.ml.core.types import TrainingConfig
 
 NUMBER_SHARE = 0.9
@@ -23,6 +24,8 @@ MIN_DISTINCT_NUMBERS = 20
 IDENTIFIER_SHARE = 0.95
 """Distinct cells of the cells with content."""
 MIN_IDENTIFIER_ROWS = 20
+FEW_LEVELS = 10
+"""With no more, one text that isn't a date makes the column no column of dates, and `1,5` may well be a name."""
 _IDENTIFIER_NAME = re.compile(r"(?i:(?:^|[_\s.-])(?:id|uuid|guid|key|rowid|index|nr|no)$|^unnamed: 0$|^$)|[a-z]I[dD]$")
 
 
@@ -118,15 +121,18 @@ class KindRules:
         content = len(array) - missing
         if not content:
             return _all_missing(name)
+        meant = None if name in self.categories else _meant_as(name, levels)
         wanted = name in self.kept or name in self.categories
         if not wanted and content >= MIN_IDENTIFIER_ROWS and len(levels) >= IDENTIFIER_SHARE * content:
-            what = "dates" if _reads_as_dates(name, levels) else "identifiers"
-            remedy = f"--date-column {name!r} reads them" if what == "dates" else f"--keep-column {name!r} keeps it"
+            kind, what, remedy = meant or ("identifier", "identifiers", f"--keep-column {name!r} keeps it")
             said = f"{name!r} holds {what}, {len(levels)} different ones in {content} cells: left out; {remedy}"
-            return Inferred(None, (Finding("maybe_dates" if what == "dates" else "identifier", name, said),))
-        if name not in self.categories and _reads_as_dates(name, levels):
-            said = f"{name!r} looks like dates but is used as a category: --date-column {name!r} reads it as dates"
-            findings = (*findings, Finding("maybe_dates", name, said))
+            return Inferred(None, (Finding(kind, name, said),))
+        if meant is not None:
+            kind, what, remedy = meant
+            findings = (
+                *findings,
+                Finding(kind, name, f"{name!r} looks like {what} but is used as a category: {remedy}"),
+            )
         return Inferred(ColumnContract(name, "category", missing / len(array), levels=levels), findings)
 
     def _date(self, name: str, array: pa.Array) -> Inferred:
@@ -208,10 +214,22 @@ def _counts_up(name: str, ordered: np.ndarray) -> bool:
     return bool(dense or _IDENTIFIER_NAME.search(name))
 
 
-def _reads_as_dates(name: str, levels: dict[str, int]) -> bool:
+def _meant_as(name: str, levels: dict[str, int]) -> tuple[FindingKind, str, str] | None:
+    """Dates or numbers in a category's texts: the finding's kind, what they are, and how to have them read."""
     sample = list(levels)[:: max(1, len(levels) // 200)]
+    flags = flags_for(sample) if len(levels) > FEW_LEVELS else None
+    if flags is not None:
+        return "maybe_numbers", f"numbers such as {sample[-1]!r}", f"{flags} reads them"
+    if _reads_as_dates(name, sample):
+        return "maybe_dates", "dates", f"--date-column {name!r} reads them"
+    return None
+
+
+def _reads_as_dates(name: str, texts: list[str]) -> bool:
+    # Not every text: one "-" or "unknown" among the days doesn't make them another thing.
+    enough = NUMBER_SHARE if len(texts) > FEW_LEVELS else 1.0
     try:
-        found = find_format(name, pa.array(sample, pa.string()), enough=1.0)
+        found = find_format(name, pa.array(texts, pa.string()), enough=enough)
     except DataRefused:
         return True
     return found is not None

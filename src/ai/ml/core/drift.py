@@ -116,6 +116,12 @@ class DriftMeter:
         for column in self.contract.columns:
             self._counts[column.name] += _count(column, conformed.table)
 
+    def merge(self, other: DriftMeter) -> None:
+        """Count what another meter of the same contract has counted, too."""
+        self.rows += other.rows
+        for name, counts in other._counts.items():
+            self._counts[name] += counts
+
     def report(self) -> DriftReport:
         """Where the counts stand."""
         columns = [_measure(column, self._counts[column.name], self.contract.rows) for column in self.contract.columns]

@@ -11,6 +11,7 @@ FindingKind = Literal[
     "codes",
     "maybe_codes",
     "maybe_dates",
+    "maybe_numbers",
     "mixed",
     "dates",
     "leak",

@@ -3,11 +3,47 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ai.ml.core.cells import is_text_type
+
+SURE_SHARE = 0.9
+"""Of the texts: as many with foreign marks make it likely that the column is one of numbers."""
+_COMMA = re.compile(r"[-+]?(?:[0-9]+|[0-9]{1,3}(?:(?P<group>[. \u00a0\u202f'’])[0-9]{3})+),[0-9]+")
+_PLAIN = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?")
+_COMMAS_BETWEEN = re.compile(r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
+
+
+def flags_for(texts: Collection[str]) -> str | None:
+    """The flags that would read these texts as numbers; None where they aren't numbers in the marks of other lands.
+
+    Texts such as `1,234` only may be either: then both ways are named.
+
+    >>> flags_for(["12,5", "3,25"])
+    '--decimal ,'
+    >>> flags_for(["8.316,60", "991,75"])
+    "--decimal , --thousands '.'"
+    >>> flags_for(["1,234.50", "12,000.00"])
+    "--thousands ','"
+    >>> flags_for(["1,234", "5,678"])
+    "--decimal , or --thousands ','"
+    """
+    shown = [text.strip() for text in texts]
+    plain = sum(_PLAIN.fullmatch(text) is not None for text in shown)
+    decimal = [found for text in shown if (found := _COMMA.fullmatch(text))]
+    between = [found for text in shown if (found := _COMMAS_BETWEEN.fullmatch(text))]
+    most = max(len(decimal), len(between))
+    if not most or most + plain < SURE_SHARE * len(shown):
+        return None
+    if len(between) == len(decimal):
+        return "--decimal , or --thousands ','"
+    if len(between) > len(decimal):
+        return "--thousands ','"
+    groups = [found["group"] for found in decimal if found["group"]]
+    return f"--decimal , --thousands {groups[0]!r}" if groups else "--decimal ,"
 
 
 def plain_numbers(table: pa.Table, decimal: str, thousands: str | None) -> pa.Table:

@@ -25,7 +25,7 @@ def find_task(table: pa.Table, config: TrainingConfig) -> tuple[TaskType, list[s
     """
     array = target_array(table, config.target_column)
     name = config.target_column
-    codes, labels = _labels(array, name)
+    codes, labels = _labels(array, name, "; --missing-target drop leaves them out")
     if len(labels) < 2:
         raise DataRefused(f"target {name!r} is {labels[0]!r} in all {len(array)} rows: there is nothing to learn")
     are_numbers = all(read_number(label) is not None for label in labels) and not pa.types.is_boolean(array.type)
@@ -61,6 +61,18 @@ def target_values(contract: InputContract, table: pa.Table) -> np.ndarray:
     return np.array(labels, dtype=object)[codes] if len(codes) else np.empty(0, dtype=object)
 
 
+def with_known_target(table: pa.Table, name: str) -> pa.Table:
+    """The rows whose target isn't missing, in order.
+
+    Raises:
+        DataRefused: the target isn't there, missing in every row, or neither numbers nor texts.
+    """
+    missing = _missing(target_array(table, name), name)[0]
+    if len(missing) and missing.all():
+        raise DataRefused(f"target {name!r} is missing in all {len(missing)} rows: there is nothing to learn")
+    return table.filter(pa.array(~missing)) if missing.any() else table
+
+
 def target_array(table: pa.Table, name: str) -> pa.Array:
     """The target's column, by name or else by name without outer blanks.
 
@@ -78,8 +90,8 @@ def target_array(table: pa.Table, name: str) -> pa.Array:
     return one_array(table.column(match[0]), decode=False)
 
 
-def _labels(array: pa.Array, name: str) -> tuple[np.ndarray, list[str]]:
-    """Codes `(n_rows,)` int64 into labels that are all different."""
+def _missing(array: pa.Array, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Where the target is missing, `(n_rows,)` bool; codes `(n_rows,)` int64 into labels that are all different."""
     kind = array.type
     if pa.types.is_nested(kind) or pa.types.is_binary(kind):
         raise DataRefused(f"target {name!r} holds {kind}, expected numbers or texts")
@@ -88,16 +100,21 @@ def _labels(array: pa.Array, name: str) -> tuple[np.ndarray, list[str]]:
     code_places = np.array([places.setdefault(level_text(text or ""), len(places)) for text in texts] + [-1])
     row_places = code_places[codes]
     missing = row_places == places.get("", -1)
-    missing |= row_places < 0
+    return missing | (row_places < 0), row_places, list(places)
+
+
+def _labels(array: pa.Array, name: str, remedy: str = "") -> tuple[np.ndarray, list[str]]:
+    """Codes `(n_rows,)` int64 into labels that are all different."""
+    missing, row_places, labels = _missing(array, name)
     if missing.any():
         first = int(np.flatnonzero(missing)[0])
         came = array[first].as_py()
         said = f"{came!r} counts as missing" if came else "blank"
         raise DataRefused(
             f"target {name!r} is missing in {int(missing.sum())} of {len(array)} rows, first in row {first} ({said}): "
-            "fill or drop these rows"
+            f"fill or drop these rows{remedy}"
         )
-    return row_places, list(places)
+    return row_places, labels
 
 
 def _regression_values(array: pa.Array, name: str) -> np.ndarray:

@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from ai.ml.core.contract import target_values
+from ai.ml.core.figures import figure
 from ai.ml.core.types import TaskType
 from ai.ml.retraining.bootstrap import paired_gain
 from ai.ml.retraining.decision import Scored, measure, row_losses
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.inference import Scorer
 
 MOST_ROWS = 50_000
+MOST_CLASSES = 20
+"""Boosting fits a hundred trees for each class: for more classes than this the linear model stands alone."""
 CONFIDENCE = 0.95
 
 
@@ -46,8 +49,8 @@ class Baseline:
 
     @property
     def wins(self) -> bool:
-        """The candidate does no better than this."""
-        return self.gain <= 0
+        """It does better than the candidate."""
+        return self.gain < 0
 
     @property
     def surely_wins(self) -> bool:
@@ -58,9 +61,10 @@ class Baseline:
     def sentence(self) -> str:
         """For a person."""
         surely = "surely" if self.surely_wins else "though not surely"
+        gain, low, high = (figure(value, 3, signed=True) for value in (self.gain, self.low, self.high))
         return (
-            f"{self.name} does better on the same split, {surely}: {self.metric} {self.value:.4g}, the candidate has "
-            f"{self.candidate:.4g} (gain {self.gain:+.3g}, {self.low:+.3g} to {self.high:+.3g})"
+            f"{self.name} does better on the same split, {surely}: {self.metric} {figure(self.value)}, the candidate "
+            f"has {figure(self.candidate)} (gain {gain}, {low} to {high})"
         )
 
 
@@ -86,7 +90,7 @@ def measure_baselines(scorer: Scorer, table: pa.Table, train_rows: np.ndarray, h
     name = "log_loss" if bundle.task == "classification" else "rmse"
     own = measure(candidate)[name]
     found: list[Baseline] = []
-    for label, model, is_scaled in _models(bundle.task):
+    for label, model, is_scaled in _models(bundle.task, bundle.output_dim):
         parts = [scorer.scaled(part) if is_scaled else part for part in (train, test)]
         answers = _fit_and_answer(model, parts, y[train_rows], bundle.output_dim, bundle.task)
         other = _scored(bundle.task, y[holdout], answers)
@@ -96,13 +100,13 @@ def measure_baselines(scorer: Scorer, table: pa.Table, train_rows: np.ndarray, h
     return found
 
 
-def _models(task: TaskType) -> list[tuple[str, Any, bool]]:
+def _models(task: TaskType, classes: int) -> list[tuple[str, Any, bool]]:
     """Name, estimator, and whether it needs imputed and scaled numbers; the trees take missing ones as they are."""
     if task == "classification":
         return [
             ("logistic regression", LogisticRegression(max_iter=500), True),
             ("gradient boosting", HistGradientBoostingClassifier(random_state=0), False),
-        ]
+        ][: 2 if classes <= MOST_CLASSES else 1]
     return [
         ("ridge regression", Ridge(), True),
         ("gradient boosting", HistGradientBoostingRegressor(random_state=0), False),
@@ -114,6 +118,13 @@ def _fit_and_answer(model: Any, parts: list[np.ndarray], y: np.ndarray, classes:
     train, test = parts
     if task == "classification" and len(np.unique(y)) < 2:
         return np.eye(classes)[np.full(len(test), y[0])]
+    if (
+        task == "classification"
+        and "early_stopping" in model.get_params()
+        and min(np.unique(y, return_counts=True)[1]) < 2
+    ):
+        # Above 10,000 rows boosting splits off validation rows, in which every class must be.
+        model.set_params(early_stopping=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train, y)

@@ -16,7 +16,7 @@ from ai.ml.retraining.answer_columns import AnswerColumns
 from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.bundle_pin import BundlePin, pin_bundle, prove_pinned
 from ai.ml.retraining.checkpoints import DriftRecord, Record
-from ai.ml.retraining.destination import Destination, JobRecord
+from ai.ml.retraining.destination import Destination, JobRecord, has_changed_input
 from ai.ml.retraining.drift_check import scoring_drift
 from ai.ml.retraining.file_output import FileOutput
 from ai.ml.retraining.folder_output import FolderOutput
@@ -48,7 +48,8 @@ class BatchReport(Record):
     """`ContractCounts.to_json` over all parts."""
     answers: AnswerTally
     seconds: float = 0.0
-    """From the first part to the last receipt, the proof of the bundle not counted."""
+    """From the plan to the manifest. What workers take before they score (imports, a proof each) is in it; the proof in
+    this process and the start of a cluster's processes are not."""
     drift: DriftRecord | None = None
     """From the training table, over all parts; None if it wasn't asked for."""
 
@@ -85,7 +86,13 @@ class BatchJob:
     def record(self) -> JobRecord:
         """By which a later run knows it."""
         names = tuple(part.name for part in self.parts)
-        return JobRecord(bundle=self.task.pin.digest, settings=self.task.settings.identity(), parts=names)
+        asked = [part.source for part in self.parts if "://" in part.source and not is_bucket(part.source)]
+        return JobRecord(
+            bundle=self.task.pin.digest,
+            settings=self.task.settings.identity(),
+            parts=names,
+            source=source_name(asked[0]) if asked else None,
+        )
 
 
 def predict_dataset(
@@ -179,13 +186,14 @@ def run_job(
 ) -> BatchReport:
     """Score what isn't done and finish the output if no part failed; raises as `predict_dataset`."""
     destination = job.task.destination
-    drift = scoring_drift(job.task, job.parts)
-    outcomes: dict[str, PartOutcome] = {}
+    drift, unread = scoring_drift(job.task, job.parts)
+    outcomes = {name: PartOutcome(failure, kept=False) for name, failure in unread.items()}
+    readable = [part for part in job.parts if part.name not in unread]
     began = time.monotonic()
     with destination.lock():
         try:
-            destination.begin(job.record, overwrite=job.task.settings.overwrite)
-            for group in run(job.task, group_parts(job.parts, task_bytes)):
+            _begin(job)
+            for group in run(job.task, group_parts(readable, task_bytes)):
                 outcomes |= {outcome.result.part: outcome for outcome in group}
                 if progress is not None:
                     progress(len(outcomes), len(job.parts))
@@ -196,6 +204,17 @@ def run_job(
         finally:
             destination.tidy()
     return _report(job, results, drift).model_copy(update={"seconds": time.monotonic() - began})
+
+
+def _begin(job: BatchJob) -> None:
+    destination, overwrite = job.task.destination, job.task.settings.overwrite
+    destination.begin(job.record, overwrite=overwrite)
+    if not overwrite:
+        return
+    receipts = ((part, destination.receipt(part.name)) for part in job.parts)
+    if any(receipt is not None and has_changed_input(receipt, part) for part, receipt in receipts):
+        destination.discard(job.record)
+        destination.begin(job.record, overwrite=overwrite)
 
 
 def _report(job: BatchJob, outcomes: Sequence[PartOutcome], drift: DriftRecord | None) -> BatchReport:

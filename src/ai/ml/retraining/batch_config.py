@@ -37,7 +37,7 @@ class BatchSettings(Section):
     output_format: Annotated[
         Literal["auto", "csv", "parquet"], Field(description="Of the parts of a folder; auto: as the input's")
     ] = "auto"
-    overwrite: Annotated[bool, Field(description="Discard what another job left in the output")] = False
+    overwrite: Annotated[bool, Field(description="Discard what another job or input left in the output")] = False
     device: Annotated[
         str, Field(description="cpu, cuda, cuda:1", pattern=r"^(cpu|cuda(:\d+)?)$", examples=["cpu", "cuda:1"])
     ] = "cpu"

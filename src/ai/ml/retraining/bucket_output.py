@@ -23,9 +23,9 @@ from ai.ml.core.errors import UsageError
 from ai.ml.core.files import dump_json
 from ai.ml.core.object_store import bucket_errors, open_bucket
 from ai.ml.retraining.checkpoints import Record
-from ai.ml.retraining.destination import JobRecord, manifest_json, read_manifest_json, refuse_changed_input
+from ai.ml.retraining.destination import JobRecord, has_same_input, manifest_json, read_manifest_json
 from ai.ml.retraining.folder_output import MANIFEST, PROGRESS, SUCCESS
-from ai.ml.retraining.partition import ScoredPart, source_content, write_scored
+from ai.ml.retraining.partition import ScoredPart, write_scored
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import RECEIPT_FORMAT, Receipt
 from ai.ml.retraining.scratch import scratch_folder
@@ -88,12 +88,9 @@ class BucketOutput:
     def done(self, part: Part) -> Receipt | None:
         """As `Destination.done`; reads the part in full and asks for the version of its input."""
         receipt = self._receipt(part.name)
-        if receipt is None or receipt.content is None:
+        if receipt is None or receipt.content is None or not has_same_input(receipt, part):
             return None
-        if self._sha256(part.name) != receipt.content.sha256:
-            return None
-        refuse_changed_input(receipt, source_content(part))
-        return receipt
+        return receipt if self._sha256(part.name) == receipt.content.sha256 else None
 
     def write(self, scored: ScoredPart) -> Receipt:
         """As `Destination.write`."""
@@ -199,6 +196,14 @@ class BucketOutput:
             return None
         job, receipts = _manifest_receipts(self.root, manifest)
         return receipts.get(name) if job == self.job else None
+
+    def receipt(self, name: str) -> Receipt | None:
+        """As `Destination.receipt`."""
+        return self._receipt(name)
+
+    def discard(self, job: JobRecord) -> None:
+        """As `Destination.discard`."""
+        self._clear(job)
 
     def _clear(self, found: JobRecord) -> None:
         """Remove what an earlier job wrote, the mark of success first; what isn't its own stays."""

@@ -7,11 +7,10 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from rich.console import Console
-
 from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files import dump_json, write_atomic
-from ai.ml.retraining.log import at_work, part_bar
+from ai.ml.retraining.arguments import reading_of
+from ai.ml.retraining.log import at_work, part_bar, result_console
 from ai.ml.retraining.output import print_bytes, print_json
 from ai.ml.retraining.references import bundle_directory
 
@@ -26,7 +25,7 @@ def inspect(arguments: Namespace) -> int:
     if arguments.json:
         print_json(facts)
     else:
-        show_facts(facts, Console())
+        show_facts(facts, result_console())
     return ExitCode.OK
 
 
@@ -49,7 +48,7 @@ def verify(arguments: Namespace) -> int:
     if arguments.json:
         print_bytes(verdict.to_json())
     else:
-        Console().print(to_terminal(verdict))
+        result_console().print(to_terminal(verdict))
     code = verdict.exit_code
     for path, render in ((arguments.junit, to_junit), (arguments.markdown, to_markdown)):
         if path is not None:
@@ -65,7 +64,7 @@ def selftest(arguments: Namespace) -> int:
     check_report_paths(arguments.json)
     with at_work("damaging copies and judging each"):
         report = try_defects(bundle_directory(arguments.bundle, arguments.store))
-    show_selftest(report, Console())
+    show_selftest(report, result_console())
     if arguments.json is not None:
         return _write_report(arguments.json, dump_json(report.to_dict()), report.exit_code)
     return report.exit_code
@@ -104,7 +103,7 @@ def evidence(arguments: Namespace) -> int:
 
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
     with at_work("reading the rows and asking the model"):
-        digest = make_evidence(bundle_dir, read_table(arguments.rows))
+        digest = make_evidence(bundle_dir, read_table(arguments.rows, reading_of(arguments)))
     print(
         f"{bundle_dir} now has evidence made by this environment: it proves later environments against this one, "
         f"not the training; digest {digest}"

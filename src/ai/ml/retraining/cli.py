@@ -35,6 +35,11 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(lambda: int(getattr(import_module(f"ai.ml.retraining.{module}"), function)(arguments)))
 
 
+def usual_store() -> str:
+    """Where the store is when nobody says it."""
+    return os.environ.get("BUNDLEGATE_STORE", ".bundlegate/store")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their flags."""
     parser = argparse.ArgumentParser(
@@ -63,7 +68,7 @@ def _command(commands: Any, name: str, run: str, text: str) -> argparse.Argument
     parser.set_defaults(run=run)
     parser.add_argument(
         "--store",
-        default=os.environ.get("BUNDLEGATE_STORE", ".bundlegate/store"),
+        default=usual_store(),
         help="the store: a folder or s3://BUCKET/PREFIX (default: $BUNDLEGATE_STORE or %(default)s)",
     )
     return parser
@@ -119,6 +124,7 @@ def _add_bundle_commands(commands: Any) -> None:
     )
     evidence.add_argument("bundle", help=BUNDLE_HELP)
     evidence.add_argument("--rows", required=True, metavar="FILE", help="table with rows as they come in production")
+    _add_reading(evidence)
 
     example = _command(commands, "example", "bundle_commands:example", "write the embedded example table")
     example.add_argument("output", type=Path, help="CSV or Parquet file to write")
@@ -139,14 +145,16 @@ def _add_paper_commands(commands: Any) -> None:
         help="measure on a sample above that (default: %(default)s)",
     )
     report.add_argument("--json", action="store_true", help="print the paths as JSON")
+    _add_reading(report)
 
     init = _command(
         commands, "init", "starter:init", "write a commented retrain.toml and a prefect.yaml for a table of yours"
     )
     init.add_argument("folder", nargs="?", type=Path, default=Path(), help="where to (default: here)")
     init.add_argument("--name", help="the model's name")
-    init.add_argument("--data", metavar="SOURCE", help="the table, as seen from the folder")
+    init.add_argument("--data", metavar="SOURCE", help="the table")
     init.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    _add_reading(init)
 
 
 def _add_predict(commands: Any) -> None:
@@ -177,8 +185,13 @@ def _add_predict(commands: Any) -> None:
         help="from where on to refuse (default: %(default)s)",
     )
     predict.add_argument("--json", action="store_true", help="print the report as JSON")
-    reading = predict.add_argument_group("how to read the input")
-    reading.add_argument("--query", metavar="SQL", help="what to read, when the input is a database URL")
+    _add_reading(predict)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """`arguments.reading_of` takes these."""
+    reading = parser.add_argument_group("how to read the table")
+    reading.add_argument("--query", metavar="SQL", help="what to read, when it is a database URL")
     reading.add_argument("--delimiter", metavar="MARK", help="of a CSV; found by itself when not given")
     reading.add_argument("--encoding", metavar="NAME", help="of a CSV; found by itself when not given")
     reading.add_argument("--decimal", choices=[".", ","], default=".", help="of numbers written as text")
@@ -216,7 +229,9 @@ def _add_store_commands(commands: Any) -> None:
     audit.add_argument("name")
     audit.add_argument("--json", action="store_true", help="for machines")
 
-    prune = _command(commands, "prune", "store_commands:prune", "remove old versions and quarantined bundles")
+    prune = _command(
+        commands, "prune", "store_commands:prune", "remove old versions, quarantined bundles, and their reports"
+    )
     prune.add_argument("name")
     prune.add_argument("--keep", type=int, default=10, metavar="N", help="versions to keep (default: %(default)s)")
     prune.add_argument(

@@ -58,6 +58,10 @@ class DataSettings(Section):
         ),
     ]
     target: Annotated[str, Field(description="Column to predict", examples=["churned"])]
+    missing_target: Annotated[
+        Literal["refuse", "drop"],
+        Field(description="Rows whose target is missing: refuse the table, or leave them out"),
+    ] = "refuse"
     delimiter: Delimiter = None
     encoding: Encoding = None
     decimal: DecimalMark = "."

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.figures import figure
 from ai.ml.core.types import TaskType
 from ai.ml.retraining.bootstrap import Interval, paired_gain
 
@@ -149,15 +150,21 @@ def _weigh(
     if unfit is not None:
         outcomes: dict[str, Outcome] = {"hold": "HOLD", "promote": "PROMOTE", "reject": "REJECT"}
         reason = f"the champion can't be compared on these rows: {unfit}; the policy for that is {policy.incomparable}"
+        if policy.incomparable == "hold":
+            reason += " (if the new table is as it should be: --incomparable promote)"
         return outcomes[policy.incomparable], reason
     if gain is None:
-        return "PROMOTE", f"the first bundle of this model; {metric} {metrics[metric]:.4g}"
-    interval = f"{gain.low:+.4g} to {gain.high:+.4g} at {policy.confidence:.0%}"
+        return "PROMOTE", f"the first bundle of this model; {metric} {figure(metrics[metric])}"
+    interval = f"{figure(gain.low, signed=True)} to {figure(gain.high, signed=True)} at {policy.confidence:.0%}"
     if gain.low > policy.margin:
-        return "PROMOTE", f"{metric} is better by {gain.estimate:.4g} ({interval}), above the margin {policy.margin:g}"
+        return (
+            "PROMOTE",
+            f"{metric} is better by {figure(gain.estimate)} ({interval}), above the margin {policy.margin:g}",
+        )
+    moves = "better" if gain.estimate >= 0 else "worse"
     return "HOLD", (
-        f"no significant gain: {metric} gets better by {gain.estimate:+.4g} ({interval}), which isn't surely more than "
-        f"the margin {policy.margin:g}; the champion stays"
+        f"no significant gain: {metric} gets {moves} by {figure(abs(gain.estimate))} (gain {interval}), which isn't "
+        f"surely more than the margin {policy.margin:g}; the champion stays"
     )
 
 
@@ -252,5 +259,5 @@ def _below_floors(metrics: Mapping[str, float], floors: Mapping[str, float], whe
             return f"the floor for {name}{where} can't be judged: known here are {', '.join(metrics)}{needs}"
         if (name in AT_LEAST and value < limit) or (name in AT_MOST and value > limit):
             word = "below" if name in AT_LEAST else "above"
-            return f"{name}{where} is {value:.4g}, {word} the limit of {limit:g}"
+            return f"{name}{where} is {figure(value)}, {word} the limit of {limit:g}"
     return None

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files import dump_json
 from ai.ml.retraining.checkpoints import Record
-from ai.ml.retraining.partition import ScoredPart
+from ai.ml.retraining.partition import ScoredPart, source_content
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import Receipt, total_answers, total_counts
 
@@ -27,6 +27,8 @@ class JobRecord(Record):
     settings: dict[str, Any]
     parts: tuple[str, ...]
     """Names in the output, in their order."""
+    source: str | None = None
+    """Of a query: the database, without a password. Files are known by what they hold, wherever they lie."""
 
     def refuse_another(self, found: JobRecord, place: str) -> None:
         """Raise UsageError if `found`, which lies at `place`, isn't this job; the sentence says what differs."""
@@ -37,6 +39,8 @@ class JobRecord(Record):
         elif found.parts != self.parts:
             odd = sorted({*found.parts} ^ {*self.parts})
             difference = f"another input: {len(found.parts)} parts, now {len(self.parts)}; {odd[0]} is in one only"
+        elif found.source != self.source:
+            difference = f"another input: {found.source or 'files'}, now {self.source or 'files'}"
         else:
             keys = sorted(key for key in self.settings if self.settings[key] != found.settings.get(key))
             difference = f"other settings ({', '.join(keys)})"
@@ -58,6 +62,14 @@ class Destination(Protocol):
         Raises:
             UsageError: it belongs to another job, or holds what isn't ours.
         """
+        ...
+
+    def receipt(self, name: str) -> Receipt | None:
+        """What an earlier run, or this one, wrote down about a part, whether the part is still there or not."""
+        ...
+
+    def discard(self, job: JobRecord) -> None:
+        """Remove what was written for this job, its record too; after `begin`, and with another `begin` to follow."""
         ...
 
     def done(self, part: Part) -> Receipt | None:
@@ -115,3 +127,23 @@ def refuse_changed_input(receipt: Receipt, found: object) -> None:
             f"the input of {receipt.part} has changed since it was scored; one output never mixes two inputs: "
             "give another output, or --overwrite"
         )
+
+
+def has_same_input(receipt: Receipt, part: Part) -> bool:
+    """Whether a part's input is proven to be what was scored; False where nothing can prove it, as of a query.
+
+    To be asked before the answers are looked at: a part whose answers are lost must not be scored from another input
+    than its neighbours were.
+
+    Raises:
+        UsageError: the input holds something else now.
+    """
+    if receipt.source is None:
+        return False
+    refuse_changed_input(receipt, source_content(part))
+    return True
+
+
+def has_changed_input(receipt: Receipt, part: Part) -> bool:
+    """Whether a part's input is proven to be another than what was scored; reads it in full."""
+    return receipt.source is not None and receipt.source != source_content(part)

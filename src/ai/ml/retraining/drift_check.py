@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ai.ml.core.drift import DriftReport, measure_drift
+from ai.ml.core.conform import Conformer
+from ai.ml.core.drift import DriftMeter, DriftReport, measure_drift
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.files import dump_json, write_atomic
 from ai.ml.core.input_contract import InputContract
 from ai.ml.core.manifest import read_manifest
-from ai.ml.core.tables import read_table
+from ai.ml.core.source_names import source_name
+from ai.ml.core.tables import ReadOptions, read_table
 from ai.ml.retraining.bundle_pin import prove_pinned
 from ai.ml.retraining.checkpoints import DataRef, DriftRecord
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.partition import part_batches
 from ai.ml.retraining.parts import Part
+from ai.ml.retraining.receipts import Failure
 from ai.ml.retraining.runners import ScoringTask
 from ai.ml.retraining.steps import work_dir
 from ai.ml.retraining.store import Store
@@ -55,28 +58,57 @@ def training_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:
     return _record(digest, report)
 
 
-def scoring_drift(task: ScoringTask, parts: Sequence[Part]) -> DriftRecord | None:
+def scoring_drift(task: ScoringTask, parts: Sequence[Part]) -> tuple[DriftRecord | None, dict[str, Failure]]:
     """Read all parts of a batch job once and hold them against the bundle's contract.
 
     Returns:
-        None if the settings don't ask.
+        The drift, None if the settings don't ask; and by name the parts that can't be read or don't meet the contract:
+        they aren't in the figures, and must not be scored in this run.
 
     Raises:
-        DataRefused: the bundle has no contract, a part can't be read or doesn't meet it, or the settings say to refuse
-            and the rows have drifted.
+        DataRefused: the bundle has no contract, no part can be read, or the settings say to refuse and the rows have
+            drifted.
     """
     settings = task.settings
     if settings.drift == "off":
-        return None
+        return None, {}
     proven = prove_pinned(task.pin, settings.device)
     if proven.bundle.contract is None:
         raise DataRefused(f"{task.pin.path} has no input contract to measure drift from: leave --drift out")
-    report = measure_drift(
-        proven.bundle.contract, (batch for part in parts for batch in part_batches(part, settings.read))
-    )
+    meter = DriftMeter(proven.bundle.contract)
+    failures: dict[str, Failure] = {}
+    for part in parts:
+        try:
+            meter.merge(_measured(proven.bundle.contract, part, settings.read))
+        except DataRefused as error:
+            failures[part.name] = Failure(part=part.name, source=source_name(part.source), message=str(error))
+    if len(failures) == len(parts):
+        first = failures[parts[0].name]
+        more = f"none of {len(parts)} parts can be read; {first.source}: " if len(parts) > 1 else ""
+        raise DataRefused(f"{more}{first.message}")
+    report = meter.report()
     if settings.drift == "refuse":
-        report.refuse_from(settings.drift_severity)
-    return _record(task.pin.digest, report)
+        try:
+            report.refuse_from(settings.drift_severity)
+        except DataRefused as error:
+            raise DataRefused(f"{error}{_left_out(failures, len(parts))}") from None
+    return _record(task.pin.digest, report), failures
+
+
+def _left_out(failures: dict[str, Failure], of: int) -> str:
+    """What a refusal adds: that parts are missing may be all that has moved."""
+    if not failures:
+        return ""
+    first = next(iter(failures.values()))
+    return f"; {len(failures)} of {of} parts couldn't be read and aren't in it: {first.source}: {first.message}"
+
+
+def _measured(contract: InputContract, part: Part, read: ReadOptions) -> DriftMeter:
+    """A whole part: one that breaks off in its middle is in no figure."""
+    meter, conformer = DriftMeter(contract), Conformer(contract)
+    for batch in part_batches(part, read):
+        meter.add(conformer.table(batch))
+    return meter
 
 
 def _record(digest: str, report: DriftReport) -> DriftRecord:

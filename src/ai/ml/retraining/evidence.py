@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ai.ml.core.cells import one_array
 from ai.ml.core.errors import BundleRefused, DataRefused, NothingChecked
 from ai.ml.core.files import dump_json, write_atomic
 from ai.ml.core.types import Metrics, ModelBundle
@@ -147,7 +148,8 @@ def sample_rows(table: pa.Table, bundle: ModelBundle, max_rows: int, seed: int) 
     order = rng.permutation(table.num_rows)
     firsts = np.empty(0, dtype=np.int64)
     if bundle.task == "classification" and bundle.target_column in table.column_names:
-        labels = table[bundle.target_column].combine_chunks()
+        # Texts of a Parquet file come as a dictionary, whose order is the file's; here it is that of the rows.
+        labels = one_array(table[bundle.target_column])
         codes = np.asarray(labels.dictionary_encode("encode").indices)
         order = order[np.argsort(codes[order], kind="stable")]
         firsts = np.unique(codes, return_index=True)[1][: max_rows // 2]

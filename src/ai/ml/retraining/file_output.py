@@ -58,6 +58,14 @@ class FileOutput:
         """As `Destination.begin`; what was begun there is another job's only until it is finished."""
         self.parts.begin(job, overwrite=overwrite)
 
+    def receipt(self, name: str) -> Receipt | None:
+        """As `Destination.receipt`; a finished file has none."""
+        return self.parts.receipt(name)
+
+    def discard(self, job: JobRecord) -> None:
+        """As `Destination.discard`; a finished file stays until the new one takes its name."""
+        self.parts.discard(job)
+
     def done(self, part: Part) -> Receipt | None:
         """As `Destination.done`."""
         return self.parts.done(part)

@@ -24,8 +24,8 @@ from pathlib import Path
 from ai.ml.core.directory_lock import locked
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files import fsync_dir, make_dirs, sha256_file, storage_failed, sweep_temps, write_atomic
-from ai.ml.retraining.destination import JobRecord, manifest_json, read_manifest_json, refuse_changed_input
-from ai.ml.retraining.partition import ScoredPart, source_content, write_scored
+from ai.ml.retraining.destination import JobRecord, has_same_input, manifest_json, read_manifest_json
+from ai.ml.retraining.partition import ScoredPart, write_scored
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import RECEIPT_FORMAT, Content, Receipt
 
@@ -71,14 +71,12 @@ class FolderOutput:
 
     def done(self, part: Part) -> Receipt | None:
         """As `Destination.done`; reads the part and its input in full."""
-        receipt = self._receipt(part.name)
+        receipt = self.receipt(part.name)
         path = self._path() / part.name
-        if receipt is None or receipt.content is None or not path.is_file():
+        if receipt is None or not has_same_input(receipt, part) or not path.is_file():
             return None
-        if Content(sha256=sha256_file(path), size=path.stat().st_size) != receipt.content:
-            return None
-        refuse_changed_input(receipt, source_content(part))
-        return receipt
+        whole = Content(sha256=sha256_file(path), size=path.stat().st_size) == receipt.content
+        return receipt if whole else None
 
     def write(self, scored: ScoredPart) -> Receipt:
         """As `Destination.write`."""
@@ -142,7 +140,8 @@ class FolderOutput:
     def _receipt_path(self, name: str) -> Path:
         return self._path() / PROGRESS / "receipts" / f"{name}.json"
 
-    def _receipt(self, name: str) -> Receipt | None:
+    def receipt(self, name: str) -> Receipt | None:
+        """As `Destination.receipt`."""
         place = self._receipt_path(name)
         if not place.is_file():
             manifest = self._path() / MANIFEST
@@ -152,6 +151,10 @@ class FolderOutput:
         except ValueError:
             return None
         return receipt if receipt.format == RECEIPT_FORMAT else None
+
+    def discard(self, job: JobRecord) -> None:
+        """As `Destination.discard`."""
+        self._clear(job)
 
     def _clear(self, found: JobRecord) -> None:
         """Remove what an earlier job wrote, the mark of success first; what isn't its own stays."""

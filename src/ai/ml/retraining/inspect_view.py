@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ai.ml.core.manifest import bundle_digest, check_files, current_versions, read_manifest
 
@@ -64,10 +65,12 @@ def version_differences(written: dict[str, str]) -> dict[str, dict[str, str]]:
 def show_facts(facts: dict[str, Any], console: Console) -> None:
     """Print `bundle_facts` for a person."""
     if facts.get("digest") is None:
-        console.print(f"[bold]{facts['path']}[/bold]: no manifest beside it; read statically, nothing was built")
+        console.print(
+            Text.assemble((facts["path"], "bold"), ": no manifest beside it; read statically, nothing was built")
+        )
         console.print(_pairs({**facts["payload"], "written_with": _marked(facts)}))
         return
-    console.print(f"[bold]{facts['path']}[/bold]")
+    console.print(Text(facts["path"], "bold"))
     console.print(_pairs({"digest": facts["digest"], "format": facts["format"], "scoring": facts["scoring"]}))
     for title in ("model", "versions", "lineage", "evidence"):
         console.print(f"\n[bold]{title}[/bold]")
@@ -88,12 +91,12 @@ def _marked(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _show_files(facts: dict[str, Any], console: Console) -> None:
-    table = Table("file", "bytes", "sha-256", title="files", title_justify="left")
+    table = _folding("files", "file", "bytes", "sha-256")
     for name, entry in sorted(facts["files"].items()):
-        table.add_row(name, f"{entry['size']:,}", entry["sha256"])
+        table.add_row(Text(name), f"{entry['size']:,}", entry["sha256"])
     console.print(table)
     for sentence in facts["problems"]:
-        console.print(f"[red]damaged[/red]: {sentence}")
+        console.print(Text.assemble(("damaged", "red"), f": {sentence}"))
     if not facts["problems"]:
         console.print("every file is as the manifest says")
 
@@ -102,13 +105,22 @@ def _show_contract(contract: dict[str, Any] | None, console: Console) -> None:
     if contract is None:
         console.print("no input contract: rows are scored by the cell rules of the format's original writer")
         return
-    table = Table("column", "kind", "missing", "values", title="input contract", title_justify="left")
+    table = _folding("input contract", "column", "kind", "missing", "values")
     classes = contract.get("classes")
     target = ", ".join(map(repr, classes)) if classes else "a number"
-    table.add_row(contract["target_column"], "target", "", target, end_section=True)
+    table.add_row(Text(contract["target_column"]), "target", "", Text(target), end_section=True)
     for column in contract["columns"]:
-        table.add_row(column["name"], column["kind"], f"{column.get('missing_share') or 0:.1%}", _values(column))
+        missing = f"{column.get('missing_share') or 0:.1%}"
+        table.add_row(Text(column["name"]), column["kind"], missing, Text(_values(column)))
     console.print(table)
+
+
+def _folding(title: str, *names: str) -> Table:
+    """A table that cuts nothing off where the terminal is narrow."""
+    table = Table(title=title, title_justify="left")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    return table
 
 
 def _values(column: dict[str, Any]) -> str:
@@ -139,7 +151,8 @@ def _pairs(values: dict[str, Any]) -> Table:
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
     for key, value in values.items():
-        grid.add_row(key, _short(value))
+        # What a column or a label is called may look like rich's markup.
+        grid.add_row(Text(key), Text(_short(value)))
     return grid
 
 

@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ai.ml.frameworks.pytorch.trainer import EpochReport
 
 logger = logging.getLogger("bundlegate")
+PIPE_WIDTH = 400
 
 
 def log_to_terminal() -> None:
@@ -25,6 +28,14 @@ def log_to_terminal() -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def result_console() -> Console:
+    """Stdout for people; in a file or pipe, where nobody's window is the limit, nothing is folded or cut."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
 @contextmanager

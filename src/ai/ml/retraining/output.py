@@ -10,11 +10,15 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ai.ml.core.files import dump_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 
 def print_json(value: Any) -> None:
@@ -27,6 +31,16 @@ def print_bytes(document: bytes) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(document)
     sys.stdout.flush()
+
+
+def print_facts(console: Console, facts: Iterable[tuple[str, str | Text]]) -> None:
+    """Print what is known, a line each. Nothing is folded: a path in two pieces couldn't be clicked or copied."""
+    from rich.text import Text
+
+    lines = list(facts)
+    width = max(len(name) for name, _ in lines) + 2
+    for name, value in lines:
+        console.print(Text.assemble((name.ljust(width), "bold"), value), soft_wrap=True)
 
 
 class Output(io.RawIOBase):

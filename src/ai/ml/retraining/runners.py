@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -77,8 +78,8 @@ def score_group(task: ScoringTask, group: Group) -> list[PartOutcome]:
     return outcomes
 
 
-def score_group_in_worker(task: ScoringTask, group: Group, worker_name: Callable[[], str]) -> list[PartOutcome]:
-    """The same in a worker of a cluster, whose threads wait for one proof of the bundle per process.
+def score_group_in_worker(task: ScoringTask, group: Group) -> list[PartOutcome]:
+    """The same in a worker of a Dask cluster, whose threads wait for one proof of the bundle per process.
 
     Raises:
         As `score_group`; a refusal of the bundle or of this environment says which worker it was.
@@ -87,8 +88,14 @@ def score_group_in_worker(task: ScoringTask, group: Group, worker_name: Callable
         try:
             prove_pinned(task.pin, task.settings.device)
         except (BundleRefused, GateRefused) as error:
-            raise type(error)(f"worker {worker_name()}: {error}") from None
+            from distributed import get_worker
+
+            raise type(error)(f"worker {get_worker().address} on {socket.gethostname()}: {error}") from None
     return score_group(task, group)
+
+
+def import_scoring() -> None:
+    """Nothing: calling it in a worker imports this module there, and with it all that scoring needs."""
 
 
 def run_inline(task: ScoringTask, groups: Sequence[Group]) -> Iterator[list[PartOutcome]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ai.ml.core.errors import ExitCode, worst_of
 from ai.ml.retraining.checkpoints import Record, RetrainSummary
+from ai.ml.retraining.log import result_console
 from ai.ml.retraining.segments import Segment, SegmentPlan
 from ai.ml.retraining.summary import COLOURS
 
@@ -115,9 +115,7 @@ def segment_rows(summary: SegmentsSummary) -> list[dict[str, Any]]:
 
 def show_segments(summary: SegmentsSummary) -> None:
     """Print the table to stdout; in a file or pipe, where nobody's window is the limit, a line for each segment."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=400)
+    console = result_console()
     table = Table(title=f"{summary.name}: {summary.rows:,} rows of {summary.source}", title_justify="left")
     for name in ("model", "segment"):
         table.add_column(name, overflow="fold")

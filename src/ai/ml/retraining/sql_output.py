@@ -11,14 +11,14 @@ A rerun inserts nothing twice: a part whose receipt is there is kept, and the ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from ai.ml.core.errors import Busy, DataRefused, UsageError
-from ai.ml.retraining.destination import JobRecord, manifest_json, refuse_changed_input
+from ai.ml.retraining.destination import JobRecord, has_changed_input, has_same_input, manifest_json
 from ai.ml.retraining.partition import ScoredPart, source_content, source_stamp, unchanged_tables
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import RECEIPT_FORMAT, Receipt
@@ -46,13 +46,12 @@ class SqlOutput:
         """As `Destination.begin`."""
         with open_database(self.url) as database:
             tables = self._tables()
+            self._refuse_twins(database, job.settings.get("keep", ()))
+            # Before any table is made: SQLite and MySQL keep those of a transaction that was rolled back.
+            self._refuse_stranger(database)
             with database.begin() as connection:
                 tables.create_records(connection)
                 found = self._found(connection)
-                if found is None and database.has_table(tables.answers):
-                    raise UsageError(
-                        f"{database.place} has a table {self.table!r} that no batch made: give another --table"
-                    )
                 if found is not None and found != job and (overwrite or not self._has_receipts(connection)):
                     tables.drop_answers(connection, database.has_table(tables.answers))
                     found = None
@@ -61,23 +60,32 @@ class SqlOutput:
                 else:
                     job.refuse_another(found, f"table {self.table!r} of {database.place}")
 
+    def receipt(self, name: str) -> Receipt | None:
+        """As `Destination.receipt`."""
+        with open_database(self.url) as database, database.begin() as connection:
+            return self._receipt(connection, name)
+
+    def discard(self, job: JobRecord) -> None:
+        """As `Destination.discard`."""
+        with open_database(self.url) as database:
+            there = database.has_table(self._tables().answers)
+            with database.begin() as connection:
+                self._tables().drop_answers(connection, there)
+
     def done(self, part: Part) -> Receipt | None:
         """As `Destination.done`; counts the part's rows and reads its input in full."""
+        receipt = self.receipt(part.name)
+        if receipt is None or not has_same_input(receipt, part):
+            return None
         with open_database(self.url) as database:
-            if not database.has_table(self._tables().answers):
-                return None
-            receipt = self._counted(database, part)
-        if receipt is not None:
-            refuse_changed_input(receipt, source_content(part))
-        return receipt
+            return receipt if self._is_whole(database, receipt) else None
 
-    def _counted(self, database: Database, part: Part) -> Receipt | None:
-        """The receipt of a part whose rows are all there."""
+    def _is_whole(self, database: Database, receipt: Receipt) -> bool:
+        """Whether a part's rows are all there."""
+        if not database.has_table(self._tables().answers):
+            return False
         with database.begin() as connection:
-            receipt = self._receipt(connection, part.name)
-            if receipt is None or self._rows(connection, part.name) != receipt.rows:
-                return None
-        return receipt
+            return self._rows(connection, receipt.part) == receipt.rows
 
     def write(self, scored: ScoredPart) -> Receipt:
         """As `Destination.write`: rows and receipt by one transaction."""
@@ -90,6 +98,7 @@ class SqlOutput:
         with open_database(self.url) as database, closing(unchanged_tables(scored, source, before)) as tables:
             first = next(tables)
             self._create_answers(database, first.schema)
+            self._refuse_other_columns(database, name, first.schema.names)
             try:
                 with database.begin() as connection:
                     self._remove(connection, name)
@@ -100,8 +109,8 @@ class SqlOutput:
                     done = parts.update().where(parts.c.part == name)
                     connection.execute(done.values(receipt=receipt.model_dump_json()))
             except IntegrityError:
-                kept = self.done(scored.part)
-                if kept is None:
+                kept = self.receipt(name)
+                if kept is None or has_changed_input(kept, scored.part) or not self._is_whole(database, kept):
                     raise Busy(f"{name} is being inserted into table {self.table!r} by another run") from None
                 return kept
         return receipt
@@ -116,11 +125,12 @@ class SqlOutput:
         """As `Destination.tidy`."""
         with open_database(self.url) as database:
             tables = self._tables()
-            if not database.has_table(tables.parts):
+            if not self._has_records(database) or self._is_strangers(database):
                 return
+            there = database.has_table(tables.answers)
             with database.begin() as connection:
                 if not self._has_receipts(connection):
-                    tables.drop_all(connection, database.has_table(tables.answers))
+                    tables.drop_all(connection, there)
 
     def _tables(self) -> AnswerTables:
         return AnswerTables(str(self.table))
@@ -131,9 +141,7 @@ class SqlOutput:
         tables = self._tables()
         if database.has_table(tables.answers):
             return
-        taken = [name for name in schema.names if name in (PART, ROW)]
-        if taken:
-            raise UsageError(f"the column {taken[0]!r} is the key of the table: keep another one")
+        self._refuse_twins(database, schema.names)
         columns = [(name, column_type(name, schema.field(name).type)) for name in schema.names]
         try:
             with database.begin() as connection:
@@ -142,6 +150,53 @@ class SqlOutput:
             # Two workers with their first parts at once: one of them made it.
             if not database.has_table(tables.answers):
                 raise
+
+    def _is_strangers(self, database: Database) -> bool:
+        """Whether there is a table of this name that no batch made: one without a batch's record or its key."""
+        columns = database.columns(self._tables().answers)
+        if columns is None:
+            return False
+        return not ({PART, ROW} <= columns and self._has_records(database))
+
+    def _has_records(self, database: Database) -> bool:
+        """Whether a batch has begun there."""
+        from sqlalchemy import select
+
+        tables = self._tables()
+        if not (database.has_table(tables.job) and database.has_table(tables.parts)):
+            return False
+        with database.begin() as connection:
+            return connection.execute(select(tables.job.c.record)).scalar() is not None
+
+    def _refuse_stranger(self, database: Database) -> None:
+        if self._is_strangers(database):
+            raise UsageError(f"{database.place} has a table {self.table!r} that no batch made: give another --table")
+
+    def _refuse_twins(self, database: Database, names: Iterable[str]) -> None:
+        """Raise UsageError if two columns, or a column and the key, are one to this database."""
+        seen = {database.folded(name): name for name in (PART, ROW)}
+        for name in dict.fromkeys(names):
+            key = database.folded(name)
+            if key in seen and seen[key] in (PART, ROW):
+                raise UsageError(f"the column {name!r} is the key of the table: keep another one")
+            if key in seen:
+                raise UsageError(
+                    f"the columns {seen[key]!r} and {name!r} would be one in {database.place}, to which upper and "
+                    "lower case are the same: keep one of them"
+                )
+            seen[key] = name
+
+    def _refuse_other_columns(self, database: Database, part: str, names: Sequence[str]) -> None:
+        """Raise DataRefused unless the table has just these columns, and UsageError if it is no batch's."""
+        self._refuse_stranger(database)
+        made = (database.columns(self._tables().answers) or frozenset()) - {PART, ROW}
+        odd = sorted(made ^ {*names})
+        if odd:
+            where = "this part" if odd[0] in names else f"table {self.table!r}"
+            raise DataRefused(
+                f"{part}: the column {odd[0]!r} is in {where} only: the parts of one table must have the same columns, "
+                "those in the folders' names too"
+            )
 
     def _insert(self, connection: Any, part: str, pieces: Iterator[Any]) -> None:
         row = 0

@@ -19,6 +19,7 @@ from ai.ml.core.source_names import source_name
 PART = "bundlegate_part"
 ROW = "bundlegate_row"
 _NAME = re.compile(r"^([A-Za-z_][A-Za-z0-9_]{0,39}\.)?[A-Za-z_][A-Za-z0-9_]{0,39}$")
+_TELLING_CASES_APART = ("postgresql", "oracle")
 _DEFAULT_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
 
@@ -124,6 +125,20 @@ class Database:
 
         return sa.inspect(self.engine).has_table(table.name, schema=table.schema)
 
+    def columns(self, table: Any) -> frozenset[str] | None:
+        """The names of a table's or view's columns; None if there is none of that name."""
+        import sqlalchemy as sa
+
+        if not self.has_table(table):
+            return None
+        found = sa.inspect(self.engine).get_columns(table.name, schema=table.schema)
+        return frozenset(str(column["name"]) for column in found)
+
+    def folded(self, column: str) -> bytes:
+        """A column's name with what this database doesn't tell apart made the same."""
+        name = column.encode()
+        return name if self.engine.dialect.name in _TELLING_CASES_APART else name.lower()
+
 
 @contextmanager
 def open_database(url: str) -> Generator[Database]:
@@ -189,7 +204,9 @@ def _file_lock(database: Database, table: str) -> Generator[None]:
     if not path.parent.is_dir():
         raise UsageError(f"can't write {path}: there is no folder {path.parent}")
     try:
-        with FileLock(path.with_name(f".{path.name}.{table}.lock"), timeout=0):
+        # SQLite doesn't tell `Order` from `order`, nor from `main.order`: one table, one lock.
+        name = table.lower().removeprefix("main.")
+        with FileLock(path.with_name(f".{path.name}.{name}.lock"), timeout=0):
             yield
     except Timeout:
         raise Busy(f"another run is writing into table {table!r} of {database.place}; try again later") from None

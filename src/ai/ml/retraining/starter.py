@@ -3,48 +3,80 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from argparse import Namespace
 from pathlib import Path
 from typing import Any, get_args
 
+import pyarrow as pa
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.files import write_atomic
-from ai.ml.retraining.config import RetrainConfig, load_config
+from ai.ml.retraining.arguments import READING, reading_of
+from ai.ml.retraining.config import load_config
 from ai.ml.retraining.segment_config import SegmentsConfig
 
 SETTINGS, DEPLOYMENTS = "retrain.toml", "prefect.yaml"
 PLACEHOLDERS = {"name": "my-model", "data.source": "my-table.csv", "data.target": "my_target"}
 WIDTH = 100
+FIRST_LOOK_ROWS = 1_000
 
 
 def init(arguments: Namespace) -> int:
-    """Write both files and say what to do next; nothing is overwritten."""
+    """Write both files and say what to do next; nothing is overwritten.
+
+    Raises:
+        UsageError: one of the files is there.
+        DataRefused: there is no such table, or it has no such target.
+    """
     folder: Path = arguments.folder
     # Whole paths: the flows run from the checkout, wherever this is called.
     given = {
         "name": arguments.name,
-        "data.source": arguments.data and whole(arguments.data, Path()),
+        "store": whole(arguments.store),
+        "data.source": arguments.data and whole(arguments.data),
         "data.target": arguments.target,
-    }
+    } | {f"data.{name}": getattr(arguments, name) for name in READING}
     values = {key: value for key, value in given.items() if value is not None}
     paths = [folder / SETTINGS, folder / DEPLOYMENTS]
     for path in paths:
         if path.exists():
             raise UsageError(f"{path} is there already; move it away, or name another folder")
+    _check_table(arguments)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(paths[0], starter_toml(SegmentsConfig, values).encode())
     config = load_config(SegmentsConfig, paths[0])
-    write_atomic(paths[1], starter_deployments(config, folder.absolute()).encode())
+    write_atomic(paths[1], starter_deployments(config.name, folder.absolute()).encode())
     missing = [key for key in PLACEHOLDERS if key not in values]
     if missing:
         print(f"{paths[0]}: set {', '.join(missing)}, then")
-    print(f"python -m flows.retrain --config {paths[0]}        # from the checkout: train, prove, decide")
-    print(f"prefect deploy --all --prefect-file {paths[1]}     # from the checkout: every night")
+    # The programs beside this interpreter: a virtual environment need not be activated.
+    programs = _from_here(Path(sys.executable).parent)
+    print("next, from the checkout of bundlegate:")
+    print(f"{programs / 'python'} -m flows.retrain --config {paths[0]}    # train, prove, decide")
+    deploy = f"deploy --all --prefect-file {paths[1]}"
+    print(f"{programs / 'prefect'} --no-prompt {deploy}    # every night, once a server runs")
     return ExitCode.OK
+
+
+def _check_table(arguments: Namespace) -> None:
+    """A table on this disk must be there and have the target: better said now than after an import of torch."""
+    source: str | None = arguments.data
+    if source is None or "://" in source:
+        return
+    from ai.ml.core.tables import read_batches
+    from ai.ml.core.target import target_array
+
+    first = next(iter(read_batches(source, reading_of(arguments), FIRST_LOOK_ROWS)), None)
+    if first is not None and arguments.target is not None:
+        target_array(pa.Table.from_batches([first]), arguments.target)
+
+
+def _from_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def starter_toml(model: type[BaseModel], values: dict[str, str]) -> str:
@@ -77,9 +109,9 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
     return None
 
 
-def whole(place: str, folder: Path) -> str:
+def whole(place: str) -> str:
     """A path from the root on; an address stays as it is."""
-    return place if "://" in place else str((folder / place).absolute())
+    return place if "://" in place else str(Path(place).absolute())
 
 
 def _entry(path: str, key: str, field: FieldInfo, values: dict[str, str]) -> list[str]:
@@ -87,9 +119,9 @@ def _entry(path: str, key: str, field: FieldInfo, values: dict[str, str]) -> lis
     if field.is_required():
         return [*told, f"{key} = {_toml(values.get(path, PLACEHOLDERS.get(path, '')))}", ""]
     default = field.get_default(call_default_factory=True)
-    if default is None:
-        return [*told, f"# {key} = …  (not set)", ""]
-    return [*told, f"# {key} = {_toml(default)}", ""]
+    if values.get(path, default) != default:
+        return [*told, f"{key} = {_toml(values[path])}", ""]
+    return [*told, f"# {key} = …  (not set)" if default is None else f"# {key} = {_toml(default)}", ""]
 
 
 def _comment(text: str) -> list[str]:
@@ -104,17 +136,17 @@ def _toml(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
 
 
-def starter_deployments(config: RetrainConfig, folder: Path) -> str:
-    """A `prefect.yaml` that retrains every night; its paths are absolute, since the flows run from the checkout."""
-    source, store = whole(config.data.source, folder), whole(config.store, folder)
+def starter_deployments(name: str, folder: Path) -> str:
+    """A `prefect.yaml` that retrains every night with what `retrain.toml` says by then."""
     return f"""\
-# From the checkout of bundlegate: prefect deploy --all --prefect-file {json.dumps(str(folder / DEPLOYMENTS))}
+# From the checkout of bundlegate, with PREFECT_API_URL set:
+# prefect --no-prompt deploy --all --prefect-file {json.dumps(str(folder / DEPLOYMENTS))}
 # then: prefect worker start --pool bundlegate
-name: {json.dumps(config.name)}
+name: {json.dumps(name)}
 pull: null
 
 deployments:
-  - name: {json.dumps(config.name + "-nightly")}
+  - name: {json.dumps(name + "-nightly")}
     entrypoint: flows/retrain.py:retrain
     description: Train, prove, and promote every night at half past two.
     tags: [bundlegate, retrain]
@@ -126,13 +158,13 @@ deployments:
     concurrency_limit:
       limit: 1
       collision_strategy: ENQUEUE
+    # Each run reads the file when it starts: what is changed there counts from the next night on.
     parameters:
       config:
-        name: {json.dumps(config.name)}
-        store: {json.dumps(store)}
-        data:
-          source: {json.dumps(source)}
-          target: {json.dumps(config.data.target)}
+        name: {json.dumps(name)}
+        file: {json.dumps(str(folder / SETTINGS))}
+    # The form of these parameters would ask for what is in the file.
+    enforce_parameter_schema: false
     work_pool:
       name: bundlegate
 """

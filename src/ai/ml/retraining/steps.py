@@ -22,6 +22,7 @@ from ai.ml.core.files import dump_json, publish_dir, write_atomic
 from ai.ml.core.manifest import bundle_digest, read_manifest
 from ai.ml.core.source_names import source_name
 from ai.ml.core.tables import ReadOptions, fingerprint, read_table, write_table
+from ai.ml.core.target import with_known_target
 from ai.ml.retraining.checkpoints import (
     Approval,
     BundleRef,
@@ -37,6 +38,7 @@ from ai.ml.retraining.checkpoints import (
     content_key,
 )
 from ai.ml.retraining.config import DataSettings, RetrainConfig, RollbackConfig
+from ai.ml.retraining.log import logger
 from ai.ml.retraining.run_record import remove_run, write_run
 from ai.ml.retraining.source_state import source_stamps
 from ai.ml.retraining.store import Store
@@ -75,10 +77,10 @@ def end_run(config: RetrainConfig) -> None:
 
 
 def read_source(data: DataSettings) -> pa.Table:
-    """The whole table as it arrives.
+    """The whole table as it arrives, without the rows that the settings leave out.
 
     Raises:
-        DataRefused: there is no such file, or no table can be read from it.
+        DataRefused: there is no such file, or no table can be read from it, or no row has a target.
         Busy: somebody wrote to it meanwhile.
     """
     stamps = source_stamps(data.source)
@@ -87,7 +89,12 @@ def read_source(data: DataSettings) -> pa.Table:
     if source_stamps(data.source) != stamps:
         # Half of it may be the old table, and the checkpoint would go by a name that is neither's.
         raise Busy(f"{data.source} changed while it was read: try again when nobody writes to it")
-    return table
+    if data.missing_target == "refuse":
+        return table
+    known = with_known_target(table, data.target)
+    if known.num_rows < table.num_rows:
+        logger.info("left out  %s rows without %r", f"{table.num_rows - known.num_rows:,}", data.target)
+    return known
 
 
 def snapshot_data(config: RetrainConfig) -> DataRef:

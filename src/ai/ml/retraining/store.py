@@ -240,6 +240,9 @@ class Store:
             GateRefused: the former champion no longer passes the gate.
             Busy: another champion was promoted while this one was proved.
         """
+        pointer = self.pointer(name)
+        if to is None and pointer is not None and pointer.previous is None:
+            raise UsageError(f"{name}: there was no champion before {pointer.digest[:12]}: nothing to go back to")
         digest, champion = self.digest_of(name, to or "previous"), self.champion(name)
         if digest == champion:
             raise UsageError(f"{name}: {digest[:12]} is the champion already")

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ai.ml.core.errors import BundleNotFound, ExitCode
+from ai.ml.core.figures import figure
+from ai.ml.retraining.cli import usual_store
 from ai.ml.retraining.ledger import Entry
-from ai.ml.retraining.log import at_work
-from ai.ml.retraining.output import print_json
+from ai.ml.retraining.log import at_work, result_console
+from ai.ml.retraining.output import print_facts, print_json
+from ai.ml.retraining.reporting.upkeep import prune_reports
 from ai.ml.retraining.reporting.writing import PAGE, kept_reports
 from ai.ml.retraining.store import Store
 
 SHORT = 12
+SHOWN = ("live", "since", "why", "by", "metrics", "verdict", "path", "report", "go back")
+TABLE_WIDTH = 72
+"""A narrower terminal has no room for six columns: a few lines for each decision instead."""
 
 
 def history(arguments: Namespace) -> int:
@@ -25,14 +31,22 @@ def history(arguments: Namespace) -> int:
     if arguments.json:
         print_json([_record(entry) for entry in entries])
         return _whole(arguments)
+    console = result_console()
     table = Table("#", "time (UTC)", "what", "bundle", "who", "why", title=arguments.name, title_justify="left")
+    # The last two give way where the terminal is narrow.
+    for column in table.columns[:4]:
+        column.no_wrap = True
     for entry in entries:
         body = entry.body
-        when, who = (str(body.get(key, "")) for key in ("time", "actor"))
+        when, who = str(body.get("time", ""))[:19].replace("T", " "), str(body.get("actor", ""))
         # What people wrote may look like markup.
         cells = (str(entry.sequence), when, entry.action, entry.digest[:SHORT], who, reason_of(body))
         table.add_row(*map(escape, cells))
-    Console().print(table)
+        if console.width < TABLE_WIDTH:
+            lines = (" ".join(cells[:4]), f"  {who}: {cells[5]}")
+            console.print("\n".join(map(escape, lines)), highlight=False)
+    if console.width >= TABLE_WIDTH:
+        console.print(table)
     return _whole(arguments)
 
 
@@ -42,13 +56,8 @@ def show(arguments: Namespace) -> int:
     if arguments.json:
         print_json(facts)
         return ExitCode.OK
-    console = Console()
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
-    for key in ("live", "since", "why", "by", "metrics", "verdict", "path", "report", "go back"):
-        grid.add_row(key, "–" if facts[key] is None else escape(str(facts[key])))
-    console.print(grid)
+    told = facts | {"metrics": ", ".join(f"{name} {figure(value)}" for name, value in (facts["metrics"] or {}).items())}
+    print_facts(result_console(), [(key, "–" if told[key] in (None, "") else str(told[key])) for key in SHOWN])
     return ExitCode.OK
 
 
@@ -91,11 +100,13 @@ def publish(arguments: Namespace) -> int:
 
 
 def prune(arguments: Namespace) -> int:
-    """Remove old versions and quarantined bundles."""
+    """Remove old versions and quarantined bundles, and the reports that nothing is left of."""
     _entries(arguments)
-    gone = Store(arguments.store).prune(
+    store = Store(arguments.store)
+    gone = store.prune(
         arguments.name, arguments.keep, keep_quarantine=arguments.keep_quarantine, grace_s=arguments.grace * 60
     )
+    gone += map(str, prune_reports(store, arguments.name, arguments.keep))
     for path in gone:
         print(f"removed {path}")
     print(f"{arguments.name}: {len(gone)} removed")
@@ -113,19 +124,26 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
     body = entry.body
     before = body.get("champion_before")
     page = kept_reports(store, name, digest) / PAGE
-    back = f"bundlegate rollback {name} --reason '…'" if before else "there was no champion before"
+    place = "" if str(store.root) == usual_store() else f" --store {shlex.quote(str(store.root))}"
+    back = f"bundlegate rollback {name}{place} --reason '…'" if before else "there was no champion before"
     return {
         "live": digest,
         "since": body.get("time"),
         "why": reason_of(body),
         "by": body.get("actor"),
-        "metrics": body.get("decision", {}).get("challenger"),
+        "metrics": _measured(store.history(name), digest),
         "verdict": body.get("verdict"),
         "path": store.shelf(name).address("versions", digest),
         "report": str(page) if page.is_file() else None,
         "previous": before,
         "go back": back,
     }
+
+
+def _measured(entries: list[Entry], digest: str) -> dict[str, Any] | None:
+    """The metrics of the last decision on a bundle: a rollback measures none."""
+    decisions = [entry.body.get("decision") or {} for entry in entries if entry.digest == digest]
+    return next((decision["challenger"] for decision in reversed(decisions) if decision.get("challenger")), None)
 
 
 def reason_of(body: dict[str, Any]) -> str:

@@ -5,42 +5,44 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ai.ml.core.figures import figure
 from ai.ml.core.tables import read_table
 from ai.ml.retraining.checkpoints import RetrainSummary
+from ai.ml.retraining.log import result_console
+from ai.ml.retraining.output import print_facts
 
 ROWS_SHOWN = 5
 COLUMNS_SHOWN = 7
+CELL_SHOWN = 24
+COLUMN_WIDTH = 16
+"""Characters of a terminal that a column is given at least."""
 COLOURS = {"PASSED": "green", "PROMOTED": "green", "HELD": "yellow"}
 
 
 def show_summary(summary: RetrainSummary) -> None:
     """Print verdict, metrics, decision, champion and the first scored rows to stdout."""
-    console = Console()
+    console = result_console()
     console.print()
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="bold")
-    facts.add_column(overflow="fold")
-    facts.add_row("verdict", _coloured(summary.verdict.outcome, summary.verdict.reason))
-    facts.add_row("metrics", metrics_line(summary.candidate.metrics))
-    for baseline in summary.candidate.baselines:
-        facts.add_row("baseline", baseline_line(baseline))
+    facts: list[tuple[str, str | Text]] = [
+        ("verdict", _coloured(summary.verdict.outcome, summary.verdict.reason)),
+        ("metrics", metrics_line(summary.candidate.metrics)),
+        *(("baseline", baseline_line(baseline)) for baseline in summary.candidate.baselines),
+    ]
     if summary.drift is not None:
-        facts.add_row("drift", Text(summary.drift.sentence))
-    facts.add_row("decision", _coloured(summary.promotion.outcome, summary.decision.reason))
-    facts.add_row("champion", summary.promotion.path or "none")
-    facts.add_row("scored", summary.scored.file.path)
+        facts.append(("drift", summary.drift.sentence))
+    facts += [
+        ("decision", _coloured(summary.promotion.outcome, summary.decision.reason)),
+        ("champion", summary.promotion.path or "none"),
+        ("scored", summary.scored.file.path),
+    ]
     if summary.report is not None:
-        # Bare, on a line of its own: folded into a column nobody could click or copy it.
-        facts.add_row("report", "opens in any browser, from disk:")
-    console.print(facts)
-    if summary.report is not None:
-        console.print(Path(summary.report.page.path).as_uri(), soft_wrap=True)
+        facts.append(("report", Path(summary.report.page.path).as_uri()))
+    print_facts(console, facts)
     console.print()
-    console.print(_first_rows(summary))
+    console.print(_first_rows(summary, console.width))
 
 
 def metrics_line(metrics: dict[str, object]) -> str:
@@ -51,26 +53,35 @@ def metrics_line(metrics: dict[str, object]) -> str:
 
 def baseline_line(baseline: dict[str, Any]) -> str:
     """`gradient boosting: log_loss 0.43, candidate 0.42, gain +0.01 (-0.002 to +0.03)`."""
-    gain = f"{baseline['gain']:+.3g} ({baseline['low']:+.3g} to {baseline['high']:+.3g})"
-    values = f"{baseline['metric']} {baseline['value']:.4g}, candidate {baseline['candidate']:.4g}"
-    return f"{baseline['name']}: {values}, gain {gain}" + (" — the candidate loses" if baseline["gain"] <= 0 else "")
+    gain, low, high = (figure(baseline[key], 3, signed=True) for key in ("gain", "low", "high"))
+    values = f"{baseline['metric']} {figure(baseline['value'])}, candidate {figure(baseline['candidate'])}"
+    told = " — it does better" if baseline["gain"] < 0 else ""
+    surely = ", though not surely" if baseline["gain"] < 0 <= baseline["high"] else ""
+    return f"{baseline['name']}: {values}, gain {gain} ({low} to {high}){told}{surely}"
 
 
 def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return figure(value) if isinstance(value, float) else str(value)
 
 
 def _coloured(outcome: str, reason: str) -> Text:
     return Text.assemble((outcome, COLOURS.get(outcome, "red")), " — ", reason)
 
 
-def _first_rows(summary: RetrainSummary) -> Table:
+def _first_rows(summary: RetrainSummary, width: int) -> Table:
     table = read_table(summary.scored.file.path).slice(0, ROWS_SHOWN)
     names = table.column_names
-    shown = [*names[: COLUMNS_SHOWN - 1], names[-1]] if len(names) > COLUMNS_SHOWN else names
-    view = Table(title=f"first of {summary.scored.rows} scored rows", title_justify="left")
+    # As many columns as keep a readable width, the answer always among them; the file has all.
+    room = min(COLUMNS_SHOWN, max(2, width // COLUMN_WIDTH))
+    shown = [*names[: room - 1], names[-1]] if len(names) > room else names
+    more = f", {len(shown)} of {len(names)} columns" if len(shown) < len(names) else ""
+    view = Table(title=f"first of {summary.scored.rows:,} scored rows{more}", title_justify="left")
     for name in shown:
-        view.add_column(name)
+        view.add_column(Text(name), no_wrap=True)
     for row in table.select(shown).to_pylist():
-        view.add_row(*("" if value is None else str(value) for value in row.values()))
+        view.add_row(*(Text("" if value is None else _short(str(value))) for value in row.values()))
     return view
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= CELL_SHOWN else f"{text[: CELL_SHOWN - 1]}…"

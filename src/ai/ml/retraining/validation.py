@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rich.console import Console
-
 from ai.ml.core.errors import BundleRefused, ExitCode, GateRefused, NothingChecked
 from ai.ml.retraining.checkpoints import Record
 from ai.ml.retraining.config import ValidateConfig
 from ai.ml.retraining.gate import GatePolicy, prove
+from ai.ml.retraining.log import result_console
 from ai.ml.retraining.references import bundle_directory
 from ai.ml.retraining.verdict import Verdict
 from ai.ml.retraining.verdict_render import to_terminal
@@ -68,4 +67,4 @@ def require_pass(record: ValidationRecord) -> None:
 
 def show_validation(record: ValidationRecord) -> None:
     """Print the verdict for a person."""
-    Console().print(to_terminal(record.document))
+    result_console().print(to_terminal(record.document))

@@ -40,6 +40,9 @@ def to_junit(verdict: Verdict) -> bytes:
 
 def to_markdown(verdict: Verdict) -> str:
     """A heading with the outcome, the reason, a table of checks × environments, and each first difference."""
+    # A column that says the same in each row only makes the table too wide for the pages that show it.
+    many = len({check.environment for check in verdict.checks}) > 1
+    head = ("check", *(["environment"] if many else []), "result", "what it saw")
     lines = [
         f"### Bundlegate: {verdict.outcome}",
         "",
@@ -47,23 +50,31 @@ def to_markdown(verdict: Verdict) -> str:
         "",
         f"Bundle `{verdict.digest or 'without a manifest'}`, verdict `{verdict.sha256}`",
         "",
-        "| check | environment | result | figures |",
-        "|---|---|---|---|",
+        "| " + " | ".join(head) + " |",
+        "|---" * len(head) + "|",
     ]
     for check in verdict.checks:
-        cells = (check.name, f"`{check.environment}`", f"{_MARKS[_status(check)]} {_status(check)}", _figures(check))
+        place = [f"`{check.environment}`"] if many else []
+        cells = (check.name, *place, f"{_MARKS[_status(check)]} {_status(check)}", check.message)
         lines.append("| " + " | ".join(_markdown(cell) for cell in cells) + " |")
     for check in verdict.failures:
         lines += ["", f"**{_markdown(check.name)}** in `{check.environment}`: {_markdown(check.message)}"]
         if check.difference is not None:
             lines += ["", "| " + " | ".join(check.difference) + " |", "|" + "---|" * len(check.difference)]
             lines.append("| " + " | ".join(_markdown(_cell(value)) for value in check.difference.values()) + " |")
+    # Headings, not `<details>`: Prefect's pages show what is folded there beside its summary.
+    measured = [
+        f"- {_markdown(check.name)}{f' in `{check.environment}`' if many else ''}: {_markdown(_figures(check))}"
+        for check in verdict.checks
+        if check.figures
+    ]
+    if measured:
+        lines += ["", "#### What each check measured", "", *measured]
     if verdict.environments:
-        lines += ["", "<details><summary>Environments</summary>", ""]
+        lines += ["", "#### Environments", ""]
         lines += [
             f"- `{environment.name}`: {_markdown(_describe(environment))}" for environment in verdict.environments
         ]
-        lines += ["", "</details>"]
     return "\n".join(lines) + "\n"
 
 
@@ -119,13 +130,19 @@ def _status(check: CheckResult) -> str:
 
 
 def _figures(check: CheckResult) -> str:
-    return ", ".join(f"{name}: {_short(value)}" for name, value in check.figures.items())
+    return ", ".join(f"{name.replace('_', ' ')}: {_short(value)}" for name, value in check.figures.items())
 
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return str(len(value))
-    text = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, Mapping) else _cell(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = (
+        ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+        if isinstance(value, Mapping)
+        else _cell(value)
+    )
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 

@@ -21,6 +21,9 @@ from ai.ml.frameworks.pytorch.piecewise import find_bins, set_bins
 from ai.ml.frameworks.pytorch.problem import Problem
 from ai.ml.frameworks.pytorch.split import split_validation
 
+TEACHER_BUDGET = 1 / 3
+"""Share of a budget after which a forest that teaches grows no further."""
+
 
 def assemble(
     problem: Problem, config: TrainingConfig, device: torch.device, findings: list[Finding]
@@ -53,7 +56,9 @@ def assemble(
         loss = distilled(hard, soft_loss(task))
     elif config.training_mode == "tree_teacher_distillation":
         x_taught, y_taught = scaled[fitting_rows], problem.y[fitting_rows]
-        teacher = torch.from_numpy(teach(task, x_taught, y_taught, problem.output_dim, config.random_seed)).to(device)
+        seconds = None if config.budget_seconds is None else TEACHER_BUDGET * config.budget_seconds
+        answers = teach(task, x_taught, y_taught, problem.output_dim, config.random_seed, seconds)
+        teacher = torch.from_numpy(answers).to(device)
         loss = distilled(hard, soft_loss(task))
     data = TrainingTensors(
         x[fitting_rows],

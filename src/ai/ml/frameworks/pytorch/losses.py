@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -32,6 +33,17 @@ def check_mode(training_mode: str, task: TaskType) -> None:
     """
     if task == "regression" and training_mode in ("imbalance_aware", "calibrated_classifier"):
         raise UsageError(f"training_mode {training_mode!r} is for classification; the target is a regression")
+
+
+def check_loss(class_weights: bool, label_smoothing: float, task: TaskType) -> None:
+    """Refuse settings of a loss that a task doesn't have.
+
+    Raises:
+        UsageError: a regression has no classes to weigh and no labels to smooth.
+    """
+    for name, is_given in (("class_weights", class_weights), ("label_smoothing", label_smoothing > 0)):
+        if is_given and task == "regression":
+            raise UsageError(f"{name} is for classification; the target is a regression")
 
 
 def hard_loss(
@@ -95,7 +107,9 @@ def soft_loss(task: TaskType) -> Criterion:
     return divergence
 
 
-def teach(task: TaskType, x: np.ndarray, y: np.ndarray, output_dim: int, seed: int) -> np.ndarray:
+def teach(
+    task: TaskType, x: np.ndarray, y: np.ndarray, output_dim: int, seed: int, seconds: float | None = None
+) -> np.ndarray:
     """Fit the teacher, a random forest, and return its answers to the rows that it was fitted on.
 
     Args:
@@ -104,20 +118,24 @@ def teach(task: TaskType, x: np.ndarray, y: np.ndarray, output_dim: int, seed: i
         y: `(n_rows,)` class indices, or scaled values.
         output_dim: classes, or 1.
         seed: of the forest.
+        seconds: no tree is begun later than that; fewer trees then teach.
 
     Returns:
         `(n_rows, output_dim)` float32: probabilities, or scaled values.
     """
-    if task == "regression":
-        forest = RandomForestRegressor(TEACHER_TREES, max_depth=TEACHER_DEPTH[task], random_state=seed, n_jobs=1).fit(
-            x, y
-        )
+    kind = RandomForestRegressor if task == "regression" else RandomForestClassifier
+    forest = kind(max_depth=TEACHER_DEPTH[task], random_state=seed, n_jobs=1, warm_start=True)
+    began = time.perf_counter()
+    # Tree by tree gives the same forest as all at once.
+    for trees in range(1, TEACHER_TREES + 1) if seconds is not None else (TEACHER_TREES,):
+        forest.set_params(n_estimators=trees).fit(x, y)
+        if seconds is not None and time.perf_counter() - began >= seconds:
+            break
+    if isinstance(forest, RandomForestRegressor):
         return forest.predict(x).astype(np.float32)[:, None]
-    classifier = RandomForestClassifier(TEACHER_TREES, max_depth=TEACHER_DEPTH[task], random_state=seed, n_jobs=1)
-    classifier.fit(x, y)
     answers = np.zeros((len(x), output_dim), dtype=np.float32)
     # A class that isn't among these rows has no column in the forest's answers.
-    answers[:, classifier.classes_.astype(int)] = classifier.predict_proba(x)
+    answers[:, forest.classes_.astype(int)] = forest.predict_proba(x)
     return answers
 
 

@@ -36,7 +36,8 @@ class Schedule:
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """AdamW for the piecewise modes, Adam with coupled decay for the others; fused, so one kernel moves all weights."""
     if config.training_mode in PIECEWISE_MODES:
-        # Biases and scales are few and near 1: decay would only pull them off.
+        # Vectors are biases and scales: decay would only pull them off. What `tabm` has per member and the embedding
+        # per column is two-dimensional and decays; every figure of the benchmark was measured so.
         matrices = [weight for weight in model.parameters() if weight.ndim > 1]
         others = [weight for weight in model.parameters() if weight.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": DECOUPLED_WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]

@@ -86,6 +86,10 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
         raise UsageError(f"the teacher reads column {read[0]!r}, which exclude_columns leaves out: train without it")
     _refuse_unknown_classes(target_values(contract, table), teacher)
     labels, train_rows, holdout_rows = _split(table, contract, config)
+    if len(labels) and (labels == labels[0]).all():
+        raise DataRefused(
+            f"target {contract.target_column!r} is {labels[0]!r} in all {len(labels)} rows: there is nothing to learn"
+        )
     scorer = Scorer(teacher, device="cpu")
     part = table.take(pa.array(train_rows))
     matrix = scorer.matrix(part)

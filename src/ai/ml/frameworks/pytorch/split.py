@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from sklearn.model_selection import train_test_split
 
@@ -40,13 +42,20 @@ def split_holdout(task: TaskType, y: np.ndarray, test_size: float, seed: int) ->
 def split_validation(
     task: TaskType, y: np.ndarray, validation_size: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Fitting and validation row numbers within the training rows; None where too few would be left to judge by."""
+    """Fitting and validation row numbers within the training rows; None where too few would be left to judge by.
+
+    Stratified by class; the only row of a class is one to learn from.
+    """
     if validation_size == 0 or len(y) * validation_size < LEAST_VALIDATION_ROWS:
         return None
     rows = np.arange(len(y))
-    stratify = y if task == "classification" else None
-    try:
-        fitting, validation = train_test_split(rows, test_size=validation_size, random_state=seed, stratify=stratify)
-    except ValueError:
-        return None
-    return np.asarray(fitting), np.asarray(validation)
+    if task == "regression":
+        fitting, validation = train_test_split(rows, test_size=validation_size, random_state=seed)
+        return np.asarray(fitting), np.asarray(validation)
+    _, places, counts = np.unique(y, return_inverse=True, return_counts=True)
+    alone = counts[places] < 2
+    rest, kept = rows[~alone], rows[alone]
+    # More classes than validation rows can't have their share each.
+    stratify = y[rest] if (counts > 1).sum() <= math.ceil(len(rest) * validation_size) else None
+    fitting, validation = train_test_split(rest, test_size=validation_size, random_state=seed, stratify=stratify)
+    return np.concatenate([fitting, kept]), np.asarray(validation)

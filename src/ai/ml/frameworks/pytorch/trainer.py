@@ -23,7 +23,7 @@ from ai.ml.frameworks.pytorch.assembly import assemble, choose_device, training_
 from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
 from ai.ml.frameworks.pytorch.fitting import EpochReport, Fitting
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
-from ai.ml.frameworks.pytorch.losses import Criterion, check_mode, mean_loss
+from ai.ml.frameworks.pytorch.losses import Criterion, check_loss, check_mode, mean_loss
 from ai.ml.frameworks.pytorch.models import (
     PIECEWISE_MODES,
     TRAINING_MODES,
@@ -202,9 +202,13 @@ def pose(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -
     """The table as numbers, by a contract of its own or the teacher's, and what a person should know of it."""
     if teacher is not None:
         check_mode(config.training_mode, teacher.task)
+        check_loss(config.class_weights, config.label_smoothing, teacher.task)
+        if config.training_mode == "tree_teacher_distillation":
+            raise UsageError("training_mode 'tree_teacher_distillation' has a teacher of its own: choose another mode")
         return prepare_for_student(table, teacher, config), []
     derived = derive_contract(table, config)
     check_mode(config.training_mode, derived.contract.task)
+    check_loss(config.class_weights, config.label_smoothing, derived.contract.task)
     return prepare(table, derived.contract, config), list(derived.findings)
 
 

@@ -45,7 +45,7 @@ _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "axes.unicode_minus": True,
-    "font.size": 10,
+    "font.size": 11,
     "font.family": "DejaVu Sans",
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -64,9 +64,9 @@ _SETTINGS: dict[str, Any] = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 10,
     "lines.linewidth": 1.8,
-    "axes.titlesize": 10,
+    "axes.titlesize": 11,
     "patch.linewidth": 0.6,
 }
 
@@ -135,6 +135,35 @@ def draw(
         text = StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return Chart(key, title, _inline(text.getvalue(), key, words), words, note)
+
+
+def legend_above(axes: Any, **style: Any) -> None:
+    """Above the axes, in as many columns as the names have room for: data may lie anywhere inside."""
+    _, names = axes.get_legend_handles_labels()
+    many = len(names) > 4
+    room, handle = (64, 5) if many else (52, 6)
+    columns = max(1, min(len(names), int(room / (max(map(len, names), default=0) + handle))))
+    small = {"fontsize": 9, "columnspacing": 1.2} if many else {}
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, **small, **style)
+
+
+def legend_room(names: int) -> float:
+    """Inches that a chart grows by for a legend of so many names above it, the first few not counted."""
+    return 0.11 * max(0, names - 3)
+
+
+def short_ticks(axis: Any) -> None:
+    """`600k` rather than `600000` or a power of ten in a corner; small figures stay as they are."""
+    from matplotlib.ticker import EngFormatter
+
+    if max(map(abs, axis.get_view_interval())) >= 10_000:
+        axis.set_major_formatter(EngFormatter(sep=""))
+
+
+def turn_ticks(axes: Any) -> None:
+    """Slanting labels below the axis, each ending at its tick."""
+    for label in axes.get_xticklabels():
+        label.set(rotation=45, horizontalalignment="right", rotation_mode="anchor")
 
 
 def _inline(document: str, key: str, words: str) -> str:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from ai.ml.retraining.reporting.lineage import how_to, lineage_facts
+from ai.ml.retraining.reporting.lineage import how_to, in_python, lineage_facts, refused
 from ai.ml.retraining.reporting.material import Material, Study
 from ai.ml.retraining.reporting.measures import interval_text
 from ai.ml.retraining.reporting.sections import (
@@ -20,6 +20,8 @@ from ai.ml.retraining.reporting.sections import (
 )
 
 MOST_COLUMNS = 60
+HUB_METRICS = {"auc": "roc_auc"}
+"""Names under which hubs know a metric."""
 
 
 def to_card(material: Material, study: Study | None) -> str:
@@ -60,7 +62,8 @@ def _head(material: Material, study: Study | None) -> str:
         for item in study.measures:
             value = item.value.estimate
             if value == value:
-                lines += [f"    - type: {item.name.replace(' ', '_')}", f"      value: {value:.6g}"]
+                known = HUB_METRICS.get(item.name, item.name.replace(" ", "_"))
+                lines += [f"    - type: {known}", f"      name: {json.dumps(item.label)}", f"      value: {value:.6g}"]
     return "\n".join([*lines, "---"])
 
 
@@ -72,11 +75,11 @@ def _purpose(material: Material) -> str:
     mode = (subject.manifest.lineage.get("training") or {}).get("training_mode") or model.get(
         "training_mode", "network"
     )
-    for_what = settings.intended_use or (
+    for_what = _plain(settings.intended_use or "") or (
         f"Scoring rows like those it was trained on, for {_plain(target)}. Its owner hasn't said more; the setting "
         "`report.intended_use` takes it."
     )
-    not_for = settings.out_of_scope or (
+    not_for = _plain(settings.out_of_scope or "") or (
         "Rows that don't meet the input contract below, populations that the training table didn't hold, and decisions "
         "on people without someone who answers for them."
     )
@@ -84,9 +87,9 @@ def _purpose(material: Material) -> str:
     lines = [
         f"A {subject.task} model ({_plain(str(mode))}) for {_plain(target)} from {count} raw columns.{classes}",
         "",
-        f"- **For:** {_plain(for_what)}",
-        f"- **Not for:** {_plain(not_for)}",
-        f"- **Owner:** {_plain(settings.owner or 'not named (setting `report.owner`)')}",
+        f"- **For:** {for_what}",
+        f"- **Not for:** {not_for}",
+        f"- **Owner:** {_plain(settings.owner or '') or 'not named (setting `report.owner`)'}",
     ]
     if material.outcome:
         lines.append(f"- **Decision:** {material.outcome}: {_plain(material.reason)}")
@@ -151,18 +154,11 @@ def _contract(material: Material) -> str:
 
 def _lineage(material: Material) -> str:
     facts = [[name, value] for name, value in lineage_facts(material)]
-    use = how_to(material.name, material.subject.digest)
-    python = "\n".join(
-        [
-            "from ai.ml.frameworks.pytorch.inference import predict_rows",
-            "from ai.ml.frameworks.pytorch.serialization import load_bundle",
-            "",
-            'bundle = load_bundle("model_bundle.pt", map_location="cpu")  # runs no code of the file',
-            "predict_rows(bundle, rows)  # a list of dicts, as they come",
-        ]
-    )
+    use = how_to(material)
     lines = ["## Lineage", "", *_table(["what", "value"], facts)]
-    lines += ["", "## Load, verify, roll back", "", "```bash", use, "```", "", "```python", python, "```"]
+    lines += ["", "## Load, verify, roll back", "", "```bash", use, "```"]
+    if not refused(material):
+        lines += ["", "```python", in_python(material), "```"]
     return "\n".join(lines)
 
 

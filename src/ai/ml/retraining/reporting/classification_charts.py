@@ -9,7 +9,17 @@ from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay, confusion_matrix
 
 from ai.ml.retraining.decision import Scored
-from ai.ml.retraining.reporting.canvas import DASHES, INK, MUTED, SERIES, Chart, draw
+from ai.ml.retraining.reporting.canvas import (
+    DASHES,
+    INK,
+    MUTED,
+    SERIES,
+    Chart,
+    draw,
+    legend_above,
+    legend_room,
+    turn_ticks,
+)
 from ai.ml.retraining.reporting.measures import percent
 
 MOST_CLASSES = 8
@@ -53,7 +63,7 @@ def confusion(scored: Scored, classes: list[str]) -> Chart:
         axes.set(xlabel="answered", ylabel="true")
         axes.grid(visible=False)
         if len(names) > 4 or max(map(len, names)) > 9:
-            axes.tick_params(axis="x", rotation=45)
+            turn_ticks(axes)
         lines = [
             f"{name}: {counts[i, i]:,} of {counts[i].sum():,} right ({percent(shares[i, i])})"
             for i, name in enumerate(names)
@@ -97,7 +107,7 @@ def curves(scored: Scored, classes: list[str]) -> list[Chart]:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--", label="guessing")
         said = _draw_each(axes, RocCurveDisplay, scored, classes, wanted)
         axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="auto")
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower right") if len(classes) == 2 else legend_above(axes)
         areas = [f"{classes[index]} {shown.roc_auc:.3f}" for index, shown in zip(wanted, said, strict=True)]
         return "ROC curve. Area under the curve: " + "; ".join(areas)
 
@@ -108,13 +118,14 @@ def curves(scored: Scored, classes: list[str]) -> list[Chart]:
             axes.axhline(base, color=SERIES[turn], linestyle=":", linewidth=1)
             said.append(f"{name} average precision {shown.average_precision:.3f}, base rate {percent(base)}")
         axes.set(xlabel="recall", ylabel="precision", aspect="auto", ylim=(-0.02, 1.05))
-        axes.legend(loc="lower left")
+        axes.legend(loc="lower left") if len(classes) == 2 else legend_above(axes)
         return "Precision-recall curve. " + "; ".join(said)
 
     note = "Dotted: the share of the class among all rows, which guessing reaches."
+    size = (5.0, 3.5 + legend_room(len(wanted)))
     return [
-        draw("roc", "ROC curve", roc, note="The diagonal is guessing." + versus),
-        draw("precision-recall", "Precision and recall", precision_recall, note=note + versus),
+        draw("roc", "ROC curve", roc, note="The diagonal is guessing." + versus, size=size),
+        draw("precision-recall", "Precision and recall", precision_recall, note=note + versus, size=size),
     ]
 
 
@@ -124,7 +135,9 @@ def _draw_each(axes: Any, display: Any, scored: Scored, classes: list[str], want
     for turn, index in enumerate(wanted):
         first = len(axes.lines)
         truth, score = scored.truth == index, scored.answers[:, index]
-        shown.append(display.from_predictions(truth, score, ax=axes, name=short(classes[index])))
+        shown.append(
+            display.from_predictions(truth, score, ax=axes, name=short(classes[index], 18 if len(wanted) == 1 else 14))
+        )
         axes.lines[first].set(**_line(turn))
     return shown
 
@@ -184,10 +197,9 @@ def scores_by_class(scored: Scored, classes: list[str]) -> Chart:
             )
             said.append(f"{classes[index]} median {np.median(score[rows]):.3f}")
         axes.set(xlabel=what, ylabel="rows")
-        # Above the bars: a score of a good model piles up at both ends.
-        axes.legend(loc="upper center", ncols=2)
+        legend_above(axes)
         return f"Histogram of the {what} by true class: " + "; ".join(said)
 
-    return draw(
-        "scores", "Scores by true class", paint, note="The less the lines overlap, the better they are told apart."
-    )
+    note = "The less the lines overlap, the better they are told apart."
+    size = (5.0, 3.5 + legend_room(len(wanted)))
+    return draw("scores", "Scores by true class", paint, note=note, size=size)

@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from ai.ml.core.errors import ExitCode
+from ai.ml.retraining.arguments import reading_of
 from ai.ml.retraining.config import ReportSettings
 from ai.ml.retraining.log import at_work
 from ai.ml.retraining.output import print_json
@@ -22,7 +23,7 @@ def report(arguments: Namespace) -> int:
     require_matplotlib()
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
     output = arguments.output or Path("report-" + arguments.bundle.rstrip("/").rpartition("/")[2].replace("@", "-"))
-    data = None if arguments.data is None else read_table(arguments.data)
+    data = None if arguments.data is None else read_table(arguments.data, reading_of(arguments))
     settings = ReportSettings(max_rows=arguments.max_rows)
     with at_work("measuring and drawing"):
         written = report_version(arguments.bundle, bundle_dir, Store(arguments.store), data, settings, output)

@@ -7,6 +7,7 @@ Forests, section 10.
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.contract import ColumnContract
+from ai.ml.core.input_contract import Kind
 from ai.ml.retraining.decision import Scored, measure
 from ai.ml.retraining.subject import Subject
 
@@ -25,6 +27,7 @@ MOST_COLUMNS = 400
 CURVE_ROWS = 200
 CURVE_POINTS = 15
 CURVE_LEVELS = 10
+EPOCH = datetime.date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,15 @@ class DependenceCurve:
     """The mean answer with every row's cell set to one value after the other."""
 
     column: str
-    categorical: bool
+    kind: Kind
     grid: tuple[Any, ...]
-    """`(n_points,)` numbers or texts."""
+    """`(n_points,)` numbers, texts, or a date's days since 1970-01-01."""
     averages: np.ndarray
     """`(n_outputs, n_points)` float64: probability of each class, or the value."""
     deciles: tuple[float, ...]
-    """Of a number's training values."""
+    """Of the training values; empty for a category."""
+    levels: int = 0
+    """Of a category, of which the most frequent are in the grid."""
 
 
 def permutation_importance(subject: Subject, table: pa.Table, seed: int = 0) -> tuple[list[Importance], int]:
@@ -83,36 +88,44 @@ def _loss(subject: Subject, truth: np.ndarray, table: pa.Table) -> float:
     return measure(scored)["rmse" if subject.task == "regression" else "log_loss"]
 
 
-def partial_dependence(subject: Subject, table: pa.Table, columns: list[str], seed: int = 0) -> list[DependenceCurve]:
-    """A curve per column; dates and columns without two values are left out."""
+def partial_dependence(
+    subject: Subject, table: pa.Table, columns: list[str], seed: int = 0
+) -> tuple[list[DependenceCurve], list[str]]:
+    """A curve per column, and the columns that had no two values at training to draw one between."""
     rng = np.random.default_rng(seed)
     rows = min(table.num_rows, CURVE_ROWS)
     sample = table.take(pa.array(np.sort(rng.permutation(table.num_rows)[:rows])))
     known = {column.name: column for column in subject.contract.columns}
-    curves = [_curve(subject, sample, known[name]) for name in columns]
-    return [curve for curve in curves if curve is not None]
+    grids = {name: _grid(known[name]) for name in columns}
+    curves = [_curve(subject, sample, known[name], grid) for name, grid in grids.items() if len(grid) > 1]
+    return curves, [name for name, grid in grids.items() if len(grid) < 2]
 
 
-def _curve(subject: Subject, sample: pa.Table, column: ColumnContract) -> DependenceCurve | None:
-    grid = _grid(column)
-    if len(grid) < 2:
-        return None
+def _curve(subject: Subject, sample: pa.Table, column: ColumnContract, grid: tuple[Any, ...]) -> DependenceCurve:
     place = sample.column_names.index(column.name)
-    kind = pa.string() if column.kind == "category" else pa.float64()
     averages: list[np.ndarray] = []
     for value in grid:
-        cells = pa.array([value] * sample.num_rows, kind)
-        answers = subject.answers(sample.set_column(place, column.name, cells))
+        answers = subject.answers(sample.set_column(place, column.name, _cells(column.kind, value, sample.num_rows)))
         averages.append(np.atleast_1d(answers.mean(axis=0)))
-    deciles = tuple(column.quantiles[10:100:10]) if column.kind == "number" else ()
-    return DependenceCurve(column.name, column.kind == "category", grid, np.stack(averages, axis=1), deciles)
+    deciles = tuple(column.quantiles[10:100:10])
+    return DependenceCurve(
+        column.name, column.kind, grid, np.stack(averages, axis=1), deciles, len(column.levels or ())
+    )
+
+
+def _cells(kind: Kind, value: Any, rows: int) -> pa.Array:
+    """`(rows,)`, the same cell in each, as a raw table has it."""
+    if kind == "date":
+        return pa.array([EPOCH + datetime.timedelta(days=int(value))] * rows, pa.date32())
+    return pa.array([value] * rows, pa.string() if kind == "category" else pa.float64())
 
 
 def _grid(column: ColumnContract) -> tuple[Any, ...]:
     if column.kind == "category":
         levels = column.levels or {}
         return tuple(sorted(levels, key=lambda text: (-levels[text], text))[:CURVE_LEVELS])
-    if column.kind != "number" or len(column.quantiles) < 101:
+    if len(column.quantiles) < 101:
         return ()
+    # Percentiles are values that occurred: for a date, days like those that the model has seen.
     picks = np.linspace(2, 98, CURVE_POINTS).round().astype(int)
     return tuple(float(value) for value in np.unique(np.asarray(column.quantiles)[picks]))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
+from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.reporting.material import Material
+
+DEFAULT_STORE = str(RetrainConfig.model_fields["store"].default)
 
 
 def lineage_facts(material: Material) -> list[tuple[str, str]]:
@@ -17,19 +22,58 @@ def lineage_facts(material: Material) -> list[tuple[str, str]]:
         ("scoring", ", ".join(f"{key} {value}" for key, value in sorted(manifest.scoring.items()))),
         ("versions", ", ".join(f"{key} {value}" for key, value in sorted(manifest.versions.items()))),
     ]
+    if "teacher" in lineage:
+        pairs.append(("learned from the teacher", str(lineage["teacher"])))
     if material.champion is not None:
         pairs.append(("compared with", material.champion.digest))
     return pairs
 
 
-def how_to(name: str, digest: str) -> str:
-    """Commands to prove, use, explain and take back this version."""
+def how_to(material: Material) -> str:
+    """Commands to prove, use, explain and take back this bundle, as they can be typed where it lies."""
+    place, name = shlex.quote(material.address or str(material.subject.bundle_dir)), material.name
+    elsewhere = material.store not in (None, DEFAULT_STORE)
+    store = f" --store {shlex.quote(str(material.store))}" if elsewhere else ""
+    named = store if "@" in place else ""
+    lines = [(f"bundlegate verify {place}{named}", "prove it again, here")]
+    if not refused(material):
+        lines.append((f"bundlegate predict {place} rows.csv scored.csv{named}", "the answers for a table"))
+    if material.store is not None:
+        lines += [
+            (f"bundlegate show {name}{store}", "what is live, since when, why"),
+            (f"bundlegate history {name}{store}", "every decision"),
+        ]
+    if material.outcome == "PROMOTE" and (material.decision or {}).get("champion_digest"):
+        back = f"bundlegate rollback {name} --reason 'why'{store}"
+        lines.append((back, "the champion before, proved again first"))
+    return "\n".join(f"# {told}\n{command}" for command, told in lines)
+
+
+def refused(material: Material) -> bool:
+    """Whether the gate found that the file isn't the trained model: nobody should be told how to score with it."""
+    return material.verdict is not None and not material.verdict.passed
+
+
+def in_python(material: Material) -> str:
+    """The same in Python: load it and ask it."""
+    if "@" in material.address:
+        store = repr(material.store or DEFAULT_STORE)
+        found = ["from ai.ml.retraining.store import Store", f"folder = Store({store}).resolve({material.address!r})"]
+    else:
+        found = [
+            "from pathlib import Path",
+            f"folder = Path({(material.address or str(material.subject.bundle_dir))!r})",
+        ]
     return "\n".join(
         [
-            f"bundlegate verify {name}@{digest[:12]}        # prove it again, here",
-            f"bundlegate predict {name}@{digest[:12]} rows.csv scored.csv",
-            f"bundlegate show {name}                       # what is live, since when, why",
-            f"bundlegate history {name}                    # every decision",
-            f"bundlegate rollback {name} --reason '…'      # the champion before, proved again first",
+            "from ai.ml.core.tables import read_table",
+            "from ai.ml.frameworks.pytorch.inference import predict_rows",
+            "from ai.ml.frameworks.pytorch.serialization import load_bundle",
+            found[0],
+            "",
+            found[1],
+            'bundle = load_bundle(folder / "model_bundle.pt", map_location="cpu")  # runs no code of the file',
+            'rows = read_table("rows.csv").to_pylist()  # dicts, as they come',
+            "print(predict_rows(bundle, rows))",
         ]
     )

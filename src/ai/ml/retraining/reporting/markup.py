@@ -36,7 +36,8 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], kind
     lines += [f'<th scope="col">{escape(text)}</th>' for text in head]
     lines.append("</tr></thead><tbody>")
     for first, *cells in rows:
-        lines.append(f'<tr><th scope="row">{escape(first)}</th>')
+        # A name breaks at its underscores, before it breaks anywhere.
+        lines.append(f'<tr><th scope="row">{escape(first).replace("_", "_<wbr>")}</th>')
         lines += [f"<td{_tone(text)}>{escape(text)}</td>" for text in cells]
         lines.append("</tr>")
     lines.append("</tbody></table></div>")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from ai.ml.retraining.reporting.influence import (
 from ai.ml.retraining.reporting.measures import Measure, SliceMeasure, measure_all, measure_slices, slice_columns
 from ai.ml.retraining.subject import Subject
 from ai.ml.retraining.verdict import Verdict
+
+OWNERS_WORDS = ("owner", "intended_use", "out_of_scope")
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,39 @@ class Material:
     """Simpler models on the same split, as `CandidateRef.baselines` has them."""
     trials: Sequence[Mapping[str, Any]] = ()
     """Of a search, as `CandidateRef.trials` has them."""
+    address: str = ""
+    """What commands call the bundle: `NAME@DIGEST` where the store has it as a version, else its folder."""
+    store: str | None = None
+    """The store that knows the model; None if there is none."""
     settings: ReportSettings = field(default_factory=ReportSettings)
     slice_column: str | None = None
+
+    def remarks(self) -> dict[str, Any]:
+        """What `recalled` takes up, as JSON values."""
+        return {
+            **{name: getattr(self.settings, name) for name in OWNERS_WORDS},
+            "slice_column": self.slice_column,
+            "findings": list(self.findings),
+            "baselines": [dict(item) for item in self.baselines],
+            "trials": [dict(item) for item in self.trials],
+        }
+
+    def recalled(self, remarks: Mapping[str, Any], *, same_rows: bool) -> Material:
+        """With the remarks of an earlier report; what was given for this one wins.
+
+        Args:
+            remarks: of `remarks`.
+            same_rows: whether it is about the same rows; the baselines' figures mean nothing beside others.
+        """
+        words = {name: remarks.get(name) for name in OWNERS_WORDS if getattr(self.settings, name) is None}
+        return replace(
+            self,
+            settings=self.settings.model_copy(update=words),
+            slice_column=remarks.get("slice_column"),
+            findings=remarks.get("findings", ()),
+            baselines=remarks.get("baselines", ()) if same_rows else (),
+            trials=remarks.get("trials", ()),
+        )
 
 
 @dataclass(frozen=True)
@@ -71,6 +104,8 @@ class Study:
     importance: list[Importance]
     importance_rows: int
     curves: list[DependenceCurve]
+    uncurved: list[str]
+    """Important columns that can't have a curve."""
     drift: DriftReport | None
     champion_drift: DriftReport | None
     """Of the same rows against the champion's training."""
@@ -98,6 +133,7 @@ def study(material: Material) -> Study | None:
     columns = slice_columns(subject.contract, table, material.slice_column)
     importance, importance_rows = permutation_importance(subject, table)
     top = [item.column for item in importance[: settings.curves]]
+    curves, uncurved = partial_dependence(subject, table, top)
     return Study(
         table,
         material.rows.num_rows,
@@ -108,7 +144,8 @@ def study(material: Material) -> Study | None:
         measure_slices(table, columns, scored, other),
         importance,
         importance_rows,
-        partial_dependence(subject, table, top),
+        curves,
+        uncurved,
         measure_drift(subject.contract, [table]),
         None if material.champion is None else _drift(material.champion, table),
     )

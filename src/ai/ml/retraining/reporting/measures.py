@@ -200,14 +200,21 @@ def percent(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits, more before the point; an en dash for what isn't defined."""
+    """Three significant digits, zeros among them, more before the point; an en dash for what isn't defined."""
     if value != value:
         return "–"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+    if 1000 <= abs(value) < 1e9 or (abs(value) < 1000 and value == int(value)):
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".removesuffix(".")
 
 
 def interval_text(interval: Interval) -> str:
-    """`0.912 (0.881 to 0.94)`."""
+    """`0.912 (0.881 to 0.940)`; the bounds stay on one line."""
     if interval.low != interval.low:
         return number(interval.estimate)
-    return f"{number(interval.estimate)} ({number(interval.low)} to {number(interval.high)})"
+    return f"{number(interval.estimate)} ({range_text(interval.low, interval.high)})"
+
+
+def range_text(low: float, high: float) -> str:
+    """`0.881 to 0.940`, on one line."""
+    return f"{number(low)}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{number(high)}"

@@ -11,7 +11,18 @@ from sklearn.inspection import PartialDependenceDisplay
 from sklearn.utils import Bunch
 
 from ai.ml.retraining.decision import Scored
-from ai.ml.retraining.reporting.canvas import DASHES, INK, MUTED, SERIES, Chart, draw
+from ai.ml.retraining.reporting.canvas import (
+    DASHES,
+    INK,
+    MUTED,
+    SERIES,
+    Chart,
+    draw,
+    legend_above,
+    legend_room,
+    short_ticks,
+    turn_ticks,
+)
 from ai.ml.retraining.reporting.classification_charts import short
 from ai.ml.retraining.reporting.influence import DependenceCurve, Importance
 from ai.ml.retraining.reporting.measures import Measure, number
@@ -47,7 +58,8 @@ def learning_curve(history: Sequence[Mapping[str, Any]]) -> Chart:
         if min(values) > 0 and max(values) / min(values) > 30:
             axes.set_yscale("log")
         axes.set(xlabel="epoch", ylabel="loss")
-        axes.legend(loc="upper right")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        legend_above(axes)
         return (
             f"Learning curve over {len(epochs)} epochs: training loss from {number(history[0]['train_loss'])} to "
             f"{number(history[-1]['train_loss'])}; least {watched.replace('_', ' ')} {number(best[watched])} in epoch "
@@ -69,6 +81,7 @@ def importance_chart(found: Sequence[Importance], metric: str, rows: int) -> Cha
         axes.set_yticks(places, [short(item.column, 20) for item in top])
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.set(xlabel=f"{metric} gets worse by")
+        short_ticks(axes.xaxis)
         axes.grid(visible=False, axis="y")
         said = [f"{item.column} {number(item.mean)} ± {number(item.spread)}" for item in top[::-1]]
         return "Permutation importance: " + "; ".join(said)
@@ -101,23 +114,45 @@ def _dependence(
 
     def paint(axes: Any) -> str:
         for turn, (index, name) in enumerate(zip(wanted, names, strict=True)):
-            draw_one = _points if curve.categorical else _line
+            draw_one = _points if curve.kind == "category" else _line
             draw_one(axes, curve, index, turn, limits)
             axes.lines[-1].set_label(short(name))
-        if not curve.categorical:
+        if curve.kind == "number":
             axes.locator_params(axis="x", nbins=6)
+        elif curve.kind == "date":
+            _date_ticks(axes)
         axes.set(xlabel=short(curve.column, 40), ylabel=ylabel, ylim=limits)
+        short_ticks(axes.yaxis)
+        if curve.kind == "number":
+            short_ticks(axes.xaxis)
         if (legend := axes.get_legend()) is not None:
             legend.remove()
         if len(wanted) > 1:
-            axes.legend(loc="best")
+            legend_above(axes)
         said = [
             f"{name} from {number(curve.averages[index].min())} to {number(curve.averages[index].max())}"
             for index, name in zip(wanted, names, strict=True)
         ]
         return f"Partial dependence on {curve.column}: " + "; ".join(said)
 
-    return draw(f"dependence-{place}", short(curve.column, 40), paint, size=(5.0, 3.2))
+    return draw(f"dependence-{place}", short(curve.column, 40), paint, note=_dependence_note(curve), size=(5.0, 3.2))
+
+
+def _dependence_note(curve: DependenceCurve) -> str:
+    if curve.kind == "date":
+        return "Days that occurred; the model sees year, month and weekday of each, so the curve has corners."
+    if curve.kind == "category" and curve.levels > len(curve.grid):
+        return f"The {len(curve.grid)} most frequent of {curve.levels:,} categories."
+    return ""
+
+
+def _date_ticks(axes: Any) -> None:
+    """Days since 1970 are matplotlib's own dates."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=3, maxticks=7)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
 
 
 def _line(axes: Any, curve: DependenceCurve, index: int, turn: int, limits: tuple[float, float]) -> None:
@@ -144,7 +179,7 @@ def _points(axes: Any, curve: DependenceCurve, index: int, turn: int, limits: tu
     axes.set_xticks(places, [short(str(value), 12) or "(missing)" for value in curve.grid])
     axes.set(xlim=(-0.5, len(places) - 0.5), ylim=limits)
     if len(places) > 4:
-        axes.tick_params(axis="x", rotation=45)
+        turn_ticks(axes)
 
 
 def gain_chart(measures: Sequence[Measure]) -> Chart | None:
@@ -200,11 +235,12 @@ def agreement_chart(scored: Scored, other: Scored, classes: list[str]) -> Chart:
         low, high = min(mine.min(), theirs.min()), max(mine.max(), theirs.max())
         axes.plot([low, high], [low, high], color=INK, linewidth=1)
         axes.set(xlabel="champion", ylabel="this model")
+        short_ticks(axes.xaxis)
+        short_ticks(axes.yaxis)
         if scored.task != "regression":
-            # Above the points, which may lie anywhere.
-            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, markerscale=1.6)
+            legend_above(axes, markerscale=1.6)
         apart = float(np.mean(np.abs(mine - theirs)))
         return f"{what} of this model against the champion's, row by row; mean distance {number(apart)}."
 
     note = f"The {what}, row by row; on the line both say the same." + points_note(len(scored.truth))
-    return draw("agreement", "Scores of both models", paint, note=note, size=(5.0, 4.0))
+    return draw("agreement", "Scores of both models", paint, note=note, size=(5.0, 4.0 + legend_room(len(classes))))

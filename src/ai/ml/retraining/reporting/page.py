@@ -15,7 +15,7 @@ TONES = {"PROMOTE": "good", "HOLD": "warn", "REJECT": "bad"}
 FOOTER = "Made by Bundlegate from the bundle and its evidence; nothing in this page was fetched and nothing in it runs."
 BANNERS = {
     "PROMOTE": "Promoted",
-    "HOLD": "Held: the champion stays",
+    "HOLD": "Held",
     "REJECT": "Rejected",
 }
 
@@ -60,7 +60,9 @@ def _banner(material: Material) -> tuple[str, str, str]:
         word = "Refused by the gate" if material.verdict.outcome == "REFUSED" else "Nothing was proved"
         return "bad", word, material.verdict.reason
     if material.outcome in BANNERS:
-        return TONES[material.outcome], BANNERS[material.outcome], material.reason
+        stays = material.outcome == "HOLD" and (material.champion or (material.decision or {}).get("champion_digest"))
+        word = BANNERS[material.outcome] + (": the champion stays" if stays else "")
+        return TONES[material.outcome], word, material.reason
     if material.verdict is not None:
         return "good", "Proved", material.verdict.reason
     return "warn", "Not proved", "no verdict was kept for this bundle: run `bundlegate verify`"

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import PredictionErrorDisplay
 
 from ai.ml.retraining.decision import Scored
-from ai.ml.retraining.reporting.canvas import INK, MUTED, SERIES, Chart, draw
+from ai.ml.retraining.reporting.canvas import INK, MUTED, SERIES, Chart, draw, legend_above, short_ticks
 from ai.ml.retraining.reporting.measures import number
 
 MOST_POINTS = 600
@@ -52,6 +52,7 @@ def predicted_actual(scored: Scored, target: str) -> Chart:
             # The Display puts its ticks at odd values.
             axis.set_major_locator(AutoLocator())
             axis.set_major_formatter(ScalarFormatter())
+            short_ticks(axis)
         correlation = float(np.corrcoef(scored.truth, scored.answers)[0, 1]) if np.ptp(scored.answers) > 0 else 0.0
         return f"Actual against predicted {target}; correlation {correlation:.3f} over {len(scored.truth):,} rows."
 
@@ -71,7 +72,9 @@ def residuals_predicted(scored: Scored, target: str) -> Chart:
         for place, (label, dashes) in enumerate((("5 %", ":"), ("median", "-"), ("95 %", "--"))):
             axes.plot(middles, bands[:, place], color=SERIES[1], linestyle=dashes, marker=".", label=label)
         axes.set(xlabel="predicted", ylabel="actual − predicted", title="")
-        axes.legend(loc="best", ncols=3)
+        short_ticks(axes.xaxis)
+        short_ticks(axes.yaxis)
+        legend_above(axes)
         pairs = [
             f"at {number(at)} from {number(low)} to {number(high)}"
             for at, (low, _, high) in zip(middles, bands, strict=True)
@@ -91,7 +94,8 @@ def residual_histogram(scored: Scored, target: str) -> Chart:
         axes.axvline(0, color=INK, linewidth=1)
         axes.axvline(float(np.median(residuals)), color=MUTED, linestyle="--", linewidth=1.2, label="median")
         axes.set(xlabel="actual − predicted", ylabel="rows")
-        axes.legend(loc="upper right")
+        short_ticks(axes.xaxis)
+        legend_above(axes)
         return f"Histogram of the residuals of {target}: median {number(float(np.median(residuals)))}."
 
     return draw("residual-histogram", "Residuals", paint, note="Left of the line the model said too much.")

@@ -22,6 +22,7 @@ from ai.ml.retraining.reporting.measures import (
     interval_text,
     number,
     percent,
+    range_text,
     residual_quantiles,
     threshold_rows,
 )
@@ -59,7 +60,7 @@ def _summary(material: Material, study: Study | None) -> Section:
         words = "The gate refused the saved file, so it wasn't scored: its answers aren't the trained model's."
         return Section("summary", "Summary", (markup.paragraph(words),))
     tiles = [
-        (item.label, number(item.value.estimate), f"{number(item.value.low)} to {number(item.value.high)}")
+        (item.label, number(item.value.estimate), range_text(item.value.low, item.value.high))
         for item in study.measures[:TILES]
     ]
     head = ["metric", "this model"] + (["champion", "gain, above 0 is better"] if study.other is not None else [])
@@ -73,7 +74,7 @@ def _summary(material: Material, study: Study | None) -> Section:
             markup.table(caption, head, rows),
             markup.paragraph(study.sampled, "muted") if study.sampled else "",
             markup.table(BASELINES, BASELINE_HEAD, baseline_rows(material)) if material.baselines else "",
-            markup.bullets(material.findings) if material.findings else "",
+            "<h3>What the training remarked on</h3>" + markup.bullets(material.findings) if material.findings else "",
         ),
     )
 
@@ -164,9 +165,9 @@ def _slices(study: Study) -> Section:
     if not study.slices:
         return Section("slices", "Groups", ())
     metric = "RMSE" if study.scored.task == "regression" else "accuracy"
-    head = ["column", "group", "rows", metric] + (["champion"] if study.other is not None else [])
+    head = ["group", "rows", metric] + (["champion"] if study.other is not None else [])
     rows = [
-        [item.column, item.level, f"{item.rows:,}", interval_text(item.value)]
+        [f"{item.column} = {item.level}", f"{item.rows:,}", interval_text(item.value)]
         + ([] if study.other is None else ["–" if item.other is None else number(item.other)])
         for item in study.slices
     ]
@@ -192,8 +193,14 @@ def _influence(material: Material, study: Study) -> Section:
         markup.folded("All columns as a table", markup.table("Permutation importance", head, rows)) if rows else "",
         "<h3>Partial dependence</h3>" + markup.paragraph(words, "muted") if curves else "",
         markup.figures(curves),
+        markup.paragraph(_without_curve(study.uncurved), "muted") if study.uncurved else "",
     )
     return Section("influence", "Influence", parts)
+
+
+def _without_curve(columns: list[str]) -> str:
+    verb = "has" if len(columns) == 1 else "have"
+    return f"{', '.join(columns)} {verb} no curve: the training table held less than two values of it."
 
 
 def _gate(material: Material) -> Section:
@@ -204,21 +211,27 @@ def _gate(material: Material) -> Section:
         "Each check compares the saved file with what the trained model answered before anything was read back. "
         f"{verdict.reason}."
     )
-    rows = [[check.name, check.environment, status_of(check), check.message] for check in verdict.checks]
+    # One environment is the rule, and a column that says the same in each row costs a phone a third of its width.
+    many = len({check.environment for check in verdict.checks}) > 1
+    rows = [
+        [check.name, *([check.environment] if many else []), status_of(check), check.message]
+        for check in verdict.checks
+    ]
+    place = ["environment"] if many else []
     parts = [
         markup.paragraph(words),
-        markup.table("Checks", ["check", "environment", "result", "what it saw"], rows, "words"),
+        markup.table("Checks", ["check", *place, "result", "what it saw"], rows, "words"),
     ]
     for check in verdict.failures:
         if check.difference is not None:
             cells = [(str(key), str(value)) for key, value in check.difference.items()]
             parts.append(f"<h3>First difference of {check.name}</h3>" + markup.facts(cells))
     figures = [
-        [check.name, check.environment, key, _figure(value)]
+        [check.name, *([check.environment] if many else []), key.replace("_", " "), _figure(value)]
         for check in verdict.checks
         for key, value in check.figures.items()
     ]
-    head = ["check", "environment", "figure", "value"]
+    head = ["check", *place, "figure", "value"]
     parts.append(markup.folded("What each check measured", markup.table("Figures", head, figures, "words")))
     places = [
         [place.name, ", ".join(f"{key} {value}" for key, value in sorted({**place.versions, **place.settings}.items()))]
@@ -240,7 +253,20 @@ def status_of(check: CheckResult) -> str:
 
 
 def _figure(value: Any) -> str:
-    text = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+    """A figure or setting for people: no brackets, no sixteen digits."""
+    match value:
+        case None | [] | ():
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.6g}"
+        case dict():
+            text = ", ".join(f"{key} {_figure(item)}" for key, item in value.items())
+        case list() | tuple():
+            text = ", ".join(map(_figure, value))
+        case _:
+            text = str(value)
     return text if len(text) <= 300 else f"{text[:299]}…"
 
 
@@ -333,5 +359,5 @@ def _origin(material: Material) -> Section:
     return Section(
         "origin",
         "Origin and use",
-        (markup.facts(lineage_facts(material)), markup.code(how_to(material.name, material.subject.digest))),
+        (markup.facts(lineage_facts(material)), markup.code(how_to(material))),
     )

@@ -15,7 +15,7 @@ from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, FileRef, 
 from ai.ml.retraining.config import ReportSettings, RetrainConfig
 from ai.ml.retraining.evidence import read_evidence
 from ai.ml.retraining.reporting.material import Material
-from ai.ml.retraining.reporting.writing import CARD, HISTORY, PAGE, Written, kept_reports, write_report
+from ai.ml.retraining.reporting.writing import CARD, HISTORY, PAGE, REMARKS, Written, kept_reports, write_report
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.subject import Subject
 from ai.ml.retraining.verdict import Verdict
@@ -51,11 +51,20 @@ def report_candidate(
         findings=candidate.findings,
         baselines=candidate.baselines,
         trials=candidate.trials,
+        address=_address(store, config.name, subject, decision),
+        store=config.store,
         settings=config.report,
         slice_column=config.decision.slice_column,
     )
     written = write_report(material, kept, folder.parent / "report")
     return ReportRef(card=FileRef.of(written.card), page=FileRef.of(written.page))
+
+
+def _address(store: Store, name: str, subject: Subject, decision: DecisionRecord | None) -> str:
+    """Where it will lie: as a version, in quarantine, or, held or rejected, in the work folder until the next runs."""
+    if decision is None:
+        return store.shelf(name).address("quarantine", subject.digest)
+    return f"{name}@{subject.digest[:12]}" if decision.outcome == "PROMOTE" else str(subject.bundle_dir)
 
 
 def report_version(
@@ -66,21 +75,25 @@ def report_version(
     name = reference.partition("@")[0] if "@" in reference else bundle_dir.name
     rows = read_evidence(bundle_dir).holdout if data is None else data
     where = "the holdout rows that its evidence keeps" if data is None else "the rows given for this report"
-    material = Material(name, subject, rows, where, settings=settings)
+    material = Material(name, subject, rows, where, address=reference, settings=settings)
     if "@" in reference:
-        material = _with_history(material, store, name)
+        material = _with_history(material, store, name, same_rows=data is None)
     return write_report(material, output)
 
 
-def _with_history(material: Material, store: Store, name: str) -> Material:
+def _with_history(material: Material, store: Store, name: str, *, same_rows: bool) -> Material:
     """What ledger and store know of a version: verdict, decision, the champion before it, the learning curve."""
     digest = material.subject.digest
     entry = next((entry for entry in reversed(store.history(name)) if entry.body.get("digest") == digest), None)
     body: dict[str, Any] = {} if entry is None else entry.body
     decision: dict[str, Any] = body.get("decision") or {}
-    history = kept_reports(store, name, digest) / HISTORY
+    history, remarks = (kept_reports(store, name, digest) / file for file in (HISTORY, REMARKS))
+    if remarks.is_file():
+        material = material.recalled(json.loads(remarks.read_bytes()), same_rows=same_rows)
     return replace(
         material,
+        address=f"{name}@{digest[:12]}",
+        store=str(store.root),
         verdict=_kept_verdict(store, name, str(body.get("verdict", ""))),
         outcome=str(decision.get("outcome", "")),
         reason=str(decision.get("reason", "")),

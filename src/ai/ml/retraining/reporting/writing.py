@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ai.ml.retraining.reporting.material import Material
 
 CARD, PAGE, HISTORY, PREVIEW = "card.md", "report.html", "history.json", "preview.svg"
+REMARKS = "remarks.json"
+"""What a later report of the same version can't find elsewhere: its owner's words, and what the training remarked."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,16 @@ class Written:
     page: Path
 
 
-def kept_reports(store: Store, name: str, digest: str) -> Path:
-    """The folder where a version's reports are kept; not part of the bundle, so its digest stays.
-
-    Beside the versions where the store is a folder; of a bucket, in the model's work folder on this machine.
+def all_reports(store: Store, name: str) -> Path:
+    """The folder of a model's reports: beside the versions where the store is a folder; of a bucket, in the model's
+    work folder on this machine.
     """
-    top = work_folder(store.root, name) if is_url(store.root) else store.folder(name)
-    return top / "reports" / digest
+    return (work_folder(store.root, name) if is_url(store.root) else store.folder(name)) / "reports"
+
+
+def kept_reports(store: Store, name: str, digest: str) -> Path:
+    """The folder where a version's reports are kept; not part of the bundle, so its digest stays."""
+    return all_reports(store, name) / digest
 
 
 def write_report(material: Material, *folders: Path) -> Written:
@@ -55,6 +60,7 @@ def write_report(material: Material, *folders: Path) -> Written:
         documents[PREVIEW] = chart.standalone().encode()
     if material.history:
         documents[HISTORY] = dump_json(list(material.history))
+        documents[REMARKS] = dump_json(material.remarks())
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
         sweep_temps(folder)

@@ -1,0 +1,35 @@
+"""A deployment whose settings are those of a TOML file at the time of each run, so that there is one place to edit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from pydantic import BeforeValidator
+
+from ai.ml.core.errors import UsageError
+from ai.ml.retraining.config import RetrainConfig, load_config
+from ai.ml.retraining.segment_config import SegmentsConfig
+
+
+def settings_of(given: Any) -> Any:
+    """The settings that `{"name": "churn", "file": "retrain.toml"}` stands for; anything else as it came.
+
+    The name is given beside the file, so that whoever looks at a run's parameters knows whose run it is.
+
+    Raises:
+        UsageError: the file can't be read, is another model's, asks for segments, or a key or value in it is off.
+    """
+    if not isinstance(given, dict) or set(cast("dict[str, Any]", given)) != {"name", "file"}:
+        return cast("Any", given)
+    name, file = (str(cast("dict[str, Any]", given)[key]) for key in ("name", "file"))
+    config = load_config(SegmentsConfig, Path(file))
+    if config.name != name:
+        raise UsageError(f"{file} is about the model {config.name!r}, the deployment about {name!r}: make them equal")
+    if config.segments.wanted:
+        raise UsageError(f"{file} asks for segments: deploy flows/retrain_segments.py:retrain_segments with settings")
+    return config.single
+
+
+SettingsOrFile = Annotated[RetrainConfig, BeforeValidator(settings_of)]
+"""Settings, or the model's name and the TOML file that has them."""
