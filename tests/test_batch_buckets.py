@@ -15,7 +15,11 @@ from batch_scenes import dataset, predict_process, rows_to_score, sealed_bundle,
 from ai.ml.core.errors import DataNotFound, ExitCode, StorageFailed, UsageError
 from ai.ml.core.object_store import open_bucket
 from ai.ml.core.tables import write_table
-from ai.ml.retraining.batch import BatchReport, BatchSettings, predict_dataset
+from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, predict_dataset
+from ai.ml.retraining.bucket_output import BucketOutput
+from ai.ml.retraining.bundle_pin import pin_bundle
+from ai.ml.retraining.receipts import Receipt
+from ai.ml.retraining.runners import score_group
 
 WAIT_S = 200
 """For a process to start on a machine that does other things too."""
@@ -174,3 +178,51 @@ def test_killed_at_any_moment_objects_are_whole_or_absent(bundle: Path, tmp_path
     process = predict_process(bundle, source, "s3://lake/last", TMPDIR=str(tmp_path), **server)
     process.communicate(timeout=120)
     assert not list(tmp_path.glob("bundlegate-*"))
+
+
+def test_two_jobs_never_mix_in_one_prefix(bundle: Path, tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "in", 2, 20)
+    jobs = [
+        open_job(pin_bundle(bundle), str(folder), "s3://lake/out", BatchSettings(keep=("key",), proba=proba))
+        for proba in (False, True)
+    ]
+    (slow, slow_out), (fast, fast_out) = [(job, job.task.destination) for job in jobs]
+    slow_out.begin(slow.record, overwrite=False)
+    with pytest.raises(UsageError, match=r"other settings \(proba\)"):
+        fast_out.begin(fast.record, overwrite=False)
+    # Who was refused leaves the other one's record alone.
+    fast_out.tidy()
+    assert list(objects("out")) == ["_progress/job.json"]
+    fast_out.begin(fast.record, overwrite=True)
+    receipts = [outcome.result for part in fast.parts for outcome in score_group(fast.task, (part,))]
+    assert slow_out.done(slow.parts[0]) is None
+    with pytest.raises(UsageError, match="another job has taken s3://lake/out"):
+        score_group(slow.task, slow.parts)
+    # As if it had been in the middle of its put when it looked.
+    part = slow.parts[0].name
+    open_bucket("s3://lake/out").put(part, b"late")
+    with pytest.raises(UsageError, match=f"{part} was changed by somebody else"):
+        fast_out.finish(fast.record, [receipt for receipt in receipts if isinstance(receipt, Receipt)])
+    assert "_SUCCESS" not in objects("out")
+    report = score(bundle, str(folder), "s3://lake/out", BatchSettings(keep=("key",), proba=True))
+    assert (report.kept, "_SUCCESS" in objects("out")) == (1, True)
+
+
+def test_a_late_put_takes_the_mark_of_success_away(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = dataset(tmp_path / "in", 1, 20)
+    slow = open_job(pin_bundle(bundle), str(folder), "s3://lake/out", BatchSettings())
+    slow.task.destination.begin(slow.record, overwrite=False)
+    put, others = BucketOutput._put, [BatchSettings(proba=True, overwrite=True)]
+
+    def late(self: BucketOutput, name: str, content: object, **options: object) -> str | None:
+        if others and name == slow.parts[0].name:
+            score(bundle, str(folder), "s3://lake/out", others.pop())
+            assert "_SUCCESS" in objects("out")
+        return put(self, name, content, **options)
+
+    monkeypatch.setattr(BucketOutput, "_put", late)
+    with pytest.raises(UsageError, match="another job has taken"):
+        score_group(slow.task, slow.parts)
+    assert "_SUCCESS" not in objects("out")

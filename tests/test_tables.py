@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import io
 import sqlite3
@@ -230,3 +231,88 @@ def test_options_are_checked() -> None:
             ReadOptions(**wrong)
     with pytest.raises(UsageError, match="BytesIO"):
         read_table(io.BytesIO())
+
+
+def database(path: Path, cells: list[object]) -> str:
+    """A SQLite table `t` of one column `x` without a type."""
+    connection = sqlite3.connect(path)
+    connection.execute("create table t (x)")
+    connection.executemany("insert into t values (?)", [(cell,) for cell in cells])
+    connection.commit()
+    connection.close()
+    return f"sqlite:///{path}"
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "expected"),
+    [
+        (1, [2.5, 3], [2.5, 3]),
+        (1, [None, 2], [None, 2]),
+        (None, ["late", None], ["late", None]),
+        (1, [2**53 + 1, 2.5], [str(2**53 + 1), "2.5"]),
+        (2**53 + 1, [2.5], ["2.5"]),
+        (2.5, [2**53 + 1], [str(2**53 + 1)]),
+        (7, ["007", 8], ["007", "8"]),
+        ("a", [b"caf\xc3\xa9", b"\xff", 1.5], ["café", "\\xff", "1.5"]),
+        (b"a", ["b", b"c"], ["b", "c"]),
+    ],
+)
+def test_no_cell_of_a_database_is_cut_whatever_came_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: object, late: list[object], expected: list[object]
+) -> None:
+    from ai.ml.core import sql_source
+
+    monkeypatch.setattr(sql_source, "_FETCH_ROWS", 4)
+    source, options = database(tmp_path / "d.db", [early] * 4 + late), ReadOptions(query="select x from t")
+    whole = read_table(source, options)["x"].to_pylist()
+    assert whole[4:] == expected
+    assert all(cell is None or str(cell) in (str(early), "a", "1.0") for cell in whole[:4])
+    streamed = [cell for batch in read_batches(source, options, 4) for cell in batch.column(0).to_pylist()]
+    # A batch without a fraction or a text is told by its own cells and those before.
+    assert [str(cell).removesuffix(".0") for cell in streamed[4:]] == [str(cell) for cell in expected]
+    assert streamed[:4] == [early] * 4
+
+
+def test_times_among_dates_keep_their_hours() -> None:
+    rows = [{"x": dt.date(2020, 1, 1)}, {"x": dt.datetime(2020, 1, 1, 5, tzinfo=dt.UTC)}]
+    assert read_table(rows)["x"].to_pylist() == ["2020-01-01", "2020-01-01 05:00:00+00:00"]
+
+
+def test_what_folders_say_is_the_text_that_stands_there(tmp_path: Path) -> None:
+    (tmp_path / "zip=00501").mkdir()
+    pq.write_table(pa.table({"x": [1], "t": ["a"]}), tmp_path / "zip=00501" / "p.parquet")
+    assert read_table(tmp_path).to_pydict() == {"x": [1], "t": ["a"], "zip": ["00501"]}
+    for folder in ("zip=a%20b", "zip=__HIVE_DEFAULT_PARTITION__"):
+        (tmp_path / folder).mkdir()
+        pq.write_table(pa.table({"x": [1]}), tmp_path / folder / "p.parquet")
+    # A column of the part's own goes before what its folder says, as in scoring.
+    (tmp_path / "zip=folder").mkdir()
+    pq.write_table(pa.table({"x": [1], "zip": ["own"]}), tmp_path / "zip=folder" / "p.parquet")
+    assert read_table(tmp_path)["zip"].to_pylist() == ["00501", None, "a b", "own"]
+    assert [cell for batch in read_batches(tmp_path) for cell in batch.column("zip").to_pylist()] == [
+        "00501",
+        None,
+        "a b",
+        "own",
+    ]
+
+
+def test_links_are_followed_or_refused_by_name(tmp_path: Path) -> None:
+    for folder in ("data", "else/g=v"):
+        (tmp_path / folder).mkdir(parents=True)
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "data" / "a.parquet")
+    pq.write_table(pa.table({"x": [2]}), tmp_path / "else" / "g=v" / "b.parquet")
+    (tmp_path / "data" / "g=v").symlink_to("../else/g=v")
+    assert read_table(tmp_path / "data").to_pydict() == {"x": [1, 2], "g": [None, "v"]}
+    (tmp_path / "else" / "g=v" / "up").symlink_to(tmp_path / "data")
+    with pytest.raises(DataRefused, match="up is a link to a folder that holds it"):
+        read_table(tmp_path / "data")
+    (tmp_path / "else" / "g=v" / "up").unlink()
+    (tmp_path / "data" / "gone.parquet").symlink_to("/nope")
+    with pytest.raises(DataRefused, match=r"gone\.parquet is a link to /nope, which isn't there"):
+        read_table(tmp_path / "data")
+
+
+def test_marks_are_read_in_dictionaries_too() -> None:
+    table = pa.table({"x": pa.array(["1.234,5", "a"]).dictionary_encode()})
+    assert read_table(table, ReadOptions(decimal=",", thousands="."))["x"].to_pylist() == ["1234.5", "a"]

@@ -83,9 +83,12 @@ def write_atomic(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:
 
 
 def write_new(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:
-    """Create `path` (it must not be there), write it and fsync it; mode 0666 as the umask allows."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    with os.fdopen(descriptor, "wb") as stream:
+    """Create `path` (it must not be there), write it and fsync it; mode 0666 as the umask allows.
+
+    A function may read again what it has written.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    with os.fdopen(descriptor, "w+b") as stream:
         if callable(data):
             data(stream)
         else:

@@ -55,8 +55,10 @@ def plain_numbers(table: pa.Table, decimal: str, thousands: str | None) -> pa.Ta
     groups = rf"[0-9]{{1,3}}(?:{re.escape(thousands)}[0-9]{{3}})+|" if thousands else ""
     pattern = rf"^\s*[-+]?(?:{groups}[0-9]+)?(?:{re.escape(decimal)}[0-9]*)?(?:[eE][-+]?[0-9]+)?\s*$"
     for index, field in enumerate(table.schema):
-        if is_text_type(field.type):
-            table = table.set_column(index, field.name, _plain_column(table.column(index), pattern, decimal, thousands))
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if is_text_type(kind):
+            texts = table.column(index).cast(kind)
+            table = table.set_column(index, field.name, _plain_column(texts, pattern, decimal, thousands))
     return table
 
 

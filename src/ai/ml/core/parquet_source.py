@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import reduce
+from operator import and_
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
 from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed
+from ai.ml.core.folder_files import data_files, partition_of
 
 _PAGES_BYTES = 1 << 20
 """Of a column, read at once from a file that is streamed."""
@@ -29,7 +33,7 @@ def read_parquet(path: Path) -> pa.Table:
     """
     with _sentences(path):
         data, names = _dataset(path)
-        return _with_dictionaries(data).to_table(columns=names)
+        return (data if path.is_dir() else _with_dictionaries(data)).to_table(columns=names)
 
 
 def stream_parquet(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -74,29 +78,44 @@ def _dataset(path: Path) -> tuple[ds.Dataset, list[str]]:
     form = ds.ParquetFileFormat(
         default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=False)
     )
-    if path.is_dir():
-        files = parts(path)
-        if not files:
-            raise DataNotFound(f"{path} holds no .parquet file")
-        layout = {
-            "format": form,
-            "partitioning": ds.HivePartitioning.discover(infer_dictionary=False),
-            "partition_base_dir": str(path),
-        }
-        data = ds.dataset([str(file) for file in files], **layout)
-        fragments = [fragment.physical_schema for fragment in data.get_fragments()]
-        # A part whose column is all null or narrower must not decide the type.
-        schema = pa.unify_schemas([*fragments, data.schema], promote_options="permissive")
-        data = ds.dataset([str(file) for file in files], schema=schema, **layout)
-    else:
-        data = ds.dataset(str(path), format=form)
+    data = _folder(path, form) if path.is_dir() else ds.dataset(str(path), format=form)
     return data, [name for name in data.schema.names if not _PANDAS_INDEX.fullmatch(name)]
+
+
+def _folder(path: Path, form: ds.ParquetFileFormat) -> ds.Dataset:
+    """All parts, with a text column for each of the folders' names: `zip=00501` is no number, here or in scoring."""
+    files = [(name, file) for name, file in data_files(path) if file.suffix.lower() in (".parquet", ".pq")]
+    if not files:
+        raise DataNotFound(f"{path} holds no .parquet file")
+    files.sort(key=lambda file: PurePosixPath(file[0]))
+    system = fs.LocalFileSystem()
+    schemas = [form.inspect(str(file), system) for _, file in files]
+    folders = [partition_of(name) for name, _ in files]
+    added = dict.fromkeys(name for columns in folders for name, _ in columns)
+    # A column of the part's own goes before, as in scoring.
+    texts = [pa.schema([(name, pa.string()) for name in added if any(name not in schema.names for schema in schemas)])]
+    # A part whose column is all null or narrower must not decide the type.
+    return ds.FileSystemDataset.from_paths(
+        [str(file) for _, file in files],
+        schema=pa.unify_schemas([*schemas, *texts], promote_options="permissive"),
+        format=form,
+        filesystem=system,
+        partitions=[_cells_of(*pair) for pair in zip(folders, schemas, strict=True)],
+    )
+
+
+def _cells_of(columns: tuple[tuple[str, str | None], ...], schema: pa.Schema) -> ds.Expression:
+    """What Arrow is told of a part's columns that stand in its folders' names; one without a value is null anyway."""
+    # Of two folders with one name the outer one counts.
+    cells = {name: text for name, text in reversed(columns) if name not in schema.names}
+    told = [ds.field(name) == text for name, text in cells.items() if text is not None]
+    return reduce(and_, told, ds.scalar(True))
 
 
 def _with_dictionaries(data: ds.Dataset) -> ds.Dataset:
     """Texts as dictionaries, as they lie in the file: decoding and encoding them again costs more than reading."""
     texts = _texts(data.schema)
-    if len(data.files) != 1 or not texts:
+    if not texts:
         return data
     form = ds.ParquetFileFormat(
         read_options=ds.ParquetReadOptions(dictionary_columns=texts),
@@ -107,12 +126,6 @@ def _with_dictionaries(data: ds.Dataset) -> ds.Dataset:
 
 def _texts(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if pa.types.is_string(field.type)]
-
-
-def parts(folder: Path) -> list[Path]:
-    """The Parquet files below a folder, by name; what starts with `_` or `.` isn't data."""
-    found = (file for file in folder.rglob("*") if file.suffix.lower() in (".parquet", ".pq") and file.is_file())
-    return sorted(file for file in found if not any(p[0] in "._" for p in file.relative_to(folder).parts))
 
 
 @contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from ai.ml.core.column_types import texts_array, widened, wider_type
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
 from ai.ml.core.source_names import source_name
 
@@ -84,15 +86,13 @@ def whole_table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
 
 
 def _joined(pieces: list[pa.Array]) -> pa.ChunkedArray:
-    filled = [piece for piece in pieces if not pa.types.is_null(piece.type)]
-    kinds = {piece.type for piece in filled}
-    if len(kinds) < 2:
-        kind = kinds.pop() if kinds else pa.null()
-        return pa.chunked_array([piece.cast(kind) for piece in pieces], kind)
-    from ai.ml.core.tables import cells_array
-
-    # Only SQLite's cells have types of their own; decided by all of them, as in a frame.
-    return pa.chunked_array([cells_array([cell for piece in pieces for cell in piece.to_pylist()])])
+    kind = reduce(wider_type, [piece.type for piece in pieces], pa.null())
+    whole = [widened(piece, kind) for piece in pieces]
+    exact = [piece for piece in whole if piece is not None]
+    if len(exact) < len(whole):
+        # Such as integers that no float64 holds, where fractions came too.
+        exact = [texts_array(piece.to_pylist()) for piece in pieces]
+    return pa.chunked_array(exact, exact[0].type)
 
 
 def _connectable(url: str) -> tuple[Any, Any]:
@@ -125,15 +125,16 @@ def _connectable(url: str) -> tuple[Any, Any]:
 
 def _batches(result: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
     names = list(result.keys())
-    kinds = _declared(result)
+    declared = _declared(result)
+    seen = [pa.null()] * len(names)
 
     def batch(rows: Sequence[Any]) -> pa.RecordBatch:
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
-        arrays = [_array(cells, kind) for cells, kind in zip(columns, kinds, strict=True)]
-        for place, array in enumerate(arrays):
-            # What a column held once is the type of its later nulls.
-            if kinds[place] is None and not pa.types.is_null(array.type):
-                kinds[place] = array.type
+        arrays = [
+            _found_array(cells, before) if kind is None else _declared_array(cells, kind)
+            for cells, kind, before in zip(columns, declared, seen, strict=True)
+        ]
+        seen[:] = [array.type for array in arrays]
         return pa.RecordBatch.from_arrays(arrays, names=names)
 
     yield batch([])
@@ -156,11 +157,18 @@ def _declared(result: Any) -> list[pa.DataType | None]:
     return kinds
 
 
-def _array(cells: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
+def _found_array(cells: Sequence[Any], before: pa.DataType) -> pa.Array:
+    """Cells whose type only they tell (SQLite): of the type of the batch before, or of a wider one that holds them."""
     from ai.ml.core.tables import cells_array
 
-    if kind is None:
-        return cells_array(list(cells))
+    array = cells_array(cells)
+    wide = widened(array, wider_type(before, array.type))
+    return texts_array(array.to_pylist()) if wide is None else wide
+
+
+def _declared_array(cells: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    from ai.ml.core.tables import cells_array
+
     if pa.types.is_string(kind):
         cells = [None if cell is None else str(cell) for cell in cells]
     elif pa.types.is_decimal(kind) or pa.types.is_floating(kind):

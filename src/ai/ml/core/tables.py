@@ -9,6 +9,7 @@ import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
+from ai.ml.core.column_types import cell_text
 from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files import write_atomic
 from ai.ml.core.fingerprint import fingerprint
@@ -138,9 +140,19 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 def cells_array(cells: Sequence[Any]) -> pa.Array:
     """Python cells as one Arrow column; texts where the types don't go together."""
     try:
-        return pa.array(cells, from_pandas=True)
+        array = pa.array(cells, from_pandas=True)
+        if not _took_others_for_its_own(array.type, cells):
+            return array
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, ValueError):
-        return pa.array([None if _is_null(cell) else str(cell) for cell in cells], pa.string())
+        pass
+    return pa.array([None if _is_null(cell) else cell_text(cell) for cell in cells], pa.string())
+
+
+def _took_others_for_its_own(kind: pa.DataType, cells: Sequence[Any]) -> bool:
+    """Among dates Arrow drops the hours of a time, among bytes it takes a text's."""
+    if pa.types.is_date(kind):
+        return any(isinstance(cell, datetime) for cell in cells)
+    return pa.types.is_binary(kind) and any(isinstance(cell, str) for cell in cells)
 
 
 def _is_null(cell: Any) -> bool:

@@ -59,5 +59,6 @@ def sample_batch(pin: BundlePin, parts: tuple[Part, ...], settings: BatchSetting
 
 
 def _shown(batch: pa.RecordBatch, answers: pa.Table) -> list[dict[str, Any]]:
+    # The answers stand first, and an input column of such a name doesn't hide them.
     cells = zip(batch.to_pylist(), answers.to_pylist(), strict=True)
-    return [{name: str(value) for name, value in {**answer, **row}.items()} for row, answer in cells]
+    return [{name: str(value) for name, value in {**answer, **row, **answer}.items()} for row, answer in cells]

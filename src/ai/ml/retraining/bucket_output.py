@@ -1,8 +1,12 @@
 """A prefix in a bucket as output, resumable: the layout of `folder_output`, each object complete or absent.
 
 A part is written to the local disk and put by one request, its receipt after it; manifest, then `_SUCCESS` come last.
-There is no lock: the job's record is created only where there is none, so two jobs never write to one prefix, and two
-runs of one job write the same bytes under the same names.
+
+There is no lock. The job's record is created only where there is none, and another job takes a prefix with `overwrite`
+only, even while a run writes there. Such a run stops at its next part: it looks whether the record is still its own
+before and after it puts one, and if not, takes the mark of success away. A receipt names its job and counts for no
+other one, and `_SUCCESS` is written only where each object is the one that its receipt tells of. Two runs of one job
+write the same bytes under the same names.
 """
 
 from __future__ import annotations
@@ -16,7 +20,9 @@ from functools import lru_cache
 from typing import Any
 
 from ai.ml.core.errors import UsageError
+from ai.ml.core.files import dump_json
 from ai.ml.core.object_store import bucket_errors, open_bucket
+from ai.ml.retraining.checkpoints import Record
 from ai.ml.retraining.destination import JobRecord, has_same_input, manifest_json, read_manifest_json
 from ai.ml.retraining.folder_output import MANIFEST, PROGRESS, SUCCESS
 from ai.ml.retraining.partition import ScoredPart, write_scored
@@ -28,11 +34,26 @@ _JOB = f"{PROGRESS}/job.json"
 _READ_BYTES = 8 << 20
 
 
-@dataclass(frozen=True)
+class PutReceipt(Record):
+    """What lies below `_progress/receipts`."""
+
+    job: str
+    """Key of the job that put the part."""
+    tag: str | None
+    """Version tag that the storage gave the object."""
+    receipt: Receipt
+
+
+@dataclass
 class BucketOutput:
-    """`s3://BUCKET/PREFIX`."""
+    """`s3://BUCKET/PREFIX`; workers get a copy made after `begin`."""
 
     root: str
+    job: str | None = None
+    """Key of the job that the prefix was taken for, set by `begin`."""
+    record_tag: str | None = None
+    """Version tag of the job's record in the bucket."""
+    has_created_record: bool = False
 
     def __post_init__(self) -> None:
         if self.root.lower().endswith((".parquet", ".csv", ".tsv")):
@@ -49,7 +70,7 @@ class BucketOutput:
         found = self._found()
         if found is None:
             self._refuse_strangers()
-        elif found != job and (overwrite or not self._has_receipts()):
+        elif found != job and overwrite:
             self._clear(found)
             found = None
         if found is not None:
@@ -57,9 +78,12 @@ class BucketOutput:
         if not self._is_finished():
             try:
                 self._put(_JOB, job.model_dump_json().encode(), mode="create")
+                self.has_created_record = True
             except FileExistsError:
                 # Another run began between the look and the put, or this one goes on.
                 job.refuse_another(self._found() or job, self.root)
+        self.job = _job_key(job)
+        self.record_tag = self._get(_JOB, tag_only=True)
 
     def done(self, part: Part) -> Receipt | None:
         """As `Destination.done`; reads the part in full and asks for the version of its input."""
@@ -70,18 +94,32 @@ class BucketOutput:
 
     def write(self, scored: ScoredPart) -> Receipt:
         """As `Destination.write`."""
-        self._delete(SUCCESS)
         with scratch_folder() as folder:
             file = folder / scored.part.name.rpartition("/")[2]
             receipt = write_scored(scored, file)
-            self._put(scored.part.name, file)
-        self._put(_receipt_name(scored.part.name), receipt.model_dump_json().encode())
+            self._refuse_another_job()
+            self._delete(SUCCESS)
+            tag = self._put(scored.part.name, file)
+        try:
+            self._refuse_another_job()
+        except UsageError:
+            # The other job may have finished just before the put.
+            self._delete(SUCCESS)
+            raise
+        held = PutReceipt(job=self.job or "", tag=tag, receipt=receipt)
+        self._put(_receipt_name(scored.part.name), held.model_dump_json().encode())
         return receipt
 
     def finish(self, job: JobRecord, receipts: Sequence[Receipt]) -> None:
-        """As `Destination.finish`; changes nothing where all was finished before."""
+        """As `Destination.finish`; changes nothing where all was finished before.
+
+        Raises:
+            UsageError: another job has taken the prefix, or an object isn't what its receipt says.
+        """
         content = manifest_json(job, receipts)
         if not (self._is_finished() and self._get(MANIFEST) == content):
+            self._refuse_another_job()
+            self._refuse_others_objects(receipts)
             self._put(MANIFEST, content)
             self._put(SUCCESS, b"")
         # The job's record goes last: until then a later run still knows whose receipts these are.
@@ -90,8 +128,41 @@ class BucketOutput:
 
     def tidy(self) -> None:
         """As `Destination.tidy`."""
-        if not self._has_receipts():
+        if self.has_created_record and not self._has_receipts() and self._get(_JOB, tag_only=True) == self.record_tag:
             self._delete(_JOB)
+
+    def _refuse_another_job(self) -> None:
+        """Raise UsageError unless the prefix is still this job's, which another run of it may have finished."""
+        tag = self._get(_JOB, tag_only=True)
+        if tag is not None and tag == self.record_tag:
+            return
+        found = self._found()
+        if found is None or _job_key(found) != self.job:
+            raise UsageError(f"another job has taken {self.root} while this one wrote there: give another output")
+
+    def _refuse_others_objects(self, receipts: Sequence[Receipt]) -> None:
+        """Raise UsageError unless each object is the one that was put with its receipt, or has that one's bytes."""
+        with bucket_errors(f"listing {self.root}"):
+            tags = {str(entry["path"]): entry["e_tag"] for page in open_bucket(self.root).list() for entry in page}
+        for receipt in receipts:
+            held = self._held(receipt.part)
+            is_put = held is not None and held.receipt == receipt and held.tag is not None
+            if is_put and held is not None and tags.get(receipt.part) == held.tag:
+                continue
+            if self._sha256(receipt.part) != receipt.sha256:
+                raise UsageError(
+                    f"{self.root}/{receipt.part} was changed by somebody else since it was written: run again, or give "
+                    "another output"
+                )
+
+    def _held(self, name: str) -> PutReceipt | None:
+        """The receipt of a part that this job put."""
+        data = self._get(_receipt_name(name))
+        try:
+            held = None if data is None else PutReceipt.model_validate_json(data)
+        except ValueError:
+            return None
+        return held if held is not None and held.job == self.job and held.receipt.format == RECEIPT_FORMAT else None
 
     def _found(self) -> JobRecord | None:
         begun = self._get(_JOB)
@@ -117,15 +188,14 @@ class BucketOutput:
         return self._get(MANIFEST) is not None or any(self._names(f"{PROGRESS}/receipts"))
 
     def _receipt(self, name: str) -> Receipt | None:
-        data = self._get(_receipt_name(name))
-        if data is None:
-            manifest = self._get(MANIFEST, tag_only=True)
-            return None if manifest is None else _manifest_receipts(self.root, manifest).get(name)
-        try:
-            receipt = Receipt.model_validate_json(data)
-        except ValueError:
+        held = self._held(name)
+        if held is not None:
+            return held.receipt
+        manifest = self._get(MANIFEST, tag_only=True)
+        if manifest is None:
             return None
-        return receipt if receipt.format == RECEIPT_FORMAT else None
+        job, receipts = _manifest_receipts(self.root, manifest)
+        return receipts.get(name) if job == self.job else None
 
     def receipt(self, name: str) -> Receipt | None:
         """As `Destination.receipt`."""
@@ -163,16 +233,19 @@ class BucketOutput:
         except FileNotFoundError:
             return None
 
-    def _put(self, name: str, content: Any, *, mode: Any = None) -> None:
+    def _put(self, name: str, content: Any, *, mode: Any = None) -> str | None:
+        """Write an object and give its version tag."""
+        options = {} if mode is None else {"mode": mode, "use_multipart": False}
         with bucket_errors(f"writing {self.root}/{name}"):
-            if mode is None:
-                open_bucket(self.root).put(name, content)
-            else:
-                open_bucket(self.root).put(name, content, mode=mode, use_multipart=False)
+            return open_bucket(self.root).put(name, content, **options)["e_tag"]
 
     def _delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError), bucket_errors(f"deleting {self.root}/{name}"):
             open_bucket(self.root).delete(name)
+
+
+def _job_key(job: JobRecord) -> str:
+    return hashlib.sha256(dump_json(job.model_dump(mode="json"))).hexdigest()
 
 
 def _receipt_name(name: str) -> str:
@@ -180,6 +253,8 @@ def _receipt_name(name: str) -> str:
 
 
 @lru_cache(maxsize=2)
-def _manifest_receipts(root: str, _tag: str) -> dict[str, Receipt]:
+def _manifest_receipts(root: str, _tag: str) -> tuple[str, dict[str, Receipt]]:
+    """The key of a manifest's job, and its receipts by part."""
     data = bytes(open_bucket(root).get(MANIFEST).bytes())
-    return {receipt.part: receipt for receipt in read_manifest_json(data, f"{root}/{MANIFEST}")[1]}
+    job, receipts = read_manifest_json(data, f"{root}/{MANIFEST}")
+    return _job_key(job), {receipt.part: receipt for receipt in receipts}

@@ -49,7 +49,7 @@ class JobRecord(Record):
 
 
 class Destination(Protocol):
-    """An output. Frozen and picklable: workers get a copy."""
+    """An output. Picklable: workers get a copy, made after `begin`."""
 
     def lock(self) -> AbstractContextManager[None]:
         """Held by the one run that writes there; raises Busy at once if another one does."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 from ai.ml.core.contract import STRICT, ContractCounts, Limits
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.files import sha256_file, storage_failed
+from ai.ml.core.number_marks import plain_numbers
 from ai.ml.core.tables import ReadOptions, read_batches, read_table
 from ai.ml.retraining.addresses import is_bucket
 from ai.ml.retraining.answer_columns import AnswerColumns, tally_answers
@@ -25,6 +26,9 @@ from ai.ml.retraining.receipts import AnswerTally, Content, Receipt, compact_cou
 
 BATCH_ROWS = 32_768
 """A multiple of the tile; part of what decides a receipt's sums, so no setting."""
+
+SourceStamp = tuple[int, int, int]
+"""Inode, bytes and time of change in nanoseconds."""
 
 
 @dataclass
@@ -68,9 +72,10 @@ class ScoredPart:
         inner = tuple(name for name in self.settings.keep if name not in folders)
         keep = (*folders, *inner) if self.partition_columns else inner
         columns = AnswerColumns.plan(bundle, keep, proba=self.settings.proba)
-        with closing(ahead(part_batches(self.part, self._reading(), BATCH_ROWS))) as batches:
+        # What is kept must look as it came, and the model may read the same cell as a number.
+        with closing(ahead(_raw_batches(self.part, self._reading(), BATCH_ROWS))) as batches:
             for batch in batches:
-                answers = scorer.score_table(batch)
+                answers = scorer.score_table(_plain_cells(batch, self.settings.read))
                 self.rows += batch.num_rows
                 self.answers = self.answers.merge(tally_answers(answers.decoded, bundle.task))
                 yield columns.table(batch, scorer, answers)
@@ -93,6 +98,14 @@ def part_batches(part: Part, read: ReadOptions, batch_rows: int = BATCH_ROWS) ->
     Raises:
         DataRefused: the part can't be read.
     """
+    for batch in _raw_batches(part, read, batch_rows):
+        yield _plain_cells(batch, read)
+
+
+def _raw_batches(part: Part, read: ReadOptions, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """The same with the cells as they stand in the file, whatever marks their numbers have."""
+    if _has_marks(read):
+        read = replace(read, decimal=".", thousands=None, numbers=frozenset())
     with local_copy(part) as place:
         rows = 0
         for batch in read_batches(place, read, batch_rows):
@@ -102,6 +115,16 @@ def part_batches(part: Part, read: ReadOptions, batch_rows: int = BATCH_ROWS) ->
             # Nothing came, so nothing told the columns; the output has them all the same.
             schema = read_table(place, read).schema
             yield _with_partition(pa.RecordBatch.from_pylist([], schema=schema), part)
+
+
+def _has_marks(read: ReadOptions) -> bool:
+    return read.decimal != "." or read.thousands is not None
+
+
+def _plain_cells(batch: pa.RecordBatch, read: ReadOptions) -> pa.RecordBatch:
+    if not _has_marks(read) or not batch.num_rows:
+        return batch
+    return plain_numbers(pa.Table.from_batches([batch]), read.decimal, read.thousands).combine_chunks().to_batches()[0]
 
 
 def _with_partition(batch: pa.RecordBatch, part: Part) -> pa.RecordBatch:
@@ -140,26 +163,26 @@ def predict_partition(
 
 def write_scored(scored: ScoredPart, target: Path) -> Receipt:
     """Write a part's output to a local file; raises as `predict_partition`."""
+    before = source_stamp(scored.part)
     source = source_content(scored.part)
-    return scored.receipt(write_part(target, unchanged_tables(scored, source)), source)
+    return scored.receipt(write_part(target, unchanged_tables(scored, source, before)), source)
 
 
-def unchanged_tables(scored: ScoredPart, source: Content | None) -> Generator[pa.Table]:
-    """The output of a part whose input held `source` before.
+def unchanged_tables(scored: ScoredPart, source: Content | None, before: SourceStamp | None) -> Generator[pa.Table]:
+    """The output of a part whose input held `source` after it had the stamp `before`.
 
     Raises:
         DataRefused: as `ScoredPart.tables`, or the input was changed meanwhile.
     """
-    place = Path(scored.part.source)
-    before = _stamp(place)
     yield from scored.tables()
-    if _stamp(place) != before or (is_bucket(scored.part.source) and source_content(scored.part) != source):
+    if source_stamp(scored.part) != before or (is_bucket(scored.part.source) and source_content(scored.part) != source):
         raise DataRefused(f"{scored.part.source} changed while it was scored: score it again")
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def source_stamp(part: Part) -> SourceStamp | None:
+    """What changes with an input file; to be taken before `source_content`, or a change between them goes unseen."""
     try:
-        found = path.stat()
+        found = Path(part.source).stat()
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns

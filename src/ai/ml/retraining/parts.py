@@ -7,13 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote
 
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
+from ai.ml.core.folder_files import data_files, partition_of
 from ai.ml.core.tables import CSV_SUFFIXES, PARQUET_SUFFIXES
 from ai.ml.retraining.addresses import is_bucket
-
-_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,8 @@ def plan_parts(source: str, output_format: str = "auto") -> tuple[Part, ...]:
 
     Raises:
         DataNotFound: there is nothing at `source`, or the folder holds no part.
-        DataRefused: the folder holds files that aren't parts: they would be left out silently; or a name isn't UTF-8.
+        DataRefused: the folder holds files that aren't parts, or links that lead nowhere: they would be left out
+            silently; or a name isn't UTF-8.
         UsageError: two parts would get one name in the output.
     """
     if is_bucket(source):
@@ -53,11 +52,8 @@ def plan_parts(source: str, output_format: str = "auto") -> tuple[Part, ...]:
         size = root.stat().st_size if root.is_file() else 0
         _refuse_odd_bytes(root.name)
         return (Part(output_name(root.name, output_format), str(root.absolute()), size),)
-    found = [path for path in root.rglob("*") if path.is_file()]
-    names = {path.relative_to(root).as_posix(): path for path in found}
-    return folder_parts(
-        [(name, str(path.absolute()), path.stat().st_size) for name, path in names.items()], source, output_format
-    )
+    files = [(name, str(path.absolute()), path.stat().st_size) for name, path in data_files(root)]
+    return folder_parts(files, source, output_format)
 
 
 def folder_parts(files: Iterable[tuple[str, str, int]], place: str, output_format: str) -> tuple[Part, ...]:
@@ -91,17 +87,6 @@ def output_name(name: str, output_format: str) -> str:
     folder, file = posixpath.split(name)
     stem = file.removesuffix(".gz")
     return posixpath.join(folder, posixpath.splitext(stem)[0] + _suffix(name, output_format))
-
-
-def partition_of(name: str) -> tuple[tuple[str, str | None], ...]:
-    """The columns in a part's folders.
-
-    >>> partition_of("year=2024/city=S%C3%A3o/part.csv")
-    (('year', '2024'), ('city', 'São'))
-    """
-    pairs = (folder.partition("=") for folder in PurePosixPath(name).parts[:-1])
-    columns = ((unquote(key), unquote(value)) for key, equals, value in pairs if equals)
-    return tuple((key, None if value == _NULL_PARTITION else value) for key, value in columns)
 
 
 def group_parts(parts: Sequence[Part], task_bytes: int) -> list[tuple[Part, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ai.ml.core.folder_files import data_files
 from ai.ml.retraining.checkpoints import FileRef, content_key
 from ai.ml.retraining.config import DataSettings
 
@@ -27,4 +28,6 @@ def source_stamps(source: str) -> list[tuple[str, int, int, int]]:
 
 
 def _files(source: Path) -> list[Path]:
-    return [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+    if source.is_dir():
+        return [path for _, path in data_files(source)]
+    return [source] if source.is_file() else []

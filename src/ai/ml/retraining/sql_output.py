@@ -19,7 +19,7 @@ from typing import Any
 
 from ai.ml.core.errors import Busy, DataRefused, UsageError
 from ai.ml.retraining.destination import JobRecord, has_changed_input, has_same_input, manifest_json
-from ai.ml.retraining.partition import ScoredPart, source_content, unchanged_tables
+from ai.ml.retraining.partition import ScoredPart, source_content, source_stamp, unchanged_tables
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import RECEIPT_FORMAT, Receipt
 from ai.ml.retraining.sql_tables import PART, ROW, AnswerTables, Database, column_type, lock_table, open_database
@@ -93,8 +93,9 @@ class SqlOutput:
 
         scored.partition_columns = True
         name, parts = scored.part.name, self._tables().parts
+        before = source_stamp(scored.part)
         source = source_content(scored.part)
-        with open_database(self.url) as database, closing(unchanged_tables(scored, source)) as tables:
+        with open_database(self.url) as database, closing(unchanged_tables(scored, source, before)) as tables:
             first = next(tables)
             self._create_answers(database, first.schema)
             self._refuse_other_columns(database, name, first.schema.names)

@@ -1,0 +1,61 @@
+"""The files of a dataset's folder, and what its folders' names say (`country=NO/`): one rule for every reader."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from ai.ml.core.errors import DataRefused, StorageFailed
+
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+def data_files(root: Path) -> list[tuple[str, Path]]:
+    """Every file below a folder by its POSIX name relative to it; what begins with `_` or `.` isn't data.
+
+    Links are followed, to files and to folders.
+
+    Raises:
+        DataRefused: a link leads nowhere or to a folder that holds it, or something is neither file nor folder: its
+            rows would be left out silently.
+        StorageFailed: the disk refused.
+    """
+    try:
+        return list(_below(root, "", (root.resolve(),)))
+    except OSError as error:
+        if isinstance(error, DataRefused):
+            raise
+        raise StorageFailed(f"reading {error.filename or root} failed: {error.strerror}") from None
+
+
+def _below(folder: Path, prefix: str, above: tuple[Path, ...]) -> list[tuple[str, Path]]:
+    found: list[tuple[str, Path]] = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name[0] in "._":
+                continue
+            path = folder / entry.name
+            if path.is_file():
+                found.append((f"{prefix}{entry.name}", path))
+            elif path.is_dir():
+                place = path.resolve()
+                if place in above:
+                    raise DataRefused(f"{path} is a link to a folder that holds it: remove it")
+                found += _below(path, f"{prefix}{entry.name}/", (*above, place))
+            elif path.is_symlink():
+                raise DataRefused(f"{path} is a link to {path.readlink()}, which isn't there: mend or remove it")
+            elif path.exists():
+                raise DataRefused(f"{path} is neither a file nor a folder: remove it")
+    return found
+
+
+def partition_of(name: str) -> tuple[tuple[str, str | None], ...]:
+    """The columns that the folders of a file hold, outermost first: texts as they stand there, None for missing.
+
+    >>> partition_of("zip=00501/city=S%C3%A3o/part.csv")
+    (('zip', '00501'), ('city', 'São'))
+    """
+    pairs = (folder.partition("=") for folder in PurePosixPath(name).parts[:-1])
+    columns = ((unquote(key), unquote(value)) for key, equals, value in pairs if equals)
+    return tuple((key, None if value == _NULL_PARTITION else value) for key, value in columns)
