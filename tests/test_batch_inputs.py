@@ -31,12 +31,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_folder_trains_and_scores_alike(tmp_path: Path) -> None:
     places = ("00501", "01234", "02115", "__HIVE_DEFAULT_PARTITION__")
     for index, place in enumerate(places):
-        (tmp_path / "in" / f"city=a%20{index % 2}" / f"zip={place}").mkdir(parents=True)
+        folder = tmp_path / "in" / f"city=a%20{index % 2}" / f"zip={place}"
+        folder.mkdir(parents=True)
         x = [(index * 7 + row * 13) % 50 / 50 for row in range(50)]
         y = ["yes" if (index % 2 == 0) != (value < 0.1) else "no" for value in x]
-        pq.write_table(
-            pa.table({"x": x, "y": y}), tmp_path / "in" / f"city=a%20{index % 2}" / f"zip={place}" / "p.parquet"
-        )
+        pq.write_table(pa.table({"x": x, "y": y}), folder / "p.parquet")
     whole = read_table(tmp_path / "in")
     result = train(whole, TrainingConfig("y", epochs=20, hidden_dim=8, batch_size=16, learning_rate=0.01))
     assert result.bundle.contract is not None
