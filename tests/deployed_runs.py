@@ -17,6 +17,7 @@ from uuid import uuid4
 import httpx
 from conftest import ROOT
 from prefect.utilities.callables import parameter_schema
+from prefect_cli import ask_server
 
 from flows.retrain import retrain
 
@@ -53,13 +54,7 @@ class Deployed:
         return self.ask("GET", path).raise_for_status().json()
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """The server's answer; asked again while SQLite is locked (503), as Prefect's own client does."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            answer = httpx.request(method, f"{self.environment['PREFECT_API_URL']}/{path}", timeout=PATIENCE_S, **more)
-            if answer.status_code != 503 or time.monotonic() > deadline:
-                return answer
-            time.sleep(1)
+        return ask_server(method, f"{self.environment['PREFECT_API_URL']}/{path}", **more)
 
     def start(self, config: dict[str, Any]) -> str:
         """The id of a new run, which a worker will pick up."""

@@ -1,17 +1,22 @@
-"""Prefect's command line, and a checkout to deploy from."""
+"""Prefect's command line, its server, and a checkout to deploy from."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import httpx
 from conftest import ROOT
+
+PATIENCE_S = 240
 
 
 def run_module(
-    environment: dict[str, str], module: str, *arguments: str, folder: Path = ROOT, patience_s: float = 240
+    environment: dict[str, str], module: str, *arguments: str, folder: Path = ROOT, patience_s: float = PATIENCE_S
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
@@ -28,6 +33,16 @@ def prefect(environment: dict[str, str], folder: Path, *arguments: str, patience
     run = run_module(environment, "prefect", *arguments, folder=folder, patience_s=patience_s)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
+
+
+def ask_server(method: str, url: str, **more: Any) -> httpx.Response:
+    """The server's answer; asked again while SQLite is locked (503), as Prefect's own client does."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        answer = httpx.request(method, url, timeout=PATIENCE_S, **more)
+        if answer.status_code != 503 or time.monotonic() > deadline:
+            return answer
+        time.sleep(1)
 
 
 def copied_checkout(folder: Path) -> Path:

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 from batch_scenes import dataset, sealed_bundle, tree
 from conftest import ROOT, free_port
+from prefect_cli import ask_server
 
 from ai.ml.core.errors import ExitCode, StorageFailed, UsageError
 from ai.ml.retraining.batch import predict_dataset
@@ -131,7 +131,7 @@ def wait_for_records(environment: dict[str, str], began: datetime, parts: set[st
     found: set[str] = set()
     while found != parts:
         assert time.monotonic() < deadline, found
-        runs = httpx.post(f"{environment['PREFECT_API_URL']}/task_runs/filter", json=asked, timeout=60).json()
+        runs = ask_server("POST", f"{environment['PREFECT_API_URL']}/task_runs/filter", json=asked).json()
         found = {run["name"].removesuffix(" …").rpartition("/")[2] for run in runs}
 
 
@@ -205,7 +205,9 @@ def test_a_lost_cluster_is_said_by_the_record_of_the_group() -> None:
         take_group.fn((Part("a.csv", "a.csv", 1),), Lost())
 
 
-def test_what_is_started_without_main_imports_none() -> None:
+def test_what_is_started_without_main_imports_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What runs the tests need not have come from a file.
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
     before = dict(vars(sys.modules["__main__"]))
     with without_main():
         assert not {name for name in get_preparation_data("worker") if name.startswith("init_main")}

@@ -11,13 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from builders import mixed_table
 from conftest import ROOT
 from prefect.flows import load_flow_from_entrypoint
-from prefect_cli import copied_checkout, prefect
+from prefect_cli import ask_server, copied_checkout, prefect
 
 from ai.ml.core.tables import write_table
 from ai.ml.retraining.store import Store
@@ -105,7 +104,7 @@ def _final_state(url: str, flow: str, deployment: str) -> dict[str, Any]:
     deadline = time.monotonic() + 150
     state: dict[str, Any] = {}
     while time.monotonic() < deadline:
-        runs = httpx.post(f"{url}/flow_runs/filter", json=query, timeout=30).json()
+        runs = ask_server("POST", f"{url}/flow_runs/filter", json=query).json()
         states = [run["state"] for run in runs if run["state"]["type"] not in ("SCHEDULED", "PENDING")]
         state = states[0] if states else {}
         if state.get("type") in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):

@@ -10,11 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 from builders import mixed_table
 from conftest import ROOT, free_port
-from prefect_cli import run_module
+from prefect_cli import ask_server, run_module
 
 from ai.ml.core.tables import read_table, write_table
 from ai.ml.retraining.store import Store
@@ -232,12 +231,12 @@ def test_a_failing_proof_quarantines_and_fails_the_run(
     assert Store(tmp_path / "store").champion("m") is None
     quarantined = next((tmp_path / "store" / "m" / "quarantine").iterdir())
     url, digest = prefect_environment["PREFECT_API_URL"], quarantined.name
-    runs = httpx.post(f"{url}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}, timeout=30).json()
+    runs = ask_server("POST", f"{url}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}).json()
     verdict = json.loads((quarantined / "verdict.json").read_bytes())
     assert verdict["outcome"] == "REFUSED"
     assert runs[0]["state"]["type"] == "FAILED"
     assert f"{verdict['reason']}; the bundle is in quarantine at" in runs[0]["state"]["message"]
-    artifact = httpx.get(f"{url}/artifacts/m-verdict/latest", timeout=30).json()
+    artifact = ask_server("GET", f"{url}/artifacts/m-verdict/latest").json()
     assert artifact["flow_run_id"] == runs[0]["id"]
     assert artifact["description"] == verdict["reason"]
     assert "REFUSED" in artifact["data"]
@@ -250,7 +249,7 @@ def _refused_digests(url: str) -> list[str]:
     deadline = time.monotonic() + 60
     events: list[dict[str, dict[str, str]]] = []
     while not events and time.monotonic() < deadline:
-        events = httpx.post(f"{url}/events/filter", json=wanted, timeout=30).json()["events"]
+        events = ask_server("POST", f"{url}/events/filter", json=wanted).json()["events"]
         time.sleep(0.5)
     return [event["resource"]["bundlegate.digest"] for event in events]
 

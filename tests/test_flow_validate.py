@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 from builders import mixed_table
 from conftest import ROOT
+from prefect_cli import ask_server
 from sealed_bundles import sealed
 
 from ai.ml.core.tables import write_table
@@ -29,7 +29,7 @@ def validate(environment: dict[str, str], *arguments: str) -> subprocess.Complet
 
 def artifacts(url: str, key: str) -> list[str]:
     query = {"artifacts": {"key": {"any_": [key]}}}
-    return [found["data"] for found in httpx.post(f"{url}/artifacts/filter", json=query, timeout=30).json()]
+    return [found["data"] for found in ask_server("POST", f"{url}/artifacts/filter", json=query).json()]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_bundle_that_isnt_what_it_should_be_fails_the_flow(
     (shown,) = artifacts(url, f"validate-damaged-{damage}-verdict")
     assert "### Bundlegate: REFUSED" in shown
     query = {"flow_runs": {"name": {"any_": [f"validate-{bundle_dir}"]}}}
-    (run,) = httpx.post(f"{url}/flow_runs/filter", json=query, timeout=30).json()
+    (run,) = ask_server("POST", f"{url}/flow_runs/filter", json=query).json()
     assert run["state_type"] == "FAILED"
 
 

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from conftest import server_environment, start_server
+from prefect_cli import ask_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 
@@ -17,7 +17,7 @@ LEASE_S = 30
 
 
 def post(url: str, body: dict[str, Any]) -> Any:
-    return httpx.post(url, json=body, timeout=60).raise_for_status().json()
+    return ask_server("POST", url, json=body).raise_for_status().json()
 
 
 def proposed(url: str, run: str) -> str:
@@ -26,7 +26,7 @@ def proposed(url: str, run: str) -> str:
 
 
 def test_a_server_as_the_docs_start_it_keeps_its_leases_on_disk(prefect_environment: dict[str, str]) -> None:
-    answer = httpx.get(f"{prefect_environment['PREFECT_API_URL']}/admin/settings", timeout=60)
+    answer = ask_server("GET", f"{prefect_environment['PREFECT_API_URL']}/admin/settings")
     found = answer.raise_for_status().json()["server"]["concurrency"]["lease_storage"]
     assert found == "prefect.server.concurrency.lease_storage.filesystem"
 

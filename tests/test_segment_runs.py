@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pyarrow as pa
 import pytest
 from builders import mixed_table
 from conftest import ROOT
+from prefect_cli import ask_server
 
 from ai.ml.core.files import is_alive
 from ai.ml.core.tables import write_table
@@ -118,11 +118,12 @@ def test_one_that_fails_stops_nobody_and_the_worst_is_the_exit_code(
 def states_of(environment: dict[str, str], found: dict[str, dict[str, Any]]) -> dict[str, tuple[str, str]]:
     """State and the beginning of its message, of each sub-run and of the one run that is above all of them."""
     url = environment["PREFECT_API_URL"]
-    runs = {m: httpx.get(f"{url}/flow_runs/{s['flow_run']}").json() for m, s in found.items() if s["flow_run"]}
-    tasks = [httpx.get(f"{url}/task_runs/{run['parent_task_run_id']}").json() for run in runs.values()]
+    runs = {m: ask_server("GET", f"{url}/flow_runs/{s['flow_run']}").json() for m, s in found.items() if s["flow_run"]}
+    tasks = [ask_server("GET", f"{url}/task_runs/{run['parent_task_run_id']}").json() for run in runs.values()]
     (parent,) = {task["flow_run_id"] for task in tasks}
-    runs["parent"] = httpx.get(f"{url}/flow_runs/{parent}").json()
-    tables = httpx.post(f"{url}/artifacts/filter", json={"artifacts": {"flow_run_id": {"any_": [parent]}}}).json()
+    runs["parent"] = ask_server("GET", f"{url}/flow_runs/{parent}").json()
+    wanted = {"artifacts": {"flow_run_id": {"any_": [parent]}}}
+    tables = ask_server("POST", f"{url}/artifacts/filter", json=wanted).json()
     (table,) = [artifact for artifact in tables if artifact["key"] == "m-segments"]
     assert {row["model"] for row in json.loads(table["data"])} == set(found)
     return {name: (run["state"]["type"], (run["state"]["message"] or "")[:13]) for name, run in runs.items()}

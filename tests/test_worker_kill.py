@@ -11,12 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from builders import mixed_table
 from conftest import ROOT
-from prefect_cli import copied_checkout, prefect
+from prefect_cli import ask_server, copied_checkout, prefect
 
 from ai.ml.core.tables import write_table
 from ai.ml.retraining import steps
@@ -58,7 +57,7 @@ def deployed(checkout: Path, config: dict[str, Any], environment: dict[str, str]
     (checkout / "prefect.yaml").write_text(yaml.safe_dump({**shipped, "deployments": [nightly]}), encoding="utf-8")
     prefect(environment, checkout, "work-pool", "create", "killed", "--type", "process")
     prefect(environment, checkout, "--no-prompt", "deploy", "--all")
-    answer = httpx.get(f"{environment['PREFECT_API_URL']}/deployments/name/retrain/killed", timeout=60)
+    answer = ask_server("GET", f"{environment['PREFECT_API_URL']}/deployments/name/retrain/killed")
     return str(answer.raise_for_status().json()["id"])
 
 
@@ -89,11 +88,11 @@ def test_killed_with_its_worker_the_next_run_goes_on(tmp_path: Path, prefect_env
     deployment = deployed(checkout, config, prefect_environment)
 
     def started() -> str:
-        answer = httpx.post(f"{url}/deployments/{deployment}/create_flow_run", json={}, timeout=60)
+        answer = ask_server("POST", f"{url}/deployments/{deployment}/create_flow_run", json={})
         return str(answer.raise_for_status().json()["id"])
 
     def state(run: str) -> dict[str, Any]:
-        return httpx.get(f"{url}/flow_runs/{run}", timeout=60).raise_for_status().json()["state"]
+        return ask_server("GET", f"{url}/flow_runs/{run}").raise_for_status().json()["state"]
 
     work = tmp_path / "store" / "m" / "work"
     worker = start_worker(checkout, prefect_environment, log)
@@ -111,7 +110,7 @@ def test_killed_with_its_worker_the_next_run_goes_on(tmp_path: Path, prefect_env
         # The dead run holds the slot until its lease runs out or, as the shipped automation does, it is called crashed.
         until(lambda: state(second)["name"] == "AwaitingConcurrencySlot", log)
         crashed = {"state": {"type": "CRASHED"}, "force": True}
-        httpx.post(f"{url}/flow_runs/{first}/set_state", json=crashed, timeout=60).raise_for_status()
+        ask_server("POST", f"{url}/flow_runs/{first}/set_state", json=crashed).raise_for_status()
         ended = until(lambda: (now := state(second))["type"] in ("COMPLETED", "FAILED", "CRASHED") and now, log)
         assert ended["type"] == "COMPLETED", log.read_text(encoding="utf-8")[-4000:]
     finally:
