@@ -19,6 +19,7 @@ SPARE_BYTES = 24 << 20
 BYTES_PER_BYTE = 64
 """An opcode of one byte may become a Python object."""
 SECONDS = 2.0
+"""Of the processor: what else the machine does isn't the file's doing."""
 SECONDS_PER_MEGABYTE = 4.0
 
 # Loads one file after the other; says of each how it ended and what it cost. The peak is the kernel's own count.
@@ -32,12 +33,12 @@ def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 for path in sorted(folder.glob("*.pt"), key=lambda path: int(path.stem)):
     open("/proc/self/clear_refs", "w").write("5")
-    before, start, told, kind = peak(), time.perf_counter(), "", "loaded"
+    before, start, told, kind = peak(), time.process_time(), "", "loaded"
     try:
         load_bundle(path)
     except BaseException as error:
         kind, told = type(error).__name__, str(error)
-    cost = {{"seconds": time.perf_counter() - start, "bytes": peak() - before}}
+    cost = {{"seconds": time.process_time() - start, "bytes": peak() - before}}
     canary = {CANARY!r} in os.environ
     print(json.dumps({{"file": int(path.stem), "kind": kind, "told": told, "canary": canary, **cost}}))
 """
