@@ -71,7 +71,7 @@ class BucketOutput:
         if found is None:
             self._refuse_strangers()
         elif found != job and overwrite:
-            self._clear(found)
+            self.discard(found)
             found = None
         if found is not None:
             job.refuse_another(found, self.root)
@@ -87,7 +87,7 @@ class BucketOutput:
 
     def done(self, part: Part) -> Receipt | None:
         """As `Destination.done`; reads the part in full and asks for the version of its input."""
-        receipt = self._receipt(part.name)
+        receipt = self.receipt(part.name)
         if receipt is None or receipt.content is None or not has_same_input(receipt, part):
             return None
         return receipt if self._sha256(part.name) == receipt.content.sha256 else None
@@ -146,8 +146,8 @@ class BucketOutput:
             tags = {str(entry["path"]): entry["e_tag"] for page in open_bucket(self.root).list() for entry in page}
         for receipt in receipts:
             held = self._held(receipt.part)
-            is_put = held is not None and held.receipt == receipt and held.tag is not None
-            if is_put and held is not None and tags.get(receipt.part) == held.tag:
+            tag = None if held is None or held.receipt != receipt else held.tag
+            if tag is not None and tags.get(receipt.part) == tag:
                 continue
             if self._sha256(receipt.part) != receipt.sha256:
                 raise UsageError(
@@ -187,7 +187,8 @@ class BucketOutput:
     def _has_receipts(self) -> bool:
         return self._get(MANIFEST) is not None or any(self._names(f"{PROGRESS}/receipts"))
 
-    def _receipt(self, name: str) -> Receipt | None:
+    def receipt(self, name: str) -> Receipt | None:
+        """As `Destination.receipt`."""
         held = self._held(name)
         if held is not None:
             return held.receipt
@@ -197,17 +198,9 @@ class BucketOutput:
         job, receipts = _manifest_receipts(self.root, manifest)
         return receipts.get(name) if job == self.job else None
 
-    def receipt(self, name: str) -> Receipt | None:
-        """As `Destination.receipt`."""
-        return self._receipt(name)
-
     def discard(self, job: JobRecord) -> None:
-        """As `Destination.discard`."""
-        self._clear(job)
-
-    def _clear(self, found: JobRecord) -> None:
-        """Remove what an earlier job wrote, the mark of success first; what isn't its own stays."""
-        for name in (SUCCESS, *found.parts, MANIFEST, *self._names(f"{PROGRESS}/receipts"), _JOB):
+        """As `Destination.discard`: the mark of success first; what isn't the job's own stays."""
+        for name in (SUCCESS, *job.parts, MANIFEST, *self._names(f"{PROGRESS}/receipts"), _JOB):
             self._delete(name)
 
     def _names(self, below: str | None = None) -> Iterator[str]:

@@ -140,15 +140,6 @@ def read_manifest_file(data: bytes) -> Content | None:
         return None
 
 
-def refuse_changed_input(receipt: Receipt, found: object) -> None:
-    """Raise UsageError unless the input part still holds what the receipt says."""
-    if receipt.source is not None and receipt.source != found:
-        raise UsageError(
-            f"the input of {receipt.part} has changed since it was scored; one output never mixes two inputs: "
-            "give another output, or --overwrite"
-        )
-
-
 def has_same_input(receipt: Receipt, part: Part) -> bool:
     """Whether a part's input is proven to be what was scored; False where nothing can prove it, as of a query.
 
@@ -158,10 +149,12 @@ def has_same_input(receipt: Receipt, part: Part) -> bool:
     Raises:
         UsageError: the input holds something else now.
     """
-    if receipt.source is None:
-        return False
-    refuse_changed_input(receipt, source_content(part))
-    return True
+    if has_changed_input(receipt, part):
+        raise UsageError(
+            f"the input of {receipt.part} has changed since it was scored; one output never mixes two inputs: "
+            "give another output, or --overwrite"
+        )
+    return receipt.source is not None
 
 
 def has_changed_input(receipt: Receipt, part: Part) -> bool:

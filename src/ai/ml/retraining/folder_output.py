@@ -82,7 +82,7 @@ class FolderOutput:
         if found is None and (strangers := [path.name for path in root.iterdir() if not _is_ours(path)]):
             raise UsageError(f"{root} holds {min(strangers)!r} and no record of a batch: give an empty or a new folder")
         if found is not None and found != job and (overwrite or not self.has_receipts()):
-            self._clear(found)
+            self.discard(found)
             found = None
         if found is not None:
             job.refuse_another(found, str(root))
@@ -185,14 +185,10 @@ class FolderOutput:
         return receipt if receipt.format == RECEIPT_FORMAT else None
 
     def discard(self, job: JobRecord) -> None:
-        """As `Destination.discard`."""
-        self._clear(job)
-
-    def _clear(self, found: JobRecord) -> None:
-        """Remove what an earlier job wrote, the mark of success first; what isn't its own stays."""
+        """As `Destination.discard`: the mark of success first; what isn't the job's own stays."""
         root = self._path()
         self._remove(root / SUCCESS)
-        for name in found.parts:
+        for name in job.parts:
             (root / name).unlink(missing_ok=True)
         self._remove(root / MANIFEST)
         shutil.rmtree(root / PROGRESS, ignore_errors=True)
