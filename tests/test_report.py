@@ -140,8 +140,8 @@ def test_the_cards_commands_say_where_the_bundle_is(binary: tuple[Material, Stud
         "Store('my store').resolve('churn@0123456789ab')",
     ):
         assert command in card
-    held = to_card(replace(live, outcome="HOLD", address="/work/a b"), measured)
-    assert "bundlegate verify '/work/a b'\n" in held, "it is no version of the store"
+    held = to_card(replace(live, outcome="HOLD", address="/models/a b"), measured)
+    assert "bundlegate verify '/models/a b'\n" in held, "it is no version of the store"
     assert "bundlegate rollback" not in held
     assert "--store" not in to_card(replace(live, store=".bundlegate/store"), measured)
 
