@@ -10,23 +10,20 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from builders import tiny_bundle, tiny_rows
-from sklearn.feature_extraction import DictVectorizer
-from sklearn.preprocessing import LabelEncoder, StandardScaler
+from format_samples import original_payload, plain_load, raw, write_original
 from torch import nn
 
-from ai.ml.core.errors import BundleNotFound, BundleRefused
-from ai.ml.core.types import Metrics, ModelBundle, TaskType, TrainingConfig
-from ai.ml.frameworks.pytorch.inference import Scorer, predict_rows
+from ai.ml.core.errors import BundleRefused
+from ai.ml.core.types import Metrics, ModelBundle, TaskType
+from ai.ml.frameworks.pytorch.inference import predict_rows
 from ai.ml.frameworks.pytorch.models import (
     MLP,
     TRAINING_MODES,
     LinearBaseline,
     TabResNet,
-    build_model,
     model_config_of,
 )
 from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle
@@ -46,56 +43,6 @@ KEYS = [
     "model_config",
 ]
 METRICS = Metrics("classification", 0.25, 0.5, "accuracy", 0.875)
-# What plain `torch.load(weights_only=True)` must be allowed for what we write.
-SAFE_GLOBALS: list[Any] = [
-    DictVectorizer,
-    StandardScaler,
-    LabelEncoder,
-    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
-    np._core.multiarray.scalar,  # type: ignore[attr-defined]
-    np.ndarray,
-    np.dtype,
-    np.float64,
-    *(
-        getattr(np.dtypes, name)
-        for name in ("BoolDType", "Float32DType", "Float64DType", "Int64DType", "ObjectDType", "StrDType")
-    ),
-]
-
-
-def original_payload(bundle: ModelBundle) -> dict[str, Any]:
-    """What the format's original writer puts into the file."""
-    return {
-        "state_dict": bundle.model.state_dict(),
-        "task": bundle.task,
-        "target_column": bundle.target_column,
-        "input_dim": bundle.input_dim,
-        "output_dim": bundle.output_dim,
-        "class_names": bundle.class_names,
-        "vectorizer": bundle.vectorizer,
-        "scaler": bundle.scaler,
-        "feature_medians": bundle.feature_medians,
-        "label_encoder": bundle.label_encoder,
-        "target_scaler": bundle.target_scaler,
-        "model_config": model_config_of(bundle.model),
-    }
-
-
-def write_original(path: Path, bundle: ModelBundle, *, without: tuple[str, ...] = ()) -> Path:
-    payload = original_payload(bundle)
-    for key in without:
-        del payload[key]
-    torch.save(payload, path)
-    return path
-
-
-def plain_load(path: Path) -> dict[str, Any]:
-    with torch.serialization.safe_globals(SAFE_GLOBALS):
-        return torch.load(path, weights_only=True)
-
-
-def raw(bundle: ModelBundle, rows: list[dict[str, Any]]) -> bytes:
-    return Scorer(bundle, device="cpu").score_rows(rows).raw.tobytes()
 
 
 def test_ac_s01_missing_directories_are_made(tmp_path: Path) -> None:
@@ -199,32 +146,6 @@ def test_req_s09_a_key_that_model_config_lacks_gets_its_default(tmp_path: Path, 
     del payload["model_config"][missing]
     torch.save(payload, tmp_path / "old.pt")
     assert raw(load_bundle(tmp_path / "old.pt"), tiny_rows(5)) == raw(bundle, tiny_rows(5))
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        {"training_mode": "mlp_dense", "hidden_dim": 24, "num_hidden_layers": 3, "dropout": 0.1},
-        {"training_mode": "linear_glm_baseline"},
-        {"training_mode": "tabresnet", "num_hidden_layers": 1},
-        {"training_mode": "tabresnet", "num_hidden_layers": 5, "dropout": 0.0},
-    ],
-)
-def test_where_the_defaults_dont_fit_the_layout_is_read_from_the_tensors(tmp_path: Path, shape: dict[str, Any]) -> None:
-    bundle = tiny_bundle(**shape)
-    loaded = load_bundle(write_original(tmp_path / "old.pt", bundle, without=("model_config", "feature_medians")))
-    bundle.feature_medians = None
-    assert raw(loaded, tiny_rows(9)) == raw(bundle, tiny_rows(9))
-
-
-def test_where_no_layout_fits_the_sentence_shows_both_shapes(tmp_path: Path) -> None:
-    bundle = tiny_bundle()
-    payload = original_payload(bundle)
-    del payload["model_config"]
-    payload["state_dict"]["net.0.weight"] = torch.zeros(8, 3)
-    torch.save(payload, tmp_path / "odd.pt")
-    with pytest.raises(BundleRefused, match=r"'net.0.weight' has shape \(8, 3\), the architecture has \(128, 9\)"):
-        load_bundle(tmp_path / "odd.pt")
 
 
 def test_ac_s10_a_complete_model_bundle_comes_back(tmp_path: Path) -> None:
@@ -338,87 +259,3 @@ def test_ec_s03_a_bundle_goes_to_the_gpu_and_back(tmp_path: Path) -> None:
     bundle.model.to("cuda")
     loaded = load_bundle(save_bundle(bundle, tmp_path), map_location="cpu")
     assert raw(loaded, tiny_rows(50)) == expected
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        np.array(["a", "b", "c"]),
-        np.array(["a", "b", "c"], dtype=object),
-        np.array([1, 5, 9]),
-        np.array([0.5, 1.5, 2.0]),
-    ],
-    ids=["U1", "object", "int64", "float64"],
-)
-def test_files_of_the_original_with_any_kind_of_labels(tmp_path: Path, labels: np.ndarray) -> None:
-    bundle = tiny_bundle()
-    bundle.label_encoder = LabelEncoder().fit(labels)
-    bundle.class_names = [str(label) for label in bundle.label_encoder.classes_]
-    loaded = load_bundle(write_original(tmp_path / "o.pt", bundle))
-    assert predict_rows(loaded, tiny_rows(20)) == predict_rows(bundle, tiny_rows(20))
-    again = load_bundle(save_bundle(loaded, tmp_path))
-    assert predict_rows(again, tiny_rows(20)) == predict_rows(bundle, tiny_rows(20))
-
-
-def test_saving_leaves_the_callers_model_as_it_was(tmp_path: Path) -> None:
-    bundle = tiny_bundle()
-    bundle.model.train()
-    before = {name: tensor.clone() for name, tensor in bundle.model.state_dict().items()}
-    gradients = [parameter.requires_grad for parameter in bundle.model.parameters()]
-    random_state = torch.get_rng_state()
-    save_bundle(bundle, tmp_path)
-    load_bundle(tmp_path / "model_bundle.pt")
-    assert bundle.model.training
-    assert [parameter.requires_grad for parameter in bundle.model.parameters()] == gradients
-    assert all(torch.equal(tensor, before[name]) for name, tensor in bundle.model.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), random_state)
-
-
-def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(BundleNotFound, match="no bundle at") as refusal:
-        load_bundle(tmp_path / "none.pt")
-    assert isinstance(refusal.value, FileNotFoundError)
-
-
-def test_an_unknown_training_mode_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="mlp_dense"):
-        build_model(3, 2, "transformer", 8, 1, 0.0)
-    payload = original_payload(tiny_bundle())
-    payload["model_config"]["training_mode"] = "transformer"
-    torch.save(payload, tmp_path / "odd.pt")
-    with pytest.raises(ValueError, match=r"'transformer' is unknown; known are .*mlp_dense"):
-        load_bundle(tmp_path / "odd.pt")
-
-
-def test_the_records_have_the_formats_names_and_defaults() -> None:
-    assert [field.name for field in dataclasses.fields(ModelBundle)] == [
-        "model",
-        "task",
-        "vectorizer",
-        "scaler",
-        "feature_medians",
-        "label_encoder",
-        "target_scaler",
-        "target_column",
-        "input_dim",
-        "output_dim",
-        "class_names",
-        "model_config",
-    ]
-    config = TrainingConfig("y")
-    assert dataclasses.astuple(config)[:11] == ("y", "mlp_dense", "auto", 0.2, 42, 500, 64, 1e-3, 128, 2, 0.1)
-
-
-@pytest.mark.parametrize(
-    ("mode", "names"),
-    [
-        ("mlp_dense", ["net.0.weight", "net.4.weight", "net.8.weight"]),
-        ("linear_glm_baseline", ["net.weight", "net.bias"]),
-        (
-            "tabresnet",
-            ["input.weight", "input_bn.weight", "blocks.1.fc2.bias", "blocks.0.bn1.running_var", "head.bias"],
-        ),
-    ],
-)
-def test_state_dict_names_are_the_formats(mode: str, names: list[str]) -> None:
-    assert set(names) <= set(build_model(5, 3, mode, 8, 2, 0.1).state_dict())

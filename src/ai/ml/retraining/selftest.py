@@ -19,13 +19,14 @@ from ai.ml.core.errors import BundlegateError, BundleRefused, ExitCode, GateRefu
 from ai.ml.core.manifest import bundle_digest, read_manifest
 from ai.ml.retraining.defects import CONTROLS, Copy, Defect, NotApplicable
 from ai.ml.retraining.defects_directory import DIRECTORY_DEFECTS
-from ai.ml.retraining.defects_saver import SAVER_DEFECTS
+from ai.ml.retraining.defects_preprocessing import PREPROCESSING_DEFECTS
+from ai.ml.retraining.defects_weights import WEIGHT_DEFECTS
 from ai.ml.retraining.environments import JobRequest, current_environment, run_jobs
 from ai.ml.retraining.gate import Ground, finding_of, judge, prove, survey
 from ai.ml.retraining.scratch import scratch_folder
 from ai.ml.retraining.verdict import CheckResult
 
-CATALOGUE = (*CONTROLS, *SAVER_DEFECTS, *DIRECTORY_DEFECTS)
+CATALOGUE = (*CONTROLS, *WEIGHT_DEFECTS, *PREPROCESSING_DEFECTS, *DIRECTORY_DEFECTS)
 STEPS = ("structure", "replay", "fixpoint")
 """All that a defect in the saved content can be caught by; variants of the input say nothing about it."""
 
