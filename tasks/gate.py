@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefect import task
 
+from ai.ml.core.errors import NothingChecked, Unproved
 from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import CandidateRef, VerdictRef
 from ai.ml.retraining.config import RetrainConfig, ValidateConfig
@@ -13,7 +14,7 @@ from ai.ml.retraining.log import at_work, logger
 from ai.ml.retraining.validation import ValidationRecord, validate
 from ai.ml.retraining.verdict import Verdict
 from tasks.caching import KEPT, KeptNotReused
-from tasks.reporting import show_verdict
+from tasks.reporting import emit_bundle_event, show_verdict
 from tasks.retries import RETRIED
 
 
@@ -26,8 +27,12 @@ from tasks.retries import RETRIED
 )
 def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRef:
     """Load the bundle in a fresh process and compare its answers bit for bit with the trained model's."""
-    with at_work("proving in a fresh process"):
-        verdict = steps.prove_candidate(config, candidate)
+    try:
+        with at_work("proving in a fresh process"):
+            verdict = steps.prove_candidate(config, candidate)
+    except (Unproved, NothingChecked) as nothing:
+        emit_bundle_event("bundle.unproved", config.name, candidate.bundle.digest, sentence=str(nothing))
+        raise
     logger.info("proved    %s: %s", verdict.outcome, verdict.reason)
     show_verdict(config.name, Verdict.from_json(Path(verdict.file.path).read_bytes()))
     return verdict

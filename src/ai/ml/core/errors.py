@@ -13,7 +13,8 @@
     │   └── BundleNotFound           6  (FileNotFoundError)
     ├── StoreRefused                 6  the store's history, pointer or versions don't hold together
     ├── StorageFailed (OSError)     74  the disk or bucket failed: full, read-only, gone
-    └── Busy                        75  somebody else holds the lock; try again
+    ├── Busy                        75  somebody else holds the lock; try again
+    └── Unproved                    75  the proof couldn't be made here and now; nothing is known of the bundle
 
 Every class takes positional arguments only and hands all of them to `Exception.__init__`, so that it survives
 pickling on its way out of a worker.
@@ -139,5 +140,14 @@ class StorageFailed(BundlegateError, OSError):
 
 class Busy(BundlegateError):
     """Somebody else holds the lock."""
+
+    exit_code = ExitCode.BUSY
+
+
+class Unproved(BundlegateError):
+    """The proof couldn't be made here and now: out of time or memory, or killed. It says nothing of the bundle.
+
+    Not a `Busy`, which is tried again within the run: what ran out of time once would do so again.
+    """
 
     exit_code = ExitCode.BUSY

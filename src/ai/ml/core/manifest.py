@@ -20,6 +20,7 @@ from typing import Any
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused
 from ai.ml.core.files import dump_json, open_plain, sha256_bytes, storage_failed, write_atomic
+from ai.ml.core.machine import is_machines
 
 MANIFEST_FORMAT = 1
 """Raise it when a key changes its meaning or leaves, keep `Manifest.from_json` reading every lower number, and add a
@@ -161,7 +162,11 @@ def bundle_digest(bundle_dir: Path) -> str:
 
 
 def check_files(bundle_dir: Path, manifest: Manifest) -> list[str]:
-    """One sentence per file that is missing, changed, or not in the manifest; links are never followed."""
+    """One sentence per file that is missing, changed, or not in the manifest; links are never followed.
+
+    Raises:
+        StorageFailed: the disk failed, which says nothing of the file.
+    """
     present = set(_names(bundle_dir))
     problems = [
         problem
@@ -178,11 +183,18 @@ def _difference(path: Path, name: str, expected: FileEntry) -> str | None:
             if size != expected.size:
                 return f"{name} has {size} bytes, the manifest says {expected.size}"
             found = hashlib.file_digest(stream, "sha256").hexdigest()
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        _refuse_machines(path, error)
         return f"{name} is a link, not a plain file, or can't be read"
     if found != expected.sha256:
         return f"{name} has changed: sha-256 {found[:12]}…, the manifest says {expected.sha256[:12]}…"
     return None
+
+
+def _refuse_machines(path: Path, error: OSError | ValueError) -> None:
+    """A disk that fails, or a process without handles, says nothing of the file."""
+    if isinstance(error, OSError) and is_machines(error):
+        raise storage_failed(f"reading {path}", error, "nothing was changed") from error
 
 
 def _measure(path: Path) -> FileEntry:
@@ -200,6 +212,7 @@ def _manifest_bytes(bundle_dir: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise BundleNotFound(f"no {MANIFEST_NAME} in {bundle_dir}: not a sealed bundle directory") from None
     except (OSError, ValueError) as error:
+        _refuse_machines(path, error)
         raise BundleRefused(f"{path} is a link, not a plain file, or can't be read: {error}") from None
     if len(content) > MANIFEST_MAX_BYTES:
         raise BundleRefused(f"{path} has more than {MANIFEST_MAX_BYTES:,} bytes")

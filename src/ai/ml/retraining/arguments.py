@@ -35,6 +35,8 @@ FLAG_NAMES = {
     "drift.severity": ["--drift-severity"],
     "pythons": ["--python"],
     "gate.pythons": ["--python"],
+    "timeout_seconds": ["--gate-timeout"],
+    "gate.timeout_seconds": ["--gate-timeout"],
     "labels": ["--label"],
     "segments.column": ["--segments"],
     "segments.values": ["--segment-value"],

@@ -42,7 +42,7 @@ def verify(arguments: Namespace) -> int:
 
         # Before anything in the directory is believed.
         check_signature(bundle_dir, arguments.key, arguments.signature)
-    policy = GatePolicy(pythons=tuple(arguments.python), cpu_matrix=arguments.cpu_matrix)
+    policy = GatePolicy(tuple(arguments.python), arguments.cpu_matrix, timeout_s=arguments.gate_timeout)
     with at_work("proving in a fresh process"):
         verdict = prove(bundle_dir, policy)
     if arguments.json:
@@ -63,7 +63,7 @@ def selftest(arguments: Namespace) -> int:
 
     check_report_paths(arguments.json)
     with at_work("damaging copies and judging each"):
-        report = try_defects(bundle_directory(arguments.bundle, arguments.store))
+        report = try_defects(bundle_directory(arguments.bundle, arguments.store), timeout_s=arguments.gate_timeout)
     show_selftest(report, result_console())
     if arguments.json is not None:
         return _write_report(arguments.json, dump_json(report.to_dict()), report.exit_code)

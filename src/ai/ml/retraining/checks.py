@@ -14,6 +14,7 @@ from ai.ml.core.contract import InputContract, target_values
 from ai.ml.core.manifest import Manifest, check_files
 from ai.ml.retraining.answers import AnswerSet
 from ai.ml.retraining.bits import compare_answers
+from ai.ml.retraining.environments import Fault
 from ai.ml.retraining.evidence import Evidence
 from ai.ml.retraining.verdict import CheckResult
 
@@ -30,6 +31,13 @@ class Finding:
     """None where the process died; `failure` says how."""
     answers: AnswerSet | None
     failure: str = ""
+    fault: Fault | None = None
+    """Whose doing it is that there is no report."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether the process ended without a word about the bundle, for a reason that isn't the bundle's."""
+        return self.fault in ("machine", "installation")
 
     @property
     def trouble(self) -> str:
@@ -80,6 +88,8 @@ def check_replay(finding: Finding, evidence: Evidence) -> CheckResult:
     """The fresh process gave the trained model's raw outputs byte for byte, and its decoded answers."""
     place = finding.environment
     if finding.answers is None:
+        if finding.silent:
+            return CheckResult("replay", place, False, {"rows": 0}, finding.trouble, None, applies=False)
         figures = {"rows": evidence.rows}
         return CheckResult("replay", place, False, figures, finding.trouble or "no answers came back")
     expected, got = evidence.answers, finding.answers

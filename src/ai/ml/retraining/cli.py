@@ -99,12 +99,14 @@ def _add_bundle_commands(commands: Any) -> None:
         "--key", type=Path, metavar="FILE", help="first check the signature, with this public key (PEM)"
     )
     verify.add_argument("--signature", type=Path, metavar="FILE", help="the signature (default: DIRECTORY.sig)")
+    _add_timeout(verify)
 
     selftest = _command(
         commands, "selftest", "bundle_commands:selftest", "damage copies of a bundle and see the gate refuse each one"
     )
     selftest.add_argument("bundle", help=BUNDLE_HELP)
     selftest.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
+    _add_timeout(selftest)
 
     sign = _command(commands, "sign", "bundle_commands:sign", "sign a bundle with a local elliptic key")
     sign.add_argument("bundle", help=BUNDLE_HELP)
@@ -128,6 +130,24 @@ def _add_bundle_commands(commands: Any) -> None:
 
     example = _command(commands, "example", "bundle_commands:example", "write the embedded example table")
     example.add_argument("output", type=Path, help="CSV or Parquet file to write")
+
+
+def _add_timeout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--gate-timeout",
+        type=seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="for a fresh process; one that takes longer proves nothing, exit code 75 (default: %(default)g)",
+    )
+
+
+def seconds(text: str) -> float:
+    """A positive number of seconds; `ValueError`, as argparse has it, for anything else."""
+    value = float(text)
+    if not 0 < value <= 24 * 3600:
+        raise ValueError(text)
+    return value
 
 
 def _add_paper_commands(commands: Any) -> None:
@@ -216,6 +236,7 @@ def _add_store_commands(commands: Any) -> None:
     rollback.add_argument("name")
     rollback.add_argument("--to", metavar="DIGEST", help="which one (default: the champion before this one)")
     rollback.add_argument("--reason", required=True, help="goes into the ledger")
+    _add_timeout(rollback)
 
     publish = _command(commands, "publish", "store_commands:publish", "register the champion in an MLflow registry")
     publish.add_argument("name")

@@ -26,6 +26,15 @@ TrainingMode = Literal[
 ]
 
 
+GateTimeout = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=24 * 3600,
+        description="Seconds that a fresh process may take for its proof; one that takes longer proves nothing, and "
+        "the run ends with exit code 75",
+    ),
+]
 _NETWORK = ("hidden_dim", "num_hidden_layers", "dropout")
 
 
@@ -175,6 +184,7 @@ class GateSettings(Section):
         Field(description="Further interpreters that must give the same bits", examples=[["/opt/serving/bin/python"]]),
     ] = ()
     cpu_matrix: Annotated[bool, Field(description="Also replay under other CPU capabilities and thread counts")] = False
+    timeout_seconds: GateTimeout = 600.0
 
 
 class DecisionSettings(Section):
@@ -303,6 +313,7 @@ class ValidateConfig(Section):
         Field(description="Further interpreters that must give the same bits", examples=[["/opt/serving/bin/python"]]),
     ] = ()
     cpu_matrix: Annotated[bool, Field(description="Also replay under other CPU capabilities and thread counts")] = False
+    timeout_seconds: GateTimeout = 600.0
 
 
 class RollbackConfig(Section):
@@ -323,6 +334,7 @@ class RollbackConfig(Section):
     reason: Annotated[
         str, Field(min_length=1, description="Why; the ledger keeps it", examples=["complaints since Monday's model"])
     ]
+    timeout_seconds: GateTimeout = 600.0
 
 
 def load_config(

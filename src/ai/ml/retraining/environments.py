@@ -10,21 +10,31 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ai.ml.core.errors import UsageError
+from ai.ml.core.errors import ExitCode, Unproved, UsageError
+from ai.ml.core.machine import is_machines
 from ai.ml.retraining.scratch import scratch_folder
 
 CURRENT = "current"
 _CAPABILITIES = ("default", "avx2", "avx512")
 _MKL_MODES = ("off", "COMPATIBLE", "AVX2")
 _KEPT = ("SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
+_KILLED = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGTERM, signal.SIGXCPU})
+"""Signals that come from outside. A process that a file brings to fall dies of another: SIGSEGV, SIGBUS, SIGABRT."""
+_SHELL = 128
+"""A shell that started the interpreter adds this to the signal that ended it."""
+Fault = Literal["bundle", "machine", "installation"]
+"""Whose doing it is that a process gave no answer: that of the bundle it had begun to look at; that of a machine that
+killed it or had no time, memory or room for it; that of an installation in which it never began."""
+_PROBE_TIMEOUT_S = 60.0
 _PROBE = "import importlib.util, sys; sys.exit(importlib.util.find_spec('ai.ml.retraining.replay') is None)"
 
 
@@ -55,7 +65,9 @@ class JobOutcome:
     answers: Path
     """Where its `answers.npz` is, if it came so far."""
     failure: str
-    """One sentence on why there is no report, else empty."""
+    """One sentence on why nothing is known of the bundle, else empty."""
+    fault: Fault | None = None
+    """Whose doing that is; anything but `bundle` is no finding about it."""
 
 
 def current_environment() -> EnvironmentSpec:
@@ -68,6 +80,7 @@ def python_environments(pythons: Sequence[str]) -> tuple[EnvironmentSpec, ...]:
 
     Raises:
         UsageError: one can't be started, or can't import bundlegate.
+        Unproved: one gives no answer.
     """
     # Absolute, since the process starts in a folder of its own; not resolved, since a venv's python is a link.
     # Two spellings of one path are one environment: its name is unique in a verdict.
@@ -112,25 +125,47 @@ def run_jobs(
         timeout_s: seconds that one process may take.
 
     Returns:
-        One outcome per request. A job during which the process died or ran out of time has no report; the jobs after
-        it get a process of their own.
+        One outcome per request. A job during which the process died or ran out of time has no report, nor has one that
+        found the machine without memory or room; the jobs after it get a process of their own.
     """
     outcomes: list[JobOutcome] = []
     folders = [work_dir / f"job{index}" for index in range(len(requests))]
     while len(outcomes) < len(requests):
         start = len(outcomes)
-        failure = _run_process(spec, requests[start:], folders[start:], timeout_s)
+        failure, fault = _run_process(spec, requests[start:], folders[start:], timeout_s)
         while len(outcomes) < len(requests) and (report := _read_report(folders[len(outcomes)])) is not None:
-            outcomes.append(JobOutcome(report, folders[len(outcomes)] / "answers.npz", ""))
+            outcomes.append(_reported(report, folders[len(outcomes)]))
         if len(outcomes) < len(requests):
-            outcomes.append(JobOutcome(None, folders[len(outcomes)] / "answers.npz", failure))
+            outcomes.append(_unreported(folders[len(outcomes)], failure, fault))
     return outcomes
+
+
+def _reported(report: dict[str, Any], folder: Path) -> JobOutcome:
+    error = report["error"]
+    if error is not None and error.get("machine"):
+        said = f"{error['step']} stopped with {error['type']}: {error['message']}"
+        return JobOutcome(None, folder / "answers.npz", said, "machine")
+    return JobOutcome(report, folder / "answers.npz", "")
+
+
+def _unreported(folder: Path, failure: str, fault: Fault) -> JobOutcome:
+    """A process ends without a word before it looks at a bundle, or while it does: only then it can be the bundle's."""
+    try:
+        failure += f", in the step `{(folder / 'step').read_text('utf-8')}`"
+    except FileNotFoundError:
+        failure += ", before it had looked at the bundle"
+        fault = "installation" if fault == "bundle" else fault
+    return JobOutcome(None, folder / "answers.npz", failure, fault)
 
 
 def _run_process(
     spec: EnvironmentSpec, requests: Sequence[JobRequest], folders: Sequence[Path], timeout_s: float
-) -> str:
-    """Start one process for some jobs and wait for it; returns why it stopped early, if it did."""
+) -> tuple[str, Fault]:
+    """Start one process for some jobs and wait for it; returns why it stopped early, if it did, and by whose doing.
+
+    What can't be told from a bundle that hangs or eats memory (a time-out, a kill) counts as the machine's: it proves
+    nothing either way.
+    """
     jobs = [
         {"bundle_dir": str(request.bundle_dir.resolve()), "out_dir": str(folder), "steps": list(request.steps)}
         for request, folder in zip(requests, folders, strict=True)
@@ -152,11 +187,20 @@ def _run_process(
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return f"the replay process gave no answer within {timeout_s:g} s"
+            return f"the replay process gave no answer within {timeout_s:g} s", "machine"
         except OSError as error:
-            return f"the replay process can't be started: {error}"
-    last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
-    return f"the replay process ended with exit status {done.returncode}: {last}"
+            fault: Fault = "machine" if is_machines(error) else "installation"
+            return f"the replay process can't be started: {error}", fault
+    return _ending(done.returncode, done.stderr.decode("utf-8", "replace"))
+
+
+def _ending(status: int, stderr: str) -> tuple[str, Fault]:
+    killer = -status if status < 0 else status - _SHELL
+    if killer in _KILLED:
+        return f"the replay process was killed by {signal.Signals(killer).name}", "machine"
+    last = (stderr.strip().splitlines() or ["no message"])[-1]
+    fault: Fault = "machine" if status == ExitCode.STORAGE else "bundle"
+    return f"the replay process ended with exit status {status}: {last}", fault
 
 
 def _clean_variables(variables: dict[str, str]) -> dict[str, str]:
@@ -169,9 +213,11 @@ def _check_interpreter(python: str) -> None:
     try:
         with tempfile.TemporaryDirectory() as empty:
             done = subprocess.run(
-                command, cwd=empty, env=_clean_variables({}), capture_output=True, timeout=60, check=False
+                command, cwd=empty, env=_clean_variables({}), capture_output=True, timeout=_PROBE_TIMEOUT_S, check=False
             )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired:
+        raise Unproved(f"--python {python}: no answer within {_PROBE_TIMEOUT_S:g} s; try again") from None
+    except OSError as error:
         raise UsageError(f"--python {python}: expected a Python interpreter, it can't be started: {error}") from error
     if done.returncode != 0:
         raise UsageError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ai.ml.core.contract import InputContract
-from ai.ml.core.errors import BundleNotFound, BundleRefused, NothingChecked
+from ai.ml.core.errors import BundlegateError, BundleNotFound, BundleRefused, NothingChecked, Unproved
 from ai.ml.core.manifest import Manifest, bundle_digest, read_manifest
 from ai.ml.retraining import checks
 from ai.ml.retraining.answers import read_answers
@@ -91,7 +91,9 @@ def prove(bundle_dir: Path, policy: GatePolicy | None = None, *, live: ModelBund
     Raises:
         BundleNotFound: there is no bundle in that directory.
         UsageError: an interpreter of the policy can't be started or lacks bundlegate.
-        StorageFailed: there is no room for what the processes write.
+        StorageFailed: the disk failed, or there is no room for what the processes write.
+        Unproved: a process was killed, or found no time, memory or room; and no other check saw a difference.
+        NothingChecked: an installation in which no process got so far as to look at the bundle; the same.
     """
     policy = policy or GatePolicy()
     others = python_environments(policy.pythons)
@@ -100,15 +102,22 @@ def prove(bundle_dir: Path, policy: GatePolicy | None = None, *, live: ModelBund
         return Verdict(VERDICT_FORMAT, ground.digest, policy.to_dict(), (), ground.checks)
     with scratch_folder() as desk:
         here = _visit(ground, current_environment(), ALL_STEPS, desk / "here", policy)
+        if here.silent:
+            raise no_proof(here)
         results = [*ground.checks, *judge(ground, here), *_compare_live(here, live)]
         environments = [_environment(current_environment(), here)]
         if policy.cpu_matrix:
             others = (*cpu_environments(_capability(here)), *others)
+        silent: list[Finding] = []
         for index, spec in enumerate(others):
             finding = _visit(ground, spec, ("replay",), desk / f"other{index}", policy)
             environments.append(_environment(spec, finding))
             results.append(checks.check_replay(finding, _evidence_of(ground)))
-    return Verdict(VERDICT_FORMAT, ground.digest, policy.to_dict(), tuple(environments), tuple(results))
+            silent += [finding] if finding.silent else []
+    verdict = Verdict(VERDICT_FORMAT, ground.digest, policy.to_dict(), tuple(environments), tuple(results))
+    if silent and not verdict.failures:
+        raise no_proof(silent[0])
+    return verdict
 
 
 def survey(bundle_dir: Path, expect_digest: str | None = None) -> Ground:
@@ -162,12 +171,20 @@ def judge(ground: Ground, finding: Finding, steps: tuple[str, ...] = ALL_STEPS) 
     return results
 
 
+def no_proof(finding: Finding) -> BundlegateError:
+    """The error for a process that ended without a word about the bundle, so that there is no verdict on it."""
+    said = f"nothing was proved in {finding.environment}: {finding.trouble}"
+    if finding.fault == "installation":
+        return NothingChecked(f"{said}; that says nothing of the bundle: mend the installation there")
+    return Unproved(f"{said}; that says nothing of the bundle: try again (--gate-timeout gives it more seconds)")
+
+
 def finding_of(name: str, outcome: JobOutcome) -> Finding:
     """What a process left behind, its answers read."""
     answers = None
     if outcome.report is not None and "replay" in outcome.report:
         answers = read_answers(outcome.answers)
-    return Finding(name, outcome.report, answers, outcome.failure)
+    return Finding(name, outcome.report, answers, outcome.failure, outcome.fault)
 
 
 def _visit(ground: Ground, spec: EnvironmentSpec, steps: tuple[str, ...], desk: Path, policy: GatePolicy) -> Finding:

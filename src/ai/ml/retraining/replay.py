@@ -3,7 +3,8 @@
     python -I -m ai.ml.retraining.replay JOBS.json      {"jobs": [{"bundle_dir", "out_dir", "steps"}, …]}
     python -I -m ai.ml.retraining.replay BUNDLE_DIR     replay alone, its report as JSON on the standard output
 
-For each job `out_dir` gets `answers.npz` and, last, `report.json`; a job without a report is where the process died.
+For each job `out_dir` gets `step`, the step it is at, `answers.npz` and, last, `report.json`; a job without a report is
+where the process died, and one without a step is where it hadn't begun.
 It judges nothing: comparing is the gate's part, in the process that holds the evidence. It needs neither Prefect nor
 pandas; scikit-learn 1.9 imports pandas itself wherever it is installed.
 """
@@ -25,6 +26,7 @@ import torch
 
 from ai.ml.core.errors import BundlegateError, ExitCode, UsageError
 from ai.ml.core.files import dump_json, sha256_bytes, write_atomic
+from ai.ml.core.machine import is_machines
 from ai.ml.core.manifest import current_versions, read_manifest
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings, rounding_margin
 from ai.ml.frameworks.pytorch.loading import load_bundle
@@ -73,26 +75,28 @@ def run_job(job: Job) -> dict[str, Any]:
     """Load one bundle directory and take the steps asked for.
 
     Returns:
-        The report, as written to `out_dir/report.json`; `error` says in which step what stopped it, if anything did.
+        The report, as written to `out_dir/report.json`; `error` says in which step what stopped it, if anything did,
+        and whether that tells of the machine rather than of the bundle.
     """
     report: dict[str, Any] = {"environment": describe_process(), "error": None}
     step = "load"
+    job.out_dir.mkdir(parents=True, exist_ok=True)
+    write_atomic(job.out_dir / "step", step.encode())
     try:
         subject = Subject.load(job)
         for step in job.steps:
+            write_atomic(job.out_dir / "step", step.encode())
             report[step] = STEPS[step](subject)
     # A damaged bundle may raise anything: what it raises is the finding.
     except Exception as error:
-        report["error"] = {"step": step, "type": type(error).__name__, "message": str(error)}
-    job.out_dir.mkdir(parents=True, exist_ok=True)
+        said = {"step": step, "type": type(error).__name__, "message": str(error)}
+        report["error"] = said | {"machine": is_machines(error)}
     write_atomic(job.out_dir / "report.json", dump_json(report))
     return report
 
 
 def _replay(subject: Subject) -> dict[str, Any]:
-    folder = subject.job.out_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "answers.npz", encode_answers(subject.answers))
+    write_atomic(subject.job.out_dir / "answers.npz", encode_answers(subject.answers))
     margin = rounding_margin(subject.scorer, subject.evidence.holdout)
     return {
         "rows": len(subject.answers.raw),

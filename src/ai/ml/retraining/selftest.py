@@ -17,12 +17,13 @@ from typing import Any, Literal
 
 from ai.ml.core.errors import BundlegateError, BundleRefused, ExitCode, GateRefused, NothingChecked
 from ai.ml.core.manifest import bundle_digest, read_manifest
+from ai.ml.retraining.checks import Finding
 from ai.ml.retraining.defects import CONTROLS, Copy, Defect, NotApplicable
 from ai.ml.retraining.defects_directory import DIRECTORY_DEFECTS
 from ai.ml.retraining.defects_preprocessing import PREPROCESSING_DEFECTS
 from ai.ml.retraining.defects_weights import WEIGHT_DEFECTS
 from ai.ml.retraining.environments import JobRequest, current_environment, run_jobs
-from ai.ml.retraining.gate import Ground, finding_of, judge, prove, survey
+from ai.ml.retraining.gate import GatePolicy, Ground, finding_of, judge, no_proof, prove, survey
 from ai.ml.retraining.scratch import scratch_folder
 from ai.ml.retraining.verdict import CheckResult
 
@@ -131,8 +132,9 @@ def selftest(
         GateRefused, NothingChecked, BundleRefused: the bundle as it is doesn't pass the gate, so that a refusal of a
             copy would prove nothing; with the exit code of its verdict.
         BundleNotFound: there is no bundle in that directory.
+        Unproved: a judging process was killed, or found no time, memory or room: that isn't a defect caught.
     """
-    whole = prove(bundle_dir)
+    whole = prove(bundle_dir, GatePolicy(timeout_s=timeout_s))
     if not whole.passed:
         raise _REFUSALS[whole.exit_code](
             f"{bundle_dir} must pass the gate before defects are tried on it: {whole.reason}"
@@ -197,23 +199,21 @@ def _judge_all(waiting: list[_Seeded], folder: Path, processes: int, timeout_s: 
     def visit(index: int) -> list[DefectResult]:
         requests = [JobRequest(seeded.ground.bundle_dir, STEPS) for seeded in shares[index]]
         outcomes = run_jobs(current_environment(), requests, folder / f"desk{index}", timeout_s)
+        findings = [finding_of("current", outcome) for outcome in outcomes]
+        for finding in findings:
+            if finding.silent:
+                raise no_proof(finding)
         return [
-            _result(
-                seeded.defect,
-                [
-                    check
-                    for check in (
-                        *seeded.ground.checks,
-                        *judge(seeded.ground, finding_of("current", outcome), STEPS),
-                    )
-                    if check.refused
-                ],
-            )
-            for seeded, outcome in zip(shares[index], outcomes, strict=True)
+            _result(seeded.defect, [check for check in _checks(seeded, finding) if check.refused])
+            for seeded, finding in zip(shares[index], findings, strict=True)
         ]
 
     with ThreadPoolExecutor(max(1, len(shares))) as pool:
         return [result for results in pool.map(visit, range(len(shares))) for result in results]
+
+
+def _checks(seeded: _Seeded, finding: Finding) -> list[CheckResult]:
+    return [*seeded.ground.checks, *judge(seeded.ground, finding, STEPS)]
 
 
 def _result(defect: Defect, refusals: list[CheckResult]) -> DefectResult:

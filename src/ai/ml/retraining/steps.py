@@ -12,12 +12,13 @@ import json
 import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ai.ml.core.errors import Busy, DataRefused
+from ai.ml.core.errors import Busy, DataRefused, Unproved
 from ai.ml.core.files import dump_json, publish_dir, write_atomic
 from ai.ml.core.manifest import bundle_digest, read_manifest
 from ai.ml.core.source_names import source_name
@@ -44,6 +45,7 @@ from ai.ml.retraining.source_state import source_stamps
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.training_plan import TrainingPlan, pinned, plan_training, trials_path
+from ai.ml.retraining.unproved import count_unproved, forget_unproved
 from ai.ml.retraining.verdict import Verdict
 from ai.ml.retraining.workplace import KEY_PATTERN, held, keep_latest
 
@@ -200,14 +202,21 @@ def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRe
 
     Raises:
         UsageError: an interpreter of the gate's settings can't be used.
+        Unproved: the machine had no time, memory or room for it; the candidate stays for the next run.
+        NothingChecked: so it was in the last runs, too, or the installation is broken; it stays as well.
     """
     from ai.ml.retraining.gate import GatePolicy, prove
 
     Path(candidate.bundle.path).parent.with_suffix(".epochs").unlink(missing_ok=True)
     gate = config.gate
-    policy = GatePolicy(pythons=gate.pythons, cpu_matrix=gate.cpu_matrix, expect_digest=candidate.bundle.digest)
-    verdict = prove(Path(candidate.bundle.path), policy)
-    path = work_dir(config) / f"verdict-{candidate.bundle.digest[:16]}.json"
+    policy = GatePolicy(gate.pythons, gate.cpu_matrix, candidate.bundle.digest, gate.timeout_seconds)
+    work, bundle_dir = work_dir(config), Path(candidate.bundle.path)
+    try:
+        verdict = prove(bundle_dir, policy)
+    except Unproved as error:
+        raise count_unproved(work, bundle_dir, error) from None
+    forget_unproved(work)
+    path = work / f"verdict-{candidate.bundle.digest[:16]}.json"
     write_atomic(path, verdict.to_json())
     keep_latest(path, "verdict-*.json")
     return VerdictRef(digest=verdict.digest, outcome=verdict.outcome, reason=verdict.reason, file=FileRef.of(path))
@@ -331,11 +340,13 @@ def roll_back(config: RollbackConfig) -> RollbackRecord:
         BundleNotFound: nothing was promoted under that name.
         UsageError: it was never the champion, or is it already.
         GateRefused: it no longer answers here as it did.
+        Unproved: the machine had no time, memory or room to prove it; nothing moved.
         Busy: another champion was promoted while this one was proved.
     """
-    from ai.ml.retraining.gate import prove
+    from ai.ml.retraining.gate import GatePolicy, prove
 
-    done = Store(config.store).rollback(config.name, config.to, reason=config.reason, prove=prove)
+    proving = partial(prove, policy=GatePolicy(timeout_s=config.timeout_seconds))
+    done = Store(config.store).rollback(config.name, config.to, reason=config.reason, prove=proving)
     return RollbackRecord(digest=done.digest, previous=done.previous, sentence=done.rolled_back(config.name))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
+from functools import partial
 from typing import Any
 
 from rich.markup import escape
@@ -63,12 +64,13 @@ def show(arguments: Namespace) -> int:
 
 def rollback(arguments: Namespace) -> int:
     """Make a former champion live again, after proving it here and now."""
-    from ai.ml.retraining.gate import prove
+    from ai.ml.retraining.gate import GatePolicy, prove
 
     store = Store(arguments.store)
     _entries(arguments)
+    proving = partial(prove, policy=GatePolicy(timeout_s=arguments.gate_timeout))
     with at_work("proving the former champion in a fresh process"):
-        promotion = store.rollback(arguments.name, arguments.to, reason=arguments.reason, prove=prove)
+        promotion = store.rollback(arguments.name, arguments.to, reason=arguments.reason, prove=proving)
     print(promotion.rolled_back(arguments.name))
     return ExitCode.OK
 

@@ -40,9 +40,10 @@ def validate(config: ValidateConfig) -> ValidationRecord:
     Raises:
         BundleNotFound: there is none.
         UsageError: an interpreter of the settings can't be used.
+        Unproved, NothingChecked: as of `prove`.
     """
     bundle_dir = bundle_directory(config.bundle, config.store)
-    policy = GatePolicy(config.pythons, config.cpu_matrix, config.expect_digest)
+    policy = GatePolicy(config.pythons, config.cpu_matrix, config.expect_digest, config.timeout_seconds)
     verdict = prove(bundle_dir, policy)
     return ValidationRecord(bundle=str(bundle_dir.absolute()), verdict=json.loads(verdict.to_json()))
 

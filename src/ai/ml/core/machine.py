@@ -1,0 +1,38 @@
+"""Errors that tell of the machine and nothing of what it was working on: no memory, no room, no handles."""
+
+from __future__ import annotations
+
+import errno
+
+from ai.ml.core.errors import StorageFailed
+
+_CODES = frozenset(
+    {
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.EAGAIN,
+        errno.EIO,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
+_WORDS = ("can't allocate memory", "not enough memory", "can't start new thread")
+"""As torch and Python say it in a plain `RuntimeError`."""
+
+
+def is_machines(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from or while handling, is the machine's doing."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, (MemoryError, StorageFailed)):
+            return True
+        if isinstance(error, OSError) and error.errno in _CODES:
+            return True
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
