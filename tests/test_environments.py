@@ -54,7 +54,7 @@ def test_a_process_that_takes_too_long_is_a_failure_with_the_time(tmp_path: Path
     script.chmod(0o755)
     (outcome,) = run_jobs(EnvironmentSpec("slow", str(script)), [JobRequest(tmp_path, ())], tmp_path / "desk", 0.5)
     assert outcome.report is None
-    assert outcome.failure == "the replay process gave no answer within 0.5 s"
+    assert outcome.failure == "the replay process gave no answer within 0.5 s, before it had looked at the bundle"
 
 
 def test_a_bundle_that_cant_be_loaded_doesnt_take_the_others_with_it(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import torch
 from conftest import ROOT
 from sealed_bundles import sealed, trained
 
-from ai.ml.core.errors import ExitCode, UsageError
+from ai.ml.core.errors import ExitCode, NothingChecked, UsageError
 from ai.ml.frameworks.pytorch.inference import Answers, Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.saving import payload_of
 from ai.ml.retraining import checks
@@ -260,8 +260,8 @@ def test_another_interpreter_that_agrees_and_one_that_scales_otherwise(whole: Pa
 
 
 def test_an_environment_whose_process_dies_isnt_a_pass(whole: Path, tmp_path: Path) -> None:
-    verdict = valid(prove(whole, GatePolicy(pythons=(str(interpreter(tmp_path, "import os; os._exit(9)")),))))
-    assert "exit status 9" in only_failure(verdict).message
+    with pytest.raises(NothingChecked, match="exit status 9"):
+        prove(whole, GatePolicy(pythons=(str(interpreter(tmp_path, "import os; os._exit(9)")),)))
 
 
 def test_an_interpreter_without_bundlegate_is_a_users_mistake(whole: Path) -> None:

@@ -353,3 +353,17 @@ def test_what_was_pruned_can_be_promoted_again(place: Place, tmp_path: Path, mon
     store.promote("m", tmp_path / "bundle0", verdict, decision=DECISION)
     assert bundle_digest(store.resolve("m@champion")) == digests[0]
     assert audit(store, "m") == []
+
+
+def test_a_version_that_was_exchanged_is_never_handed_out(place: Place, tmp_path: Path) -> None:
+    """Whole in itself, but another bundle than its name says; and one whose manifest is gone, so that nothing binds it."""
+    store = place.store
+    first, second = promoted(store, tmp_path, 1), promoted(store, tmp_path, 2)
+    for key in place.keys(f"m/versions/{second}"):
+        other = key.replace(second, first)
+        place.write(key, place.read(other))
+    with pytest.raises(BundleRefused, match=rf"version {second[:12]} .*{first[:12]}"):
+        store.resolve("m@champion")
+    place.delete(f"m/versions/{first}/manifest.json")
+    with pytest.raises((BundleRefused, BundleNotFound), match=first[:12]):
+        store.resolve("m@previous")

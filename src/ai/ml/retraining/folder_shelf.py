@@ -169,10 +169,18 @@ class FolderShelf:
         return directory_problems(self.folder / "versions" / name, name)
 
     def fetch(self, name: str) -> Path:
-        """The version where it lies."""
+        """The version where it lies. That its manifest is the one named is checked here, the files against it by the loader."""
         path = self.folder / "versions" / name
-        if not path.is_dir():
-            raise BundleNotFound(f"version {name[:12]} is not in {path.parent}")
+        try:
+            found = bundle_digest(path)
+        except BundleNotFound:
+            if path.is_dir():
+                raise BundleRefused(
+                    f"version {name[:12]} in {path.parent} is damaged: it has no manifest.json"
+                ) from None
+            raise BundleNotFound(f"version {name[:12]} is not in {path.parent}") from None
+        if found != name:
+            raise BundleRefused(f"version {name[:12]} in {path.parent} was exchanged: it holds {found[:12]}")
         return path
 
     def address(self, section: Section, name: str) -> str:

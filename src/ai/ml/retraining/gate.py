@@ -179,8 +179,11 @@ def no_proof(finding: Finding) -> BundlegateError:
     return Unproved(f"{said}; that says nothing of the bundle: try again (--gate-timeout gives it more seconds)")
 
 
-def finding_of(name: str, outcome: JobOutcome) -> Finding:
-    """What a process left behind, its answers read."""
+def finding_of(name: str, outcome: JobOutcome, digest: str) -> Finding:
+    """What a process left behind, its answers read, if it was the bundle with this digest that it found."""
+    found = (outcome.report or {}).get("digest", digest)
+    if found != digest:
+        return Finding(name, None, None, f"the process found bundle {found[:12]} there, not {digest[:12]}", "bundle")
     answers = None
     if outcome.report is not None and "replay" in outcome.report:
         answers = read_answers(outcome.answers)
@@ -189,7 +192,7 @@ def finding_of(name: str, outcome: JobOutcome) -> Finding:
 
 def _visit(ground: Ground, spec: EnvironmentSpec, steps: tuple[str, ...], desk: Path, policy: GatePolicy) -> Finding:
     outcome = run_jobs(spec, [JobRequest(ground.bundle_dir, steps)], desk, policy.timeout_s)[0]
-    return finding_of(spec.name, outcome)
+    return finding_of(spec.name, outcome, ground.digest)
 
 
 def _compare_live(here: Finding, live: ModelBundle | None) -> list[CheckResult]:

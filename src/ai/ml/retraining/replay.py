@@ -27,7 +27,7 @@ import torch
 from ai.ml.core.errors import BundlegateError, ExitCode, UsageError
 from ai.ml.core.files import dump_json, sha256_bytes, write_atomic
 from ai.ml.core.machine import is_machines
-from ai.ml.core.manifest import current_versions, read_manifest
+from ai.ml.core.manifest import bundle_digest, current_versions, read_manifest
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings, rounding_margin
 from ai.ml.frameworks.pytorch.loading import load_bundle
 from ai.ml.frameworks.pytorch.saving import encode_bundle
@@ -84,6 +84,7 @@ def run_job(job: Job) -> dict[str, Any]:
     write_atomic(job.out_dir / "step", step.encode())
     try:
         subject = Subject.load(job)
+        report["digest"] = bundle_digest(job.bundle_dir)
         for step in job.steps:
             write_atomic(job.out_dir / "step", step.encode())
             report[step] = STEPS[step](subject)

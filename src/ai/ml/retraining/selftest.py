@@ -199,7 +199,10 @@ def _judge_all(waiting: list[_Seeded], folder: Path, processes: int, timeout_s: 
     def visit(index: int) -> list[DefectResult]:
         requests = [JobRequest(seeded.ground.bundle_dir, STEPS) for seeded in shares[index]]
         outcomes = run_jobs(current_environment(), requests, folder / f"desk{index}", timeout_s)
-        findings = [finding_of("current", outcome) for outcome in outcomes]
+        findings = [
+            finding_of("current", outcome, seeded.ground.digest)
+            for seeded, outcome in zip(shares[index], outcomes, strict=True)
+        ]
         for finding in findings:
             if finding.silent:
                 raise no_proof(finding)

@@ -134,7 +134,10 @@ class Shelf(Protocol):
         ...
 
     def fetch(self, name: str) -> Path:
-        """A local folder with the version; raises `BundleNotFound` if there is none."""
+        """A local folder with the version.
+
+        Raises `BundleNotFound` if there is none, `BundleRefused` if another bundle lies there.
+        """
         ...
 
     def address(self, section: Section, name: str) -> str:

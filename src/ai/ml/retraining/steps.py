@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ai.ml.core.errors import Busy, DataRefused, Unproved
-from ai.ml.core.files import dump_json, publish_dir, write_atomic
+from ai.ml.core.errors import BundleRefused, Busy, DataRefused, Unproved
+from ai.ml.core.files import dump_json, publish_dir, sha256_bytes, write_atomic
 from ai.ml.core.manifest import bundle_digest, read_manifest
 from ai.ml.core.source_names import source_name
 from ai.ml.core.tables import ReadOptions, fingerprint, read_table, write_table
@@ -37,6 +37,7 @@ from ai.ml.retraining.checkpoints import (
     VerdictRef,
     code_version,
     content_key,
+    problems,
 )
 from ai.ml.retraining.config import DataSettings, RetrainConfig, RollbackConfig
 from ai.ml.retraining.log import logger
@@ -226,8 +227,15 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     """Score challenger and champion on the same holdout rows and weigh them.
 
     The champion is scored on rows that it may have been trained on, which can only favour it.
+
+    Raises:
+        BundleRefused: candidate or holdout rows have changed since they were made, or the champion is damaged.
     """
     from ai.ml.retraining import decision as rules
+
+    changed = problems(candidate)
+    if changed:
+        raise BundleRefused(f"what was trained isn't there as it was made: {changed[0]}; nothing is decided")
 
     settings = config.decision
     policy = rules.DecisionPolicy(
@@ -374,7 +382,10 @@ def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
 
 
 def _verdict(reference: VerdictRef) -> Verdict:
-    return Verdict.from_json(Path(reference.file.path).read_bytes())
+    document = Path(reference.file.path).read_bytes()
+    if sha256_bytes(document) != reference.file.sha256:
+        raise BundleRefused(f"{reference.file.path} isn't the verdict of this run: nothing is promoted")
+    return Verdict.from_json(document)
 
 
 def _lineage(config: RetrainConfig, data: DataRef, plan: TrainingPlan) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class Store:
 
         Raises:
             BundleNotFound: there is none.
-            BundleRefused: what came from a bucket isn't that bundle.
+            BundleRefused: what lies there isn't that bundle.
             UsageError: the reference isn't of that form, or a digest prefix is too short or ambiguous.
         """
         name, _, alias = reference.partition("@")
