@@ -356,7 +356,7 @@ def test_what_was_pruned_can_be_promoted_again(place: Place, tmp_path: Path, mon
 
 
 def test_a_version_that_was_exchanged_is_never_handed_out(place: Place, tmp_path: Path) -> None:
-    """Whole in itself, but another bundle than its name says; and one whose manifest is gone, so that nothing binds it."""
+    """Whole in itself, but another bundle than its name says; and one without the manifest that binds its files."""
     store = place.store
     first, second = promoted(store, tmp_path, 1), promoted(store, tmp_path, 2)
     for key in place.keys(f"m/versions/{second}"):

@@ -31,8 +31,7 @@ GateTimeout = Annotated[
     Field(
         gt=0,
         le=24 * 3600,
-        description="Seconds that a fresh process may take for its proof; one that takes longer proves nothing, and "
-        "the run ends with exit code 75",
+        description="Seconds for each fresh process of a proof; without an answer by then it's exit code 75",
     ),
 ]
 _NETWORK = ("hidden_dim", "num_hidden_layers", "dropout")

@@ -169,7 +169,7 @@ class FolderShelf:
         return directory_problems(self.folder / "versions" / name, name)
 
     def fetch(self, name: str) -> Path:
-        """The version where it lies. That its manifest is the one named is checked here, the files against it by the loader."""
+        """The version where it lies, with the manifest that its name says; the loader holds the files against that."""
         path = self.folder / "versions" / name
         try:
             found = bundle_digest(path)
