@@ -187,6 +187,9 @@ def test_a_file_of_settings_must_be_the_models_own_and_for_one_model(tmp_path: P
         settings_of({"name": "m", "file": str(file)})
     with pytest.raises(UsageError, match="no configuration file at"):
         settings_of({"name": "m", "file": str(file) + "x"})
+    for odd in ({"name": "m", "file": 3}, {"nam": "m", "file": str(file)}, {"file": str(file)}, str(file)):
+        with pytest.raises(UsageError, match=r'expected \{"name": "churn", "file": "churn/retrain.toml"\} or settings'):
+            settings_of(odd)
     assert settings_of(plain := {"name": "m", "data": {}}) is plain
 
 

@@ -15,6 +15,7 @@ import yaml
 from builders import mixed_table
 from report_scenes import EVIL_COLUMN, EVIL_LABEL, EVIL_LEVEL, trained, verdict
 
+from ai.ml.core.figures import number
 from ai.ml.core.tables import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer import train
@@ -25,7 +26,7 @@ from ai.ml.retraining.decision import Scored
 from ai.ml.retraining.reporting.card import to_card
 from ai.ml.retraining.reporting.influence import partial_dependence
 from ai.ml.retraining.reporting.material import Material, Study, study
-from ai.ml.retraining.reporting.measures import measure_all, number, threshold_rows
+from ai.ml.retraining.reporting.measures import measure_all, threshold_rows
 from ai.ml.retraining.reporting.model_charts import dependence_charts
 from ai.ml.retraining.reporting.page import to_html
 from ai.ml.retraining.reporting.writing import write_report

@@ -1,4 +1,8 @@
-"""How a figure is written in a sentence."""
+"""How figures are written: one rule for a figure in a sentence, one for figures that stand below each other.
+
+A sentence has the digits that there are. In a column, in a tile and on an axis the zeros count too, or `0.94` and
+`0.938` would not line up, and what isn't defined needs a sign of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,3 +15,16 @@ def figure(value: float, digits: int = 4, *, signed: bool = False) -> str:
     """
     sign = "+" if signed else ""
     return f"{value:{sign},.0f}" if 1000 <= abs(value) < 1e9 else f"{value:{sign}.{digits}g}"
+
+
+def number(value: float) -> str:
+    """Three significant digits, zeros among them, more before the point; an en dash for what isn't defined.
+
+    >>> number(0.94), number(64188.2), number(12.0), number(float("nan"))
+    ('0.940', '64,188', '12', '–')
+    """
+    if value != value:
+        return "–"
+    if 1000 <= abs(value) < 1e9 or (abs(value) < 1000 and value == int(value)):
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".removesuffix(".")

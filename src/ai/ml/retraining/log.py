@@ -57,6 +57,8 @@ def epoch_bar() -> Generator[Callable[[EpochReport], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from ai.ml.core.figures import figure
+
     columns = (TextColumn("  training"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -64,7 +66,7 @@ def epoch_bar() -> Generator[Callable[[EpochReport], None]]:
 
         def show(report: EpochReport) -> None:
             loss = report.train_loss if report.validation_loss is None else report.validation_loss
-            state = f"epoch {report.epoch}/{report.epochs}, loss {loss:.4f}"
+            state = f"epoch {report.epoch}/{report.epochs}, loss {figure(loss)}"
             progress.update(bar, total=report.epochs, completed=report.epoch, state=state)
 
         yield show

@@ -11,6 +11,9 @@ from ai.ml.core.errors import UsageError
 from ai.ml.retraining.config import RetrainConfig, load_config
 from ai.ml.retraining.segment_config import SegmentsConfig
 
+FILE = "file"
+"""No setting has this name at its top."""
+
 
 def settings_of(given: Any) -> Any:
     """The settings that `{"name": "churn", "file": "retrain.toml"}` stands for; anything else as it came.
@@ -20,15 +23,21 @@ def settings_of(given: Any) -> Any:
     Raises:
         UsageError: the file can't be read, is another model's, asks for segments, or a key or value in it is off.
     """
-    if not isinstance(given, dict) or set(cast("dict[str, Any]", given)) != {"name", "file"}:
+    if isinstance(given, str) or (isinstance(given, dict) and FILE in given and not _is_form(given)):
+        raise UsageError(f'expected {{"name": "churn", "file": "churn/retrain.toml"}} or settings, got {given!r}')
+    if not isinstance(given, dict) or FILE not in given:
         return cast("Any", given)
-    name, file = (str(cast("dict[str, Any]", given)[key]) for key in ("name", "file"))
+    name, file = (str(cast("dict[str, Any]", given)[key]) for key in ("name", FILE))
     config = load_config(SegmentsConfig, Path(file))
     if config.name != name:
         raise UsageError(f"{file} is about the model {config.name!r}, the deployment about {name!r}: make them equal")
     if config.segments.wanted:
         raise UsageError(f"{file} asks for segments: deploy flows/retrain_segments.py:retrain_segments with settings")
     return config.single
+
+
+def _is_form(given: dict[Any, Any]) -> bool:
+    return given.keys() == {"name", FILE} and all(isinstance(value, str) for value in given.values())
 
 
 SettingsOrFile = Annotated[RetrainConfig, BeforeValidator(settings_of)]

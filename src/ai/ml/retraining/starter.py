@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.files import write_atomic
+from ai.ml.core.source_names import is_url
 from ai.ml.retraining.arguments import READING, reading_of
 from ai.ml.retraining.config import load_config
 from ai.ml.retraining.segment_config import SegmentsConfig
@@ -65,7 +66,7 @@ def init(arguments: Namespace) -> int:
 def _check_table(arguments: Namespace) -> None:
     """A table on this disk must be there and have the target: better said now than after an import of torch."""
     source: str | None = arguments.data
-    if source is None or "://" in source:
+    if source is None or is_url(source):
         return
     from ai.ml.core.tables import read_batches
     from ai.ml.core.target import target_array
@@ -111,7 +112,7 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
 
 def whole(place: str) -> str:
     """A path from the root on; an address stays as it is."""
-    return place if "://" in place else str(Path(place).absolute())
+    return place if is_url(place) else str(Path(place).absolute())
 
 
 def _entry(path: str, key: str, field: FieldInfo, values: dict[str, str]) -> list[str]:

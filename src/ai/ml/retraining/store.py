@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, GateRefused, StoreRefused, UsageError
 from ai.ml.core.manifest import bundle_digest, check_files, read_manifest
+from ai.ml.core.source_names import is_url
 from ai.ml.retraining.desk import (
     CHAMPION_ACTIONS,
     Desk,
@@ -36,7 +37,7 @@ from ai.ml.retraining.desk import (
 from ai.ml.retraining.ledger import Entry
 from ai.ml.retraining.retention import prunable, refuse_leaving, remove_pruned
 from ai.ml.retraining.shelf import LineTaken, Pointer, Shelf
-from ai.ml.retraining.store_place import checked_name, is_url, open_shelf
+from ai.ml.retraining.store_place import checked_name, open_shelf
 from ai.ml.retraining.verdict import Verdict
 
 LOCK_TIMEOUT_S = 30.0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files import sha256_bytes
+from ai.ml.core.source_names import is_url
 from ai.ml.retraining.shelf import Shelf
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -23,11 +24,6 @@ def checked_name(name: str) -> str:
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(f"model name {name!r}: letters, digits, dot, dash and underscore only, at most 64, none first")
     return name
-
-
-def is_url(place: Path | str) -> bool:
-    """Whether a store lies elsewhere than in a folder."""
-    return isinstance(place, str) and "://" in place
 
 
 def open_shelf(place: Path | str, name: str, lock_timeout_s: float) -> Shelf:

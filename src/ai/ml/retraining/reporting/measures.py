@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.contract import InputContract
+from ai.ml.core.figures import number
 from ai.ml.retraining.bootstrap import Interval, paired_gain
 from ai.ml.retraining.decision import Scored, row_losses
 
@@ -197,15 +198,6 @@ def residual_quantiles(scored: Scored) -> list[list[str]]:
 def percent(value: float) -> str:
     """`93.1 %`; an en dash for what isn't defined."""
     return "–" if value != value else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
-
-
-def number(value: float) -> str:
-    """Three significant digits, zeros among them, more before the point; an en dash for what isn't defined."""
-    if value != value:
-        return "–"
-    if 1000 <= abs(value) < 1e9 or (abs(value) < 1000 and value == int(value)):
-        return f"{value:,.0f}"
-    return f"{value:#.3g}".removesuffix(".")
 
 
 def interval_text(interval: Interval) -> str:

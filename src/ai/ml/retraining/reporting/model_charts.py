@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.inspection import PartialDependenceDisplay
 from sklearn.utils import Bunch
 
+from ai.ml.core.figures import number
 from ai.ml.retraining.decision import Scored
 from ai.ml.retraining.reporting.canvas import (
     DASHES,
@@ -25,7 +26,7 @@ from ai.ml.retraining.reporting.canvas import (
 )
 from ai.ml.retraining.reporting.classification_charts import short
 from ai.ml.retraining.reporting.influence import DependenceCurve, Importance
-from ai.ml.retraining.reporting.measures import Measure, number
+from ai.ml.retraining.reporting.measures import Measure
 from ai.ml.retraining.reporting.regression_charts import points_note, some_rows
 
 MOST_BARS = 15

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import PredictionErrorDisplay
 
+from ai.ml.core.figures import number
 from ai.ml.retraining.decision import Scored
 from ai.ml.retraining.reporting.canvas import INK, MUTED, SERIES, Chart, draw, legend_above, short_ticks
-from ai.ml.retraining.reporting.measures import number
 
 MOST_POINTS = 600
 BANDS = 8

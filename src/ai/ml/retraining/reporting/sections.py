@@ -9,6 +9,7 @@ import numpy as np
 
 from ai.ml.core.contract import ColumnContract
 from ai.ml.core.drift import ColumnDrift, DriftReport
+from ai.ml.core.figures import number
 from ai.ml.retraining.bootstrap import Interval
 from ai.ml.retraining.decision import Scored
 from ai.ml.retraining.reporting import markup
@@ -20,7 +21,6 @@ from ai.ml.retraining.reporting.material import Material, Study
 from ai.ml.retraining.reporting.measures import (
     Measure,
     interval_text,
-    number,
     percent,
     range_text,
     residual_quantiles,

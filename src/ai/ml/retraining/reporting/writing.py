@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ai.ml.core.files import dump_json, sweep_temps, write_atomic
+from ai.ml.core.source_names import is_url
 from ai.ml.retraining.reporting.canvas import require_matplotlib
 from ai.ml.retraining.store import Store
-from ai.ml.retraining.store_place import is_url, work_folder
+from ai.ml.retraining.store_place import work_folder
 
 if TYPE_CHECKING:
     # torch comes in with it; who only asks where a report lies shall not wait for that.
