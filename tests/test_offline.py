@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ PREFECT = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "OMP_NUM_THREADS": "1",
 }
+
+CI = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "BUILDKITE", "TF_BUILD", "CI_NAME")
+"""With one of these set Prefect counts nobody by itself."""
 
 
 def may_unshare() -> bool:
@@ -49,3 +53,25 @@ def test_the_demo_needs_no_network(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert Store(store).champion("penguins") is not None
+
+
+def test_nobody_on_a_terminal_is_counted(tmp_path: Path) -> None:
+    """Prefect's client reports a first import and a first run, where a terminal is there; a pipe wouldn't show it."""
+    home = tmp_path / "prefect"
+    environment = {key: value for key, value in os.environ.items() if key not in ("DO_NOT_TRACK", *CI)}
+    ours, theirs = pty.openpty()
+    run = subprocess.Popen(
+        [sys.executable, "-m", "flows.rollback", "--help"],
+        cwd=ROOT,
+        env=environment | {"PREFECT_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+    os.close(theirs)
+    out, _ = run.communicate(timeout=300)
+    os.close(ours)
+    assert "--reason" in out
+    assert "usage data" not in out
+    assert not (home / ".sdk_telemetry").exists(), "Prefect began to count"
