@@ -52,6 +52,13 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     )
 
 
+def test_the_same_answers_are_held_without_a_word_of_better_or_worse() -> None:
+    told = decide(classifier(2.0), classifier(2.0))
+    assert told.outcome == "HOLD"
+    assert told.reason.startswith("no significant gain: log_loss is 0.")
+    assert told.reason.endswith(" as before; the champion stays")
+
+
 @pytest.mark.parametrize(
     ("better", "worse", "metric"),
     [(classifier(2.0), classifier(1.0), "log_loss"), (regressor(0.5), regressor(1.0), "rmse")],

@@ -161,7 +161,9 @@ def _weigh(
             "PROMOTE",
             f"{metric} is better by {figure(gain.estimate)} ({interval}), above the margin {policy.margin:g}",
         )
-    moves = "better" if gain.estimate >= 0 else "worse"
+    if not gain.estimate:
+        return "HOLD", f"no significant gain: {metric} is {figure(metrics[metric])} as before; the champion stays"
+    moves = "better" if gain.estimate > 0 else "worse"
     return "HOLD", (
         f"no significant gain: {metric} gets {moves} by {figure(abs(gain.estimate))} (gain {interval}), which isn't "
         f"surely more than the margin {policy.margin:g}; the champion stays"
