@@ -87,6 +87,25 @@ def test_a_checkpoint_that_was_damaged_is_done_again_and_said(
 
 
 @pytest.mark.slow
+def test_a_proof_out_of_time_is_made_by_the_next_run_without_training(
+    tmp_path: Path, classification_csv: Path, prefect_environment: dict[str, str]
+) -> None:
+    arguments = [*base_arguments(tmp_path, epochs=2), "--data", str(classification_csv), "--no-report"]
+    starved = run_flow(prefect_environment, *arguments, "--gate-timeout", "0.05")
+    assert starved.returncode == 75, starved.stderr
+    assert "says nothing of the bundle" in starved.stderr
+    assert "the next run on the same table only proves it" in starved.stderr
+    assert actions(tmp_path) == []
+    assert Store(tmp_path / "store").shelf("m").names("quarantine") == []
+    (history,) = (tmp_path / "store" / "m" / "work").glob("candidate-*/history.json")
+    written = history.stat().st_mtime_ns
+    rested = run_flow(prefect_environment, *arguments)
+    assert rested.returncode == 0, rested.stderr
+    assert history.stat().st_mtime_ns == written, "the training was done again"
+    assert actions(tmp_path) == ["promoted"]
+
+
+@pytest.mark.slow
 def test_parquet_regression_is_promoted(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
     path = tmp_path / "table.parquet"
     write_table(mixed_table(300, seed=4, task="regression"), path)

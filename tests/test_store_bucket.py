@@ -147,4 +147,4 @@ def test_a_whole_retraining_into_a_bucket_and_back(
     told("predict", "m@champion", "table.csv", "out.csv")
     assert (tmp_path / "out.csv").exists()
     assert "0 removed" in told("prune", "m", "--keep", "1")
-    assert "1 ledger lines and 1 versions are whole" in told("audit", "m")
+    assert "1 ledger line and 1 version are whole" in told("audit", "m")

@@ -86,8 +86,9 @@ def audit(arguments: Namespace) -> int:
     elif problems:
         print("\n".join(problems))
     else:
-        versions = len(store.shelf(arguments.name).names("versions"))
-        print(f"{arguments.name}: {len(store.history(arguments.name))} ledger lines and {versions} versions are whole")
+        lines, versions = len(store.history(arguments.name)), len(store.shelf(arguments.name).names("versions"))
+        many = f"{lines} ledger line{'s' * (lines != 1)} and {versions} version{'s' * (versions != 1)}"
+        print(f"{arguments.name}: {many} are whole")
     return ExitCode.INTEGRITY if problems else ExitCode.OK
 
 
