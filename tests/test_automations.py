@@ -24,7 +24,7 @@ from ai.ml.retraining.store import Store
 from tasks.reporting import EVENTS
 
 FOLDER = ROOT / "docs" / "automations"
-OURS = {*EVENTS.values(), "bundle.refused", "bundle.rolled-back", "bundle.awaiting-approval"}
+OURS = {*EVENTS.values(), "bundle.refused", "bundle.unproved", "bundle.rolled-back", "bundle.awaiting-approval"}
 
 
 def documents(file: Path) -> list[dict[str, Any]]:

@@ -18,13 +18,15 @@ from prefect.serializers import JSONSerializer
 from store_samples import sealed
 
 import tasks.caching
+import tasks.gate
 import tasks.reporting
-from ai.ml.core.errors import Busy, DataNotFound
+from ai.ml.core.errors import Busy, DataNotFound, Unproved
 from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import BundleRef, CandidateRef, DataRef, FileRef, Record, ReportRef, VerdictRef
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.workplace import keep_latest
 from tasks.caching import ContentKey
+from tasks.retries import failed_storage
 
 METADATA = {"storage_key": "x", "prefect_version": "3", "serializer": {"type": "json"}}
 TASK: Any = SimpleNamespace(task=SimpleNamespace(name="a-step"))
@@ -238,3 +240,30 @@ def test_a_server_that_is_away_undoes_no_step(
         with tasks.reporting.epoch_progress("m") as show:
             show(epoch)
     assert caplog.text.count("not shown in Prefect: ConnectError") == 2
+
+
+def test_the_chart_is_shown_without_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image artifact's address is printed below it by Prefect's UIs: here it is the whole image in base64."""
+    for name, content in (("card.md", "---\na: b\n---\n\n# m"), ("preview.svg", "<svg/>"), ("report.html", "")):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    shown: dict[str, dict[str, Any]] = {}
+    monkeypatch.setattr(tasks.reporting, "_publish", lambda make, key, **content: shown.update({key: content}))
+    page, card = FileRef.of(tmp_path / "report.html"), FileRef.of(tmp_path / "card.md")
+    tasks.reporting.show_report("m", ReportRef(card=card, page=page))
+    assert shown["m-chart"]["markdown"] == f"![main chart of {tmp_path.name[:12]}](data:image/svg+xml;base64,PHN2Zy8+)"
+    assert shown["m-card"]["markdown"] == "# m"
+
+
+def test_whoever_waits_for_events_hears_of_a_proof_that_wasnt_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def starved(*arguments: Any) -> None:
+        raise Unproved("no time")
+
+    heard: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(steps, "prove_candidate", starved)
+    monkeypatch.setattr(tasks.gate, "emit_bundle_event", lambda *event, **more: heard.append((*event, more)))
+    config, candidate = SimpleNamespace(name="m"), SimpleNamespace(bundle=SimpleNamespace(digest="d"))
+    with pytest.raises(Unproved):
+        tasks.gate.prove_candidate.fn(config, candidate)  # pyright: ignore[reportArgumentType]
+    assert heard == [("bundle.unproved", "m", "d", {"sentence": "no time"})]
+    state: Any = SimpleNamespace(data=Unproved("no time"))
+    assert not failed_storage(None, state, state), "what took too long once is not tried again within the run"

@@ -88,7 +88,7 @@ def prove_pinned(pin: BundlePin, device: str = "cpu") -> ProvenBundle:
         raise BundleRefused(f"{folder}: {'; '.join(problems)}")
     bundle = load_bundle(folder / BUNDLE_FILE, map_location="cpu")
     settings = ScoringSettings.from_manifest(manifest.scoring)
-    # Again: the loader has read the manifest for itself, and the directory may have been exchanged since the first look.
+    # Again: the loader has read the manifest for itself, and the directory may have been exchanged meanwhile.
     _check_digest(pin, bundle_digest(folder))
     return ProvenBundle(pin, bundle, settings, device, _replay(folder, Scorer(bundle, settings, device)))
 
