@@ -11,7 +11,7 @@ import sys
 from prefect import flow
 
 from ai.ml.retraining.checkpoints import RollbackRecord
-from ai.ml.retraining.config import RollbackConfig
+from ai.ml.retraining.proof_config import RollbackConfig
 from tasks.command_line import run_from_command_line
 from tasks.promotion import roll_back
 

@@ -15,8 +15,9 @@ from ai.ml.retraining.checkpoints import (
     RollbackRecord,
     VerdictRef,
 )
-from ai.ml.retraining.config import RetrainConfig, RollbackConfig
+from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import at_work, logger
+from ai.ml.retraining.proof_config import RollbackConfig
 from tasks.caching import KEPT, KeptNotReused
 from tasks.reporting import emit_bundle_event, emit_outcome, show_decision
 from tasks.retries import RETRIED, RETRIED_FOR_DISK

@@ -11,7 +11,8 @@ from prefect.utilities.callables import parameter_schema
 from pydantic import BaseModel
 
 from ai.ml.retraining.batch_config import PredictConfig
-from ai.ml.retraining.config import RetrainConfig, RollbackConfig, ValidateConfig
+from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.proof_config import RollbackConfig, ValidateConfig
 from flows.batch_predict import batch_predict
 from flows.retrain import retrain
 from flows.rollback import rollback

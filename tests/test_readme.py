@@ -19,7 +19,8 @@ from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.arguments import add_settings
 from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.cli import build_parser
-from ai.ml.retraining.config import RollbackConfig, ValidateConfig, load_config
+from ai.ml.retraining.config import load_config
+from ai.ml.retraining.proof_config import RollbackConfig, ValidateConfig
 from ai.ml.retraining.segment_config import SegmentsConfig
 from flows.approve import build_parser as approve_parser
 

@@ -305,52 +305,6 @@ class RetrainConfig(Section):
     report: ReportSettings = ReportSettings()
 
 
-class ValidateConfig(Section):
-    """Settings of a proof on its own; nothing is promoted or put into quarantine by it."""
-
-    bundle: Annotated[
-        str,
-        Field(
-            description="Bundle directory, a model_bundle.pt, or NAME@champion, NAME@previous, NAME@DIGEST",
-            examples=["churn@champion", "backup/bundle"],
-        ),
-    ]
-    store: Annotated[
-        str, Field(description="The store, for names: a folder or s3://BUCKET/PREFIX", examples=[".bundlegate/store"])
-    ] = ".bundlegate/store"
-    expect_digest: Annotated[
-        str | None,
-        Field(pattern="^[0-9a-f]{64}$", description="Digest that the bundle must have", examples=["3f" * 32]),
-    ] = None
-    pythons: Annotated[
-        tuple[str, ...],
-        Field(description="Further interpreters that must give the same bits", examples=[["/opt/serving/bin/python"]]),
-    ] = ()
-    cpu_matrix: Annotated[bool, Field(description="Also replay under other CPU capabilities and thread counts")] = False
-    timeout_seconds: GateTimeout = 600.0
-
-
-class RollbackConfig(Section):
-    """Settings of a rollback: a former champion becomes live again, once it has proved itself again."""
-
-    name: Annotated[str, Field(pattern=MODEL_NAME, description="The model's name in the store", examples=["churn"])]
-    store: Annotated[
-        str, Field(description="Its store: a folder or s3://BUCKET/PREFIX", examples=[".bundlegate/store"])
-    ] = ".bundlegate/store"
-    to: Annotated[
-        str | None,
-        Field(
-            pattern="^[0-9a-f]{6,64}$",
-            description="Digest of the former champion, or its beginning; the one before when not given",
-            examples=["3f1c9a"],
-        ),
-    ] = None
-    reason: Annotated[
-        str, Field(min_length=1, description="Why; the ledger keeps it", examples=["complaints since Monday's model"])
-    ]
-    timeout_seconds: GateTimeout = 600.0
-
-
 def load_config(
     model: type[SomeSection], file: Path | None = None, overrides: dict[str, Any] | None = None
 ) -> SomeSection:

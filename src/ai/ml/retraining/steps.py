@@ -39,8 +39,9 @@ from ai.ml.retraining.checkpoints import (
     content_key,
     problems,
 )
-from ai.ml.retraining.config import DataSettings, RetrainConfig, RollbackConfig
+from ai.ml.retraining.config import DataSettings, RetrainConfig
 from ai.ml.retraining.log import logger
+from ai.ml.retraining.proof_config import RollbackConfig
 from ai.ml.retraining.run_record import remove_run, write_run
 from ai.ml.retraining.source_state import source_stamps
 from ai.ml.retraining.store import Store
