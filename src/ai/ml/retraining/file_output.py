@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from ai.ml.retraining.destination import (
     has_same_input,
     manifest_json,
     read_manifest_file,
-    read_manifest_json,
+    read_manifest_path,
 )
 from ai.ml.retraining.folder_output import PROGRESS, FolderOutput
 from ai.ml.retraining.part_writer import write_part
@@ -133,12 +133,15 @@ class FileOutput:
             write_atomic(folder / f"{_JOINED}.json", content.model_dump_json().encode())
             _publish(joined, self._path())
             write_atomic(self._manifest(), manifest_json(job, receipts, content))
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove_parts(folder)
 
     def tidy(self) -> None:
         """As `Destination.tidy`; only for who holds the lock: `finish` has let another run begin there."""
+        folder = Path(self.parts.root)
+        if self.parts.is_strangers():
+            return
         if not self.parts.has_receipts():
-            shutil.rmtree(self.parts.root, ignore_errors=True)
+            _remove_parts(folder)
 
     def _path(self) -> Path:
         return Path(self.target)
@@ -149,7 +152,7 @@ class FileOutput:
     def _is_finished(self, job: JobRecord) -> bool:
         """This job made the file that is there, and its manifest says so; raises UsageError if it is another's."""
         path, manifest = self._path(), self._manifest()
-        told = read_manifest_json(manifest.read_bytes(), str(manifest)) if os.path.lexists(manifest) else None
+        told = read_manifest_path(manifest) if os.path.lexists(manifest) else None
         if not os.path.lexists(path):
             return False
         content = Content(sha256=sha256_file(path), size=path.stat().st_size) if path.is_file() else None
@@ -187,6 +190,15 @@ class FileOutput:
                 f"in {folder} until --overwrite)"
             ) from None
         return joined, Content(sha256=sha256_file(joined), size=joined.stat().st_size)
+
+
+def _remove_parts(folder: Path) -> None:
+    """The record of the job last: a run that is killed here leaves no parts that nobody knows."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.name != PROGRESS:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _publish(joined: Path, target: Path) -> None:
@@ -293,4 +305,4 @@ def _folders(part: Part) -> str:
 
 @lru_cache(maxsize=2)
 def _receipts(manifest: Path, _changed_ns: int) -> dict[str, Receipt]:
-    return {receipt.part: receipt for receipt in read_manifest_json(manifest.read_bytes(), str(manifest))[1]}
+    return {receipt.part: receipt for receipt in read_manifest_path(manifest)[1]}

@@ -33,7 +33,7 @@ from ai.ml.core.files import (
     sweep_temps,
     write_atomic,
 )
-from ai.ml.retraining.destination import JobRecord, has_same_input, manifest_json, read_manifest_json
+from ai.ml.retraining.destination import JobRecord, has_same_input, manifest_json, read_manifest_path
 from ai.ml.retraining.partition import ScoredPart, write_scored
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import RECEIPT_FORMAT, Content, Receipt
@@ -79,9 +79,10 @@ class FolderOutput:
         """As `Destination.begin`."""
         root = self._path()
         found = self._found()
-        if found is None and (strangers := [path.name for path in root.iterdir() if not _is_ours(path)]):
+        if found is None and (strangers := self._strangers()):
             raise UsageError(f"{root} holds {min(strangers)!r} and no record of a batch: give an empty or a new folder")
         if found is not None and found != job and (overwrite or not self.has_receipts()):
+            self._refuse_others_files(job, found)
             self.discard(found)
             found = None
         if found is not None:
@@ -144,8 +145,28 @@ class FolderOutput:
         if not self.has_receipts() and not any((self._path() / name).exists() for name in answers):
             shutil.rmtree(self._path() / PROGRESS, ignore_errors=True)
 
+    def is_strangers(self) -> bool:
+        """Whether there is something here, and nothing that says a batch made it."""
+        try:
+            return self._found() is None and bool(self._strangers())
+        except UsageError:  # what says so can't be read
+            return True
+
     def _path(self) -> Path:
         return Path(self.root)
+
+    def _strangers(self) -> list[str]:
+        root = self._path()
+        return [path.name for path in root.iterdir() if not _is_ours(path)] if root.is_dir() else []
+
+    def _refuse_others_files(self, job: JobRecord, found: JobRecord) -> None:
+        """Raise UsageError if a part would replace what the job that was found here didn't write."""
+        strange = [name for name in {*job.parts} - {*found.parts} if os.path.lexists(self._path() / name)]
+        if strange:
+            raise UsageError(
+                f"{self._path() / min(strange)} is there already, and the batch that wrote into {self._path()} didn't "
+                "make it: give another output, or move it away"
+            )
 
     def has_receipts(self) -> bool:
         """Some part was done."""
@@ -160,7 +181,7 @@ class FolderOutput:
                 return JobRecord.model_validate_json(progress.read_bytes())
             except ValueError:
                 raise UsageError(f"{progress} is no record of a batch: give another output") from None
-        return read_manifest_json(manifest.read_bytes(), str(manifest))[0] if manifest.is_file() else None
+        return read_manifest_path(manifest)[0] if manifest.is_file() else None
 
     def _is_finished(self) -> bool:
         root = self._path()
@@ -188,8 +209,11 @@ class FolderOutput:
         """As `Destination.discard`: the mark of success first; what isn't the job's own stays."""
         root = self._path()
         self._remove(root / SUCCESS)
-        for name in job.parts:
-            (root / name).unlink(missing_ok=True)
+        try:
+            for name in job.parts:
+                (root / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_failed(f"removing {error.filename}", error, f"some parts of {root} are gone") from error
         self._remove(root / MANIFEST)
         shutil.rmtree(root / PROGRESS, ignore_errors=True)
 
@@ -208,7 +232,7 @@ class FolderOutput:
 
 @lru_cache(maxsize=2)
 def _manifest_receipts(manifest: Path, _changed_ns: int) -> dict[str, Receipt]:
-    receipts = read_manifest_json(manifest.read_bytes(), str(manifest))[1]
+    receipts = read_manifest_path(manifest)[1]
     return {receipt.part: receipt for receipt in receipts}
 
 

@@ -1,0 +1,122 @@
+"""What a batch didn't make stays, whatever lies where it writes, and whatever a record there says."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from batch_scenes import tree
+from builders import tiny_bundle, tiny_rows
+
+from ai.ml.core.errors import StorageFailed, UsageError
+from ai.ml.core.tables import read_table, write_table
+from ai.ml.frameworks.pytorch.serialization import save_bundle
+from ai.ml.retraining.batch import BatchReport, BatchSettings, predict_dataset
+from ai.ml.retraining.destination import JobRecord
+from ai.ml.retraining.file_output import FileOutput
+
+ROWS = pa.Table.from_pylist(tiny_rows(12))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundles") / "model_bundle.pt"
+    save_bundle(tiny_bundle(), path)
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def part(path: str) -> Path:
+    """Four rows."""
+    place = Path(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_table(ROWS.slice(0, 4), place)
+    return place
+
+
+def score(bundle: Path, source: str, output: str, **settings: object) -> BatchReport:
+    return predict_dataset(bundle, source, output, BatchSettings.model_validate(settings))
+
+
+@pytest.mark.parametrize("record", [None, "{}"])
+def test_a_folder_of_the_name_that_the_parts_wait_under_stays(bundle: Path, here: Path, record: str | None) -> None:
+    part("in.csv")
+    Path(".o.csv.parts/deep").mkdir(parents=True)
+    Path(".o.csv.parts/deep/mine.txt").write_text("irreplaceable")
+    if record is not None:
+        Path(".o.csv.parts/_progress").mkdir()
+        Path(".o.csv.parts/_progress/job.json").write_text(record)
+    before = tree(here)
+    with pytest.raises(UsageError, match="no record of a batch"):
+        score(bundle, "in.csv", "o.csv", overwrite=True)
+    assert tree(here) == before
+
+
+@pytest.mark.parametrize("name", ["../mine.txt", "a/../../mine.txt", "/mine.txt"])
+def test_a_record_cant_name_what_lies_outside_its_output(bundle: Path, here: Path, name: str) -> None:
+    part("in.csv")
+    Path("mine.txt").write_text("irreplaceable")
+    Path("out/_progress").mkdir(parents=True)
+    record = JobRecord(bundle="b" * 64, settings={}, parts=("kept",)).model_dump_json()
+    Path("out/_progress/job.json").write_text(record.replace("kept", name))
+    with pytest.raises(UsageError, match=r"job\.json is no record of a batch"):
+        score(bundle, "in.csv", "out/", overwrite=True)
+    assert Path("mine.txt").read_text() == "irreplaceable"
+
+
+def test_overwriting_a_job_replaces_none_of_its_neighbours(bundle: Path, here: Path) -> None:
+    part("in/a.csv")
+    score(bundle, "in/", "out/")
+    Path("out/b.csv").write_text("irreplaceable")
+    part("in/b.csv")
+    before = tree(here)
+    with pytest.raises(UsageError, match=r"out/b\.csv is there already, and the batch .* didn't make it"):
+        score(bundle, "in/", "out/", overwrite=True)
+    assert tree(here) == before
+    Path("out/b.csv").unlink()
+    assert score(bundle, "in/", "out/", overwrite=True).rows == 8
+
+
+def test_what_cant_be_removed_is_said(bundle: Path, here: Path) -> None:
+    part("in.csv")
+    score(bundle, "in.csv", "out/")
+    Path("out/in.csv").unlink()
+    Path("out/in.csv/mine").mkdir(parents=True)
+    with pytest.raises(StorageFailed, match=r"removing \S+/out/in\.csv failed"):
+        score(bundle, "in.csv", "out/", overwrite=True, keep=["num_a"])
+    Path("o.csv.manifest.json").mkdir()
+    with pytest.raises(UsageError, match=r"o\.csv\.manifest\.json is no manifest of a batch"):
+        score(bundle, "in.csv", "o.csv")
+
+
+def test_a_run_killed_while_it_removes_the_joined_parts_goes_on(
+    bundle: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part("in/a.csv")
+    part("in/b.csv")
+
+    class Killed(BaseException):
+        pass
+
+    def half(folder: Path, ignore_errors: bool = False) -> None:
+        if folder.name == ".o.csv.parts":
+            # In the order of a directory's entries that is worst: the record of the job first.
+            (folder / "_progress" / "job.json").unlink()
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", half)
+        patch.setattr(FileOutput, "tidy", lambda self: None)
+        with pytest.raises(Killed):
+            score(bundle, "in/", "o.csv")
+    assert read_table("o.csv").num_rows == 8
+    assert score(bundle, "in/", "o.csv").kept == 2
+    assert not Path(FileOutput("o.csv").parts.root).exists()
