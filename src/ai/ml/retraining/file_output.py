@@ -156,13 +156,15 @@ class FileOutput:
         if not os.path.lexists(path):
             return False
         content = Content(sha256=sha256_file(path), size=path.stat().st_size) if path.is_file() else None
-        if content is not None and content == self._joined():
+        is_told = told is not None and content is not None and content == read_manifest_file(manifest.read_bytes())
+        is_ours = told is not None and told[0] == job
+        if content is not None and content == self._joined() and not (is_told and is_ours):
             # A run was killed after the file took its name, and before the manifest did.
             return False
         if told is None:
             raise UsageError(f"{path} is there already, and no batch made it: give another output, or --overwrite")
         job.refuse_another(told[0], str(path))
-        if content != read_manifest_file(manifest.read_bytes()):
+        if not is_told:
             raise UsageError(f"{path} isn't what its manifest says: give another output, or --overwrite")
         # Whether a query would give the same rows again can't be told.
         return all(receipt.source is not None for receipt in told[1])
