@@ -22,7 +22,8 @@ from ai.ml.retraining.destination import JobRecord, has_changed_input, has_same_
 from ai.ml.retraining.partition import ScoredPart, source_content, source_stamp, unchanged_tables
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import RECEIPT_FORMAT, Receipt
-from ai.ml.retraining.sql_tables import PART, ROW, AnswerTables, Database, column_type, lock_table, open_database
+from ai.ml.retraining.sql_columns import TableColumns, column_type
+from ai.ml.retraining.sql_tables import PART, ROW, AnswerTables, Database, lock_table, open_database
 
 INSERTED_ROWS = 5_000
 """Of one statement."""
@@ -46,6 +47,8 @@ class SqlOutput:
         """As `Destination.begin`."""
         with open_database(self.url) as database:
             tables = self._tables()
+            if not database.has_schema(tables.job):
+                raise UsageError(f"{database.place} has no schema {tables.job.schema!r}: make it first")
             self._refuse_twins(database, job.settings.get("keep", ()))
             # Before any table is made: SQLite and MySQL keep those of a transaction that was rolled back.
             self._refuse_stranger(database)
@@ -98,13 +101,13 @@ class SqlOutput:
         with open_database(self.url) as database, closing(unchanged_tables(scored, source, before)) as tables:
             first = next(tables)
             self._create_answers(database, first.schema)
-            self._refuse_other_columns(database, name, first.schema.names)
+            columns = self._columns(database, name, first.schema.names)
             try:
                 with database.begin() as connection:
                     self._remove(connection, name)
                     # The key first: another worker with this part waits here, or is refused, before any row.
                     connection.execute(parts.insert().values(part=name, receipt=""))
-                    self._insert(connection, name, chain([first], tables))
+                    self._insert(connection, name, chain([first], tables), columns)
                     receipt = scored.receipt(None, source)
                     done = parts.update().where(parts.c.part == name)
                     connection.execute(done.values(receipt=receipt.model_dump_json()))
@@ -142,7 +145,7 @@ class SqlOutput:
         if database.has_table(tables.answers):
             return
         self._refuse_twins(database, schema.names)
-        columns = [(name, column_type(name, schema.field(name).type)) for name in schema.names]
+        columns = [(name, column_type(name, schema.field(name).type, database.dialect)) for name in schema.names]
         try:
             with database.begin() as connection:
                 tables.create_answers(connection, columns)
@@ -156,7 +159,7 @@ class SqlOutput:
         columns = database.columns(self._tables().answers)
         if columns is None:
             return False
-        return not ({PART, ROW} <= columns and self._has_records(database))
+        return not ({PART, ROW} <= columns.keys() and self._has_records(database))
 
     def _has_records(self, database: Database) -> bool:
         """Whether a batch has begun there."""
@@ -175,8 +178,14 @@ class SqlOutput:
     def _refuse_twins(self, database: Database, names: Iterable[str]) -> None:
         """Raise UsageError if two columns, or a column and the key, are one to this database."""
         seen = {database.folded(name): name for name in (PART, ROW)}
+        longest = database.engine.dialect.max_identifier_length
         for name in dict.fromkeys(names):
             key = database.folded(name)
+            if not name or len(name.encode()) > longest:
+                what = (
+                    f"longer than {database.place} takes ({longest} bytes)" if name else "no name for a table's column"
+                )
+                raise UsageError(f"the column {name!r} is {what}: rename it, or don't keep it")
             if key in seen and seen[key] in (PART, ROW):
                 raise UsageError(f"the column {name!r} is the key of the table: keep another one")
             if key in seen:
@@ -186,31 +195,34 @@ class SqlOutput:
                 )
             seen[key] = name
 
-    def _refuse_other_columns(self, database: Database, part: str, names: Sequence[str]) -> None:
-        """Raise DataRefused unless the table has just these columns, and UsageError if it is no batch's."""
+    def _columns(self, database: Database, part: str, names: Sequence[str]) -> TableColumns:
+        """The table's columns; raises DataRefused unless they are just these, and UsageError if it is no batch's."""
         self._refuse_stranger(database)
-        made = (database.columns(self._tables().answers) or frozenset()) - {PART, ROW}
-        odd = sorted(made ^ {*names})
+        types = database.columns(self._tables().answers) or {}
+        odd = sorted((types.keys() - {PART, ROW}) ^ {*names})
         if odd:
             where = "this part" if odd[0] in names else f"table {self.table!r}"
             raise DataRefused(
                 f"{part}: the column {odd[0]!r} is in {where} only: the parts of one table must have the same columns, "
                 "those in the folders' names too"
             )
+        return TableColumns(types, database.dialect)
 
-    def _insert(self, connection: Any, part: str, pieces: Iterator[Any]) -> None:
+    def _insert(self, connection: Any, part: str, pieces: Iterator[Any], columns: TableColumns) -> None:
         row = 0
         statement: Any = None
         for table in pieces:
             if statement is None:
                 statement = self._tables().insert_answers(table.column_names)
             for start in range(0, table.num_rows, INSERTED_ROWS):
-                rows = table.slice(start, INSERTED_ROWS).to_pylist()
-                numbered = [{**cells, PART: part, ROW: row + index} for index, cells in enumerate(rows)]
                 try:
+                    rows = columns.rows(table.slice(start, INSERTED_ROWS))
+                    numbered = [{**cells, PART: part, ROW: row + index} for index, cells in enumerate(rows)]
                     connection.execute(statement, numbered)
                 except OverflowError as error:
                     raise DataRefused(f"{part}: the database can't hold these rows: {error}") from None
+                except DataRefused as error:
+                    raise DataRefused(f"{part}: {error}") from None
                 row += len(rows)
 
     def _remove(self, connection: Any, part: str) -> None:
