@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,9 +14,11 @@ from builders import tiny_bundle, tiny_rows
 from ai.ml.core.errors import StorageFailed, UsageError
 from ai.ml.core.tables import read_table, write_table
 from ai.ml.frameworks.pytorch.serialization import save_bundle
-from ai.ml.retraining.batch import BatchReport, BatchSettings, predict_dataset
+from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, predict_dataset, run_job
+from ai.ml.retraining.bundle_pin import pin_bundle, prove_pinned
 from ai.ml.retraining.destination import JobRecord
 from ai.ml.retraining.file_output import FileOutput
+from ai.ml.retraining.partition import ScoredPart
 
 ROWS = pa.Table.from_pylist(tiny_rows(12))
 
@@ -24,6 +27,13 @@ ROWS = pa.Table.from_pylist(tiny_rows(12))
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bundles") / "model_bundle.pt"
     save_bundle(tiny_bundle(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundles") / "model_bundle.pt"
+    save_bundle(tiny_bundle(seed=1), path)
     return path
 
 
@@ -120,3 +130,62 @@ def test_a_run_killed_while_it_removes_the_joined_parts_goes_on(
     assert read_table("o.csv").num_rows == 8
     assert score(bundle, "in/", "o.csv").kept == 2
     assert not Path(FileOutput("o.csv").parts.root).exists()
+
+
+@pytest.mark.parametrize("output", ["out/", "o.csv", "sqlite:///x.db"])
+def test_a_worker_whose_job_was_replaced_publishes_nothing(
+    bundle: Path, other_bundle: Path, here: Path, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a cluster, where a worker may outlive the run that it works for."""
+    part("in.csv")
+    table = "scored" if "://" in output else None
+    late = open_job(pin_bundle(bundle), "in.csv", output, BatchSettings(), table=table)
+    late.task.destination.begin(late.record, overwrite=False)
+    job = open_job(pin_bundle(other_bundle), "in.csv", output, BatchSettings(overwrite=True), table=table)
+    rows: Callable[..., Iterator[pa.Table]] = ScoredPart.tables
+
+    def after_another_job(self: ScoredPart) -> Iterator[pa.Table]:
+        with monkeypatch.context() as patch:
+            patch.setattr(ScoredPart, "tables", rows)
+            run_job(job)
+        yield from rows(self)
+
+    scored = ScoredPart(prove_pinned(late.task.pin), late.parts[0], late.task.settings)
+    monkeypatch.setattr(ScoredPart, "tables", after_another_job)
+    with pytest.raises(UsageError, match="has taken"):
+        late.task.destination.write(scored)
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    before = tree(here)
+    again = open_job(pin_bundle(other_bundle), "in.csv", output, BatchSettings(), table=table)
+    assert run_job(again).kept == 1
+    assert tree(here) == before
+    names = {path.name for path in here.iterdir()}
+    assert names <= {"in.csv", "out", "o.csv", "o.csv.manifest.json", "x.db"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM scored",
+        'select a.* from people p join main."Scored" a on a.x = p.x',
+        "SELECT * FROM people, scored WHERE 1",
+        "WITH a AS (SELECT * FROM scored) SELECT * FROM a",
+    ],
+)
+def test_a_query_of_the_answers_own_table_is_refused(bundle: Path, here: Path, query: str) -> None:
+    part("in.csv")
+    url = "sqlite:///x.db"
+    run_job(open_job(pin_bundle(bundle), "in.csv", url, BatchSettings(), table="scored"))
+    before = tree(here)
+    with pytest.raises(UsageError, match="the query reads table 'scored', which the answers go into"):
+        open_job(pin_bundle(bundle), url, url, BatchSettings(query=query, overwrite=True), table="scored")
+    assert tree(here) == before
+
+
+@pytest.mark.parametrize(
+    "query", ["SELECT scored FROM people", "SELECT * FROM people WHERE x = ' from scored '", "SELECT * FROM scored_old"]
+)
+def test_a_query_of_other_tables_isnt(bundle: Path, here: Path, query: str) -> None:
+    url = "sqlite:///x.db"
+    assert open_job(pin_bundle(bundle), url, url, BatchSettings(query=query), table="scored").parts

@@ -11,7 +11,7 @@ from typing import Any
 from ai.ml.core.contract import ContractCounts
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
 from ai.ml.core.source_names import source_name
-from ai.ml.retraining.addresses import is_bucket
+from ai.ml.retraining.addresses import is_bucket, is_database
 from ai.ml.retraining.answer_columns import AnswerColumns
 from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.bundle_pin import BundlePin, pin_bundle, prove_pinned
@@ -152,6 +152,10 @@ def open_job(
         raise UsageError(f"the output {output} lies inside the input {source}: its parts would be taken for input")
     if isinstance(destination, FileOutput):
         destination.check(parts)
+    if is_database(source) and is_database(output):
+        from ai.ml.retraining.sql_output import SqlOutput
+
+        SqlOutput(output, table).check_query(source, settings.query)
     return BatchJob(ScoringTask(pin, destination, settings), parts, source_name(output))
 
 

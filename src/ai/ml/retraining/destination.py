@@ -42,6 +42,16 @@ class JobRecord(Record):
                 raise ValueError(f"the part {name!r} would lie outside the output")
         return parts
 
+    @classmethod
+    def beginning(cls, scored: ScoredPart) -> str:
+        """How the record of a part's job begins as JSON: all but the names of its parts."""
+        record = cls(bundle=scored.proven.pin.digest, settings=scored.settings.identity(), parts=())
+        return record.model_dump_json().partition('"parts":')[0]
+
+    def is_of(self, scored: ScoredPart) -> bool:
+        """Whether a part is scored for this job, as far as bundle and settings tell."""
+        return (self.bundle, self.settings) == (scored.proven.pin.digest, scored.settings.identity())
+
     def refuse_another(self, found: JobRecord, place: str) -> None:
         """Raise UsageError if `found`, which lies at `place`, isn't this job; the sentence says what differs."""
         if found == self:
@@ -142,6 +152,18 @@ def read_manifest_json(data: bytes, place: str) -> tuple[JobRecord, list[Receipt
         return JobRecord.model_validate(record["job"]), receipts
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{place} is no manifest of a batch ({type(error).__name__}): give another output") from None
+
+
+def read_job_path(record: Path) -> JobRecord:
+    """A job that was written down.
+
+    Raises:
+        UsageError: it is no such record.
+    """
+    try:
+        return JobRecord.model_validate_json(record.read_bytes())
+    except ValueError:
+        raise UsageError(f"{record} is no record of a batch: give another output") from None
 
 
 def read_manifest_path(manifest: Path) -> tuple[JobRecord, list[Receipt]]:

@@ -16,9 +16,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from ai.ml.core.directory_lock import locked
@@ -33,7 +33,7 @@ from ai.ml.core.files import (
     sweep_temps,
     write_atomic,
 )
-from ai.ml.retraining.destination import JobRecord, has_same_input, manifest_json, read_manifest_path
+from ai.ml.retraining.destination import JobRecord, has_same_input, manifest_json, read_job_path, read_manifest_path
 from ai.ml.retraining.partition import ScoredPart, write_scored
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import RECEIPT_FORMAT, Content, Receipt
@@ -106,6 +106,8 @@ class FolderOutput:
     def write(self, scored: ScoredPart) -> Receipt:
         """As `Destination.write`."""
         scored.partition_columns = self.partition_columns
+        self._refuse_another_job(scored)
+        scored.last_check = partial(self._refuse_another_job, scored)
         # A finished output whose part is damaged: it isn't finished while that is mended.
         self._remove(self._path() / SUCCESS)
         receipt = write_scored(scored, self._path() / scored.part.name)
@@ -177,11 +179,19 @@ class FolderOutput:
         """The job that this folder belongs to."""
         progress, manifest = self._path() / PROGRESS / "job.json", self._path() / MANIFEST
         if progress.is_file():
-            try:
-                return JobRecord.model_validate_json(progress.read_bytes())
-            except ValueError:
-                raise UsageError(f"{progress} is no record of a batch: give another output") from None
+            return read_job_path(progress)
         return read_manifest_path(manifest)[0] if manifest.is_file() else None
+
+    def _refuse_another_job(self, scored: ScoredPart) -> None:
+        """Raise UsageError unless the folder is still this job's: the owner of this worker may be gone."""
+        progress, manifest = self._path() / PROGRESS / "job.json", self._path() / MANIFEST
+        found = None
+        with suppress(FileNotFoundError):
+            found = _begun(progress, _stamp(progress))
+        if found is None and manifest.is_file():
+            found = _manifest(manifest, manifest.stat().st_mtime_ns)[0]
+        if found is None or not found.is_of(scored):
+            raise UsageError(f"another run has taken {self.root}, or removed it, while this one wrote there")
 
     def _is_finished(self) -> bool:
         root = self._path()
@@ -198,7 +208,7 @@ class FolderOutput:
         place = self._receipt_path(name)
         if not place.is_file():
             manifest = self._path() / MANIFEST
-            return _manifest_receipts(manifest, manifest.stat().st_mtime_ns).get(name) if manifest.is_file() else None
+            return _manifest(manifest, manifest.stat().st_mtime_ns)[1].get(name) if manifest.is_file() else None
         try:
             receipt = Receipt.model_validate_json(place.read_bytes())
         except ValueError:
@@ -231,9 +241,19 @@ class FolderOutput:
 
 
 @lru_cache(maxsize=2)
-def _manifest_receipts(manifest: Path, _changed_ns: int) -> dict[str, Receipt]:
-    receipts = read_manifest_path(manifest)[1]
-    return {receipt.part: receipt for receipt in receipts}
+def _manifest(manifest: Path, _changed_ns: int) -> tuple[JobRecord, dict[str, Receipt]]:
+    job, receipts = read_manifest_path(manifest)
+    return job, {receipt.part: receipt for receipt in receipts}
+
+
+@lru_cache(maxsize=2)
+def _begun(progress: Path, _stamp: tuple[int, int, int]) -> JobRecord:
+    return read_job_path(progress)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _is_ours(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +40,8 @@ class ScoredPart:
     settings: BatchSettings
     partition_columns: bool = False
     """Write the columns that stand in the folders' names, because the output has no such folders."""
+    last_check: Callable[[], None] | None = None
+    """Called when all rows are written and before they take the part's name; what it raises leaves them unpublished."""
     rows: int = 0
     counts: ContractCounts | None = None
     answers: AnswerTally = field(default_factory=AnswerTally)
@@ -177,6 +179,8 @@ def unchanged_tables(scored: ScoredPart, source: Content | None, before: SourceS
     yield from scored.tables()
     if source_stamp(scored.part) != before or (is_bucket(scored.part.source) and source_content(scored.part) != source):
         raise DataRefused(f"{scored.part.source} changed while it was scored: score it again")
+    if scored.last_check is not None:
+        scored.last_check()
 
 
 def source_stamp(part: Part) -> SourceStamp | None:

@@ -23,7 +23,7 @@ from ai.ml.retraining.partition import ScoredPart, source_content, source_stamp,
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import RECEIPT_FORMAT, Receipt
 from ai.ml.retraining.sql_columns import TableColumns, column_type
-from ai.ml.retraining.sql_tables import PART, ROW, AnswerTables, Database, lock_table, open_database
+from ai.ml.retraining.sql_tables import PART, ROW, AnswerTables, Database, is_same_database, lock_table, open_database
 
 INSERTED_ROWS = 5_000
 """Of one statement."""
@@ -38,6 +38,15 @@ class SqlOutput:
 
     def __post_init__(self) -> None:
         AnswerTables.check_name(self.table)
+
+    def check_query(self, source: str, query: str | None) -> None:
+        """Refuse a query of the table that its answers go into: `overwrite` would drop it before it is read.
+
+        Raises:
+            UsageError: it is one.
+        """
+        if query and self._tables().is_read_by(query) and is_same_database(source, self.url):
+            raise UsageError(f"the query reads table {self.table!r}, which the answers go into: give another --table")
 
     def lock(self) -> AbstractContextManager[None]:
         """Held by the run that writes there; raises Busy at once if another one does."""
@@ -107,6 +116,7 @@ class SqlOutput:
                     self._remove(connection, name)
                     # The key first: another worker with this part waits here, or is refused, before any row.
                     connection.execute(parts.insert().values(part=name, receipt=""))
+                    self._refuse_another_job(connection, scored)
                     self._insert(connection, name, chain([first], tables), columns)
                     receipt = scored.receipt(None, source)
                     done = parts.update().where(parts.c.part == name)
@@ -182,9 +192,7 @@ class SqlOutput:
         for name in dict.fromkeys(names):
             key = database.folded(name)
             if not name or len(name.encode()) > longest:
-                what = (
-                    f"longer than {database.place} takes ({longest} bytes)" if name else "no name for a table's column"
-                )
+                what = f"longer than the {longest} bytes of {database.place}" if name else "no name in a database"
                 raise UsageError(f"the column {name!r} is {what}: rename it, or don't keep it")
             if key in seen and seen[key] in (PART, ROW):
                 raise UsageError(f"the column {name!r} is the key of the table: keep another one")
@@ -240,6 +248,19 @@ class SqlOutput:
             return JobRecord.model_validate_json(record)
         except ValueError:
             raise UsageError(f"{self._tables().job.name} holds no record of a batch: give another --table") from None
+
+    def _refuse_another_job(self, connection: Any, scored: ScoredPart) -> None:
+        """Raise UsageError unless the table is still this job's: the owner of this worker may be gone."""
+        from sqlalchemy import func, select
+
+        beginning = JobRecord.beginning(scored)
+        # Shared, so that no other job takes the table before this transaction's end.
+        start = select(func.substr(self._tables().job.c.record, 1, len(beginning))).with_for_update(read=True)
+        if connection.execute(start).scalar() == beginning:
+            return
+        found = self._found(connection)
+        if found is None or not found.is_of(scored):
+            raise UsageError(f"another job has taken table {self.table!r} while this one wrote there")
 
     def _has_receipts(self, connection: Any) -> bool:
         from sqlalchemy import select

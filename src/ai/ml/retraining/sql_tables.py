@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ai.ml.core.directory_lock import locked_file
 from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError
-from ai.ml.core.files import sha256_bytes
+from ai.ml.core.files import sha256_bytes, storage_failed
 from ai.ml.core.source_names import source_name
 
 PART = "bundlegate_part"
 ROW = "bundlegate_row"
 _NAME = re.compile(r"^([A-Za-z_][A-Za-z0-9_]{0,39}\.)?[A-Za-z_][A-Za-z0-9_]{0,39}$")
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
+_ENDS = "where|on|using|select|group|order|limit|union|having|join"
+_SOURCES = re.compile(rf"\b(?:from|join)\b((?:(?!\b(?:{_ENDS})\b).)*)", re.IGNORECASE | re.DOTALL)
 _TELLING_CASES_APART = ("postgresql", "oracle")
 _UNHEARD = logging.NullHandler()
 _DEFAULT_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
@@ -42,6 +46,12 @@ class AnswerTables:
             raise UsageError(
                 f"can't make a table {table!r}: expected NAME or SCHEMA.NAME of letters, digits and _, at most 40 each"
             )
+
+    def is_read_by(self, query: str) -> bool:
+        """Whether a query names the users' table behind a FROM or a JOIN; a view of it isn't seen."""
+        name = re.escape(self._split()[1])
+        sources = _SOURCES.findall(_LITERAL.sub("''", query))
+        return any(re.search(rf"(?<!\w){name}(?!\w)", place, re.IGNORECASE) for place in sources)
 
     @cached_property
     def answers(self) -> Any:
@@ -173,6 +183,15 @@ def open_database(url: str) -> Generator[Database]:
         engine.dispose()
 
 
+def is_same_database(one: str, other: str) -> bool:
+    """Whether two URLs name one database, as far as they tell."""
+    first, second = _engine(one)[0].url, _engine(other)[0].url
+    if first.get_backend_name() == second.get_backend_name() == "sqlite":
+        return Path(first.database or "").resolve() == Path(second.database or "").resolve()
+    kept = ("host", "port", "database")
+    return [getattr(first, name) for name in kept] == [getattr(second, name) for name in kept]
+
+
 @contextmanager
 def lock_table(url: str, table: str) -> Generator[None]:
     """Keep other runs off an output, as far as the database can: PostgreSQL by an advisory lock, SQLite by a file.
@@ -209,21 +228,22 @@ def _advisory_lock(database: Database, table: str) -> Generator[None]:
 
 @contextmanager
 def _file_lock(database: Database, table: str) -> Generator[None]:
-    from filelock import FileLock, Timeout
-
     file = database.engine.url.database
     if not file or file == ":memory:":
         raise UsageError("an SQLite database in memory would be gone when the run ends: give sqlite:///FILE.db")
     path = Path(file).absolute()
     if not path.parent.is_dir():
         raise UsageError(f"can't write {path}: there is no folder {path.parent}")
-    try:
-        # SQLite doesn't tell `Order` from `order`, nor from `main.order`: one table, one lock.
-        name = table.lower().removeprefix("main.")
-        with FileLock(path.with_name(f".{path.name}.{name}.lock"), timeout=0):
-            yield
-    except Timeout:
-        raise Busy(f"another run is writing into table {table!r} of {database.place}; try again later") from None
+    with ExitStack() as held:
+        try:
+            # SQLite doesn't tell `Order` from `order`, nor from `main.order`: one table, one lock.
+            name = table.lower().removeprefix("main.")
+            held.enter_context(locked_file(path.with_name(f".{path.name}.{name}.lock"), 0.0))
+        except Busy:
+            raise Busy(f"another run is writing into table {table!r} of {database.place}; try again later") from None
+        except OSError as error:
+            raise storage_failed(f"locking {path}", error, "nothing was written") from error
+        yield
 
 
 def _key_columns(text: str, number: str | None = None) -> list[Any]:
