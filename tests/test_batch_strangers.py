@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,6 +106,25 @@ def test_what_cant_be_removed_is_said(bundle: Path, here: Path) -> None:
     Path("o.csv.manifest.json").mkdir()
     with pytest.raises(UsageError, match=r"o\.csv\.manifest\.json is no manifest of a batch"):
         score(bundle, "in.csv", "o.csv")
+
+
+def test_a_mark_of_success_that_cant_be_removed_is_said(
+    bundle: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part("in.csv")
+    score(bundle, "in.csv", "out/")
+    before = tree(here)
+    unlink = Path.unlink
+
+    def denied(self: Path, missing_ok: bool = False) -> None:
+        if self.name == "_SUCCESS":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", denied)
+    with pytest.raises(StorageFailed, match=r"removing \S+/out/_SUCCESS failed: Permission denied"):
+        score(bundle, "in.csv", "out/", overwrite=True, keep=["age"])
+    assert tree(here) == before
 
 
 def test_a_run_killed_while_it_removes_the_joined_parts_goes_on(

@@ -219,11 +219,8 @@ class FolderOutput:
         """As `Destination.discard`: the mark of success first; what isn't the job's own stays."""
         root = self._path()
         self._remove(root / SUCCESS)
-        try:
-            for name in job.parts:
-                (root / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise storage_failed(f"removing {error.filename}", error, f"some parts of {root} are gone") from error
+        for name in job.parts:
+            _unlink(root / name)
         self._remove(root / MANIFEST)
         shutil.rmtree(root / PROGRESS, ignore_errors=True)
 
@@ -236,7 +233,7 @@ class FolderOutput:
     @staticmethod
     def _remove(path: Path) -> None:
         if path.exists():
-            path.unlink(missing_ok=True)
+            _unlink(path)
             fsync_dir(path.parent)
 
 
@@ -254,6 +251,13 @@ def _begun(progress: Path, _stamp: tuple[int, int, int]) -> JobRecord:
 def _stamp(path: Path) -> tuple[int, int, int]:
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_failed(f"removing {path}", error, "what was there is there") from error
 
 
 def _is_ours(path: Path) -> bool:
