@@ -6,6 +6,7 @@ import errno
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -124,6 +125,28 @@ def test_a_mark_of_success_that_cant_be_removed_is_said(
     monkeypatch.setattr(Path, "unlink", denied)
     with pytest.raises(StorageFailed, match=r"removing \S+/out/_SUCCESS failed: Permission denied"):
         score(bundle, "in.csv", "out/", overwrite=True, keep=["age"])
+    assert tree(here) == before
+
+
+@pytest.mark.parametrize("output", ["out/", "o.csv"])
+def test_an_output_that_cant_be_read_is_said(
+    bundle: Path, here: Path, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part("in.csv")
+    score(bundle, "in.csv", output)
+    answers = {"out/": here / "out" / "in.csv", "o.csv": here / "o.csv"}[output]
+    before = tree(here)
+    opened = Path.open
+
+    def denied(self: Path, *arguments: Any, **named: Any) -> Any:
+        if self == answers:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return opened(self, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", denied)
+        with pytest.raises(StorageFailed, match=rf"reading {answers} failed: Permission denied"):
+            score(bundle, "in.csv", output)
     assert tree(here) == before
 
 

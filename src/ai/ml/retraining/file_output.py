@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from ai.ml.core.errors import DataRefused, UsageError
-from ai.ml.core.files import fsync_dir, sha256_file, storage_failed, temp_path, write_atomic
+from ai.ml.core.files import fsync_dir, storage_failed, temp_path, write_atomic
 from ai.ml.core.tables import read_batches
 from ai.ml.retraining.destination import (
     JobRecord,
@@ -30,7 +30,7 @@ from ai.ml.retraining.folder_output import PROGRESS, FolderOutput
 from ai.ml.retraining.part_writer import write_part
 from ai.ml.retraining.partition import ScoredPart
 from ai.ml.retraining.parts import Part
-from ai.ml.retraining.receipts import Content, Receipt
+from ai.ml.retraining.receipts import Content, Receipt, file_content
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 _COPY_BYTES = 1 << 22
@@ -155,7 +155,7 @@ class FileOutput:
         told = read_manifest_path(manifest) if os.path.lexists(manifest) else None
         if not os.path.lexists(path):
             return False
-        content = Content(sha256=sha256_file(path), size=path.stat().st_size) if path.is_file() else None
+        content = file_content(path) if path.is_file() else None
         is_told = told is not None and content is not None and content == read_manifest_file(manifest.read_bytes())
         is_ours = told is not None and told[0] == job
         if content is not None and content == self._joined() and not (is_told and is_ours):
@@ -191,7 +191,7 @@ class FileOutput:
                 f"{error}: they can't become one file; write a folder, or keep other columns (the scored parts stay "
                 f"in {folder} until --overwrite)"
             ) from None
-        return joined, Content(sha256=sha256_file(joined), size=joined.stat().st_size)
+        return joined, file_content(joined)
 
 
 def _remove_parts(folder: Path) -> None:

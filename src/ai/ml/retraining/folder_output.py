@@ -28,7 +28,6 @@ from ai.ml.core.files import (
     fsync_dir,
     make_dirs,
     sha256_bytes,
-    sha256_file,
     storage_failed,
     sweep_temps,
     write_atomic,
@@ -36,7 +35,7 @@ from ai.ml.core.files import (
 from ai.ml.retraining.destination import JobRecord, has_same_input, manifest_json, read_job_path, read_manifest_path
 from ai.ml.retraining.partition import ScoredPart, write_scored
 from ai.ml.retraining.parts import Part
-from ai.ml.retraining.receipts import RECEIPT_FORMAT, Content, Receipt
+from ai.ml.retraining.receipts import RECEIPT_FORMAT, Receipt, file_content
 
 PROGRESS = "_progress"
 MANIFEST = "_manifest.json"
@@ -100,8 +99,7 @@ class FolderOutput:
         path = self._path() / part.name
         if receipt is None or not has_same_input(receipt, part) or not path.is_file():
             return None
-        whole = Content(sha256=sha256_file(path), size=path.stat().st_size) == receipt.content
-        return receipt if whole else None
+        return receipt if file_content(path) == receipt.content else None
 
     def write(self, scored: ScoredPart) -> Receipt:
         """As `Destination.write`."""

@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from ai.ml.core.contract import STRICT, ContractCounts, Limits
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.files import sha256_file, storage_failed
 from ai.ml.core.number_marks import plain_numbers
 from ai.ml.core.tables import ReadOptions, read_batches, read_table
 from ai.ml.retraining.addresses import is_bucket
@@ -22,7 +21,7 @@ from ai.ml.retraining.bundle_pin import BundlePin, ProvenBundle, pin_bundle, pro
 from ai.ml.retraining.lookahead import ahead
 from ai.ml.retraining.part_writer import write_part
 from ai.ml.retraining.parts import Part
-from ai.ml.retraining.receipts import AnswerTally, Content, Receipt, compact_counts
+from ai.ml.retraining.receipts import AnswerTally, Content, Receipt, compact_counts, file_content
 
 BATCH_ROWS = 32_768
 """A multiple of the tile; part of what decides a receipt's sums, so no setting."""
@@ -203,7 +202,4 @@ def source_content(part: Part) -> Content | None:
     path = Path(part.source)
     if "://" in part.source or not path.is_file():
         return None
-    try:
-        return Content(sha256=sha256_file(path), size=path.stat().st_size)
-    except OSError as error:
-        raise storage_failed(f"reading {path}", error, "nothing was written") from error
+    return file_content(path)
