@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from batch_scenes import tree
 from builders import tiny_bundle, tiny_rows
 
-from ai.ml.core.errors import StorageFailed, UsageError
+from ai.ml.core.errors import DataRefused, StorageFailed, UsageError
 from ai.ml.core.tables import read_table, write_table
 from ai.ml.frameworks.pytorch.serialization import save_bundle
 from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, predict_dataset, run_job
@@ -148,6 +149,27 @@ def test_an_output_that_cant_be_read_is_said(
         with pytest.raises(StorageFailed, match=rf"reading {answers} failed: Permission denied"):
             score(bundle, "in.csv", output)
     assert tree(here) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "said"),
+    [
+        ("x" * 300, "o.csv", "can't be a place: File name too long"),
+        ("in.csv", "x" * 300 + "/", "can't be a place: File name too long"),
+        ("in.csv", "a\0b.csv", "can't be a place: embedded null byte"),
+        ("in.csv", "x" * 245 + ".csv", "leaves no room for the manifest's"),
+        ("pipe.csv", "o.csv", "pipe.csv is neither a file nor a folder"),
+    ],
+    ids=["long input", "long output", "zero byte", "long manifest", "pipe"],
+)
+def test_places_that_cant_be_are_told_before_the_first_row(
+    bundle: Path, here: Path, source: str, output: str, said: str
+) -> None:
+    part("in.csv")
+    os.mkfifo("pipe.csv")
+    with pytest.raises((UsageError, DataRefused), match=said):
+        score(bundle, source, output)
+    assert {path.name for path in here.iterdir()} == {"in.csv", "pipe.csv"}
 
 
 def test_a_run_killed_while_it_removes_the_joined_parts_goes_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -138,6 +139,8 @@ def open_job(
     Raises:
         As `predict_dataset`.
     """
+    for place in (source, output):
+        _refuse_odd_place(place, is_input=place == source)
     proven = prove_pinned(pin, settings.device)
     AnswerColumns.plan(proven.bundle, settings.keep, proba=settings.proba)
     if "://" not in source and not Path(source).exists():
@@ -264,6 +267,18 @@ def _lies_inside(output: Path, source: Path, parts: Sequence[Part]) -> bool:
     if output.resolve() in source.resolve().parents:
         raise UsageError(f"the input {source} lies inside the output {output}: give another output")
     return False
+
+
+def _refuse_odd_place(place: str, *, is_input: bool) -> None:
+    """Raise UsageError for what no file can be called, DataRefused for an input that would be waited for."""
+    try:
+        mode = None if "://" in place else Path(place).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{place!r} can't be a place: {getattr(error, 'strerror', None) or error}") from None
+    if is_input and mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataRefused(f"{place} is neither a file nor a folder: give one")
 
 
 def _refuse_absent(source: str, settings: BatchSettings) -> None:

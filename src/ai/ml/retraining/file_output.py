@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from ai.ml.core.errors import DataRefused, UsageError
-from ai.ml.core.files import fsync_dir, storage_failed, temp_path, write_atomic
+from ai.ml.core.files import MOST_NAME_BYTES, fsync_dir, storage_failed, temp_path, write_atomic
 from ai.ml.core.tables import read_batches
 from ai.ml.retraining.destination import (
     JobRecord,
@@ -59,6 +59,8 @@ class FileOutput:
             raise UsageError(
                 f"can't write {path}: a file's name must end in .csv, .tsv or .parquet, and a folder's in a slash"
             )
+        if len(os.fsencode(self._manifest().name)) > MOST_NAME_BYTES:
+            raise UsageError(f"can't write {path}: its name leaves no room for the manifest's, which is longer")
         if not path.parent.is_dir():
             raise UsageError(f"can't write {path}: there is no folder {path.parent}")
         if path.is_dir():
