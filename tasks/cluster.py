@@ -11,7 +11,7 @@ import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -136,7 +136,7 @@ def _date_back(seconds: float) -> None:
     began = state.timestamp - timedelta(seconds=seconds)
     # Prefect reckons the run's duration from the one, and draws it from the other.
     state.timestamp = began
-    context.task_run.start_time = began
+    cast("Any", context.task_run).start_time = began
 
 
 def run_on_cluster(job: ScoringTask, groups: Sequence[Group]) -> Iterator[list[PartOutcome]]:
