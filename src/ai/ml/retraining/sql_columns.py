@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -61,24 +61,28 @@ class TableColumns:
         Raises:
             DataRefused: a column's cells would be others in the database; the sentence names it.
         """
-        columns = [_cells(name, table.column(name), self.types[name], self.dialect) for name in table.column_names]
-        return [dict(zip(table.column_names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+        columns = [_insertable(name, table.column(name), self.types[name], self.dialect) for name in table.column_names]
+        return pa.table(columns, names=table.column_names).to_pylist()
 
 
-def _cells(name: str, column: pa.ChunkedArray, sql: Any, dialect: str) -> list[Any]:
+def _insertable(name: str, column: pa.ChunkedArray, sql: Any, dialect: str) -> pa.ChunkedArray:
+    """The cells as Arrow gives them to the database's driver."""
     try:
         if dialect in _KNOWN_DIALECTS:
             column = _fitted(name, column, sql, dialect)
+        if not pa.types.is_temporal(column.type):
+            return column
         if pa.types.is_timestamp(column.type):
             # No database that we know holds nanoseconds.
             column = column.cast(pa.timestamp("us", column.type.tz))
+        # Here and not later, when nobody knows any more which column it is.
         cells = column.to_pylist()
     except DataRefused:
         raise
     except (pa.ArrowInvalid, OverflowError, ValueError, KeyError) as error:
         # A zone that nobody knows is a KeyError.
         raise DataRefused(f"the column {name!r} holds what a database can't: {error}; don't keep it") from None
-    return [_plain(cell) for cell in cells] if dialect == "sqlite" else cells
+    return pa.chunked_array([pa.array(map(_plain, cells), pa.string())]) if dialect == "sqlite" else column
 
 
 def _fitted(name: str, column: pa.ChunkedArray, sql: Any, dialect: str) -> pa.ChunkedArray:
@@ -118,8 +122,8 @@ def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def _plain(cell: Any) -> Any:
-    """What `sqlite3` binds by itself: days and times as their texts."""
-    if isinstance(cell, datetime):
-        return cell.isoformat(" ")
-    return cell.isoformat() if isinstance(cell, date) else cell
+def _plain(cell: Any) -> str | None:
+    """Days and times as SQLite holds them."""
+    if cell is None:
+        return None
+    return cell.isoformat(" ") if isinstance(cell, datetime) else cell.isoformat()
