@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from builders import tiny_bundle, tiny_rows
 from postgresql_server import postgresql
 
-from ai.ml.core.errors import BundlegateError, Busy, UsageError
+from ai.ml.core.errors import BundlegateError, Busy, DataRefused, UsageError
 from ai.ml.core.tables import write_table
 from ai.ml.frameworks.pytorch.serialization import save_bundle
 from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, run_job
@@ -66,6 +66,14 @@ def kept(url: str, column: str = "key") -> list[Any]:
         cells = [row[0] for row in connection.execute(sa.text(f'SELECT "{column}" FROM scored {order}'))]
     engine.dispose()
     return cells
+
+
+def run_sql(url: str, *statements: str) -> None:
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(sa.text(statement))
+    engine.dispose()
 
 
 def as_text(cell: Any) -> str | None:
@@ -136,6 +144,24 @@ def test_what_no_database_holds_is_told_with_its_column(
     with pytest.raises(BundlegateError, match=r"0\.parquet: the column 'key' holds what a database can't") as raised:
         insert(bundle, tmp_path / "in", database, cells)
     assert raised.value.exit_code == 4
+
+
+def test_a_table_that_refuses_rows_is_named_with_its_reason(bundle: Path, tmp_path: Path, database: str) -> None:
+    insert(bundle, tmp_path / "in", database, pa.array([1, 2]))
+    statements = ["DELETE FROM scored", "CREATE UNIQUE INDEX one ON scored (key)"]
+    run_sql(database, *statements)
+    write_table(ROWS.append_column("key", pa.array([3, 3])), tmp_path / "in" / "0.parquet")
+    settings = BatchSettings(keep=("key",), overwrite=False)
+    run_sql(database, "DELETE FROM scored_bundlegate_parts")
+    with pytest.raises(DataRefused, match=r"0\.parquet: table 'scored' refuses these rows: .*(?i:unique)"):
+        run_job(open_job(pin_bundle(bundle), str(tmp_path / "in"), database, settings, table="scored"))
+
+
+def test_records_of_another_make_are_refused(bundle: Path, tmp_path: Path, database: str) -> None:
+    names = ("job", "parts")
+    run_sql(database, *(f"CREATE TABLE scored_bundlegate_{name} (mine INTEGER)" for name in names))
+    with pytest.raises(UsageError, match="has a table 'scored_bundlegate_parts' that no batch made"):
+        insert(bundle, tmp_path / "in", database, pa.array([1, 2]))
 
 
 def test_names_that_no_column_can_have_are_refused(bundle: Path, tmp_path: Path, database: str) -> None:

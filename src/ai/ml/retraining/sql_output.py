@@ -29,6 +29,10 @@ INSERTED_ROWS = 5_000
 """Of one statement."""
 
 
+class _Taken(Exception):
+    """Another worker has inserted a part, or is at it."""
+
+
 @dataclass(frozen=True)
 class SqlOutput:
     """`postgresql://…`, `sqlite:///…` or another dialect of SQLAlchemy, and a table of that database."""
@@ -60,6 +64,9 @@ class SqlOutput:
                 raise UsageError(f"{database.place} has no schema {tables.job.schema!r}: make it first")
             self._refuse_twins(database, job.settings.get("keep", ()))
             # Before any table is made: SQLite and MySQL keep those of a transaction that was rolled back.
+            odd = self._odd_records(database)
+            if odd is not None:
+                raise UsageError(f"{database.place} has a table {odd!r} that no batch made: give another --table")
             self._refuse_stranger(database)
             with database.begin() as connection:
                 tables.create_records(connection)
@@ -115,13 +122,16 @@ class SqlOutput:
                 with database.begin() as connection:
                     self._remove(connection, name)
                     # The key first: another worker with this part waits here, or is refused, before any row.
-                    connection.execute(parts.insert().values(part=name, receipt=""))
+                    self._take(connection, name)
                     self._refuse_another_job(connection, scored)
                     self._insert(connection, name, chain([first], tables), columns)
                     receipt = scored.receipt(None, source)
                     done = parts.update().where(parts.c.part == name)
                     connection.execute(done.values(receipt=receipt.model_dump_json()))
-            except IntegrityError:
+            except IntegrityError as error:
+                reason = str(error.orig).strip().splitlines()[0]
+                raise DataRefused(f"{name}: table {self.table!r} refuses these rows: {reason}") from None
+            except _Taken:
                 kept = self.receipt(name)
                 if kept is None or has_changed_input(kept, scored.part) or not self._is_whole(database, kept):
                     raise Busy(f"{name} is being inserted into table {self.table!r} by another run") from None
@@ -138,7 +148,7 @@ class SqlOutput:
         """As `Destination.tidy`."""
         with open_database(self.url) as database:
             tables = self._tables()
-            if not self._has_records(database) or self._is_strangers(database):
+            if self._odd_records(database) or not self._has_records(database) or self._is_strangers(database):
                 return
             there = database.has_table(tables.answers)
             with database.begin() as connection:
@@ -180,6 +190,14 @@ class SqlOutput:
             return False
         with database.begin() as connection:
             return connection.execute(select(tables.job.c.record)).scalar() is not None
+
+    def _odd_records(self, database: Database) -> str | None:
+        """The name of a table that is called as a batch's records are, and isn't one."""
+        for table in (self._tables().parts, self._tables().job):
+            found = database.columns(table)
+            if found is not None and not {column.name for column in table.columns} <= found.keys():
+                return str(table.name)
+        return None
 
     def _refuse_stranger(self, database: Database) -> None:
         if self._is_strangers(database):
@@ -232,6 +250,14 @@ class SqlOutput:
                 except DataRefused as error:
                     raise DataRefused(f"{part}: {error}") from None
                 row += len(rows)
+
+    def _take(self, connection: Any, name: str) -> None:
+        from sqlalchemy.exc import IntegrityError
+
+        try:
+            connection.execute(self._tables().parts.insert().values(part=name, receipt=""))
+        except IntegrityError:
+            raise _Taken from None
 
     def _remove(self, connection: Any, part: str) -> None:
         tables = self._tables()
