@@ -15,8 +15,9 @@ from batch_scenes import dataset, predict_process, rows_to_score, sealed_bundle,
 from ai.ml.core.errors import DataNotFound, ExitCode, StorageFailed, UsageError
 from ai.ml.core.object_store import open_bucket
 from ai.ml.core.tables import write_table
+from ai.ml.retraining import bucket_output
 from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, predict_dataset
-from ai.ml.retraining.bucket_output import BucketOutput
+from ai.ml.retraining.bucket_output import CONDITIONAL_BYTES, BucketOutput
 from ai.ml.retraining.bundle_pin import pin_bundle
 from ai.ml.retraining.receipts import Receipt
 from ai.ml.retraining.runners import score_group
@@ -208,21 +209,56 @@ def test_two_jobs_never_mix_in_one_prefix(bundle: Path, tmp_path: Path) -> None:
     assert (report.kept, "_SUCCESS" in objects("out")) == (1, True)
 
 
-def test_a_late_put_takes_the_mark_of_success_away(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("most", [0, CONDITIONAL_BYTES])
+def test_a_late_put_never_stands_under_a_mark_of_success(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     folder = dataset(tmp_path / "in", 1, 20)
     slow = open_job(pin_bundle(bundle), str(folder), "s3://lake/out", BatchSettings())
     slow.task.destination.begin(slow.record, overwrite=False)
     put, others = BucketOutput._put, [BatchSettings(proba=True, overwrite=True)]
+    finished: dict[str, str] = {}
 
     def late(self: BucketOutput, name: str, content: object, **options: object) -> str | None:
         if others and name == slow.parts[0].name:
             score(bundle, str(folder), "s3://lake/out", others.pop())
-            assert "_SUCCESS" in objects("out")
+            finished.update(objects("out"))
         return put(self, name, content, **options)
 
     monkeypatch.setattr(BucketOutput, "_put", late)
+    # A long part is put without a condition, and looked at afterwards.
+    monkeypatch.setattr(bucket_output, "CONDITIONAL_BYTES", most)
     with pytest.raises(UsageError, match="another job has taken"):
         score_group(slow.task, slow.parts)
-    assert "_SUCCESS" not in objects("out")
+    assert "_SUCCESS" in finished
+    if most:
+        assert objects("out") == finished
+    else:
+        assert "_SUCCESS" not in objects("out")
+
+
+def test_a_put_whose_answer_got_lost_is_believed(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = dataset(tmp_path / "in", 1, 20)
+    put = BucketOutput._put
+
+    def twice(self: BucketOutput, name: str, content: object, **options: object) -> str | None:
+        if name.endswith(".parquet"):
+            put(self, name, content, **options)
+        return put(self, name, content, **options)
+
+    monkeypatch.setattr(BucketOutput, "_put", twice)
+    assert score(bundle, str(folder), "s3://lake/out").rows == 20
+    assert score(bundle, str(folder), "s3://lake/out").kept == 1
+
+
+def test_overwriting_a_job_replaces_none_of_its_neighbours(bundle: Path, tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "in", 1, 20)
+    score(bundle, str(folder), "s3://lake/out")
+    new = folder / "plan=pro" / "mine.parquet"
+    new.parent.mkdir()
+    write_table(rows_to_score(5, 1).drop_columns(["plan"]), new)
+    open_bucket("s3://lake/out").put("plan=pro/mine.parquet", b"irreplaceable")
+    before = objects("out")
+    with pytest.raises(UsageError, match=r"plan=pro/mine\.parquet is there already, and the batch .* didn't make it"):
+        score(bundle, str(folder), "s3://lake/out", BatchSettings(overwrite=True))
+    assert objects("out") == before

@@ -11,17 +11,21 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
+from typing import Any
 
+import prefect
 import psutil
 import pytest
 from batch_scenes import dataset, sealed_bundle, tree
 from conftest import ROOT, free_port
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_cli import ask_server
 
 from ai.ml.core.errors import ExitCode, StorageFailed, UsageError
 from ai.ml.retraining.batch import predict_dataset
 from ai.ml.retraining.batch_config import RunnerSettings
 from ai.ml.retraining.parts import Part
+from ai.ml.retraining.runners import PartOutcome
 from tasks.cluster import cluster_runner, take_group, without_main
 
 # Starting a cluster and a server takes its time on a loaded machine.
@@ -203,6 +207,28 @@ def test_a_lost_cluster_is_said_by_the_record_of_the_group() -> None:
 
     with pytest.raises(StorageFailed, match=r"the Dask cluster failed \(CancelledError: score-1 .*; run again"):
         take_group.fn((Part("a.csv", "a.csv", 1),), Lost())
+
+
+def test_the_record_of_a_group_takes_as_long_as_the_group(prefect_environment: dict[str, str]) -> None:
+    class Scored:
+        def result(self) -> tuple[list[PartOutcome], float]:
+            return [], 3_600.0
+
+    @prefect.flow
+    def record() -> None:
+        take_group((Part("long.csv", "long.csv", 1),), Scored())
+
+    with temporary_settings({PREFECT_API_URL: prefect_environment["PREFECT_API_URL"]}):
+        record()
+    asked = {"task_runs": {"name": {"like_": "score long.csv"}, "state": {"type": {"any_": ["COMPLETED"]}}}}
+    deadline = time.monotonic() + 60
+    runs: list[dict[str, Any]] = []
+    while not runs:
+        assert time.monotonic() < deadline
+        runs = ask_server("POST", f"{prefect_environment['PREFECT_API_URL']}/task_runs/filter", json=asked).json()
+    began, ended = (datetime.fromisoformat(runs[0][name]) for name in ("start_time", "end_time"))
+    assert 3_600 <= (ended - began).total_seconds() < 3_900
+    assert 3_600 <= runs[0]["total_run_time"] < 3_900
 
 
 def test_what_is_started_without_main_imports_none(monkeypatch: pytest.MonkeyPatch) -> None:

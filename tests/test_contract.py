@@ -230,3 +230,21 @@ def test_a_contract_that_is_none_is_refused(change: dict[str, object], sentence:
     contract, _ = shop_contract()
     with pytest.raises(BundleRefused, match=sentence):
         InputContract.from_json({**contract.to_json(), **change})
+
+
+@pytest.mark.parametrize("name", ["city", "since"])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pa.array([{"a": 1}] * 60),
+        pa.array([[1]] * 60),
+        pa.array([b"\xff"] * 60),
+        pa.array([0] * 60, pa.timestamp("us", "Mars/Base")),
+    ],
+    ids=["structures", "lists", "bytes", "a zone"],
+)
+def test_cells_from_which_nothing_can_be_read_are_told(name: str, cells: pa.Array) -> None:
+    contract, table = shop_contract()
+    odd = table.set_column(table.column_names.index(name), name, cells)
+    with pytest.raises(DataRefused, match=rf"column '{name}' holds \S+.*, from which no (category|date) can be read"):
+        conform(contract, odd)

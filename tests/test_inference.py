@@ -11,8 +11,9 @@ import torch
 from builders import tiny_bundle, tiny_rows
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
-from ai.ml.core.errors import BundleRefused, UsageError
+from ai.ml.core.errors import BundleRefused, DataRefused, UsageError
 from ai.ml.core.types import TaskType
+from ai.ml.frameworks.pytorch.column_cells import dictionary_codes
 from ai.ml.frameworks.pytorch.full_precision import full_precision
 from ai.ml.frameworks.pytorch.inference import (
     Precision,
@@ -250,3 +251,9 @@ def test_cuda_gives_the_bits_of_the_cpu_in_exact() -> None:
     bundle, rows = tiny_bundle(hidden_dim=64), tiny_rows(3000)
     on_cpu, on_cuda = Scorer(bundle, device="cpu"), Scorer(bundle, device="cuda")
     assert on_cpu.score_rows(rows).raw.tobytes() == on_cuda.score_rows(rows).raw.tobytes()
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.timestamp("us", "Mars/Base")])
+def test_times_that_are_none_are_refused_without_a_contract_too(kind: pa.DataType) -> None:
+    with pytest.raises(DataRefused, match=r"a column of timestamp\[us.* holds what can't be read"):
+        dictionary_codes(pa.array([-(2**62)], kind))

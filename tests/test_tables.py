@@ -96,6 +96,36 @@ def test_what_is_no_table_gets_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("data", [b"a,b", b"\xef\xbb\xbfa,b", "a,b".encode("utf-16"), b"a,b\n"])
+def test_a_header_alone_is_a_table_without_rows(tmp_path: Path, data: bytes) -> None:
+    assert read_bytes(tmp_path, data) == {"a": [], "b": []}
+    assert not list(read_batches(tmp_path / "t.csv"))
+
+
+def test_a_name_that_comes_twice_is_refused_in_every_form(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"a,b,a\n1,2,3\n")
+    twice = pa.Table.from_arrays([pa.array([1])] * 3, names=["a", "b", "a"])
+    pq.write_table(twice, tmp_path / "t.parquet")
+    write_workbook(tmp_path / "t.xlsx", {"s": twice})
+    for name in ("t.csv", "t.parquet", "t.xlsx"):
+        with pytest.raises(DataRefused, match=r"t\.\w+.*(more than one column is called 'a'|duplicate field names)"):
+            read_table(tmp_path / name)
+        with pytest.raises(DataRefused, match="more than one column is called 'a'"):
+            list(read_batches(tmp_path / name, ReadOptions(numbers=frozenset({"a"}))))
+
+
+@pytest.mark.parametrize("encoding", ["hex", "rot13", "zip", "a\0b", "nothing"])
+def test_an_encoding_that_makes_no_text_is_refused(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(DataRefused, match="unknown encoding"):
+        read_bytes(tmp_path, b"a,b\n1,2\n", encoding=encoding)
+
+
+@pytest.mark.parametrize("delimiter", ["ü", "\0", "\n", "\r", '"', "'", "", ";;"])
+def test_a_delimiter_is_one_plain_character(delimiter: str) -> None:
+    with pytest.raises(UsageError, match="delimiter must be one ASCII character"):
+        ReadOptions(delimiter=delimiter)
+
+
 def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "churn.csv").write_text("a\n1\n")
     with pytest.raises(DataNotFound, match="did you mean churn"):

@@ -95,7 +95,15 @@ class Conformer:
 
     def _cast(self, columns: Mapping[str, Any], n_rows: int, notes: tuple[str, ...]) -> Conformed:
         def cast_column(column: ColumnContract) -> _Cast:
-            return self._column(column, one_array(columns[column.name], decode=False))
+            array = one_array(columns[column.name], decode=False)
+            try:
+                return self._column(column, array)
+            except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+                # Lists, structures, bytes that are no text, times in a zone that nobody knows.
+                reason = str(error).splitlines()[0]
+                raise DataRefused(
+                    f"column {column.name!r} holds {array.type}, from which no {column.kind} can be read: {reason}"
+                ) from None
 
         arrays: dict[str, pa.Array] = {}
         counts: dict[str, ColumnCounts] = {}

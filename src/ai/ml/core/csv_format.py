@@ -131,9 +131,13 @@ def _unmarked_utf16(prefix: bytes, zeros: int) -> str:
 
 def _known_codec(encoding: str, where: str) -> str:
     try:
-        name = codecs.lookup(encoding).name
-    except LookupError:
-        raise DataRefused(f"{where}: unknown encoding {encoding!r}; try utf-8, cp1252, latin-1 or utf-16") from None
+        codec = codecs.lookup(encoding)
+        # Python has codecs that make no text of bytes, such as `hex`.
+        name = codec.name if codec._is_text_encoding else None
+    except (LookupError, ValueError):
+        name = None
+    if name is None:
+        raise DataRefused(f"{where}: unknown encoding {encoding!r}; try utf-8, cp1252, latin-1 or utf-16")
     return "utf-8-sig" if name == "utf-8" else name
 
 

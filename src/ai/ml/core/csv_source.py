@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -56,9 +57,15 @@ def _batches(
     found = detect_format(
         prefix, where=path.name, encoding=encoding, delimiter=delimiter, is_whole=len(prefix) < PREFIX_BYTES
     )
+    header = _lone_header(prefix, found)
+    if header is not None:
+        yield pa.RecordBatch.from_arrays([pa.array([], pa.string())] * len(header), names=header)
+        return
     with _open(path, compressed) as stream:
         names = pcsv.open_csv(stream, **_settings(found, None)).schema.names
-    typed = frozenset(name for name in names if name.removeprefix("\ufeff").strip() in numbers)
+    plain = {name: name.removeprefix("\ufeff").strip() for name in names}
+    # A name that comes twice is refused by who reads this; asking Arrow for it is an error.
+    typed = frozenset(name for name in names if plain[name] in numbers and names.count(name) == 1)
     rows = 0
     if typed:
         try:
@@ -92,6 +99,14 @@ def _after(rows: int, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBa
     for batch in batches:
         yield batch.slice(rows)
         rows = max(0, rows - batch.num_rows)
+
+
+def _lone_header(prefix: bytes, found: CsvFormat) -> list[str] | None:
+    """The names in a file that is one line without an end, which Arrow takes for no file at all."""
+    text = "" if len(prefix) == PREFIX_BYTES else prefix.decode(found.encoding)
+    if not text or "\n" in text or "\r" in text:
+        return None
+    return next(csv.reader([text], delimiter=found.delimiter, quotechar=found.quote))
 
 
 def _settings(found: CsvFormat, names: list[str] | None, typed: frozenset[str] = frozenset()) -> dict[str, Any]:

@@ -45,6 +45,24 @@ def locked(directory: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Generator[None
             raise
         file = directory / LOCK_NAME
         descriptor = _acquire(file, _FILE, deadline, timeout_s)
+    with _held(descriptor, file):
+        yield
+
+
+@contextlib.contextmanager
+def locked_file(file: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Generator[None]:
+    """The same by a file that is made for it, and removed with it.
+
+    Raises:
+        Busy: another writer held it all the time.
+        OSError: its directory isn't there, or the disk refused.
+    """
+    with _held(_acquire(file, _FILE, time.monotonic() + timeout_s, timeout_s), file):
+        yield
+
+
+@contextlib.contextmanager
+def _held(descriptor: int, file: Path | None) -> Generator[None]:
     try:
         yield
     finally:

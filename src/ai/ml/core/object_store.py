@@ -57,16 +57,16 @@ def bucket_errors(doing: str) -> Generator[None]:
 
     Raises:
         FileNotFoundError: there is no such object.
-        FileExistsError: there is one already, and it was to be created.
+        FileExistsError: there is one already, and it was to be created; or it isn't the one that was to be replaced.
         StorageFailed: the storage refused, or didn't answer.
     """
-    from obstore.exceptions import AlreadyExistsError, BaseError
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
     try:
         yield
     except (BundlegateError, FileNotFoundError, FileExistsError):
         raise
-    except AlreadyExistsError as error:
+    except (AlreadyExistsError, PreconditionError) as error:
         raise FileExistsError(str(error)) from None
     except (BaseError, OSError) as error:
         reason = str(error).strip() or type(error).__name__

@@ -29,6 +29,7 @@ DEFAULT_BATCH_ROWS = 65_536
 CSV_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 EXCEL_SUFFIXES = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+_DELIMITERS = frozenset(map(chr, range(1, 128))) - frozenset("\r\n\"'")
 _READS = "reads .csv, .tsv, .txt (also .gz), .parquet, .xlsx and database URLs"
 
 
@@ -58,8 +59,8 @@ class ReadOptions:
             raise UsageError(f"thousands must be one mark such as '.', got {self.thousands!r}")
         if self.thousands == self.decimal:
             raise UsageError(f"decimal and thousands are both {self.decimal!r}")
-        if self.delimiter is not None and len(self.delimiter) != 1:
-            raise UsageError(f"delimiter must be one character, got {self.delimiter!r}")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter not in _DELIMITERS):
+            raise UsageError(f"delimiter must be one ASCII character that no line ends with, got {self.delimiter!r}")
 
 
 def read_table(source: Any, options: ReadOptions | None = None) -> pa.Table:

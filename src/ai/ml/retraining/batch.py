@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from ai.ml.core.contract import ContractCounts
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
 from ai.ml.core.source_names import source_name
-from ai.ml.retraining.addresses import is_bucket
+from ai.ml.retraining.addresses import is_bucket, is_database
 from ai.ml.retraining.answer_columns import AnswerColumns
 from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.bundle_pin import BundlePin, pin_bundle, prove_pinned
@@ -138,6 +139,8 @@ def open_job(
     Raises:
         As `predict_dataset`.
     """
+    for place in (source, output):
+        _refuse_odd_place(place, is_input=place == source)
     proven = prove_pinned(pin, settings.device)
     AnswerColumns.plan(proven.bundle, settings.keep, proba=settings.proba)
     if "://" not in source and not Path(source).exists():
@@ -152,6 +155,10 @@ def open_job(
         raise UsageError(f"the output {output} lies inside the input {source}: its parts would be taken for input")
     if isinstance(destination, FileOutput):
         destination.check(parts)
+    if is_database(source) and is_database(output):
+        from ai.ml.retraining.sql_output import SqlOutput
+
+        SqlOutput(output, table).check_query(source, settings.query)
     return BatchJob(ScoringTask(pin, destination, settings), parts, source_name(output))
 
 
@@ -260,6 +267,18 @@ def _lies_inside(output: Path, source: Path, parts: Sequence[Part]) -> bool:
     if output.resolve() in source.resolve().parents:
         raise UsageError(f"the input {source} lies inside the output {output}: give another output")
     return False
+
+
+def _refuse_odd_place(place: str, *, is_input: bool) -> None:
+    """Raise UsageError for what no file can be called, DataRefused for an input that would be waited for."""
+    try:
+        mode = None if "://" in place else Path(place).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{place!r} can't be a place: {getattr(error, 'strerror', None) or error}") from None
+    if is_input and mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataRefused(f"{place} is neither a file nor a folder: give one")
 
 
 def _refuse_absent(source: str, settings: BatchSettings) -> None:

@@ -48,7 +48,10 @@ class BatchSettings(Section):
     sheet: Sheet = None
     query: Annotated[
         str | None,
-        Field(description="SQL query, when the input is a database URL", examples=["SELECT * FROM customers"]),
+        Field(
+            description="SQL query, when the input is a database URL; each run scores it anew",
+            examples=["SELECT * FROM customers"],
+        ),
     ] = None
 
     @property

@@ -3,10 +3,11 @@
 A part is written to the local disk and put by one request, its receipt after it; manifest, then `_SUCCESS` come last.
 
 There is no lock. The job's record is created only where there is none, and another job takes a prefix with `overwrite`
-only, even while a run writes there. Such a run stops at its next part: it looks whether the record is still its own
-before and after it puts one, and if not, takes the mark of success away. A receipt names its job and counts for no
-other one, and `_SUCCESS` is written only where each object is the one that its receipt tells of. Two runs of one job
-write the same bytes under the same names.
+only, even while a run writes there. Such a run stops at its next part: a part is put over the object that was there
+when the record was last its own, and over no other. What is too long for one request can't be put so: there it looks
+again afterwards, and takes the mark of success away if the record is another's. A receipt names its job and counts for
+no other one, and `_SUCCESS` is written only where each object is the one that its receipt tells of. Two runs of one
+job write the same bytes under the same names.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from ai.ml.core.errors import UsageError
@@ -32,6 +34,9 @@ from ai.ml.retraining.scratch import scratch_folder
 
 _JOB = f"{PROGRESS}/job.json"
 _READ_BYTES = 8 << 20
+CONDITIONAL_BYTES = 64 << 20
+"""Most bytes of a part that is put by one request, which may have a condition; it is in memory meanwhile."""
+_TAKEN = "another job has taken {} while this one wrote there: give another output"
 
 
 class PutReceipt(Record):
@@ -71,6 +76,7 @@ class BucketOutput:
         if found is None:
             self._refuse_strangers()
         elif found != job and overwrite:
+            self._refuse_strange_parts(job, found)
             self.discard(found)
             found = None
         if found is not None:
@@ -97,9 +103,11 @@ class BucketOutput:
         with scratch_folder() as folder:
             file = folder / scored.part.name.rpartition("/")[2]
             receipt = write_scored(scored, file)
+            # Asked before the record is: what another job puts after that is another object.
+            found = self._get(scored.part.name, tag_only=True)
             self._refuse_another_job()
             self._delete(SUCCESS)
-            tag = self._put(scored.part.name, file)
+            tag = self._put_over(found, file, receipt)
         try:
             self._refuse_another_job()
         except UsageError:
@@ -138,7 +146,7 @@ class BucketOutput:
             return
         found = self._found()
         if found is None or _job_key(found) != self.job:
-            raise UsageError(f"another job has taken {self.root} while this one wrote there: give another output")
+            raise UsageError(_TAKEN.format(self.root))
 
     def _refuse_others_objects(self, receipts: Sequence[Receipt]) -> None:
         """Raise UsageError unless each object is the one that was put with its receipt, or has that one's bytes."""
@@ -179,6 +187,15 @@ class BucketOutput:
         if strangers:
             raise UsageError(
                 f"{self.root} holds {strangers[0]!r} and no record of a batch: give an empty or a new prefix"
+            )
+
+    def _refuse_strange_parts(self, job: JobRecord, found: JobRecord) -> None:
+        """Raise UsageError if a part would replace what the job that was found here didn't put."""
+        strange = ({*job.parts} - {*found.parts}).intersection(self._names())
+        if strange:
+            raise UsageError(
+                f"{self.root}/{min(strange)} is there already, and the batch that wrote there didn't make it: give "
+                "another output, or move it away"
             )
 
     def _is_finished(self) -> bool:
@@ -231,6 +248,22 @@ class BucketOutput:
         options = {} if mode is None else {"mode": mode, "use_multipart": False}
         with bucket_errors(f"writing {self.root}/{name}"):
             return open_bucket(self.root).put(name, content, **options)["e_tag"]
+
+    def _put_over(self, found: str | None, file: Path, receipt: Receipt) -> str | None:
+        """Put a part over the object of that version tag, or where there is none, and give the new tag.
+
+        Raises:
+            UsageError: there is another object by now.
+        """
+        if file.stat().st_size > CONDITIONAL_BYTES:
+            return self._put(receipt.part, file)
+        try:
+            return self._put(receipt.part, file.read_bytes(), mode="create" if found is None else {"e_tag": found})
+        except (FileExistsError, FileNotFoundError):
+            # The answer to a first try may have got lost.
+            if self._sha256(receipt.part) != receipt.sha256:
+                raise UsageError(_TAKEN.format(self.root)) from None
+            return self._get(receipt.part, tag_only=True)
 
     def _delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError), bucket_errors(f"deleting {self.root}/{name}"):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
+
+from pydantic import field_validator
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files import dump_json
@@ -29,6 +32,25 @@ class JobRecord(Record):
     """Names in the output, in their order."""
     source: str | None = None
     """Of a query: the database, without a password. Files are known by what they hold, wherever they lie."""
+
+    @field_validator("parts")
+    @classmethod
+    def _within(cls, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """What is read from an output names files to remove: none of them may lie outside."""
+        for name in parts:
+            if name.startswith("/") or ".." in name.split("/"):
+                raise ValueError(f"the part {name!r} would lie outside the output")
+        return parts
+
+    @classmethod
+    def beginning(cls, scored: ScoredPart) -> str:
+        """How the record of a part's job begins as JSON: all but the names of its parts."""
+        record = cls(bundle=scored.proven.pin.digest, settings=scored.settings.identity(), parts=())
+        return record.model_dump_json().partition('"parts":')[0]
+
+    def is_of(self, scored: ScoredPart) -> bool:
+        """Whether a part is scored for this job, as far as bundle and settings tell."""
+        return (self.bundle, self.settings) == (scored.proven.pin.digest, scored.settings.identity())
 
     def refuse_another(self, found: JobRecord, place: str) -> None:
         """Raise UsageError if `found`, which lies at `place`, isn't this job; the sentence says what differs."""
@@ -130,6 +152,31 @@ def read_manifest_json(data: bytes, place: str) -> tuple[JobRecord, list[Receipt
         return JobRecord.model_validate(record["job"]), receipts
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{place} is no manifest of a batch ({type(error).__name__}): give another output") from None
+
+
+def read_job_path(record: Path) -> JobRecord:
+    """A job that was written down.
+
+    Raises:
+        UsageError: it is no such record.
+    """
+    try:
+        return JobRecord.model_validate_json(record.read_bytes())
+    except ValueError:
+        raise UsageError(f"{record} is no record of a batch: give another output") from None
+
+
+def read_manifest_path(manifest: Path) -> tuple[JobRecord, list[Receipt]]:
+    """The same of a file.
+
+    Raises:
+        UsageError: it is no such manifest, or can't be read.
+    """
+    try:
+        data = manifest.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{manifest} is no manifest of a batch ({error.strerror}): give another output") from None
+    return read_manifest_json(data, str(manifest))
 
 
 def read_manifest_file(data: bytes) -> Content | None:

@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,20 +17,20 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from ai.ml.core.errors import DataRefused, UsageError
-from ai.ml.core.files import fsync_dir, sha256_file, storage_failed, temp_path, write_atomic
+from ai.ml.core.files import MOST_NAME_BYTES, fsync_dir, storage_failed, temp_path, write_atomic
 from ai.ml.core.tables import read_batches
 from ai.ml.retraining.destination import (
     JobRecord,
     has_same_input,
     manifest_json,
     read_manifest_file,
-    read_manifest_json,
+    read_manifest_path,
 )
 from ai.ml.retraining.folder_output import PROGRESS, FolderOutput
 from ai.ml.retraining.part_writer import write_part
 from ai.ml.retraining.partition import ScoredPart
 from ai.ml.retraining.parts import Part
-from ai.ml.retraining.receipts import Content, Receipt
+from ai.ml.retraining.receipts import Content, Receipt, file_content
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 _COPY_BYTES = 1 << 22
@@ -59,6 +59,8 @@ class FileOutput:
             raise UsageError(
                 f"can't write {path}: a file's name must end in .csv, .tsv or .parquet, and a folder's in a slash"
             )
+        if len(os.fsencode(self._manifest().name)) > MOST_NAME_BYTES:
+            raise UsageError(f"can't write {path}: its name leaves no room for the manifest's, which is longer")
         if not path.parent.is_dir():
             raise UsageError(f"can't write {path}: there is no folder {path.parent}")
         if path.is_dir():
@@ -133,12 +135,15 @@ class FileOutput:
             write_atomic(folder / f"{_JOINED}.json", content.model_dump_json().encode())
             _publish(joined, self._path())
             write_atomic(self._manifest(), manifest_json(job, receipts, content))
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove_parts(folder)
 
     def tidy(self) -> None:
         """As `Destination.tidy`; only for who holds the lock: `finish` has let another run begin there."""
+        folder = Path(self.parts.root)
+        if self.parts.is_strangers():
+            return
         if not self.parts.has_receipts():
-            shutil.rmtree(self.parts.root, ignore_errors=True)
+            _remove_parts(folder)
 
     def _path(self) -> Path:
         return Path(self.target)
@@ -149,17 +154,19 @@ class FileOutput:
     def _is_finished(self, job: JobRecord) -> bool:
         """This job made the file that is there, and its manifest says so; raises UsageError if it is another's."""
         path, manifest = self._path(), self._manifest()
-        told = read_manifest_json(manifest.read_bytes(), str(manifest)) if os.path.lexists(manifest) else None
+        told = read_manifest_path(manifest) if os.path.lexists(manifest) else None
         if not os.path.lexists(path):
             return False
-        content = Content(sha256=sha256_file(path), size=path.stat().st_size) if path.is_file() else None
-        if content is not None and content == self._joined():
+        content = file_content(path) if path.is_file() else None
+        is_told = told is not None and content is not None and content == read_manifest_file(manifest.read_bytes())
+        is_ours = told is not None and told[0] == job
+        if content is not None and content == self._joined() and not (is_told and is_ours):
             # A run was killed after the file took its name, and before the manifest did.
             return False
         if told is None:
             raise UsageError(f"{path} is there already, and no batch made it: give another output, or --overwrite")
         job.refuse_another(told[0], str(path))
-        if content != read_manifest_file(manifest.read_bytes()):
+        if not is_told:
             raise UsageError(f"{path} isn't what its manifest says: give another output, or --overwrite")
         # Whether a query would give the same rows again can't be told.
         return all(receipt.source is not None for receipt in told[1])
@@ -186,7 +193,16 @@ class FileOutput:
                 f"{error}: they can't become one file; write a folder, or keep other columns (the scored parts stay "
                 f"in {folder} until --overwrite)"
             ) from None
-        return joined, Content(sha256=sha256_file(joined), size=joined.stat().st_size)
+        return joined, file_content(joined)
+
+
+def _remove_parts(folder: Path) -> None:
+    """The record of the job last: a run that is killed here leaves no parts that nobody knows."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.name != PROGRESS:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _publish(joined: Path, target: Path) -> None:
@@ -293,4 +309,4 @@ def _folders(part: Part) -> str:
 
 @lru_cache(maxsize=2)
 def _receipts(manifest: Path, _changed_ns: int) -> dict[str, Receipt]:
-    return {receipt.part: receipt for receipt in read_manifest_json(manifest.read_bytes(), str(manifest))[1]}
+    return {receipt.part: receipt for receipt in read_manifest_path(manifest)[1]}

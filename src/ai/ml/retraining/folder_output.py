@@ -16,9 +16,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from ai.ml.core.directory_lock import locked
@@ -28,15 +28,14 @@ from ai.ml.core.files import (
     fsync_dir,
     make_dirs,
     sha256_bytes,
-    sha256_file,
     storage_failed,
     sweep_temps,
     write_atomic,
 )
-from ai.ml.retraining.destination import JobRecord, has_same_input, manifest_json, read_manifest_json
+from ai.ml.retraining.destination import JobRecord, has_same_input, manifest_json, read_job_path, read_manifest_path
 from ai.ml.retraining.partition import ScoredPart, write_scored
 from ai.ml.retraining.parts import Part
-from ai.ml.retraining.receipts import RECEIPT_FORMAT, Content, Receipt
+from ai.ml.retraining.receipts import RECEIPT_FORMAT, Receipt, file_content
 
 PROGRESS = "_progress"
 MANIFEST = "_manifest.json"
@@ -79,9 +78,10 @@ class FolderOutput:
         """As `Destination.begin`."""
         root = self._path()
         found = self._found()
-        if found is None and (strangers := [path.name for path in root.iterdir() if not _is_ours(path)]):
+        if found is None and (strangers := self._strangers()):
             raise UsageError(f"{root} holds {min(strangers)!r} and no record of a batch: give an empty or a new folder")
         if found is not None and found != job and (overwrite or not self.has_receipts()):
+            self._refuse_others_files(job, found)
             self.discard(found)
             found = None
         if found is not None:
@@ -99,12 +99,13 @@ class FolderOutput:
         path = self._path() / part.name
         if receipt is None or not has_same_input(receipt, part) or not path.is_file():
             return None
-        whole = Content(sha256=sha256_file(path), size=path.stat().st_size) == receipt.content
-        return receipt if whole else None
+        return receipt if file_content(path) == receipt.content else None
 
     def write(self, scored: ScoredPart) -> Receipt:
         """As `Destination.write`."""
         scored.partition_columns = self.partition_columns
+        self._refuse_another_job(scored)
+        scored.last_check = partial(self._refuse_another_job, scored)
         # A finished output whose part is damaged: it isn't finished while that is mended.
         self._remove(self._path() / SUCCESS)
         receipt = write_scored(scored, self._path() / scored.part.name)
@@ -144,8 +145,28 @@ class FolderOutput:
         if not self.has_receipts() and not any((self._path() / name).exists() for name in answers):
             shutil.rmtree(self._path() / PROGRESS, ignore_errors=True)
 
+    def is_strangers(self) -> bool:
+        """Whether there is something here, and nothing that says a batch made it."""
+        try:
+            return self._found() is None and bool(self._strangers())
+        except UsageError:  # what says so can't be read
+            return True
+
     def _path(self) -> Path:
         return Path(self.root)
+
+    def _strangers(self) -> list[str]:
+        root = self._path()
+        return [path.name for path in root.iterdir() if not _is_ours(path)] if root.is_dir() else []
+
+    def _refuse_others_files(self, job: JobRecord, found: JobRecord) -> None:
+        """Raise UsageError if a part would replace what the job that was found here didn't write."""
+        strange = [name for name in {*job.parts} - {*found.parts} if os.path.lexists(self._path() / name)]
+        if strange:
+            raise UsageError(
+                f"{self._path() / min(strange)} is there already, and the batch that wrote into {self._path()} didn't "
+                "make it: give another output, or move it away"
+            )
 
     def has_receipts(self) -> bool:
         """Some part was done."""
@@ -156,11 +177,19 @@ class FolderOutput:
         """The job that this folder belongs to."""
         progress, manifest = self._path() / PROGRESS / "job.json", self._path() / MANIFEST
         if progress.is_file():
-            try:
-                return JobRecord.model_validate_json(progress.read_bytes())
-            except ValueError:
-                raise UsageError(f"{progress} is no record of a batch: give another output") from None
-        return read_manifest_json(manifest.read_bytes(), str(manifest))[0] if manifest.is_file() else None
+            return read_job_path(progress)
+        return read_manifest_path(manifest)[0] if manifest.is_file() else None
+
+    def _refuse_another_job(self, scored: ScoredPart) -> None:
+        """Raise UsageError unless the folder is still this job's: the owner of this worker may be gone."""
+        progress, manifest = self._path() / PROGRESS / "job.json", self._path() / MANIFEST
+        found = None
+        with suppress(FileNotFoundError):
+            found = _begun(progress, _stamp(progress))
+        if found is None and manifest.is_file():
+            found = _manifest(manifest, manifest.stat().st_mtime_ns)[0]
+        if found is None or not found.is_of(scored):
+            raise UsageError(f"another run has taken {self.root}, or removed it, while this one wrote there")
 
     def _is_finished(self) -> bool:
         root = self._path()
@@ -177,7 +206,7 @@ class FolderOutput:
         place = self._receipt_path(name)
         if not place.is_file():
             manifest = self._path() / MANIFEST
-            return _manifest_receipts(manifest, manifest.stat().st_mtime_ns).get(name) if manifest.is_file() else None
+            return _manifest(manifest, manifest.stat().st_mtime_ns)[1].get(name) if manifest.is_file() else None
         try:
             receipt = Receipt.model_validate_json(place.read_bytes())
         except ValueError:
@@ -189,7 +218,7 @@ class FolderOutput:
         root = self._path()
         self._remove(root / SUCCESS)
         for name in job.parts:
-            (root / name).unlink(missing_ok=True)
+            _unlink(root / name)
         self._remove(root / MANIFEST)
         shutil.rmtree(root / PROGRESS, ignore_errors=True)
 
@@ -202,14 +231,31 @@ class FolderOutput:
     @staticmethod
     def _remove(path: Path) -> None:
         if path.exists():
-            path.unlink(missing_ok=True)
+            _unlink(path)
             fsync_dir(path.parent)
 
 
 @lru_cache(maxsize=2)
-def _manifest_receipts(manifest: Path, _changed_ns: int) -> dict[str, Receipt]:
-    receipts = read_manifest_json(manifest.read_bytes(), str(manifest))[1]
-    return {receipt.part: receipt for receipt in receipts}
+def _manifest(manifest: Path, _changed_ns: int) -> tuple[JobRecord, dict[str, Receipt]]:
+    job, receipts = read_manifest_path(manifest)
+    return job, {receipt.part: receipt for receipt in receipts}
+
+
+@lru_cache(maxsize=2)
+def _begun(progress: Path, _stamp: tuple[int, int, int]) -> JobRecord:
+    return read_job_path(progress)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_failed(f"removing {path}", error, "what was there is there") from error
 
 
 def _is_ours(path: Path) -> bool:

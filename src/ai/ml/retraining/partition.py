@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from ai.ml.core.contract import STRICT, ContractCounts, Limits
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.files import sha256_file, storage_failed
 from ai.ml.core.number_marks import plain_numbers
 from ai.ml.core.tables import ReadOptions, read_batches, read_table
 from ai.ml.retraining.addresses import is_bucket
@@ -22,7 +21,7 @@ from ai.ml.retraining.bundle_pin import BundlePin, ProvenBundle, pin_bundle, pro
 from ai.ml.retraining.lookahead import ahead
 from ai.ml.retraining.part_writer import write_part
 from ai.ml.retraining.parts import Part
-from ai.ml.retraining.receipts import AnswerTally, Content, Receipt, compact_counts
+from ai.ml.retraining.receipts import AnswerTally, Content, Receipt, compact_counts, file_content
 
 BATCH_ROWS = 32_768
 """A multiple of the tile; part of what decides a receipt's sums, so no setting."""
@@ -40,6 +39,8 @@ class ScoredPart:
     settings: BatchSettings
     partition_columns: bool = False
     """Write the columns that stand in the folders' names, because the output has no such folders."""
+    last_check: Callable[[], None] | None = None
+    """Called when all rows are written and before they take the part's name; what it raises leaves them unpublished."""
     rows: int = 0
     counts: ContractCounts | None = None
     answers: AnswerTally = field(default_factory=AnswerTally)
@@ -177,6 +178,8 @@ def unchanged_tables(scored: ScoredPart, source: Content | None, before: SourceS
     yield from scored.tables()
     if source_stamp(scored.part) != before or (is_bucket(scored.part.source) and source_content(scored.part) != source):
         raise DataRefused(f"{scored.part.source} changed while it was scored: score it again")
+    if scored.last_check is not None:
+        scored.last_check()
 
 
 def source_stamp(part: Part) -> SourceStamp | None:
@@ -199,7 +202,4 @@ def source_content(part: Part) -> Content | None:
     path = Path(part.source)
     if "://" in part.source or not path.is_file():
         return None
-    try:
-        return Content(sha256=sha256_file(path), size=path.stat().st_size)
-    except OSError as error:
-        raise storage_failed(f"reading {path}", error, "nothing was written") from error
+    return file_content(path)

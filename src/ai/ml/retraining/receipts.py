@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from ai.ml.core.contract import ContractCounts
+from ai.ml.core.files import sha256_file, storage_failed
 from ai.ml.retraining.checkpoints import Record
 
 RECEIPT_FORMAT = 1
@@ -21,6 +23,18 @@ class Content(Record):
     sha256: str
     """Of its bytes; of a bucket's object, its version tag."""
     size: int
+
+
+def file_content(path: Path) -> Content:
+    """Of a file, read in full.
+
+    Raises:
+        StorageFailed: the disk refused.
+    """
+    try:
+        return Content(sha256=sha256_file(path), size=path.stat().st_size)
+    except OSError as error:
+        raise storage_failed(f"reading {path}", error, "nothing was written") from error
 
 
 class AnswerTally(Record):

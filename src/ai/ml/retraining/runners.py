@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -78,12 +79,16 @@ def score_group(task: ScoringTask, group: Group) -> list[PartOutcome]:
     return outcomes
 
 
-def score_group_in_worker(task: ScoringTask, group: Group) -> list[PartOutcome]:
+def score_group_in_worker(task: ScoringTask, group: Group) -> tuple[list[PartOutcome], float]:
     """The same in a worker of a Dask cluster, whose threads wait for one proof of the bundle per process.
+
+    Returns:
+        The outcomes, and the seconds that they took: the clocks of machines differ.
 
     Raises:
         As `score_group`; a refusal of the bundle or of this environment says which worker it was.
     """
+    began = time.monotonic()
     with _proving:
         try:
             prove_pinned(task.pin, task.settings.device)
@@ -91,7 +96,7 @@ def score_group_in_worker(task: ScoringTask, group: Group) -> list[PartOutcome]:
             from distributed import get_worker
 
             raise type(error)(f"worker {get_worker().address} on {socket.gethostname()}: {error}") from None
-    return score_group(task, group)
+    return score_group(task, group), time.monotonic() - began
 
 
 def import_scoring() -> None:

@@ -22,10 +22,15 @@ from ai.ml.retraining.destination import JobRecord, has_changed_input, has_same_
 from ai.ml.retraining.partition import ScoredPart, source_content, source_stamp, unchanged_tables
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import RECEIPT_FORMAT, Receipt
-from ai.ml.retraining.sql_tables import PART, ROW, AnswerTables, Database, column_type, lock_table, open_database
+from ai.ml.retraining.sql_columns import TableColumns, column_type
+from ai.ml.retraining.sql_tables import PART, ROW, AnswerTables, Database, is_same_database, lock_table, open_database
 
 INSERTED_ROWS = 5_000
 """Of one statement."""
+
+
+class _Taken(Exception):
+    """Another worker has inserted a part, or is at it."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,15 @@ class SqlOutput:
     def __post_init__(self) -> None:
         AnswerTables.check_name(self.table)
 
+    def check_query(self, source: str, query: str | None) -> None:
+        """Refuse a query of the table that its answers go into: `overwrite` would drop it before it is read.
+
+        Raises:
+            UsageError: it is one.
+        """
+        if query and self._tables().is_read_by(query) and is_same_database(source, self.url):
+            raise UsageError(f"the query reads table {self.table!r}, which the answers go into: give another --table")
+
     def lock(self) -> AbstractContextManager[None]:
         """Held by the run that writes there; raises Busy at once if another one does."""
         return lock_table(self.url, str(self.table))
@@ -46,8 +60,13 @@ class SqlOutput:
         """As `Destination.begin`."""
         with open_database(self.url) as database:
             tables = self._tables()
+            if not database.has_schema(tables.job):
+                raise UsageError(f"{database.place} has no schema {tables.job.schema!r}: make it first")
             self._refuse_twins(database, job.settings.get("keep", ()))
             # Before any table is made: SQLite and MySQL keep those of a transaction that was rolled back.
+            odd = self._odd_records(database)
+            if odd is not None:
+                raise UsageError(f"{database.place} has a table {odd!r} that no batch made: give another --table")
             self._refuse_stranger(database)
             with database.begin() as connection:
                 tables.create_records(connection)
@@ -98,17 +117,21 @@ class SqlOutput:
         with open_database(self.url) as database, closing(unchanged_tables(scored, source, before)) as tables:
             first = next(tables)
             self._create_answers(database, first.schema)
-            self._refuse_other_columns(database, name, first.schema.names)
+            columns = self._columns(database, name, first.schema.names)
             try:
                 with database.begin() as connection:
                     self._remove(connection, name)
                     # The key first: another worker with this part waits here, or is refused, before any row.
-                    connection.execute(parts.insert().values(part=name, receipt=""))
-                    self._insert(connection, name, chain([first], tables))
+                    self._take(connection, name)
+                    self._refuse_another_job(connection, scored)
+                    self._insert(connection, name, chain([first], tables), columns)
                     receipt = scored.receipt(None, source)
                     done = parts.update().where(parts.c.part == name)
                     connection.execute(done.values(receipt=receipt.model_dump_json()))
-            except IntegrityError:
+            except IntegrityError as error:
+                reason = str(error.orig).strip().splitlines()[0]
+                raise DataRefused(f"{name}: table {self.table!r} refuses these rows: {reason}") from None
+            except _Taken:
                 kept = self.receipt(name)
                 if kept is None or has_changed_input(kept, scored.part) or not self._is_whole(database, kept):
                     raise Busy(f"{name} is being inserted into table {self.table!r} by another run") from None
@@ -125,7 +148,7 @@ class SqlOutput:
         """As `Destination.tidy`."""
         with open_database(self.url) as database:
             tables = self._tables()
-            if not self._has_records(database) or self._is_strangers(database):
+            if self._odd_records(database) or not self._has_records(database) or self._is_strangers(database):
                 return
             there = database.has_table(tables.answers)
             with database.begin() as connection:
@@ -142,7 +165,7 @@ class SqlOutput:
         if database.has_table(tables.answers):
             return
         self._refuse_twins(database, schema.names)
-        columns = [(name, column_type(name, schema.field(name).type)) for name in schema.names]
+        columns = [(name, column_type(name, schema.field(name).type, database.dialect)) for name in schema.names]
         try:
             with database.begin() as connection:
                 tables.create_answers(connection, columns)
@@ -156,7 +179,7 @@ class SqlOutput:
         columns = database.columns(self._tables().answers)
         if columns is None:
             return False
-        return not ({PART, ROW} <= columns and self._has_records(database))
+        return not ({PART, ROW} <= columns.keys() and self._has_records(database))
 
     def _has_records(self, database: Database) -> bool:
         """Whether a batch has begun there."""
@@ -168,6 +191,14 @@ class SqlOutput:
         with database.begin() as connection:
             return connection.execute(select(tables.job.c.record)).scalar() is not None
 
+    def _odd_records(self, database: Database) -> str | None:
+        """The name of a table that is called as a batch's records are, and isn't one."""
+        for table in (self._tables().parts, self._tables().job):
+            found = database.columns(table)
+            if found is not None and not {column.name for column in table.columns} <= found.keys():
+                return str(table.name)
+        return None
+
     def _refuse_stranger(self, database: Database) -> None:
         if self._is_strangers(database):
             raise UsageError(f"{database.place} has a table {self.table!r} that no batch made: give another --table")
@@ -175,8 +206,12 @@ class SqlOutput:
     def _refuse_twins(self, database: Database, names: Iterable[str]) -> None:
         """Raise UsageError if two columns, or a column and the key, are one to this database."""
         seen = {database.folded(name): name for name in (PART, ROW)}
+        longest = database.engine.dialect.max_identifier_length
         for name in dict.fromkeys(names):
             key = database.folded(name)
+            if not name or len(name.encode()) > longest:
+                what = f"longer than the {longest} bytes of {database.place}" if name else "no name in a database"
+                raise UsageError(f"the column {name!r} is {what}: rename it, or don't keep it")
             if key in seen and seen[key] in (PART, ROW):
                 raise UsageError(f"the column {name!r} is the key of the table: keep another one")
             if key in seen:
@@ -186,32 +221,43 @@ class SqlOutput:
                 )
             seen[key] = name
 
-    def _refuse_other_columns(self, database: Database, part: str, names: Sequence[str]) -> None:
-        """Raise DataRefused unless the table has just these columns, and UsageError if it is no batch's."""
+    def _columns(self, database: Database, part: str, names: Sequence[str]) -> TableColumns:
+        """The table's columns; raises DataRefused unless they are just these, and UsageError if it is no batch's."""
         self._refuse_stranger(database)
-        made = (database.columns(self._tables().answers) or frozenset()) - {PART, ROW}
-        odd = sorted(made ^ {*names})
+        types = database.columns(self._tables().answers) or {}
+        odd = sorted((types.keys() - {PART, ROW}) ^ {*names})
         if odd:
             where = "this part" if odd[0] in names else f"table {self.table!r}"
             raise DataRefused(
                 f"{part}: the column {odd[0]!r} is in {where} only: the parts of one table must have the same columns, "
                 "those in the folders' names too"
             )
+        return TableColumns(types, database.dialect)
 
-    def _insert(self, connection: Any, part: str, pieces: Iterator[Any]) -> None:
+    def _insert(self, connection: Any, part: str, pieces: Iterator[Any], columns: TableColumns) -> None:
         row = 0
         statement: Any = None
         for table in pieces:
             if statement is None:
                 statement = self._tables().insert_answers(table.column_names)
             for start in range(0, table.num_rows, INSERTED_ROWS):
-                rows = table.slice(start, INSERTED_ROWS).to_pylist()
-                numbered = [{**cells, PART: part, ROW: row + index} for index, cells in enumerate(rows)]
                 try:
+                    rows = columns.rows(table.slice(start, INSERTED_ROWS))
+                    numbered = [{**cells, PART: part, ROW: row + index} for index, cells in enumerate(rows)]
                     connection.execute(statement, numbered)
                 except OverflowError as error:
                     raise DataRefused(f"{part}: the database can't hold these rows: {error}") from None
+                except DataRefused as error:
+                    raise DataRefused(f"{part}: {error}") from None
                 row += len(rows)
+
+    def _take(self, connection: Any, name: str) -> None:
+        from sqlalchemy.exc import IntegrityError
+
+        try:
+            connection.execute(self._tables().parts.insert().values(part=name, receipt=""))
+        except IntegrityError:
+            raise _Taken from None
 
     def _remove(self, connection: Any, part: str) -> None:
         tables = self._tables()
@@ -228,6 +274,19 @@ class SqlOutput:
             return JobRecord.model_validate_json(record)
         except ValueError:
             raise UsageError(f"{self._tables().job.name} holds no record of a batch: give another --table") from None
+
+    def _refuse_another_job(self, connection: Any, scored: ScoredPart) -> None:
+        """Raise UsageError unless the table is still this job's: the owner of this worker may be gone."""
+        from sqlalchemy import func, select
+
+        beginning = JobRecord.beginning(scored)
+        # Shared, so that no other job takes the table before this transaction's end.
+        start = select(func.substr(self._tables().job.c.record, 1, len(beginning))).with_for_update(read=True)
+        if connection.execute(start).scalar() == beginning:
+            return
+        found = self._found(connection)
+        if found is None or not found.is_of(scored):
+            raise UsageError(f"another job has taken table {self.table!r} while this one wrote there")
 
     def _has_receipts(self, connection: Any) -> bool:
         from sqlalchemy import select

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
+from ai.ml.core.directory_lock import locked_file
 from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError
-from ai.ml.core.files import sha256_bytes
+from ai.ml.core.files import sha256_bytes, storage_failed
 from ai.ml.core.source_names import source_name
 
 PART = "bundlegate_part"
 ROW = "bundlegate_row"
 _NAME = re.compile(r"^([A-Za-z_][A-Za-z0-9_]{0,39}\.)?[A-Za-z_][A-Za-z0-9_]{0,39}$")
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
+_ENDS = "where|on|using|select|group|order|limit|union|having|join"
+_SOURCES = re.compile(rf"\b(?:from|join)\b((?:(?!\b(?:{_ENDS})\b).)*)", re.IGNORECASE | re.DOTALL)
 _TELLING_CASES_APART = ("postgresql", "oracle")
+_UNHEARD = logging.NullHandler()
 _DEFAULT_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
 
@@ -42,6 +46,12 @@ class AnswerTables:
             raise UsageError(
                 f"can't make a table {table!r}: expected NAME or SCHEMA.NAME of letters, digits and _, at most 40 each"
             )
+
+    def is_read_by(self, query: str) -> bool:
+        """Whether a query names the users' table behind a FROM or a JOIN; a view of it isn't seen."""
+        name = re.escape(self._split()[1])
+        sources = _SOURCES.findall(_LITERAL.sub("''", query))
+        return any(re.search(rf"(?<!\w){name}(?!\w)", place, re.IGNORECASE) for place in sources)
 
     @cached_property
     def answers(self) -> Any:
@@ -125,19 +135,30 @@ class Database:
 
         return sa.inspect(self.engine).has_table(table.name, schema=table.schema)
 
-    def columns(self, table: Any) -> frozenset[str] | None:
-        """The names of a table's or view's columns; None if there is none of that name."""
+    def columns(self, table: Any) -> dict[str, Any] | None:
+        """A table's or view's columns with their types; None if there is none of that name."""
         import sqlalchemy as sa
 
         if not self.has_table(table):
             return None
         found = sa.inspect(self.engine).get_columns(table.name, schema=table.schema)
-        return frozenset(str(column["name"]) for column in found)
+        return {str(column["name"]): column["type"] for column in found}
+
+    def has_schema(self, table: Any) -> bool:
+        """Whether the schema that a table's name gives is there."""
+        import sqlalchemy as sa
+
+        return table.schema is None or table.schema in sa.inspect(self.engine).get_schema_names()
+
+    @property
+    def dialect(self) -> str:
+        """SQLAlchemy's name of the kind of database."""
+        return str(self.engine.dialect.name)
 
     def folded(self, column: str) -> bytes:
         """A column's name with what this database doesn't tell apart made the same."""
         name = column.encode()
-        return name if self.engine.dialect.name in _TELLING_CASES_APART else name.lower()
+        return name if self.dialect in _TELLING_CASES_APART else name.lower()
 
 
 @contextmanager
@@ -162,6 +183,15 @@ def open_database(url: str) -> Generator[Database]:
         engine.dispose()
 
 
+def is_same_database(one: str, other: str) -> bool:
+    """Whether two URLs name one database, as far as they tell."""
+    first, second = _engine(one)[0].url, _engine(other)[0].url
+    if first.get_backend_name() == second.get_backend_name() == "sqlite":
+        return Path(first.database or "").resolve() == Path(second.database or "").resolve()
+    kept = ("host", "port", "database")
+    return [getattr(first, name) for name in kept] == [getattr(second, name) for name in kept]
+
+
 @contextmanager
 def lock_table(url: str, table: str) -> Generator[None]:
     """Keep other runs off an output, as far as the database can: PostgreSQL by an advisory lock, SQLite by a file.
@@ -170,7 +200,7 @@ def lock_table(url: str, table: str) -> Generator[None]:
         Busy: another run is writing there.
     """
     with open_database(url) as database:
-        kind = database.engine.dialect.name
+        kind = database.dialect
         if kind == "postgresql":
             with _advisory_lock(database, table):
                 yield
@@ -185,9 +215,12 @@ def lock_table(url: str, table: str) -> Generator[None]:
 def _advisory_lock(database: Database, table: str) -> Generator[None]:
     from sqlalchemy import text
 
-    key = int(sha256_bytes(table.encode())[:15], 16)
     # Held by the session: it goes with this process, whatever becomes of it.
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        schema, _, name = table.rpartition(".")
+        # `scored` and `public.scored` may be one table.
+        schema = schema or str(connection.execute(text("SELECT current_schema()")).scalar())
+        key = int(sha256_bytes(f"{schema}.{name}".encode())[:15], 16)
         if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar():
             raise Busy(f"another run is writing into table {table!r} of {database.place}; try again later")
         yield
@@ -195,47 +228,22 @@ def _advisory_lock(database: Database, table: str) -> Generator[None]:
 
 @contextmanager
 def _file_lock(database: Database, table: str) -> Generator[None]:
-    from filelock import FileLock, Timeout
-
     file = database.engine.url.database
     if not file or file == ":memory:":
         raise UsageError("an SQLite database in memory would be gone when the run ends: give sqlite:///FILE.db")
     path = Path(file).absolute()
     if not path.parent.is_dir():
         raise UsageError(f"can't write {path}: there is no folder {path.parent}")
-    try:
-        # SQLite doesn't tell `Order` from `order`, nor from `main.order`: one table, one lock.
-        name = table.lower().removeprefix("main.")
-        with FileLock(path.with_name(f".{path.name}.{name}.lock"), timeout=0):
-            yield
-    except Timeout:
-        raise Busy(f"another run is writing into table {table!r} of {database.place}; try again later") from None
-
-
-def column_type(name: str, kind: pa.DataType) -> Any:
-    """The SQL type of an Arrow type.
-
-    Raises:
-        DataRefused: there is none.
-    """
-    import sqlalchemy as sa
-
-    tests: list[tuple[Any, Any]] = [
-        (pa.types.is_boolean, sa.Boolean()),
-        (pa.types.is_integer, sa.BigInteger()),
-        (pa.types.is_floating, sa.Double()),
-        (pa.types.is_decimal, sa.Numeric()),
-        (pa.types.is_date, sa.Date()),
-        (pa.types.is_timestamp, sa.DateTime(timezone=getattr(kind, "tz", None) is not None)),
-        (pa.types.is_time, sa.Time()),
-        (pa.types.is_null, sa.Text()),
-    ]
-    for fits, sql in tests:
-        if fits(kind):
-            return sql
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return sa.Text()
-    raise DataRefused(f"column {name!r} holds {kind}, which has no place in a database: don't keep it")
+    with ExitStack() as held:
+        try:
+            # SQLite doesn't tell `Order` from `order`, nor from `main.order`: one table, one lock.
+            name = table.lower().removeprefix("main.")
+            held.enter_context(locked_file(path.with_name(f".{path.name}.{name}.lock"), 0.0))
+        except Busy:
+            raise Busy(f"another run is writing into table {table!r} of {database.place}; try again later") from None
+        except OSError as error:
+            raise storage_failed(f"locking {path}", error, "nothing was written") from error
+        yield
 
 
 def _key_columns(text: str, number: str | None = None) -> list[Any]:
@@ -250,6 +258,8 @@ def _key_columns(text: str, number: str | None = None) -> list[Any]:
 
 def _engine(url: str) -> tuple[Any, str, Any]:
     place = source_name(url)
+    # Its warnings about a refused statement would stand beside our sentence.
+    logging.getLogger("psycopg").addHandler(_UNHEARD)
     try:
         import sqlalchemy
         from sqlalchemy.exc import SQLAlchemyError

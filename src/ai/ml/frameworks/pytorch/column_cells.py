@@ -116,7 +116,11 @@ def dictionary_codes(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, li
         array = array.dictionary_encode()
     indices = array.indices.cast(pa.int64())
     codes = (indices.fill_null(-1) if indices.null_count else indices).to_numpy(zero_copy_only=False)
-    return codes, array.dictionary.to_pylist()
+    try:
+        return codes, array.dictionary.to_pylist()
+    except (OverflowError, ValueError, KeyError) as error:
+        # Days beyond the year 9999; a zone that nobody knows is a KeyError.
+        raise DataRefused(f"a column of {array.dictionary.type} holds what can't be read: {error}") from None
 
 
 def number_values(name: str, column: pa.ChunkedArray | pa.Array) -> np.ndarray:

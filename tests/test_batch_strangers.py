@@ -1,0 +1,256 @@
+"""What a batch didn't make stays, whatever lies where it writes, and whatever a record there says."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from batch_scenes import tree
+from builders import tiny_bundle, tiny_rows
+
+from ai.ml.core.errors import DataRefused, StorageFailed, UsageError
+from ai.ml.core.tables import read_table, write_table
+from ai.ml.frameworks.pytorch.serialization import save_bundle
+from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, predict_dataset, run_job
+from ai.ml.retraining.bundle_pin import pin_bundle, prove_pinned
+from ai.ml.retraining.destination import JobRecord
+from ai.ml.retraining.file_output import FileOutput
+from ai.ml.retraining.partition import ScoredPart
+
+ROWS = pa.Table.from_pylist(tiny_rows(12))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundles") / "model_bundle.pt"
+    save_bundle(tiny_bundle(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundles") / "model_bundle.pt"
+    save_bundle(tiny_bundle(seed=1), path)
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def part(path: str) -> Path:
+    """Four rows."""
+    place = Path(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_table(ROWS.slice(0, 4), place)
+    return place
+
+
+def score(bundle: Path, source: str, output: str, **settings: object) -> BatchReport:
+    return predict_dataset(bundle, source, output, BatchSettings.model_validate(settings))
+
+
+@pytest.mark.parametrize("record", [None, "{}"])
+def test_a_folder_of_the_name_that_the_parts_wait_under_stays(bundle: Path, here: Path, record: str | None) -> None:
+    part("in.csv")
+    Path(".o.csv.parts/deep").mkdir(parents=True)
+    Path(".o.csv.parts/deep/mine.txt").write_text("irreplaceable")
+    if record is not None:
+        Path(".o.csv.parts/_progress").mkdir()
+        Path(".o.csv.parts/_progress/job.json").write_text(record)
+    before = tree(here)
+    with pytest.raises(UsageError, match="no record of a batch"):
+        score(bundle, "in.csv", "o.csv", overwrite=True)
+    assert tree(here) == before
+
+
+@pytest.mark.parametrize("name", ["../mine.txt", "a/../../mine.txt", "/mine.txt"])
+def test_a_record_cant_name_what_lies_outside_its_output(bundle: Path, here: Path, name: str) -> None:
+    part("in.csv")
+    Path("mine.txt").write_text("irreplaceable")
+    Path("out/_progress").mkdir(parents=True)
+    record = JobRecord(bundle="b" * 64, settings={}, parts=("kept",)).model_dump_json()
+    Path("out/_progress/job.json").write_text(record.replace("kept", name))
+    with pytest.raises(UsageError, match=r"job\.json is no record of a batch"):
+        score(bundle, "in.csv", "out/", overwrite=True)
+    assert Path("mine.txt").read_text() == "irreplaceable"
+
+
+def test_overwriting_a_job_replaces_none_of_its_neighbours(bundle: Path, here: Path) -> None:
+    part("in/a.csv")
+    score(bundle, "in/", "out/")
+    Path("out/b.csv").write_text("irreplaceable")
+    part("in/b.csv")
+    before = tree(here)
+    with pytest.raises(UsageError, match=r"out/b\.csv is there already, and the batch .* didn't make it"):
+        score(bundle, "in/", "out/", overwrite=True)
+    assert tree(here) == before
+    Path("out/b.csv").unlink()
+    assert score(bundle, "in/", "out/", overwrite=True).rows == 8
+
+
+def test_what_cant_be_removed_is_said(bundle: Path, here: Path) -> None:
+    part("in.csv")
+    score(bundle, "in.csv", "out/")
+    Path("out/in.csv").unlink()
+    Path("out/in.csv/mine").mkdir(parents=True)
+    with pytest.raises(StorageFailed, match=r"removing \S+/out/in\.csv failed"):
+        score(bundle, "in.csv", "out/", overwrite=True, keep=["num_a"])
+    Path("o.csv.manifest.json").mkdir()
+    with pytest.raises(UsageError, match=r"o\.csv\.manifest\.json is no manifest of a batch"):
+        score(bundle, "in.csv", "o.csv")
+
+
+def test_a_mark_of_success_that_cant_be_removed_is_said(
+    bundle: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part("in.csv")
+    score(bundle, "in.csv", "out/")
+    before = tree(here)
+    unlink = Path.unlink
+
+    def denied(self: Path, missing_ok: bool = False) -> None:
+        if self.name == "_SUCCESS":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", denied)
+    with pytest.raises(StorageFailed, match=r"removing \S+/out/_SUCCESS failed: Permission denied"):
+        score(bundle, "in.csv", "out/", overwrite=True, keep=["age"])
+    assert tree(here) == before
+
+
+@pytest.mark.parametrize("output", ["out/", "o.csv"])
+def test_an_output_that_cant_be_read_is_said(
+    bundle: Path, here: Path, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part("in.csv")
+    score(bundle, "in.csv", output)
+    answers = {"out/": here / "out" / "in.csv", "o.csv": here / "o.csv"}[output]
+    before = tree(here)
+    opened = Path.open
+
+    def denied(self: Path, *arguments: Any, **named: Any) -> Any:
+        if self == answers:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return opened(self, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", denied)
+        with pytest.raises(StorageFailed, match=rf"reading {answers} failed: Permission denied"):
+            score(bundle, "in.csv", output)
+    assert tree(here) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "said"),
+    [
+        ("x" * 300, "o.csv", "can't be a place: File name too long"),
+        ("in.csv", "x" * 300 + "/", "can't be a place: File name too long"),
+        ("in.csv", "a\0b.csv", "can't be a place: embedded null byte"),
+        ("in.csv", "x" * 245 + ".csv", "leaves no room for the manifest's"),
+        ("pipe.csv", "o.csv", "pipe.csv is neither a file nor a folder"),
+    ],
+    ids=["long input", "long output", "zero byte", "long manifest", "pipe"],
+)
+def test_places_that_cant_be_are_told_before_the_first_row(
+    bundle: Path, here: Path, source: str, output: str, said: str
+) -> None:
+    part("in.csv")
+    os.mkfifo("pipe.csv")
+    with pytest.raises((UsageError, DataRefused), match=said):
+        score(bundle, source, output)
+    assert {path.name for path in here.iterdir()} == {"in.csv", "pipe.csv"}
+
+
+def test_a_run_killed_while_it_removes_the_joined_parts_goes_on(
+    bundle: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part("in/a.csv")
+    part("in/b.csv")
+
+    class Killed(BaseException):
+        pass
+
+    def half(folder: Path, ignore_errors: bool = False) -> None:
+        if folder.name == ".o.csv.parts":
+            # In the order of a directory's entries that is worst: the record of the job first.
+            (folder / "_progress" / "job.json").unlink()
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", half)
+        patch.setattr(FileOutput, "tidy", lambda self: None)
+        with pytest.raises(Killed):
+            score(bundle, "in/", "o.csv")
+    assert read_table("o.csv").num_rows == 8
+    assert score(bundle, "in/", "o.csv").kept == 2
+    assert not Path(FileOutput("o.csv").parts.root).exists()
+
+
+@pytest.mark.parametrize("output", ["out/", "o.csv", "sqlite:///x.db"])
+def test_a_worker_whose_job_was_replaced_publishes_nothing(
+    bundle: Path, other_bundle: Path, here: Path, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a cluster, where a worker may outlive the run that it works for."""
+    part("in.csv")
+    table = "scored" if "://" in output else None
+    late = open_job(pin_bundle(bundle), "in.csv", output, BatchSettings(), table=table)
+    late.task.destination.begin(late.record, overwrite=False)
+    job = open_job(pin_bundle(other_bundle), "in.csv", output, BatchSettings(overwrite=True), table=table)
+    rows: Callable[..., Iterator[pa.Table]] = ScoredPart.tables
+
+    def after_another_job(self: ScoredPart) -> Iterator[pa.Table]:
+        with monkeypatch.context() as patch:
+            patch.setattr(ScoredPart, "tables", rows)
+            run_job(job)
+        yield from rows(self)
+
+    scored = ScoredPart(prove_pinned(late.task.pin), late.parts[0], late.task.settings)
+    monkeypatch.setattr(ScoredPart, "tables", after_another_job)
+    with pytest.raises(UsageError, match="has taken"):
+        late.task.destination.write(scored)
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    before = tree(here)
+    again = open_job(pin_bundle(other_bundle), "in.csv", output, BatchSettings(), table=table)
+    assert run_job(again).kept == 1
+    assert tree(here) == before
+    names = {path.name for path in here.iterdir()}
+    assert names <= {"in.csv", "out", "o.csv", "o.csv.manifest.json", "x.db"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM scored",
+        'select a.* from people p join main."Scored" a on a.x = p.x',
+        "SELECT * FROM people, scored WHERE 1",
+        "WITH a AS (SELECT * FROM scored) SELECT * FROM a",
+    ],
+)
+def test_a_query_of_the_answers_own_table_is_refused(bundle: Path, here: Path, query: str) -> None:
+    part("in.csv")
+    url = "sqlite:///x.db"
+    run_job(open_job(pin_bundle(bundle), "in.csv", url, BatchSettings(), table="scored"))
+    before = tree(here)
+    with pytest.raises(UsageError, match="the query reads table 'scored', which the answers go into"):
+        open_job(pin_bundle(bundle), url, url, BatchSettings(query=query, overwrite=True), table="scored")
+    assert tree(here) == before
+
+
+@pytest.mark.parametrize(
+    "query", ["SELECT scored FROM people", "SELECT * FROM people WHERE x = ' from scored '", "SELECT * FROM scored_old"]
+)
+def test_a_query_of_other_tables_isnt(bundle: Path, here: Path, query: str) -> None:
+    url = "sqlite:///x.db"
+    assert open_job(pin_bundle(bundle), url, url, BatchSettings(query=query), table="scored").parts
