@@ -66,6 +66,22 @@ def test_half_the_width_one_layer_less_more_dropout_within_limits(
     assert (student.hidden_dim, student.num_hidden_layers, student.dropout) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("classes", [3, 200])
+def test_a_linear_teacher_has_no_width_to_halve(classes: int) -> None:
+    student = student_of(SETTINGS, tiny_bundle(training_mode="linear_glm_baseline", n_classes=classes))
+    assert (student.hidden_dim, student.num_hidden_layers, student.dropout) == pytest.approx((16, 1, 0.05))
+
+
+def test_a_student_that_is_larger_than_its_teacher_is_told() -> None:
+    table, linear = mixed_table(200), dataclasses.replace(SETTINGS, training_mode="linear_glm_baseline", epochs=1)
+    teacher = train(table, linear).bundle
+    told = [
+        [finding.message for finding in train(table, student_of(settings, teacher), teacher=teacher).findings]
+        for settings in (dataclasses.replace(SETTINGS, epochs=1), linear)
+    ]
+    assert [bool([message for message in each if "linear model" in message]) for each in told] == [True, False]
+
+
 def test_each_network_sees_each_row_once_per_epoch(
     teachers: dict[TaskType, ModelBundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:

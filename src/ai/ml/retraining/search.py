@@ -21,6 +21,7 @@ from ai.ml.core.files import dump_json, sha256_bytes, write_atomic
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.checkpoints import Record
 from ai.ml.retraining.log import logger
+from ai.ml.retraining.mode_settings import has_use
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,16 +44,17 @@ class Range:
     is_log: bool = True
 
 
-NETWORK = {"hidden_dim": Range(32, 512), "num_hidden_layers": Range(1, 4, is_log=False)}
-ALWAYS = {"learning_rate": Range(2e-4, 1e-2)}
-DROPOUT = {"dropout": Range(0.0, 0.5, is_log=False)}
-PIECEWISE = {"n_bins": Range(4, 64), "d_emb": Range(2, 24)}
-SPACES: dict[str, dict[str, Range]] = {
-    "linear_glm_baseline": ALWAYS,
-    "mlp_ple": ALWAYS | NETWORK | DROPOUT | PIECEWISE,
-    "tabm": ALWAYS | NETWORK | DROPOUT | PIECEWISE | {"members": Range(4, 16)},
+NETWORK = ("hidden_dim", "num_hidden_layers")
+RANGES = {
+    "learning_rate": Range(2e-4, 1e-2),
+    "hidden_dim": Range(32, 512),
+    "num_hidden_layers": Range(1, 4, is_log=False),
+    "dropout": Range(0.0, 0.5, is_log=False),
+    "n_bins": Range(4, 64),
+    "d_emb": Range(2, 24),
+    "members": Range(4, 16),
 }
-"""Of the modes that have more or less than a network."""
+"""The settings that matter, of the modes that have a use for them."""
 
 
 class Trial(Record):
@@ -99,13 +101,14 @@ def require_search(training: TrainingSettings) -> None:
 
 def space_of(training: TrainingSettings) -> dict[str, Range]:
     """The settings to search: those of the mode that were left at their defaults; a student keeps its size."""
-    space = SPACES.get(training.training_mode, ALWAYS | NETWORK | DROPOUT)
-    fixed = set(NETWORK) if training.teacher is not None else set[str]()
+    fixed = NETWORK if training.teacher is not None else ()
     fields = type(training).model_fields
     return {
         name: place
-        for name, place in space.items()
-        if name not in fixed and getattr(training, name) == fields[name].default
+        for name, place in RANGES.items()
+        if has_use(training.training_mode, name)
+        and name not in fixed
+        and getattr(training, name) == fields[name].default
     }
 
 

@@ -11,6 +11,7 @@ from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from ai.ml.core.contract import Conformer, InputContract, target_values
 from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.target import refuse_constant
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.feature_fit import FittedFeatures, fit_features, refuse_enormous
 from ai.ml.frameworks.pytorch.inference import Scorer
@@ -86,10 +87,7 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
         raise UsageError(f"the teacher reads column {read[0]!r}, which exclude_columns leaves out: train without it")
     _refuse_unknown_classes(target_values(contract, table), teacher)
     labels, train_rows, holdout_rows = _split(table, contract, config)
-    if len(labels) and (labels == labels[0]).all():
-        raise DataRefused(
-            f"target {contract.target_column!r} is {labels[0]!r} in all {len(labels)} rows: there is nothing to learn"
-        )
+    refuse_constant(contract.target_column, set(labels.tolist()), len(labels))
     scorer = Scorer(teacher, device="cpu")
     part = table.take(pa.array(train_rows))
     matrix = scorer.matrix(part)

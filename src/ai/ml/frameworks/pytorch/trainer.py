@@ -27,6 +27,7 @@ from ai.ml.frameworks.pytorch.losses import Criterion, check_loss, check_mode, m
 from ai.ml.frameworks.pytorch.models import (
     PIECEWISE_MODES,
     TRAINING_MODES,
+    LinearBaseline,
     model_config_of,
     model_dropout,
     model_hidden_dim,
@@ -120,10 +121,8 @@ def _resumed(
     if checkpoint is None:
         return None
     keeper = EpochCheckpoint(checkpoint, _fingerprint(*inputs))
-    record, reason = keeper.load()
-    if record is not None:
-        fitting.load_state_dict(record)
-    elif reason is not None:
+    reason = keeper.resume(fitting.load_state_dict)
+    if reason is not None:
         findings.append(Finding("training", None, reason))
     return keeper
 
@@ -205,19 +204,33 @@ def pose(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -
         check_loss(config.class_weights, config.label_smoothing, teacher.task)
         if config.training_mode == "tree_teacher_distillation":
             raise UsageError("training_mode 'tree_teacher_distillation' has a teacher of its own: choose another mode")
-        return prepare_for_student(table, teacher, config), []
+        return prepare_for_student(table, teacher, config), _student_findings(config, teacher)
     derived = derive_contract(table, config)
     check_mode(config.training_mode, derived.contract.task)
     check_loss(config.class_weights, config.label_smoothing, derived.contract.task)
     return prepare(table, derived.contract, config), list(derived.findings)
 
 
+def _student_findings(config: TrainingConfig, teacher: ModelBundle) -> list[Finding]:
+    if not isinstance(teacher.model, LinearBaseline) or config.training_mode == "linear_glm_baseline":
+        return []
+    width, layers = config.hidden_dim, config.num_hidden_layers
+    message = f"the teacher is a linear model, so this student ({layers} × {width}) is larger than it, not smaller"
+    return [Finding("training", None, message)]
+
+
 def student_of(config: TrainingConfig, teacher: ModelBundle) -> TrainingConfig:
-    """The same config with a smaller network than the teacher's: half the width, one layer less, more dropout."""
+    """The same config with a smaller network than the teacher's: half the width, one layer less, more dropout.
+
+    A linear teacher has neither width nor layers (what `model_config` calls its width is the number of its outputs), so
+    its student gets the least of both.
+    """
+    is_linear = isinstance(teacher.model, LinearBaseline)
+    width, layers = (0, 0) if is_linear else (model_hidden_dim(teacher.model), model_num_hidden_layers(teacher.model))
     return dataclasses.replace(
         config,
-        hidden_dim=max(LEAST_STUDENT_WIDTH, model_hidden_dim(teacher.model) // 2),
-        num_hidden_layers=max(1, model_num_hidden_layers(teacher.model) - 1),
+        hidden_dim=max(LEAST_STUDENT_WIDTH, width // 2),
+        num_hidden_layers=max(1, layers - 1),
         dropout=min(MOST_STUDENT_DROPOUT, model_dropout(teacher.model) + 0.05),
     )
 
