@@ -58,6 +58,20 @@ def test_values_are_measured_by_rmse_and_a_good_candidate_beats_a_line() -> None
     assert ridge.low > 0
 
 
+@pytest.mark.parametrize("unit", [1e-60, 1e100])
+def test_the_unit_of_a_target_changes_nothing(unit: float) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-3, 3, (400, 2))
+    y = np.sin(2 * x[:, 0]) * x[:, 1]
+    found: list[list[Baseline]] = []
+    for values in (y, y * unit):
+        table = pa.table({"a": x[:, 0], "b": x[:, 1], "y": values})
+        result = train(table, TrainingConfig("y", "linear_glm_baseline", "regression", epochs=1))
+        found.append(measure_baselines(Scorer(result.bundle), table, result.train_rows, result.holdout_rows))
+    for plain, other in zip(*found, strict=True):
+        assert other.value / unit == pytest.approx(plain.value, rel=1e-6)
+
+
 def test_a_class_that_no_training_row_has_costs_no_traceback() -> None:
     table = mixed_table(300, seed=2)
     result = train(table, TrainingConfig("y", epochs=1))
@@ -96,7 +110,12 @@ def test_a_policy_holds_what_a_baseline_surely_beats() -> None:
     assert held.reason == (
         "ridge regression does better on the same split, surely: rmse 1, the candidate has 2 (gain -1, -1.2 to -0.8)"
     )
+    assert held.to_dict()["beaten_by"] == baseline.sentence
     assert decide(scored, None, DecisionPolicy()).outcome == "PROMOTE"
+    told = decide(scored, None, DecisionPolicy(beaten_by=baseline.sentence, baselines="report"))
+    assert told.outcome == "PROMOTE"
+    assert told.reason.endswith(f"; but {baseline.sentence}"), "who asks why it is live sees the flag"
+    assert told.to_dict()["beaten_by"] == baseline.sentence
     floors = DecisionPolicy(beaten_by=baseline.sentence, floors={"rmse": 0.01})
     assert decide(scored, None, floors).outcome == "REJECT", "a floor counts before a baseline"
 
@@ -119,4 +138,6 @@ def test_the_console_holds_it_only_where_it_is_told_to(tmp_path: Path, prefect_e
     summary = json.loads(reported.stdout)
     assert summary["promotion"]["outcome"] == "PROMOTED"
     assert any("does better on the same split, surely" in finding for finding in summary["candidate"]["findings"])
+    recorded = Store(tmp_path / "store").history("m")[-1].body["decision"]
+    assert "does better on the same split, surely" in recorded["beaten_by"]
     assert len(summary["candidate"]["baselines"]) == 2

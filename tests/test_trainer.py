@@ -369,6 +369,14 @@ def test_values_whose_squares_overflow_are_refused_by_name(name: str) -> None:
         train(table.set_column(place, name, enormous), config())
 
 
+@pytest.mark.parametrize(("unit", "common"), [(1e-200, 0.0), (1e-4, 1e12)])
+def test_a_target_whose_values_cannot_be_told_apart_is_refused(unit: float, common: float) -> None:
+    table = mixed_table(100, task="regression")
+    values = pa.array(common + unit * np.linspace(-1, 1, 100))
+    with pytest.raises(DataRefused, match=r"target 'y' goes from .* too little to tell its values apart in float64"):
+        train(table.set_column(table.column_names.index("y"), "y", values), config(task="regression"))
+
+
 def test_no_single_validation_row_decides_when_training_stops() -> None:
     y = torch.zeros(100, 1)
     worse, better = torch.full((100, 1), 0.5), torch.full((100, 1), 0.3)

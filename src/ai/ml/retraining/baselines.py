@@ -15,6 +15,7 @@ import pyarrow as pa
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
 
 from ai.ml.core.contract import target_values
 from ai.ml.core.figures import figure
@@ -116,20 +117,19 @@ def _models(task: TaskType, classes: int) -> list[tuple[str, Any, bool]]:
 def _fit_and_answer(model: Any, parts: list[np.ndarray], y: np.ndarray, classes: int, task: TaskType) -> np.ndarray:
     """`(n_holdout, classes)` probabilities, or `(n_holdout,)` values."""
     train, test = parts
-    if task == "classification" and len(np.unique(y)) < 2:
+    if task == "regression":
+        # Boosting keeps its gradients in float32: a target of 1e40, or of 1e-40, is none there.
+        scaler = StandardScaler().fit(y[:, None])
+        model.fit(train, scaler.transform(y[:, None])[:, 0])
+        return scaler.inverse_transform(model.predict(test)[:, None])[:, 0]
+    if len(np.unique(y)) < 2:
         return np.eye(classes)[np.full(len(test), y[0])]
-    if (
-        task == "classification"
-        and "early_stopping" in model.get_params()
-        and min(np.unique(y, return_counts=True)[1]) < 2
-    ):
+    if "early_stopping" in model.get_params() and min(np.unique(y, return_counts=True)[1]) < 2:
         # Above 10,000 rows boosting splits off validation rows, in which every class must be.
         model.set_params(early_stopping=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train, y)
-    if task == "regression":
-        return model.predict(test)
     answers = np.zeros((len(test), classes))
     answers[:, model.classes_.astype(int)] = model.predict_proba(test)
     return answers

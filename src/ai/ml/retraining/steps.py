@@ -230,7 +230,8 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
         floors=settings.floors,
         slice_floors=settings.slice_floors,
         incomparable=settings.incomparable,
-        beaten_by=_beaten_by(candidate) if settings.baselines == "hold" else None,
+        beaten_by=_beaten_by(candidate),
+        baselines=settings.baselines,
     )
     store = Store(config.store)
     digest = store.champion(config.name)

@@ -63,7 +63,7 @@ def prepare(table: pa.Table, contract: InputContract, config: TrainingConfig) ->
         y = np.asarray(label_encoder.transform(labels[train_rows]))
     else:
         refuse_enormous(labels, contract.target_column)
-        target_scaler = StandardScaler().fit(labels[train_rows, None])
+        target_scaler = _fit_target_scaler(labels[train_rows], contract.target_column)
         y = np.asarray(target_scaler.transform(labels[train_rows, None]))[:, 0]
     return Problem(contract, features, label_encoder, target_scaler, y, train_rows, holdout_rows, labels)
 
@@ -104,6 +104,18 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
     features = FittedFeatures(teacher.vectorizer, teacher.scaler, medians, scaled)
     fitted = (encoder, target_scaler, y, train_rows, holdout_rows, labels)
     return Problem(contract, features, *fitted, answers.astype(np.float32))
+
+
+def _fit_target_scaler(values: np.ndarray, name: str) -> StandardScaler:
+    """Scaler of `(n_rows,)` float64, which takes values that differ by next to nothing for one and the same."""
+    scaler = StandardScaler().fit(values[:, None])
+    least, largest = float(values.min()), float(values.max())
+    if least != largest and scaler.scale_[0] != np.sqrt(scaler.var_[0]):
+        raise DataRefused(
+            f"target {name!r} goes from {least!r} to {largest!r}, which is too little to tell its values apart in "
+            "float64: give it in another unit, or without the part that all rows have in common"
+        )
+    return scaler
 
 
 def _refuse_unknown_classes(labels: np.ndarray, teacher: ModelBundle) -> None:
