@@ -134,6 +134,18 @@ def one_class(table: pa.Table) -> pa.Table:
     return table.filter(pc.equal(table["y"], "yes"))
 
 
+def one_yes(table: pa.Table) -> pa.Table:
+    others = table.filter(pc.equal(table["y"], "no"))
+    return pa.concat_tables([others, one_class(table).slice(0, 1)])
+
+
+def test_wishes_that_the_teachers_contract_overrules_are_told(teachers: dict[TaskType, ModelBundle]) -> None:
+    table, teacher = mixed_table(200), teachers["classification"]
+    wishes = dataclasses.replace(SETTINGS, category_columns=("age", "city"), number_columns=("income",), epochs=1)
+    told = [finding.message for finding in train(table, wishes, teacher=teacher).findings]
+    assert "the teacher's contract says what the columns are: category_columns 'age' doesn't count" in told
+
+
 @pytest.mark.parametrize(
     ("table", "changes", "sentence"),
     [
@@ -143,6 +155,10 @@ def one_class(table: pa.Table) -> pa.Table:
         (without(mixed_table(200), "city"), {}, "city"),
         (mixed_table(200, task="regression"), {}, "the teacher doesn't know the class"),
         (one_class(mixed_table(200)), {}, "target 'y' is 'yes' in all"),
+        (mixed_table(200), {"exclude_columns": ("cty",)}, "exclude_columns names 'cty', .* did you mean 'city'"),
+        (mixed_table(200), {"exclude_columns": ("y",)}, "the target 'y' can't be excluded"),
+        (one_yes(mixed_table(200)), {}, "a class needs at least 2 rows, these have one: 'yes'"),
+        (mixed_table(200).slice(0, 0), {}, "0 rows can't be split with test_size=0.2: both parts need a row"),
         (mixed_table(200), {"training_mode": "tree_teacher_distillation"}, "has a teacher of its own"),
     ],
 )

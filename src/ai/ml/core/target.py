@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +26,8 @@ def find_task(table: pa.Table, config: TrainingConfig) -> tuple[TaskType, list[s
     array = target_array(table, config.target_column)
     name = config.target_column
     codes, labels = _labels(array, name, "; --missing-target drop leaves them out")
-    refuse_constant(name, labels, len(array))
+    if len(labels) == 1:
+        raise DataRefused(f"target {name!r} is {labels[0]!r} in all {len(array)} rows: there is nothing to learn")
     are_numbers = all(read_number(label) is not None for label in labels) and not pa.types.is_boolean(array.type)
     task: TaskType
     if config.task == "auto":
@@ -46,22 +46,6 @@ def find_task(table: pa.Table, config: TrainingConfig) -> tuple[TaskType, list[s
             f"target {name!r}: a class needs at least 2 rows, these have one: {shown}; drop or merge them{hint}"
         )
     return task, sorted(labels)
-
-
-def refuse_constant(name: str, values: Collection[object], n_rows: int) -> None:
-    """Refuse a target that is the same in all rows.
-
-    Args:
-        name: of the target.
-        values: that are all different.
-        n_rows: in which they are.
-
-    Raises:
-        DataRefused: there is one value only.
-    """
-    if len(values) == 1:
-        (value,) = values
-        raise DataRefused(f"target {name!r} is {value!r} in all {n_rows} rows: there is nothing to learn")
 
 
 def target_values(contract: InputContract, table: pa.Table) -> np.ndarray:

@@ -32,8 +32,9 @@ def split_holdout(task: TaskType, y: np.ndarray, test_size: float, seed: int) ->
     stratify = y if task == "classification" and len(np.unique(y)) > 1 else None
     try:
         train, holdout = train_test_split(rows, test_size=test_size, random_state=seed, stratify=stratify)
-    except ValueError as error:
-        raise DataRefused(f"{len(y)} rows can't be split with test_size={test_size}: {error}") from None
+    except ValueError:
+        each = "a row" if stratify is None else f"a row of each of the {len(np.unique(y))} classes"
+        raise DataRefused(f"{len(y)} rows can't be split with test_size={test_size}: both parts need {each}") from None
     if len(train) < 2:
         raise DataRefused(f"{len(y)} rows with test_size={test_size} leave {len(train)} to train on; 2 are needed")
     return np.asarray(train), np.asarray(holdout)

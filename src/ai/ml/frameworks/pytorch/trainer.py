@@ -34,7 +34,7 @@ from ai.ml.frameworks.pytorch.models import (
     model_num_hidden_layers,
     set_temperature,
 )
-from ai.ml.frameworks.pytorch.problem import Problem, prepare, prepare_for_student
+from ai.ml.frameworks.pytorch.problem import Problem, overruled_wishes, prepare, prepare_for_student
 from ai.ml.frameworks.pytorch.saving import encode_bundle
 from ai.ml.frameworks.pytorch.temperature import best_temperature
 
@@ -204,19 +204,25 @@ def pose(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -
         check_loss(config.class_weights, config.label_smoothing, teacher.task)
         if config.training_mode == "tree_teacher_distillation":
             raise UsageError("training_mode 'tree_teacher_distillation' has a teacher of its own: choose another mode")
-        return prepare_for_student(table, teacher, config), _student_findings(config, teacher)
+        problem = prepare_for_student(table, teacher, config)
+        return problem, _student_findings(problem, config, teacher)
     derived = derive_contract(table, config)
     check_mode(config.training_mode, derived.contract.task)
     check_loss(config.class_weights, config.label_smoothing, derived.contract.task)
     return prepare(table, derived.contract, config), list(derived.findings)
 
 
-def _student_findings(config: TrainingConfig, teacher: ModelBundle) -> list[Finding]:
-    if not isinstance(teacher.model, LinearBaseline) or config.training_mode == "linear_glm_baseline":
-        return []
-    width, layers = config.hidden_dim, config.num_hidden_layers
-    message = f"the teacher is a linear model, so this student ({layers} × {width}) is larger than it, not smaller"
-    return [Finding("training", None, message)]
+def _student_findings(problem: Problem, config: TrainingConfig, teacher: ModelBundle) -> list[Finding]:
+    found: list[Finding] = []
+    overruled = overruled_wishes(problem.contract, config)
+    if overruled:
+        message = f"the teacher's contract says what the columns are: {', '.join(overruled)} doesn't count"
+        found.append(Finding("training", None, message))
+    if isinstance(teacher.model, LinearBaseline) and config.training_mode != "linear_glm_baseline":
+        size = f"{config.num_hidden_layers} × {config.hidden_dim}"
+        message = f"the teacher is a linear model, so this student ({size}) is larger than it, not smaller"
+        found.append(Finding("training", None, message))
+    return found
 
 
 def student_of(config: TrainingConfig, teacher: ModelBundle) -> TrainingConfig:
