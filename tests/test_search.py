@@ -172,6 +172,12 @@ def test_the_winner_is_trained_named_in_the_manifest_and_repeatable_without_a_se
     assert "Trials of the search, 2" in "".join(training.parts)
 
 
+def test_a_search_that_its_budget_ends_says_how_far_it_came(tmp_path: Path) -> None:
+    config = retrain_config(tmp_path, tune=50, budget_seconds=0.01)
+    found = steps.build_candidate(config, steps.snapshot_data(config)).findings
+    assert any(said.startswith("the budget of 0.01 s had room for 1 of 50 trials") for said in found)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_after_a_trial_it_makes_the_same_ones_and_none_twice(tmp_path: Path) -> None:

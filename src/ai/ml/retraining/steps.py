@@ -39,7 +39,6 @@ from ai.ml.retraining.checkpoints import (
 )
 from ai.ml.retraining.config import DataSettings, RetrainConfig, RollbackConfig
 from ai.ml.retraining.log import logger
-from ai.ml.retraining.mode_settings import unused_settings
 from ai.ml.retraining.run_record import remove_run, write_run
 from ai.ml.retraining.source_state import source_stamps
 from ai.ml.retraining.store import Store
@@ -180,7 +179,7 @@ def build_candidate(
         keep_latest(made, f"search-{KEY_PATTERN}{made.suffix}")
     losing = [baseline.sentence for baseline in baselines if baseline.wins]
     found = [finding.message for finding in result.findings]
-    return candidate_record(target, [*unused_settings(config.training), *found, *losing])
+    return candidate_record(target, [*plan.findings(config), *found, *losing])
 
 
 def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ai.ml.core.figures import figure
 from ai.ml.retraining.checkpoints import DataRef, code_version, content_key
 from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.mode_settings import unused_settings
 from ai.ml.retraining.search import Search, Searcher, require_search, space_of
 from ai.ml.retraining.store import Store
 
@@ -30,6 +32,15 @@ class TrainingPlan:
     def trials(self) -> list[dict[str, Any]]:
         """Of the search, as the candidate's record keeps them."""
         return [] if self.search is None else [trial.model_dump() for trial in self.search.trials]
+
+    def findings(self, config: RetrainConfig) -> list[str]:
+        """What a person should know of it."""
+        found, training = unused_settings(config.training), config.training
+        if self.search is not None and training.budget_seconds is not None:
+            done, left = len(self.search.trials), figure(self.search.training.budget_seconds or 0.0)
+            told = f"the budget of {figure(training.budget_seconds)} s had room for {done} of {training.tune} trials"
+            found.append(f"{told}; the training after them had {left} s")
+        return found
 
     def lineage(self, config: RetrainConfig) -> dict[str, Any]:
         """For the manifest; what a search chose stands among the settings: by hand they train the same weights."""

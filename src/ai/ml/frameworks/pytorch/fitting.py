@@ -215,6 +215,9 @@ class Fitting:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only."""
+        return self._kept(self.elapsed)
+
+    def _kept(self, spent: float) -> dict[str, Any]:
         state = self.state
         return {
             "model": dict(self.model.state_dict()),
@@ -228,7 +231,7 @@ class Fitting:
             "best_weights": None if state.best_weights is None else dict(state.best_weights),
             "history": [vars(report) for report in state.history],
             "schedule": vars(state.schedule),
-            "spent": self.elapsed,
+            "spent": spent,
         }
 
     def load_state_dict(self, record: dict[str, Any]) -> None:
@@ -255,7 +258,7 @@ class Fitting:
 
     def _example_state(self) -> dict[str, Any]:
         """What a state of this training looks like once there was an epoch."""
-        state = self.state_dict()
+        state = self._kept(0.0)
         numbered = enumerate(weight for group in self.optimizer.param_groups for weight in group["params"])
         moments = {number: {"step": torch.zeros(()), "exp_avg": each, "exp_avg_sq": each} for number, each in numbered}
         best = None if self.data.x_validation is None else state["model"]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ai.ml.core.contract import Finding, derive_contract, target_values
 from ai.ml.core.errors import UsageError
+from ai.ml.core.figures import figure
 from ai.ml.core.files import dump_json, sha256_bytes
 from ai.ml.core.manifest import current_versions
 from ai.ml.core.tables import fingerprint
@@ -140,9 +141,9 @@ def run_epochs(
 
 
 def _budget_sentence(fitting: Fitting) -> str:
-    epochs, updates = fitting.state.epoch, fitting.state.schedule.updates
+    epochs, updates, budget = fitting.state.epoch, fitting.state.schedule.updates, fitting.config.budget_seconds or 0.0
     place = "in the first epoch" if epochs == 1 else f"after {epochs} epochs"
-    return f"the budget of {fitting.config.budget_seconds:g} s ended the training {place}, after {updates} updates"
+    return f"the budget of {figure(budget)} s ended the training {place}, after {updates} updates"
 
 
 def check_config(config: TrainingConfig) -> None:
