@@ -120,6 +120,27 @@ def test_trials_are_kept_continued_and_judged_without_the_holdout(
     assert Searcher(SPACE, path, "a").trials == []
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": {"learning_rate": 1e-3}},
+        {"settings": dict.fromkeys(SPACE, 1000000000.0)},
+        {"settings": {**trial(0, 0.5).settings, "hidden_dim": 64.5}},
+        {"settings": {**trial(0, 0.5).settings, "epochs": 1}},
+        {"number": 1},
+        {"loss": float("nan")},
+        {"seconds": float("inf")},
+    ],
+)
+def test_a_trial_that_this_search_never_made_begins_it_anew(changes: dict[str, Any], tmp_path: Path) -> None:
+    path, good = tmp_path / "search.json", trial(0, 0.5).model_dump()
+    for record, kept in ((good, 1), (good | changes, 0)):
+        path.write_text(json.dumps({"fingerprint": "a", "trials": [record]}))
+        found = Searcher(SPACE, path, "a").trials
+        assert len(found) == kept
+        propose(SPACE, found, 0)
+
+
 def test_trials_that_diverge_are_kept_as_such(tmp_path: Path) -> None:
     table, given = mixed_table(200, task="regression"), dataclasses.replace(GIVEN, learning_rate=1e30)
     with pytest.raises(DataRefused, match="none of 1 trials of the search gave a finite loss"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ class Searcher:
             fingerprint: of the data and of every setting that isn't searched.
         """
         self.space, self.path, self.fingerprint = space, path, fingerprint
-        self.trials: list[Trial] = _read(path, fingerprint)
+        self.trials: list[Trial] = _read(path, fingerprint, space)
 
     def run(self, table: pa.Table, training: TrainingConfig, teacher: ModelBundle | None, most: int) -> Search:
         """Try up to `most` settings, the given ones first.
@@ -249,15 +250,28 @@ def _seconds(trial: Trial) -> float:
     return trial.seconds
 
 
-def _read(path: Path, fingerprint: str) -> list[Trial]:
+def _read(path: Path, fingerprint: str, space: dict[str, Range]) -> list[Trial]:
     """The trials of the same search; what can't be read costs time and nothing else."""
     try:
         record = json.loads(path.read_bytes())
         if record["fingerprint"] != fingerprint:
             return []
-        return [Trial.model_validate(trial) for trial in record["trials"]]
+        trials = [Trial.model_validate(trial) for trial in record["trials"]]
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        trials = None
+    if trials is None or not all(_fits(trial, number, space) for number, trial in enumerate(trials)):
         logger.warning("the trials in %s can't be read: the search begins anew", path)
         return []
+    return trials
+
+
+def _fits(trial: Trial, number: int, space: dict[str, Range]) -> bool:
+    """Whether a trial is one of this search: its settings, within their ranges, and figures that are some."""
+    within = trial.settings.keys() == space.keys() and all(
+        type(value) in (int, type(space[name].low)) and space[name].low <= value <= space[name].high
+        for name, value in trial.settings.items()
+    )
+    known = trial.loss is None or math.isfinite(trial.loss)
+    return within and known and trial.number == number and 0 <= trial.seconds < math.inf
