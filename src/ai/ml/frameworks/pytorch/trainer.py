@@ -38,10 +38,11 @@ from ai.ml.frameworks.pytorch.models import (
 from ai.ml.frameworks.pytorch.problem import Problem, overruled_wishes, prepare, prepare_for_student
 from ai.ml.frameworks.pytorch.saving import encode_bundle
 from ai.ml.frameworks.pytorch.temperature import best_temperature
+from ai.ml.frameworks.pytorch.tiles import TiledNetwork
 
 LEAST_STUDENT_WIDTH = 16
 MOST_STUDENT_DROPOUT = 0.5
-MOST_RESERVED = 0.1
+MOST_READING, MOST_SCORING = 0.1, 0.5
 """Of a budget, for the metrics."""
 
 
@@ -97,8 +98,12 @@ def train(
     prepared = time.perf_counter() - began
     with training_environment(config) as device:
         model, fitting, criterion = assemble(problem, config, device, findings)
-        # The metrics at the end read the same rows once more; in a young process the preparation is no measure of it.
-        fitting.began, fitting.reserve = began, min(prepared, (config.budget_seconds or 0) * MOST_RESERVED)
+        fitting.began = began
+        if config.budget_seconds is not None:
+            # The metrics read the same rows once more; in a young process the preparation is no measure of it.
+            reading = min(prepared, config.budget_seconds * MOST_READING)
+            scored = min(_scoring_seconds(model, problem, scoring), config.budget_seconds * MOST_SCORING)
+            fitting.reserve = reading + scored
         run_epochs(fitting, progress, _resumed(checkpoint, (table, config, teacher), fitting, findings))
         fitting.restore_best()
         if fitting.stop_reason == "budget":
@@ -110,6 +115,20 @@ def train(
     return TrainingResult(
         bundle, metrics, tuple(fitting.state.history), problem.train_rows, problem.holdout_rows, tuple(findings)
     )
+
+
+def _scoring_seconds(model: nn.Module, problem: Problem, scoring: ScoringSettings | None) -> float:
+    """How long the network takes for the metrics' rows, by one tile of them."""
+    settings = scoring or ScoringSettings()
+    shape = (problem.features.scaled.shape[1], problem.output_dim)
+    network = TiledNetwork(model, shape, settings, torch.device("cpu"))
+    for _ in range(2):
+        # The first one warms up.
+        began = time.perf_counter()
+        network.run(settings.tile_rows, lambda tile, start, stop: tile.fill(0))
+        seconds = time.perf_counter() - began
+    tiles = sum(-(-len(rows) // settings.tile_rows) for rows in (problem.train_rows, problem.holdout_rows))
+    return seconds * tiles
 
 
 def _resumed(
