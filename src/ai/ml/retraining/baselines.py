@@ -120,7 +120,7 @@ def _fit_and_answer(model: Any, parts: list[np.ndarray], y: np.ndarray, classes:
     if task == "regression":
         # Boosting keeps its gradients in float32: a target of 1e40, or of 1e-40, is none there.
         scaler = StandardScaler().fit(y[:, None])
-        model.fit(train, scaler.transform(y[:, None])[:, 0])
+        model.fit(train, np.asarray(scaler.transform(y[:, None]))[:, 0])
         return scaler.inverse_transform(model.predict(test)[:, None])[:, 0]
     if len(np.unique(y)) < 2:
         return np.eye(classes)[np.full(len(test), y[0])]

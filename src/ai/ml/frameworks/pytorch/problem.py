@@ -129,7 +129,7 @@ def _fit_target_scaler(values: np.ndarray, name: str) -> StandardScaler:
     """Scaler of `(n_rows,)` float64, which takes values that differ by next to nothing for one and the same."""
     scaler = StandardScaler().fit(values[:, None])
     least, largest = float(values.min()), float(values.max())
-    if least != largest and scaler.scale_[0] != np.sqrt(scaler.var_[0]):
+    if least != largest and not np.array_equal(np.asarray(scaler.scale_), np.sqrt(np.asarray(scaler.var_))):
         raise DataRefused(
             f"target {name!r} goes from {least!r} to {largest!r}, which is too little to tell its values apart in "
             "float64: give it in another unit, or without the part that all rows have in common"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ai.ml.core.contract import Finding, derive_contract, target_values
-from ai.ml.core.errors import UsageError
+from ai.ml.core.errors import TrainingDiverged, UsageError
 from ai.ml.core.figures import figure
 from ai.ml.core.files import dump_json, sha256_bytes
 from ai.ml.core.manifest import current_versions
@@ -44,6 +44,8 @@ LEAST_STUDENT_WIDTH = 16
 MOST_STUDENT_DROPOUT = 0.5
 MOST_READING, MOST_SCORING = 0.1, 0.5
 """Of a budget, for the metrics."""
+MOST_THREADS = 1_024
+"""Tens of thousands end the process without a word."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def _scoring_seconds(model: nn.Module, problem: Problem, scoring: ScoringSetting
     settings = scoring or ScoringSettings()
     shape = (problem.features.scaled.shape[1], problem.output_dim)
     network = TiledNetwork(model, shape, settings, torch.device("cpu"))
+    seconds = 0.0
     for _ in range(2):
         # The first one warms up.
         began = time.perf_counter()
@@ -186,12 +189,18 @@ def check_config(config: TrainingConfig) -> None:
         "num_hidden_layers": ("at least 1", config.num_hidden_layers >= 1),
         "dropout": ("at least 0 and below 1", 0 <= config.dropout < 1),
         "patience": ("at least 1, or None", config.patience is None or config.patience >= 1),
-        "budget_seconds": ("above 0, or None", config.budget_seconds is None or config.budget_seconds > 0),
+        "budget_seconds": (
+            "above 0, or None",
+            config.budget_seconds is None or 0 < config.budget_seconds < float("inf"),
+        ),
         "label_smoothing": ("at least 0 and below 1", 0 <= config.label_smoothing < 1),
         "n_bins": ("from 2 to 256", 2 <= config.n_bins <= 256),
         "d_emb": ("from 1 to 256", 1 <= config.d_emb <= 256),
         "members": ("from 1 to 256", 1 <= config.members <= 256),
-        "num_threads": ("at least 1, or None", config.num_threads is None or config.num_threads >= 1),
+        "num_threads": (
+            f"from 1 to {MOST_THREADS:,}, or None",
+            config.num_threads is None or 1 <= config.num_threads <= MOST_THREADS,
+        ),
     }
     for name, (rule, holds) in rules.items():
         if not holds:
@@ -201,20 +210,39 @@ def check_config(config: TrainingConfig) -> None:
 def evaluate(
     scorer: Scorer, table: pa.Table, train_rows: np.ndarray, holdout_rows: np.ndarray, criterion: Criterion
 ) -> Metrics:
-    """Losses on the training and holdout rows, and the holdout's accuracy or RMSE, all through one `Scorer`."""
+    """Losses on the training and holdout rows, and the holdout's accuracy or RMSE, all through one `Scorer`.
+
+    Raises:
+        TrainingDiverged: a row has no finite answer, or a metric isn't finite.
+    """
     bundle = scorer.bundle
     labels = target_values(bundle.contract, table) if bundle.contract else np.empty(0)
     losses: list[float] = []
     value = 0.0
     for rows in (train_rows, holdout_rows):
         answers = scorer.score_table(table.take(pa.array(rows)))
+        _refuse_no_numbers(answers.raw, rows)
         losses.append(mean_loss(criterion, answers.raw, _target_tensor(bundle, labels[rows])))
         if bundle.task == "classification":
             value = float(np.mean(answers.decoded.astype(str) == labels[rows].astype(str)))
         else:
             value = float(np.sqrt(np.mean((answers.decoded - labels[rows]) ** 2)))
     name = "accuracy" if bundle.task == "classification" else "rmse"
+    if not np.isfinite([*losses, value]).all():
+        raise TrainingDiverged(
+            f"the loss is {losses[0]:g} on the training rows and {losses[1]:g} on the holdout rows, {name} {value:g}: "
+            "lower the learning rate, or give the target in another unit"
+        )
     return Metrics(bundle.task, losses[0], losses[1], name, value)
+
+
+def _refuse_no_numbers(raw: np.ndarray, rows: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
+    if len(bad):
+        raise TrainingDiverged(
+            f"{len(bad)} of {len(rows)} rows get no finite answer, first row {rows[bad[0]]} of the table: a number "
+            "there is far beyond those that were learned from; drop such rows, or train mlp_ple or tabm, which clip"
+        )
 
 
 def pose(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -> tuple[Problem, list[Finding]]:
