@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from builders import mixed_table
 
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.types import TaskType, TrainingConfig
+from ai.ml.frameworks.pytorch import assembly
 from ai.ml.frameworks.pytorch.split import split_validation
 from ai.ml.frameworks.pytorch.trainer import train
 
@@ -39,6 +41,19 @@ def test_more_classes_than_rows_to_learn_from_are_split_without_shares() -> None
     crowd = np.repeat(np.arange(40), 6)
     fitting, validation = split_validation("classification", crowd, 0.9, 0) or ((), ())
     assert (len(fitting), len(validation)) == (24, 216)
+
+
+def test_a_forests_answers_go_to_the_device_as_all_other_tensors_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, ...]] = []
+    real = assembly._to_device
+
+    def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        sent.append(tuple(tensor.shape))
+        return real(tensor, device)
+
+    monkeypatch.setattr(assembly, "_to_device", to_device)
+    train(mixed_table(200), config(training_mode="tree_teacher_distillation", validation_size=0.0))
+    assert [shape for shape in sent if shape == (160, 2)], "by pinned memory, where there is a GPU"
 
 
 def test_a_row_without_a_finite_answer_is_named() -> None:

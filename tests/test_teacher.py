@@ -14,7 +14,7 @@ import torch
 from builders import mixed_table, tiny_bundle
 from verdict_samples import passed_verdict
 
-from ai.ml.core.errors import BundlegateError, BundleNotFound, DataRefused, UsageError
+from ai.ml.core.errors import BundlegateError, BundleNotFound, BundleRefused, DataRefused, UsageError
 from ai.ml.core.manifest import read_manifest
 from ai.ml.core.tables import write_table
 from ai.ml.core.types import ModelBundle, TaskType, TrainingConfig
@@ -213,6 +213,24 @@ def promoted(config: RetrainConfig) -> str:
     digest = candidate.bundle.digest
     Store(config.store).promote(config.name, Path(candidate.bundle.path), passed_verdict(digest), decision={})
     return digest
+
+
+def test_what_lies_in_a_teachers_place_teaches_only_if_it_is_the_teacher(tmp_path: Path) -> None:
+    digest = promoted(run_config(tmp_path, "big", seed=1))
+    config = pinned(run_config(tmp_path, "small", seed=3, teacher="big@champion"))
+    data = steps.snapshot_data(config)
+    manifest = tmp_path / "store" / "big" / "versions" / digest / "manifest.json"
+    content = manifest.read_bytes()
+    manifest.chmod(0o600)
+    manifest.write_bytes(content + b" ")
+    with pytest.raises(BundleRefused, match=f"big@{digest} can't teach: its manifest has the digest"):
+        steps.build_candidate(config, data)
+    manifest.write_bytes(content)
+    metrics = manifest.with_name("metrics.json")
+    metrics.chmod(0o600)
+    metrics.write_bytes(b"{}")
+    with pytest.raises(BundleRefused, match=r"can't teach: metrics.json has"):
+        steps.build_candidate(config, data)
 
 
 @pytest.mark.slow

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ai.ml.core.errors import BundleRefused
 from ai.ml.core.figures import figure
 from ai.ml.retraining.checkpoints import DataRef, code_version, content_key
 from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.folder_shelf import directory_problems
 from ai.ml.retraining.mode_settings import unused_settings
+from ai.ml.retraining.references import BUNDLE_FILE
 from ai.ml.retraining.search import Search, Searcher, require_search, space_of
 from ai.ml.retraining.store import Store
 
@@ -78,6 +81,7 @@ def plan_training(config: RetrainConfig, data: DataRef, table: pa.Table, trials:
     Raises:
         DataRefused: the table can't be learned from.
         UsageError: the settings don't fit together.
+        BundleRefused: what lies at the teacher's place isn't the bundle of its digest.
     """
     training, teacher = _with_teacher(config)
     most = config.training.tune
@@ -104,5 +108,9 @@ def _with_teacher(config: RetrainConfig) -> tuple[TrainingConfig, ModelBundle | 
     training, name = config.training.for_target(config.data.target), config.training.teacher
     if name is None:
         return training, None
-    teacher = load_bundle(Store(config.store).resolve(name) / "model_bundle.pt", map_location="cpu")
+    folder = Store(config.store).resolve(name)
+    problems = directory_problems(folder, name.partition("@")[2])
+    if problems:
+        raise BundleRefused(f"{name} can't teach: {problems[0]} ({folder})")
+    teacher = load_bundle(folder / BUNDLE_FILE, map_location="cpu")
     return dataclasses.replace(student_of(training, teacher), **config.training.given_network), teacher
