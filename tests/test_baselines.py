@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from ai.ml.core.tables import write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.inference import Scorer
 from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.retraining import baselines
 from ai.ml.retraining.baselines import Baseline, measure_baselines
 from ai.ml.retraining.decision import DecisionPolicy, Scored, decide
 from ai.ml.retraining.store import Store
@@ -95,6 +97,25 @@ def test_a_class_with_one_row_in_a_large_table_and_many_classes_cost_no_tracebac
     result = train(many, TrainingConfig("y", epochs=1))
     found = measure_baselines(Scorer(result.bundle), many, result.train_rows, result.holdout_rows)
     assert [baseline.name for baseline in found] == ["logistic regression"]
+
+
+def test_a_wide_table_costs_no_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    real = baselines._fit_and_answer
+
+    def fit(model: Any, parts: list[np.ndarray], *rest: Any) -> np.ndarray:
+        seen.append(parts[0].shape)
+        return real(model, parts, *rest)
+
+    monkeypatch.setattr(baselines, "_fit_and_answer", fit)
+    monkeypatch.setattr(baselines, "MOST_CELLS", 20_000)
+    numbers = np.random.default_rng(0).normal(size=(60, 1_001))
+    columns: dict[str, Any] = {f"c{place}": column for place, column in enumerate(numbers.T)}
+    wide = pa.table(columns | {"y": ["a", "b", "c"] * 20})
+    result = train(wide, TrainingConfig("y", "linear_glm_baseline", epochs=1))
+    found = measure_baselines(Scorer(result.bundle), wide, result.train_rows, result.holdout_rows)
+    assert [baseline.name for baseline in found] == ["logistic regression"], "3,003 trees' worth of features"
+    assert seen == [(16, 1_001)], "48 rows, of which 19 have room"
 
 
 def test_a_tie_is_no_loss() -> None:
