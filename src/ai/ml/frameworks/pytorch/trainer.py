@@ -102,10 +102,7 @@ def train(
         model, fitting, criterion = assemble(problem, config, device, findings)
         fitting.began = began
         if config.budget_seconds is not None:
-            # The metrics read the same rows once more; in a young process the preparation is no measure of it.
-            reading = min(prepared, config.budget_seconds * MOST_READING)
-            scored = min(_scoring_seconds(model, problem, scoring), config.budget_seconds * MOST_SCORING)
-            fitting.reserve = reading + scored
+            fitting.reserve = _reserve(config.budget_seconds, prepared, _scoring_seconds(model, problem, scoring))
         run_epochs(fitting, progress, _resumed(checkpoint, (table, config, teacher), fitting, findings))
         fitting.restore_best()
         if fitting.stop_reason == "budget":
@@ -117,6 +114,14 @@ def train(
     return TrainingResult(
         bundle, metrics, tuple(fitting.state.history), problem.train_rows, problem.holdout_rows, tuple(findings)
     )
+
+
+def _reserve(budget: float, prepared: float, scoring: float) -> float:
+    """Of a budget, for the metrics at the end, which read the same rows once more and score them.
+
+    In a young process the preparation is no measure of the reading, hence a limit; another leaves time to learn.
+    """
+    return min(prepared, budget * MOST_READING) + min(scoring, budget * MOST_SCORING)
 
 
 def _scoring_seconds(model: nn.Module, problem: Problem, scoring: ScoringSettings | None) -> float:
@@ -238,6 +243,8 @@ def evaluate(
 
 def _refuse_no_numbers(raw: np.ndarray, rows: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
+    if len(bad) == len(rows):
+        raise TrainingDiverged(f"none of {len(rows)} rows gets a finite answer: lower the learning rate")
     if len(bad):
         raise TrainingDiverged(
             f"{len(bad)} of {len(rows)} rows get no finite answer, first row {rows[bad[0]]} of the table: a number "
