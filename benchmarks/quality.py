@@ -25,20 +25,20 @@ from quality_data import DEVELOPMENT, REPORTED, Problem, read_problem
 from quality_peers import ORIGINAL_EPOCHS, PEERS, original_mlp
 from scipy.stats import rankdata
 
-from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.inference import Scorer
 from ai.ml.frameworks.pytorch.split import split_holdout
 from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.retraining.config import TrainingSettings
 
 OURS = ("mlp_ple", "tabm")
 Cell = dict[str, Any]
 
 
 def run_ours(frame: pd.DataFrame, problem: Problem, mode: str, seed: int, changes: dict[str, Any]) -> np.ndarray:
-    """The holdout's answers of one of our modes, from the raw table, by the scoring path."""
+    """The holdout's answers of one of our modes at the flow's defaults, from the raw table, by the scoring path."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    config = TrainingConfig(problem.target, mode, problem.task, random_seed=seed, batch_size=None, device="cpu")
-    result = train(table, TrainingConfig(**{**vars(config), **changes}))
+    given = {"training_mode": mode, "task": problem.task, "random_seed": seed, "device": "cpu"} | changes
+    result = train(table, TrainingSettings(**given).for_target(problem.target))
     scorer = Scorer(result.bundle)
     answers = scorer.score_table(table.take(pa.array(result.holdout_rows)))
     return scorer.probabilities(answers.raw) if problem.task == "classification" else answers.decoded

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from quality_peers import train_original_loop
+from quality_peers import original_model, train_original_loop
 from torch.nn import functional
 
 from ai.ml.core.types import TrainingConfig
@@ -41,7 +41,8 @@ def ours(mode: str, batch: int | None, x: torch.Tensor, y: torch.Tensor) -> Epoc
 
 
 def original(x: torch.Tensor, y: torch.Tensor) -> Epoch:
-    model = fresh("mlp_dense", x.shape[1])
+    torch.manual_seed(0)
+    model = original_model(x.shape[1], CLASSES, HIDDEN, LAYERS)
     return lambda: train_original_loop(model, x, y, 1)
 
 

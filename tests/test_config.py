@@ -79,9 +79,13 @@ def test_a_missing_or_broken_file_is_said(tmp_path: Path) -> None:
         load_config(RetrainConfig, tmp_path / "broken.toml")
 
 
-def test_the_trainers_record_has_the_same_defaults_but_for_the_mode_and_its_batches() -> None:
-    chosen = TrainingConfig("y", training_mode="mlp_ple", batch_size=None)
+def test_the_trainers_record_has_the_same_defaults_but_for_the_mode_its_batches_and_its_pace() -> None:
+    chosen = TrainingConfig("y", training_mode="tabm", batch_size=None, learning_rate=0.003, patience=12)
     assert TrainingSettings().for_target("y") == chosen
+    as_recorded = TrainingConfig("y", training_mode="tabresnet", batch_size=None)
+    assert TrainingSettings(training_mode="tabresnet").for_target("y") == as_recorded
+    given = TrainingSettings(learning_rate=0.01, patience=7).for_target("y")
+    assert (given.learning_rate, given.patience) == (0.01, 7)
     assert (TrainingConfig("y").training_mode, TrainingConfig("y").batch_size) == ("mlp_dense", 64)
 
 

@@ -32,8 +32,6 @@ from ai.ml.frameworks.pytorch.models import (
 )
 from ai.ml.frameworks.pytorch.split import split_validation
 from ai.ml.frameworks.pytorch.trainer import TrainingResult, choose_device, train
-from ai.ml.retraining.candidate import stage_candidate
-from ai.ml.retraining.gate import prove
 
 CLASSIFIERS_ONLY = ("calibrated_classifier", "imbalance_aware")
 
@@ -351,16 +349,18 @@ def test_the_callers_shortcuts_for_products_change_no_bit() -> None:
         products.fp32_precision = before
 
 
-@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("mode", ["mlp_dense", "mlp_ple", "tabm"])
-def test_a_model_trained_on_cuda_comes_back_on_the_cpu_and_passes_the_gate_there(mode: str, tmp_path: Path) -> None:
-    table = mixed_table(200)
-    result = train(table, config(device="cuda", training_mode=mode))
-    assert next(result.bundle.model.parameters()).device.type == "cpu"
-    assert weights(train(table, config(device="cuda", training_mode=mode))) == weights(result)
-    stage_candidate(tmp_path / "bundle", result, table.take(pa.array(result.holdout_rows)))
-    verdict = prove(tmp_path / "bundle")
-    assert verdict.outcome == "PASSED", verdict.reason
+def test_mixed_precision_learns_as_float32_does_with_other_bits(mode: str, device: str) -> None:
+    table, settings = mixed_table(300, seed=5), config(training_mode=mode, epochs=15, device=device)
+    plain = train(table, settings)
+    mixed = train(table, dataclasses.replace(settings, mixed_precision=True))
+    assert weights(mixed) != weights(plain)
+    assert {tensor.dtype for tensor in mixed.bundle.model.parameters()} == {torch.float32}
+    first, last = plain.history[0].train_loss, plain.history[-1].train_loss
+    assert last < 0.95 * first
+    assert mixed.history[-1].train_loss == pytest.approx(last, abs=0.1 * (first - last))
+    assert weights(train(table, dataclasses.replace(settings, mixed_precision=True))) == weights(mixed)
 
 
 @pytest.mark.parametrize("name", ["age", "y"])

@@ -57,7 +57,7 @@ def read_dates(values: pa.Array | pa.ChunkedArray, date_format: str = ISO) -> tu
         return stamps.astype("datetime64[D]"), np.zeros(len(array), dtype=bool)
     if not holds_texts(array.type):
         if pa.types.is_null(array.type):
-            return np.full(len(array), np.datetime64("NaT"), "datetime64[D]"), np.zeros(len(array), dtype=bool)
+            return np.full(len(array), np.datetime64("NaT", "D"), "datetime64[D]"), np.zeros(len(array), dtype=bool)
         array = array.cast(pa.string())
     encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     texts = pc.utf8_trim_whitespace(encoded.dictionary)
@@ -68,7 +68,7 @@ def read_dates(values: pa.Array | pa.ChunkedArray, date_format: str = ISO) -> tu
         readable = readable | iso_readable
     blank = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(sorted(MISSING_TOKENS))).to_numpy(zero_copy_only=False)
     # One more entry for code -1, a null.
-    days = np.append(days, np.datetime64("NaT"))
+    days = np.append(days, np.datetime64("NaT", "D"))
     unreadable = np.append(~readable & ~blank, False)
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return days[codes], unreadable[codes]
@@ -131,7 +131,7 @@ def expand_dates(name: str, days: np.ndarray) -> dict[str, np.ndarray]:
         year_day,
         _iso_week(day, weekday),
         month_day == 1,
-        (day + 1).astype("datetime64[M]") != month_start,
+        (day + np.timedelta64(1, "D")).astype("datetime64[M]") != month_start,
     ]
     for value, start, period in ((month, 1, 12), (weekday, 0, 7), (year_day, 1, 366)):
         angle = 2 * np.pi * (value - start) / period
@@ -160,7 +160,7 @@ def _parse(texts: pa.Array, date_format: str) -> tuple[np.ndarray, np.ndarray]:
     start = (year - 1970).astype("datetime64[Y]").astype("datetime64[M]") + (month - 1)
     days = start.astype("datetime64[D]") + (day - 1)
     readable = readable & (days.astype("datetime64[M]") == start)
-    days[~readable] = np.datetime64("NaT")
+    days[~readable] = np.datetime64("NaT", "D")
     return days, readable
 
 

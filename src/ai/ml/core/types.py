@@ -107,3 +107,5 @@ class TrainingConfig:
     """For `tabm`: networks in the ensemble."""
     calibrate: bool = True
     """For the same two, with classes: divide the outputs by a temperature if that lowers the validation log loss."""
+    mixed_precision: bool = False
+    """Forward and backward in bfloat16 while training, weights and judgement in float32: other bits."""

@@ -172,6 +172,7 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("--table", metavar="NAME", help="table to insert into, when the output is a database URL")
     predict.add_argument("--overwrite", action="store_true", help="discard what another job left in the output")
     predict.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
+    predict.add_argument("--device", help="cpu, cuda or cuda:1; first it has to prove itself there (default: cpu)")
     predict.add_argument(
         "--drift",
         choices=["off", "report", "refuse"],

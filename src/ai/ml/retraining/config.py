@@ -27,6 +27,12 @@ TrainingMode = Literal[
 
 
 _NETWORK = ("hidden_dim", "num_hidden_layers", "dropout")
+_PACE = ("learning_rate", "patience")
+_PACE_OF: dict[str, dict[str, Any]] = {
+    "mlp_ple": {"learning_rate": 2e-3},
+    "tabm": {"learning_rate": 3e-3, "patience": 12},
+}
+"""Where a mode does as well in less time than at the record's own defaults; `benchmarks/README.md` has the figures."""
 
 
 class Section(BaseModel):
@@ -77,8 +83,8 @@ class TrainingSettings(Section):
     """How to train; `ai.ml.core.types.TrainingConfig` says more about each."""
 
     training_mode: Annotated[
-        TrainingMode, Field(description="Architecture and loss; mlp_ple is the fast one, tabm the best")
-    ] = "mlp_ple"
+        TrainingMode, Field(description="Architecture and loss; tabm is the best one, mlp_ple the fast one")
+    ] = "tabm"
     task: Annotated[
         Literal["auto", "classification", "regression"],
         Field(description="auto: numeric targets with many distinct values are regression"),
@@ -89,7 +95,9 @@ class TrainingSettings(Section):
     batch_size: Annotated[
         int | None, Field(ge=2, description="Rows per update; when not given, by the number of rows, from 32 to 1024")
     ] = None
-    learning_rate: Annotated[float, Field(gt=0, le=10, description="Adam's step size")] = 1e-3
+    learning_rate: Annotated[
+        float | None, Field(gt=0, le=10, description="Adam's step size; 0.003 for tabm, 0.002 for mlp_ple, else 0.001")
+    ] = None
     hidden_dim: Annotated[
         int | None, Field(ge=1, le=65_536, description="Width of a hidden layer; 128, or half the teacher's")
     ] = None
@@ -103,7 +111,10 @@ class TrainingSettings(Section):
     validation_size: Annotated[
         float, Field(ge=0, lt=1, description="Share of training rows that early stopping watches; 0: no early stopping")
     ] = 0.1
-    patience: Annotated[int, Field(ge=1, description="Epochs without a better validation loss before stopping")] = 20
+    patience: Annotated[
+        int | None,
+        Field(ge=1, description="Epochs without a better validation loss before stopping; 12 for tabm, else 20"),
+    ] = None
     exclude_columns: Annotated[
         tuple[str, ...], Field(description="Columns that the model must not see", examples=[["customer_id"]])
     ] = ()
@@ -137,6 +148,9 @@ class TrainingSettings(Section):
     calibrate: Annotated[
         bool, Field(description="mlp_ple, tabm: temperature scaling where it lowers the validation log loss")
     ] = True
+    mixed_precision: Annotated[
+        bool, Field(description="Products in bfloat16 while training, for GPUs; the weights get other bits")
+    ] = False
     tune: Annotated[
         int | None,
         Field(
@@ -155,9 +169,10 @@ class TrainingSettings(Section):
     ] = None
 
     def for_target(self, target: str) -> TrainingConfig:
-        """The trainer's own record of these settings; what isn't given is the record's own default."""
-        unset = {name for name in _NETWORK if getattr(self, name) is None}
-        return TrainingConfig(target_column=target, **self.model_dump(exclude={"teacher", "tune", *unset}))
+        """The trainer's own record of these settings; what isn't given is the mode's default, or the record's."""
+        unset = {name for name in (*_NETWORK, *_PACE) if getattr(self, name) is None}
+        given = self.model_dump(exclude={"teacher", "tune", *unset})
+        return TrainingConfig(target_column=target, **(_PACE_OF.get(self.training_mode, {}) | given))
 
     @property
     def given_network(self) -> dict[str, int | float]:

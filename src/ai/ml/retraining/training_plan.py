@@ -46,8 +46,12 @@ class TrainingPlan:
         return found
 
     def lineage(self, config: RetrainConfig) -> dict[str, Any]:
-        """For the manifest; what a search chose stands among the settings: by hand they train the same weights."""
+        """For the manifest; what the mode, the teacher or a search chose stands among the settings.
+
+        By hand they train the same weights.
+        """
         settings, teacher = config.training.model_dump(mode="json"), config.training.teacher
+        settings |= {name: getattr(self.training, name, None) for name, given in settings.items() if given is None}
         known = {"teacher": None if teacher is None else teacher.partition("@")[2]}
         if self.search is None:
             return known | {"training": settings}

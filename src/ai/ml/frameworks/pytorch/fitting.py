@@ -189,11 +189,14 @@ class Fitting:
         return self._checked(float(total) / rows)
 
     def _loss(self, x: Tensor, answers: list[Tensor]) -> Tensor:
-        if not isinstance(self.model, TabM):
-            return self.train_loss(self.model(x), *answers)
-        # Each member learns on its own; the mean of their answers would let them lean on each other.
-        outputs = self.model.members(x).flatten(0, 1)
-        return self.train_loss(outputs, *(answer.repeat_interleave(self.model.k, 0) for answer in answers))
+        # Without the cache: it is emptied at the end of the outermost autocast, which is the one that `full_precision`
+        # holds open, so that every update would go on with the first one's weights.
+        with torch.autocast(x.device.type, torch.bfloat16, self.config.mixed_precision, cache_enabled=False):
+            # Each member learns on its own; the mean of their answers would let them lean on each other.
+            outputs = self.model.members(x).flatten(0, 1) if isinstance(self.model, TabM) else self.model(x)
+        if isinstance(self.model, TabM):
+            answers = [answer.repeat_interleave(self.model.k, 0) for answer in answers]
+        return self.train_loss(outputs.float(), *answers)
 
     def _too_late(self, further: float = 0.0) -> bool:
         budget = self.config.budget_seconds

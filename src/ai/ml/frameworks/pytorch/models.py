@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ai.ml.frameworks.pytorch.dropout import Dropout
 from ai.ml.frameworks.pytorch.piecewise import PiecewiseMLP, PiecewiseShape, TabM, shape_of_model
 
 DEFAULT_TRAINING_MODE = "mlp_dense"
@@ -29,7 +30,7 @@ class MLP(nn.Module):
         for _ in range(max(1, num_hidden_layers)):
             layers += [nn.Linear(width, hidden_dim), nn.BatchNorm1d(hidden_dim), nn.ReLU()]
             if dropout > 0:
-                layers.append(nn.Dropout(dropout))
+                layers.append(Dropout(dropout))
             width = hidden_dim
         layers.append(nn.Linear(width, output_dim))
         self.net = nn.Sequential(*layers)
@@ -58,7 +59,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(hidden_dim, hidden_dim)
         self.bn1 = nn.BatchNorm1d(hidden_dim)
-        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
+        self.dropout = Dropout(dropout) if dropout > 0 else nn.Identity()
         self.fc2 = nn.Linear(hidden_dim, hidden_dim)
         self.bn2 = nn.BatchNorm1d(hidden_dim)
 

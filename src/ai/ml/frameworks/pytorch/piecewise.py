@@ -17,6 +17,8 @@ from rtdl_num_embeddings import compute_bins
 from tabm import LinearBatchEnsemble, LinearEnsemble, MLPBackbone, MLPBackboneBatchEnsemble
 from torch import Tensor, nn
 
+from ai.ml.frameworks.pytorch.dropout import Dropout
+
 CLIP = 3.0
 """In standard deviations: what a scaled value approaches."""
 _ENORMOUS = 1e15
@@ -88,6 +90,7 @@ class PiecewiseMLP(nn.Module):
         self.embedding = PiecewiseEmbedding(shape) if shape.n_num else None
         width = input_dim + shape.n_num * shape.d_emb
         self.backbone = MLPBackbone(d_in=width, n_blocks=max(1, layers), d_block=hidden_dim, dropout=dropout)
+        _cheapen_dropout(self.backbone)
         self.head = nn.Linear(hidden_dim, output_dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,6 +117,7 @@ class TabM(nn.Module):
             scaling_init="random-signs",
             start_scaling_init_chunks=None,
         )
+        _cheapen_dropout(self.backbone)
         self.head = LinearEnsemble(hidden_dim, output_dim, k=shape.k)
         self._one_sign_per_number(input_dim, shape)
 
@@ -198,6 +202,13 @@ def check_embedding(model: nn.Module, input_dim: int) -> None:
 
 def _widen(embedding: PiecewiseEmbedding | None, x: Tensor) -> Tensor:
     return soft_clip(x) if embedding is None else torch.cat([soft_clip(x), embedding(x)], 1)
+
+
+def _cheapen_dropout(backbone: nn.Module) -> None:
+    for block in backbone.modules():
+        for name, layer in block.named_children():
+            if isinstance(layer, nn.Dropout):
+                setattr(block, name, Dropout(layer.p))
 
 
 def _has_three_values(column: np.ndarray) -> bool:
