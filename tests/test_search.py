@@ -26,7 +26,7 @@ from ai.ml.retraining.reporting.sections import sections
 from ai.ml.retraining.search import Searcher, Trial, propose, require_search, space_of
 from ai.ml.retraining.subject import Subject
 
-SPACE = space_of(TrainingSettings())
+SPACE = space_of(TrainingSettings(training_mode="mlp_ple"))
 GIVEN = TrainingConfig("y", training_mode="mlp_ple", epochs=2, hidden_dim=32, num_hidden_layers=1)
 
 
@@ -60,11 +60,11 @@ def test_it_goes_where_the_loss_is_low() -> None:
 @pytest.mark.parametrize(
     ("settings", "names"),
     [
-        ({}, "learning_rate hidden_dim num_hidden_layers dropout n_bins d_emb"),
+        ({"training_mode": "mlp_ple"}, "learning_rate hidden_dim num_hidden_layers dropout n_bins d_emb"),
         ({"training_mode": "tabm"}, "learning_rate hidden_dim num_hidden_layers dropout n_bins d_emb members"),
         ({"training_mode": "linear_glm_baseline"}, "learning_rate"),
         ({"training_mode": "tabresnet", "hidden_dim": 64}, "learning_rate num_hidden_layers dropout"),
-        ({"teacher": "m@champion", "n_bins": 32}, "learning_rate dropout d_emb"),
+        ({"teacher": "m@champion", "n_bins": 32}, "learning_rate dropout d_emb members"),
     ],
 )
 def test_what_was_given_is_not_searched_and_a_student_keeps_its_size(settings: dict[str, Any], names: str) -> None:
