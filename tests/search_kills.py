@@ -26,7 +26,7 @@ TRIALS = 6
 
 def search(path: Path, trials: int, epochs: int = 25) -> None:
     given = TrainingConfig("y", "mlp_ple", epochs=epochs, hidden_dim=32, num_hidden_layers=1)
-    Searcher(space_of(TrainingSettings()), path, "a").run(mixed_table(200), given, None, trials)
+    Searcher(space_of(TrainingSettings(training_mode="mlp_ple")), path, "a").run(mixed_table(200), given, None, trials)
 
 
 def search_in_child(path: Path) -> int:

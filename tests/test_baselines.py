@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from ai.ml.core.tables import write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.inference import Scorer
 from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.retraining import baselines
 from ai.ml.retraining.baselines import Baseline, measure_baselines
 from ai.ml.retraining.decision import DecisionPolicy, Scored, decide
 from ai.ml.retraining.store import Store
@@ -58,6 +60,20 @@ def test_values_are_measured_by_rmse_and_a_good_candidate_beats_a_line() -> None
     assert ridge.low > 0
 
 
+@pytest.mark.parametrize("unit", [1e-60, 1e100])
+def test_the_unit_of_a_target_changes_nothing(unit: float) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-3, 3, (400, 2))
+    y = np.sin(2 * x[:, 0]) * x[:, 1]
+    found: list[list[Baseline]] = []
+    for values in (y, y * unit):
+        table = pa.table({"a": x[:, 0], "b": x[:, 1], "y": values})
+        result = train(table, TrainingConfig("y", "linear_glm_baseline", "regression", epochs=1))
+        found.append(measure_baselines(Scorer(result.bundle), table, result.train_rows, result.holdout_rows))
+    for plain, other in zip(*found, strict=True):
+        assert other.value / unit == pytest.approx(plain.value, rel=1e-6)
+
+
 def test_a_class_that_no_training_row_has_costs_no_traceback() -> None:
     table = mixed_table(300, seed=2)
     result = train(table, TrainingConfig("y", epochs=1))
@@ -83,6 +99,25 @@ def test_a_class_with_one_row_in_a_large_table_and_many_classes_cost_no_tracebac
     assert [baseline.name for baseline in found] == ["logistic regression"]
 
 
+def test_a_wide_table_costs_no_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    real = baselines._fit_and_answer
+
+    def fit(model: Any, parts: list[np.ndarray], *rest: Any) -> np.ndarray:
+        seen.append(parts[0].shape)
+        return real(model, parts, *rest)
+
+    monkeypatch.setattr(baselines, "_fit_and_answer", fit)
+    monkeypatch.setattr(baselines, "MOST_CELLS", 20_000)
+    numbers = np.random.default_rng(0).normal(size=(60, 1_001))
+    columns: dict[str, Any] = {f"c{place}": column for place, column in enumerate(numbers.T)}
+    wide = pa.table(columns | {"y": ["a", "b", "c"] * 20})
+    result = train(wide, TrainingConfig("y", "linear_glm_baseline", epochs=1))
+    found = measure_baselines(Scorer(result.bundle), wide, result.train_rows, result.holdout_rows)
+    assert [baseline.name for baseline in found] == ["logistic regression"], "3,003 trees' worth of features"
+    assert seen == [(16, 1_001)], "48 rows, of which 19 have room"
+
+
 def test_a_tie_is_no_loss() -> None:
     assert not Baseline("ridge regression", "rmse", 1.0, 1.0, gain=0.0, low=-0.1, high=0.1).wins
 
@@ -96,7 +131,12 @@ def test_a_policy_holds_what_a_baseline_surely_beats() -> None:
     assert held.reason == (
         "ridge regression does better on the same split, surely: rmse 1, the candidate has 2 (gain -1, -1.2 to -0.8)"
     )
+    assert held.to_dict()["beaten_by"] == baseline.sentence
     assert decide(scored, None, DecisionPolicy()).outcome == "PROMOTE"
+    told = decide(scored, None, DecisionPolicy(beaten_by=baseline.sentence, baselines="report"))
+    assert told.outcome == "PROMOTE"
+    assert told.reason.endswith(f"; but {baseline.sentence}"), "who asks why it is live sees the flag"
+    assert told.to_dict()["beaten_by"] == baseline.sentence
     floors = DecisionPolicy(beaten_by=baseline.sentence, floors={"rmse": 0.01})
     assert decide(scored, None, floors).outcome == "REJECT", "a floor counts before a baseline"
 
@@ -119,4 +159,6 @@ def test_the_console_holds_it_only_where_it_is_told_to(tmp_path: Path, prefect_e
     summary = json.loads(reported.stdout)
     assert summary["promotion"]["outcome"] == "PROMOTED"
     assert any("does better on the same split, surely" in finding for finding in summary["candidate"]["findings"])
+    recorded = Store(tmp_path / "store").history("m")[-1].body["decision"]
+    assert "does better on the same split, surely" in recorded["beaten_by"]
     assert len(summary["candidate"]["baselines"]) == 2

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from builders import mixed_table
 
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.fitting import EpochReport
+from ai.ml.frameworks.pytorch.tiles import ScoringSettings, TiledNetwork
 from ai.ml.frameworks.pytorch.trainer import train
 
 SETTINGS = TrainingConfig("y", epochs=1_000, hidden_dim=8, patience=None)
@@ -42,6 +45,20 @@ def test_it_ends_before_the_budget_does_with_time_left_for_the_metrics(clock: Cl
     assert 3 < len(result.history) < 100
     sentence = f"the budget of 100 s ended the training after {len(result.history)} epochs"
     assert [finding.message for finding in result.findings if sentence in finding.message]
+
+
+def test_what_the_network_takes_for_the_metrics_is_kept_for_them(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = TiledNetwork.run
+
+    def slow(self: TiledNetwork, rows: int, fill: Any) -> np.ndarray:
+        clock.now += 9 * -(-rows // self.tile_rows)
+        return run(self, rows, fill)
+
+    monkeypatch.setattr(TiledNetwork, "run", slow)
+    settings = dataclasses.replace(SETTINGS, budget_seconds=600.0)
+    result = train(mixed_table(200), settings, scoring=ScoringSettings(tile_rows=8))
+    assert len(result.history) > 3
+    assert 540 < clock.now <= 600, "the metrics of 25 tiles included"
 
 
 def test_less_than_an_epoch_still_gives_a_model_and_says_so(clock: Clock) -> None:

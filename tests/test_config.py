@@ -57,6 +57,8 @@ def test_flags_win_over_the_file(toml: Path) -> None:
     ("text", "sentence"),
     [
         ("epoch = 3\n", r"unknown key training.epoch: did you mean epochs\?"),
+        ("budget_seconds = inf\n", "training.budget_seconds = inf: input should be a finite number"),
+        ("num_threads = 100000\n", "training.num_threads = 100000: input should be less than or equal to 1024"),
         ("epochs = 0\n", "training.epochs = 0: input should be greater than or equal to 1"),
         ('device = "tpu"\n', "training.device = 'tpu'"),
         ('training_mode = "mlp"\n', "training.training_mode = 'mlp'"),

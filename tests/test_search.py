@@ -26,7 +26,7 @@ from ai.ml.retraining.reporting.sections import sections
 from ai.ml.retraining.search import Searcher, Trial, propose, require_search, space_of
 from ai.ml.retraining.subject import Subject
 
-SPACE = space_of(TrainingSettings())
+SPACE = space_of(TrainingSettings(training_mode="mlp_ple"))
 GIVEN = TrainingConfig("y", training_mode="mlp_ple", epochs=2, hidden_dim=32, num_hidden_layers=1)
 
 
@@ -60,11 +60,11 @@ def test_it_goes_where_the_loss_is_low() -> None:
 @pytest.mark.parametrize(
     ("settings", "names"),
     [
-        ({}, "learning_rate hidden_dim num_hidden_layers dropout n_bins d_emb"),
+        ({"training_mode": "mlp_ple"}, "learning_rate hidden_dim num_hidden_layers dropout n_bins d_emb"),
         ({"training_mode": "tabm"}, "learning_rate hidden_dim num_hidden_layers dropout n_bins d_emb members"),
         ({"training_mode": "linear_glm_baseline"}, "learning_rate"),
         ({"training_mode": "tabresnet", "hidden_dim": 64}, "learning_rate num_hidden_layers dropout"),
-        ({"teacher": "m@champion", "n_bins": 32}, "learning_rate dropout d_emb"),
+        ({"teacher": "m@champion", "n_bins": 32}, "learning_rate dropout d_emb members"),
     ],
 )
 def test_what_was_given_is_not_searched_and_a_student_keeps_its_size(settings: dict[str, Any], names: str) -> None:
@@ -120,6 +120,27 @@ def test_trials_are_kept_continued_and_judged_without_the_holdout(
     assert Searcher(SPACE, path, "a").trials == []
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": {"learning_rate": 1e-3}},
+        {"settings": dict.fromkeys(SPACE, 1000000000.0)},
+        {"settings": {**trial(0, 0.5).settings, "hidden_dim": 64.5}},
+        {"settings": {**trial(0, 0.5).settings, "epochs": 1}},
+        {"number": 1},
+        {"loss": float("nan")},
+        {"seconds": float("inf")},
+    ],
+)
+def test_a_trial_that_this_search_never_made_begins_it_anew(changes: dict[str, Any], tmp_path: Path) -> None:
+    path, good = tmp_path / "search.json", trial(0, 0.5).model_dump()
+    for record, kept in ((good, 1), (good | changes, 0)):
+        path.write_text(json.dumps({"fingerprint": "a", "trials": [record]}))
+        found = Searcher(SPACE, path, "a").trials
+        assert len(found) == kept
+        propose(SPACE, found, 0)
+
+
 def test_trials_that_diverge_are_kept_as_such(tmp_path: Path) -> None:
     table, given = mixed_table(200, task="regression"), dataclasses.replace(GIVEN, learning_rate=1e30)
     with pytest.raises(DataRefused, match="none of 1 trials of the search gave a finite loss"):
@@ -170,6 +191,12 @@ def test_the_winner_is_trained_named_in_the_manifest_and_repeatable_without_a_se
     material = Material("m", Subject(folder), mixed_table(20), "rows", trials=candidate.trials)
     training = next(section for section in sections(material, None) if section.key == "training")
     assert "Trials of the search, 2" in "".join(training.parts)
+
+
+def test_a_search_that_its_budget_ends_says_how_far_it_came(tmp_path: Path) -> None:
+    config = retrain_config(tmp_path, tune=50, budget_seconds=0.01)
+    found = steps.build_candidate(config, steps.snapshot_data(config)).findings
+    assert any(said.startswith("the budget of 0.01 s had room for 1 of 50 trials") for said in found)
 
 
 @pytest.mark.slow

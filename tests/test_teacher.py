@@ -14,7 +14,7 @@ import torch
 from builders import mixed_table, tiny_bundle
 from verdict_samples import passed_verdict
 
-from ai.ml.core.errors import BundlegateError, BundleNotFound, DataRefused, UsageError
+from ai.ml.core.errors import BundlegateError, BundleNotFound, BundleRefused, DataRefused, UsageError
 from ai.ml.core.manifest import read_manifest
 from ai.ml.core.tables import write_table
 from ai.ml.core.types import ModelBundle, TaskType, TrainingConfig
@@ -66,6 +66,22 @@ def test_half_the_width_one_layer_less_more_dropout_within_limits(
     assert (student.hidden_dim, student.num_hidden_layers, student.dropout) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("classes", [3, 200])
+def test_a_linear_teacher_has_no_width_to_halve(classes: int) -> None:
+    student = student_of(SETTINGS, tiny_bundle(training_mode="linear_glm_baseline", n_classes=classes))
+    assert (student.hidden_dim, student.num_hidden_layers, student.dropout) == pytest.approx((16, 1, 0.05))
+
+
+def test_a_student_that_is_larger_than_its_teacher_is_told() -> None:
+    table, linear = mixed_table(200), dataclasses.replace(SETTINGS, training_mode="linear_glm_baseline", epochs=1)
+    teacher = train(table, linear).bundle
+    told = [
+        [finding.message for finding in train(table, student_of(settings, teacher), teacher=teacher).findings]
+        for settings in (dataclasses.replace(SETTINGS, epochs=1), linear)
+    ]
+    assert [bool([message for message in each if "linear model" in message]) for each in told] == [True, False]
+
+
 def test_each_network_sees_each_row_once_per_epoch(
     teachers: dict[TaskType, ModelBundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,7 +117,8 @@ def test_a_student_agrees_with_its_teacher_more_than_one_that_learned_alone(
     table = mixed_table(400, seed=2)
     wrong = np.random.default_rng(0).permutation(table["y"].to_numpy(zero_copy_only=False))
     noisy = table.set_column(table.column_names.index("y"), "y", pa.array(wrong))
-    settings = dataclasses.replace(SETTINGS, epochs=30, patience=None, learning_rate=0.01)
+    # All epochs: shuffled labels have no best one.
+    settings = dataclasses.replace(SETTINGS, epochs=30, validation_size=0.0, learning_rate=0.01)
     teacher = train(mixed_table(400, seed=3), settings).bundle
     alone, taught = train(noisy, settings).bundle, train(noisy, settings, teacher=teacher).bundle
     fresh = mixed_table(400, seed=4)
@@ -118,6 +135,18 @@ def one_class(table: pa.Table) -> pa.Table:
     return table.filter(pc.equal(table["y"], "yes"))
 
 
+def one_yes(table: pa.Table) -> pa.Table:
+    others = table.filter(pc.equal(table["y"], "no"))
+    return pa.concat_tables([others, one_class(table).slice(0, 1)])
+
+
+def test_wishes_that_the_teachers_contract_overrules_are_told(teachers: dict[TaskType, ModelBundle]) -> None:
+    table, teacher = mixed_table(200), teachers["classification"]
+    wishes = dataclasses.replace(SETTINGS, category_columns=("age", "city"), number_columns=("income",), epochs=1)
+    told = [finding.message for finding in train(table, wishes, teacher=teacher).findings]
+    assert "the teacher's contract says what the columns are: category_columns 'age' doesn't count" in told
+
+
 @pytest.mark.parametrize(
     ("table", "changes", "sentence"),
     [
@@ -127,6 +156,10 @@ def one_class(table: pa.Table) -> pa.Table:
         (without(mixed_table(200), "city"), {}, "city"),
         (mixed_table(200, task="regression"), {}, "the teacher doesn't know the class"),
         (one_class(mixed_table(200)), {}, "target 'y' is 'yes' in all"),
+        (mixed_table(200), {"exclude_columns": ("cty",)}, "exclude_columns names 'cty', .* did you mean 'city'"),
+        (mixed_table(200), {"exclude_columns": ("y",)}, "the target 'y' can't be excluded"),
+        (one_yes(mixed_table(200)), {}, "a class needs at least 2 rows, these have one: 'yes'"),
+        (mixed_table(200).slice(0, 0), {}, "0 rows can't be split with test_size=0.2: both parts need a row"),
         (mixed_table(200), {"training_mode": "tree_teacher_distillation"}, "has a teacher of its own"),
     ],
 )
@@ -181,6 +214,24 @@ def promoted(config: RetrainConfig) -> str:
     digest = candidate.bundle.digest
     Store(config.store).promote(config.name, Path(candidate.bundle.path), passed_verdict(digest), decision={})
     return digest
+
+
+def test_what_lies_in_a_teachers_place_teaches_only_if_it_is_the_teacher(tmp_path: Path) -> None:
+    digest = promoted(run_config(tmp_path, "big", seed=1))
+    config = pinned(run_config(tmp_path, "small", seed=3, teacher="big@champion"))
+    data = steps.snapshot_data(config)
+    manifest = tmp_path / "store" / "big" / "versions" / digest / "manifest.json"
+    content = manifest.read_bytes()
+    manifest.chmod(0o600)
+    manifest.write_bytes(content + b" ")
+    with pytest.raises(BundleRefused, match=f"big@{digest} can't teach: its manifest has the digest"):
+        steps.build_candidate(config, data)
+    manifest.write_bytes(content)
+    metrics = manifest.with_name("metrics.json")
+    metrics.chmod(0o600)
+    metrics.write_bytes(b"{}")
+    with pytest.raises(BundleRefused, match=r"can't teach: metrics.json has"):
+        steps.build_candidate(config, data)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def find_task(table: pa.Table, config: TrainingConfig) -> tuple[TaskType, list[s
     array = target_array(table, config.target_column)
     name = config.target_column
     codes, labels = _labels(array, name, "; --missing-target drop leaves them out")
-    if len(labels) < 2:
+    if len(labels) == 1:
         raise DataRefused(f"target {name!r} is {labels[0]!r} in all {len(array)} rows: there is nothing to learn")
     are_numbers = all(read_number(label) is not None for label in labels) and not pa.types.is_boolean(array.type)
     task: TaskType

@@ -1,7 +1,8 @@
 """What a linear model and gradient boosting make of the same split: a candidate that loses to them is no gain.
 
 Fitted on the candidate's own training rows as its preprocessing gives them, measured on its holdout rows with the
-decision's metric. A second or two for tables of some ten thousand rows; above `MOST_ROWS` the baselines see a part.
+decision's metric. A second or two for tables of some ten thousand rows; above `MOST_ROWS` or `MOST_CELLS` the baselines
+see a part of the rows, and what would take boosting minutes is left to the linear model.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import pyarrow as pa
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
 
 from ai.ml.core.contract import target_values
 from ai.ml.core.figures import figure
-from ai.ml.core.types import TaskType
+from ai.ml.core.types import ModelBundle, TaskType
 from ai.ml.retraining.bootstrap import paired_gain
 from ai.ml.retraining.decision import Scored, measure, row_losses
 
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 MOST_ROWS = 50_000
 MOST_CLASSES = 20
 """Boosting fits a hundred trees for each class: for more classes than this the linear model stands alone."""
+MOST_CELLS = 20_000_000
+"""Of the matrix that they are fitted on: 160 MB."""
+MOST_TREE_FEATURES = 3_000
+"""Features times trees per round: above that boosting takes more than some 40 seconds, by whatever rows."""
 CONFIDENCE = 0.95
 
 
@@ -80,7 +86,8 @@ def measure_baselines(scorer: Scorer, table: pa.Table, train_rows: np.ndarray, h
     bundle = scorer.bundle
     if bundle.contract is None:
         return []
-    train_rows = train_rows[:: -(-len(train_rows) // MOST_ROWS)]
+    most = max(2, min(MOST_ROWS, MOST_CELLS // bundle.input_dim))
+    train_rows = train_rows[:: -(-len(train_rows) // most)]
     labels = target_values(bundle.contract, table)
     encoder = bundle.label_encoder
     y = labels.astype(np.float64) if encoder is None else np.asarray(encoder.transform(labels))
@@ -90,7 +97,7 @@ def measure_baselines(scorer: Scorer, table: pa.Table, train_rows: np.ndarray, h
     name = "log_loss" if bundle.task == "classification" else "rmse"
     own = measure(candidate)[name]
     found: list[Baseline] = []
-    for label, model, is_scaled in _models(bundle.task, bundle.output_dim):
+    for label, model, is_scaled in _models(bundle):
         parts = [scorer.scaled(part) if is_scaled else part for part in (train, test)]
         answers = _fit_and_answer(model, parts, y[train_rows], bundle.output_dim, bundle.task)
         other = _scored(bundle.task, y[holdout], answers)
@@ -100,36 +107,37 @@ def measure_baselines(scorer: Scorer, table: pa.Table, train_rows: np.ndarray, h
     return found
 
 
-def _models(task: TaskType, classes: int) -> list[tuple[str, Any, bool]]:
+def _models(bundle: ModelBundle) -> list[tuple[str, Any, bool]]:
     """Name, estimator, and whether it needs imputed and scaled numbers; the trees take missing ones as they are."""
-    if task == "classification":
+    classes = bundle.output_dim
+    is_cheap = bundle.input_dim * (classes if classes > 2 else 1) <= MOST_TREE_FEATURES and classes <= MOST_CLASSES
+    if bundle.task == "classification":
         return [
             ("logistic regression", LogisticRegression(max_iter=500), True),
             ("gradient boosting", HistGradientBoostingClassifier(random_state=0), False),
-        ][: 2 if classes <= MOST_CLASSES else 1]
+        ][: 2 if is_cheap else 1]
     return [
         ("ridge regression", Ridge(), True),
         ("gradient boosting", HistGradientBoostingRegressor(random_state=0), False),
-    ]
+    ][: 2 if is_cheap else 1]
 
 
 def _fit_and_answer(model: Any, parts: list[np.ndarray], y: np.ndarray, classes: int, task: TaskType) -> np.ndarray:
     """`(n_holdout, classes)` probabilities, or `(n_holdout,)` values."""
     train, test = parts
-    if task == "classification" and len(np.unique(y)) < 2:
+    if task == "regression":
+        # Boosting keeps its gradients in float32: a target of 1e40, or of 1e-40, is none there.
+        scaler = StandardScaler().fit(y[:, None])
+        model.fit(train, np.asarray(scaler.transform(y[:, None]))[:, 0])
+        return scaler.inverse_transform(model.predict(test)[:, None])[:, 0]
+    if len(np.unique(y)) < 2:
         return np.eye(classes)[np.full(len(test), y[0])]
-    if (
-        task == "classification"
-        and "early_stopping" in model.get_params()
-        and min(np.unique(y, return_counts=True)[1]) < 2
-    ):
+    if "early_stopping" in model.get_params() and min(np.unique(y, return_counts=True)[1]) < 2:
         # Above 10,000 rows boosting splits off validation rows, in which every class must be.
         model.set_params(early_stopping=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train, y)
-    if task == "regression":
-        return model.predict(test)
     answers = np.zeros((len(test), classes))
     answers[:, model.classes_.astype(int)] = model.predict_proba(test)
     return answers

@@ -44,9 +44,9 @@ _PACE_OF: dict[str, dict[str, Any]] = {
 
 
 class Section(BaseModel):
-    """A group of settings; unknown keys are refused, values can't change after the check."""
+    """A group of settings; unknown keys, infinity and NaN are refused, values can't change after the check."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 SomeSection = TypeVar("SomeSection", bound=Section)
@@ -142,7 +142,9 @@ class TrainingSettings(Section):
         str,
         Field(description="auto, cpu, cuda, cuda:1", pattern=r"^(auto|cpu|cuda(:\d+)?)$", examples=["auto", "cuda:1"]),
     ] = "auto"
-    num_threads: Annotated[int, Field(ge=1, description="Threads while training; another count gives other bits")] = 1
+    num_threads: Annotated[
+        int, Field(ge=1, le=1_024, description="Threads while training; another count gives other bits")
+    ] = 1
     budget_seconds: Annotated[
         float | None, Field(gt=0, description="Most seconds of training; the bits then depend on the machine's speed")
     ] = None

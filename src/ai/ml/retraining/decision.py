@@ -50,7 +50,9 @@ class DecisionPolicy:
     incomparable: Literal["hold", "promote", "reject"] = "hold"
     """What to do when the champion can't score the rows."""
     beaten_by: str | None = None
-    """Why the challenger is held whatever the champion does: a simpler model does better, and the policy minds."""
+    """Which simpler model surely does better on the same split, in a sentence."""
+    baselines: Literal["report", "hold"] = "hold"
+    """What to do then: say so beside the outcome, or hold the challenger whatever the champion does."""
 
     def __post_init__(self) -> None:
         for name in (*self.floors, *self.slice_floors):
@@ -77,6 +79,8 @@ class Decision:
     """The same for each metric that is a mean over rows, those of which more is better turned round; all from the same
     resamples. It is `metric` alone that decides."""
     slices: dict[str, dict[str, float]]
+    beaten_by: str | None
+    """As the policy has it: the flag stands in the ledger whatever the policy made of it."""
 
     def to_dict(self) -> dict[str, Any]:
         """As the ledger keeps it."""
@@ -116,6 +120,8 @@ def decide(
     gains = {} if champion is None or not _finite(metrics) else _gains(challenger, champion, policy)
     gain = gains.get(metric)
     outcome, reason = _weigh(metric, metrics, slices, gain, policy, unfit)
+    if outcome == "PROMOTE" and policy.beaten_by is not None:
+        reason = f"{reason}; but {policy.beaten_by}"
     return Decision(
         outcome,
         reason,
@@ -127,6 +133,7 @@ def decide(
         gain,
         gains,
         slices,
+        policy.beaten_by,
     )
 
 
@@ -145,7 +152,7 @@ def _weigh(
         failed = failed or _below_floors(values, policy.slice_floors, f" in slice {name!r}")
     if failed is not None:
         return "REJECT", failed
-    if policy.beaten_by is not None:
+    if policy.beaten_by is not None and policy.baselines == "hold":
         return "HOLD", policy.beaten_by
     if unfit is not None:
         outcomes: dict[str, Outcome] = {"hold": "HOLD", "promote": "PROMOTE", "reject": "REJECT"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ai.ml.core.files import dump_json, sha256_bytes, write_atomic
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.checkpoints import Record
 from ai.ml.retraining.log import logger
+from ai.ml.retraining.mode_settings import has_use
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,16 +45,17 @@ class Range:
     is_log: bool = True
 
 
-NETWORK = {"hidden_dim": Range(32, 512), "num_hidden_layers": Range(1, 4, is_log=False)}
-ALWAYS = {"learning_rate": Range(2e-4, 1e-2)}
-DROPOUT = {"dropout": Range(0.0, 0.5, is_log=False)}
-PIECEWISE = {"n_bins": Range(4, 64), "d_emb": Range(2, 24)}
-SPACES: dict[str, dict[str, Range]] = {
-    "linear_glm_baseline": ALWAYS,
-    "mlp_ple": ALWAYS | NETWORK | DROPOUT | PIECEWISE,
-    "tabm": ALWAYS | NETWORK | DROPOUT | PIECEWISE | {"members": Range(4, 16)},
+NETWORK = ("hidden_dim", "num_hidden_layers")
+RANGES = {
+    "learning_rate": Range(2e-4, 1e-2),
+    "hidden_dim": Range(32, 512),
+    "num_hidden_layers": Range(1, 4, is_log=False),
+    "dropout": Range(0.0, 0.5, is_log=False),
+    "n_bins": Range(4, 64),
+    "d_emb": Range(2, 24),
+    "members": Range(4, 16),
 }
-"""Of the modes that have more or less than a network."""
+"""The settings that matter, of the modes that have a use for them."""
 
 
 class Trial(Record):
@@ -99,13 +102,14 @@ def require_search(training: TrainingSettings) -> None:
 
 def space_of(training: TrainingSettings) -> dict[str, Range]:
     """The settings to search: those of the mode that were left at their defaults; a student keeps its size."""
-    space = SPACES.get(training.training_mode, ALWAYS | NETWORK | DROPOUT)
-    fixed = set(NETWORK) if training.teacher is not None else set[str]()
+    fixed = NETWORK if training.teacher is not None else ()
     fields = type(training).model_fields
     return {
         name: place
-        for name, place in space.items()
-        if name not in fixed and getattr(training, name) == fields[name].default
+        for name, place in RANGES.items()
+        if has_use(training.training_mode, name)
+        and name not in fixed
+        and getattr(training, name) == fields[name].default
     }
 
 
@@ -121,7 +125,7 @@ class Searcher:
             fingerprint: of the data and of every setting that isn't searched.
         """
         self.space, self.path, self.fingerprint = space, path, fingerprint
-        self.trials: list[Trial] = _read(path, fingerprint)
+        self.trials: list[Trial] = _read(path, fingerprint, space)
 
     def run(self, table: pa.Table, training: TrainingConfig, teacher: ModelBundle | None, most: int) -> Search:
         """Try up to `most` settings, the given ones first.
@@ -246,15 +250,28 @@ def _seconds(trial: Trial) -> float:
     return trial.seconds
 
 
-def _read(path: Path, fingerprint: str) -> list[Trial]:
+def _read(path: Path, fingerprint: str, space: dict[str, Range]) -> list[Trial]:
     """The trials of the same search; what can't be read costs time and nothing else."""
     try:
         record = json.loads(path.read_bytes())
         if record["fingerprint"] != fingerprint:
             return []
-        return [Trial.model_validate(trial) for trial in record["trials"]]
+        trials = [Trial.model_validate(trial) for trial in record["trials"]]
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        trials = None
+    if trials is None or not all(_fits(trial, number, space) for number, trial in enumerate(trials)):
         logger.warning("the trials in %s can't be read: the search begins anew", path)
         return []
+    return trials
+
+
+def _fits(trial: Trial, number: int, space: dict[str, Range]) -> bool:
+    """Whether a trial is one of this search: its settings, within their ranges, and figures that are some."""
+    within = trial.settings.keys() == space.keys() and all(
+        type(value) in (int, type(space[name].low)) and space[name].low <= value <= space[name].high
+        for name, value in trial.settings.items()
+    )
+    known = trial.loss is None or math.isfinite(trial.loss)
+    return within and known and trial.number == number and 0 <= trial.seconds < math.inf

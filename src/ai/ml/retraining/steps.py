@@ -182,7 +182,8 @@ def build_candidate(
     for made in (trials, trials.with_suffix(".epochs")):
         keep_latest(made, f"search-{KEY_PATTERN}{made.suffix}")
     losing = [baseline.sentence for baseline in baselines if baseline.wins]
-    return candidate_record(target, [finding.message for finding in result.findings] + losing)
+    found = [finding.message for finding in result.findings]
+    return candidate_record(target, [*plan.findings(config), *found, *losing])
 
 
 def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
@@ -246,7 +247,8 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
         floors=settings.floors,
         slice_floors=settings.slice_floors,
         incomparable=settings.incomparable,
-        beaten_by=_beaten_by(candidate) if settings.baselines == "hold" else None,
+        beaten_by=_beaten_by(candidate),
+        baselines=settings.baselines,
     )
     store = Store(config.store)
     digest = store.champion(config.name)

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ai.ml.core.errors import BundleRefused
+from ai.ml.core.figures import figure
 from ai.ml.retraining.checkpoints import DataRef, code_version, content_key
 from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.folder_shelf import directory_problems
+from ai.ml.retraining.mode_settings import unused_settings
+from ai.ml.retraining.references import BUNDLE_FILE
 from ai.ml.retraining.search import Search, Searcher, require_search, space_of
 from ai.ml.retraining.store import Store
 
@@ -30,6 +35,15 @@ class TrainingPlan:
     def trials(self) -> list[dict[str, Any]]:
         """Of the search, as the candidate's record keeps them."""
         return [] if self.search is None else [trial.model_dump() for trial in self.search.trials]
+
+    def findings(self, config: RetrainConfig) -> list[str]:
+        """What a person should know of it."""
+        found, training = unused_settings(config.training), config.training
+        if self.search is not None and training.budget_seconds is not None:
+            done, left = len(self.search.trials), figure(self.search.training.budget_seconds or 0.0)
+            told = f"the budget of {figure(training.budget_seconds)} s had room for {done} of {training.tune} trials"
+            found.append(f"{told}; the training after them had {left} s")
+        return found
 
     def lineage(self, config: RetrainConfig) -> dict[str, Any]:
         """For the manifest; what the mode, the teacher or a search chose stands among the settings.
@@ -71,6 +85,7 @@ def plan_training(config: RetrainConfig, data: DataRef, table: pa.Table, trials:
     Raises:
         DataRefused: the table can't be learned from.
         UsageError: the settings don't fit together.
+        BundleRefused: what lies at the teacher's place isn't the bundle of its digest.
     """
     training, teacher = _with_teacher(config)
     most = config.training.tune
@@ -97,5 +112,9 @@ def _with_teacher(config: RetrainConfig) -> tuple[TrainingConfig, ModelBundle | 
     training, name = config.training.for_target(config.data.target), config.training.teacher
     if name is None:
         return training, None
-    teacher = load_bundle(Store(config.store).resolve(name) / "model_bundle.pt", map_location="cpu")
+    folder = Store(config.store).resolve(name)
+    problems = directory_problems(folder, name.partition("@")[2])
+    if problems:
+        raise BundleRefused(f"{name} can't teach: {problems[0]} ({folder})")
+    teacher = load_bundle(folder / BUNDLE_FILE, map_location="cpu")
     return dataclasses.replace(student_of(training, teacher), **config.training.given_network), teacher

@@ -58,7 +58,7 @@ def assemble(
         x_taught, y_taught = scaled[fitting_rows], problem.y[fitting_rows]
         seconds = None if config.budget_seconds is None else TEACHER_BUDGET * config.budget_seconds
         answers = teach(task, x_taught, y_taught, problem.output_dim, config.random_seed, seconds)
-        teacher = torch.from_numpy(answers).to(device)
+        teacher = _to_device(torch.from_numpy(answers), device)
         loss = distilled(hard, soft_loss(task))
     data = TrainingTensors(
         x[fitting_rows],

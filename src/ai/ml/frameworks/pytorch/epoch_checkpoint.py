@@ -7,6 +7,7 @@ and plain values (`tensor_tree`: no pickle), read only after the hash was checke
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +42,29 @@ class EpochCheckpoint:
         # At most a twentieth of the time goes into checkpoints.
         self._next = time.monotonic() + max(LEAST_SECONDS, 20 * (time.monotonic() - began))
 
-    def load(self) -> tuple[dict[str, Any] | None, str | None]:
-        """The state to go on from, or why there is none (None where there is no file)."""
+    def resume(self, take_up: Callable[[dict[str, Any]], None]) -> str | None:
+        """Hand over the state to go on from; why there is none, unless there simply is no file.
+
+        Args:
+            take_up: raises a ValueError at a state that it can't go on from, and is then as it was.
+        """
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
-            return None, None
+            return None
+        except OSError as error:
+            return self._anew(f"can't be read ({error.strerror})")
         digest, _, content = data.partition(b"\n")
         if sha256_bytes(content).encode() != digest:
-            return None, f"the epoch checkpoint {self.path} is damaged: training begins anew"
+            return self._anew("is damaged")
         fingerprint, _, body = content.partition(b"\n")
         if fingerprint != self.fingerprint.encode():
-            return None, f"the epoch checkpoint {self.path} is of another training: training begins anew"
+            return self._anew("is of another training")
         try:
-            return decode_tree(body), None
+            take_up(decode_tree(body))
         except ValueError as error:
-            return None, f"the epoch checkpoint {self.path} can't be read ({error}): training begins anew"
+            return self._anew(f"can't be read ({error})")
+        return None
+
+    def _anew(self, reason: str) -> str:
+        return f"the epoch checkpoint {self.path} {reason}: training begins anew"

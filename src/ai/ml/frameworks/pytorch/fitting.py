@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ai.ml.core.errors import DataRefused, TrainingDiverged
 from ai.ml.core.types import TrainingConfig
+from ai.ml.frameworks.pytorch.checkpoint_audit import check_state
 from ai.ml.frameworks.pytorch.optimization import (
     Schedule,
     average_of,
@@ -217,6 +218,9 @@ class Fitting:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only."""
+        return self._kept(self.elapsed)
+
+    def _kept(self, spent: float) -> dict[str, Any]:
         state = self.state
         return {
             "model": dict(self.model.state_dict()),
@@ -230,18 +234,21 @@ class Fitting:
             "best_weights": None if state.best_weights is None else dict(state.best_weights),
             "history": [vars(report) for report in state.history],
             "schedule": vars(state.schedule),
-            "spent": self.elapsed,
+            "spent": spent,
         }
 
     def load_state_dict(self, record: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            ValueError: the record isn't of such a training; nothing was taken up.
+        """
+        check_state(record, self._example_state(), self.config.epochs)
+        _set_random_state(record["torch_rng"], record["cuda_rng"])
         self.model.load_state_dict(record["model"])
         if self.average is not None:
             self.average.load_state_dict(record["average"])
         self.optimizer.load_state_dict(record["optimizer"])
-        torch.set_rng_state(record["torch_rng"])
-        if self.data.x.is_cuda:
-            torch.cuda.set_rng_state_all(record["cuda_rng"])
         self.state = FitState(
             record["epoch"],
             record["best_loss"],
@@ -249,9 +256,27 @@ class Fitting:
             record["best_weights"],
             [EpochReport(**report) for report in record["history"]],
             Schedule(**record["schedule"]),
-            # Absent from the checkpoints of before there was a budget.
-            record.get("spent", 0.0),
+            record["spent"],
         )
+
+    def _example_state(self) -> dict[str, Any]:
+        """What a state of this training looks like once there was an epoch."""
+        state = self._kept(0.0)
+        numbered = enumerate(weight for group in self.optimizer.param_groups for weight in group["params"])
+        moments = {number: {"step": torch.zeros(()), "exp_avg": each, "exp_avg_sq": each} for number, each in numbered}
+        best = None if self.data.x_validation is None else state["model"]
+        return state | {"optimizer": state["optimizer"] | {"state": moments}, "best_weights": best}
+
+
+def _set_random_state(cpu: Tensor, cuda: list[Tensor]) -> None:
+    before = torch.get_rng_state()
+    try:
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+    except RuntimeError as error:
+        torch.set_rng_state(before)
+        raise ValueError(f"torch_rng: {error}") from None
 
 
 def _outputs(model: nn.Module, x: Tensor) -> Tensor:

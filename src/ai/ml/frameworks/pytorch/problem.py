@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,11 @@ import pyarrow as pa
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
+from ai.ml.core.column_kinds import date_name
 from ai.ml.core.contract import Conformer, InputContract, target_values
+from ai.ml.core.derivation import check_wishes
 from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.target import find_task
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.feature_fit import FittedFeatures, fit_features, refuse_enormous
 from ai.ml.frameworks.pytorch.inference import Scorer
@@ -62,7 +66,7 @@ def prepare(table: pa.Table, contract: InputContract, config: TrainingConfig) ->
         y = np.asarray(label_encoder.transform(labels[train_rows]))
     else:
         refuse_enormous(labels, contract.target_column)
-        target_scaler = StandardScaler().fit(labels[train_rows, None])
+        target_scaler = _fit_target_scaler(labels[train_rows], contract.target_column)
         y = np.asarray(target_scaler.transform(labels[train_rows, None]))[:, 0]
     return Problem(contract, features, label_encoder, target_scaler, y, train_rows, holdout_rows, labels)
 
@@ -71,7 +75,8 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
     """The same with everything that is fitted taken from a teacher, and its answers to the training rows.
 
     Raises:
-        UsageError: the teacher has no input contract, another target, or reads a column that is excluded.
+        UsageError: the teacher has no input contract, another target, or reads a column that is excluded; or the config
+            names a column that isn't there.
         DataRefused: the table doesn't meet the teacher's contract, or has a class that it doesn't know.
     """
     contract = teacher.contract
@@ -81,15 +86,13 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
         raise UsageError(f"the teacher predicts {contract.target_column!r}, the student {config.target_column!r}")
     if config.task not in ("auto", teacher.task):
         raise UsageError(f"the teacher does {teacher.task}, the student {config.task}")
+    check_wishes(table.column_names, config)
     read = [column.name for column in contract.columns if column.name in config.exclude_columns]
     if read:
         raise UsageError(f"the teacher reads column {read[0]!r}, which exclude_columns leaves out: train without it")
     _refuse_unknown_classes(target_values(contract, table), teacher)
+    find_task(table, dataclasses.replace(config, task=teacher.task))
     labels, train_rows, holdout_rows = _split(table, contract, config)
-    if len(labels) and (labels == labels[0]).all():
-        raise DataRefused(
-            f"target {contract.target_column!r} is {labels[0]!r} in all {len(labels)} rows: there is nothing to learn"
-        )
     scorer = Scorer(teacher, device="cpu")
     part = table.take(pa.array(train_rows))
     matrix = scorer.matrix(part)
@@ -106,6 +109,32 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
     features = FittedFeatures(teacher.vectorizer, teacher.scaler, medians, scaled)
     fitted = (encoder, target_scaler, y, train_rows, holdout_rows, labels)
     return Problem(contract, features, *fitted, answers.astype(np.float32))
+
+
+def overruled_wishes(contract: InputContract, config: TrainingConfig) -> list[str]:
+    """What a config says of columns and a teacher's contract says otherwise: `category_columns 'zip'`."""
+    kinds = {column.name: column.kind for column in contract.columns}
+    wishes = {
+        "date_columns": ("date", tuple(map(date_name, config.date_columns))),
+        "category_columns": ("category", config.category_columns),
+        "number_columns": ("number", config.number_columns),
+    }
+    overruled = [
+        f"{option} {name!r}" for option, (kind, names) in wishes.items() for name in names if kinds.get(name) != kind
+    ]
+    return overruled + [f"keep_columns {name!r}" for name in config.keep_columns if name not in kinds]
+
+
+def _fit_target_scaler(values: np.ndarray, name: str) -> StandardScaler:
+    """Scaler of `(n_rows,)` float64, which takes values that differ by next to nothing for one and the same."""
+    scaler = StandardScaler().fit(values[:, None])
+    least, largest = float(values.min()), float(values.max())
+    if least != largest and not np.array_equal(np.asarray(scaler.scale_), np.sqrt(np.asarray(scaler.var_))):
+        raise DataRefused(
+            f"target {name!r} goes from {least!r} to {largest!r}, which is too little to tell its values apart in "
+            "float64: give it in another unit, or without the part that all rows have in common"
+        )
+    return scaler
 
 
 def _refuse_unknown_classes(labels: np.ndarray, teacher: ModelBundle) -> None:

@@ -65,9 +65,8 @@ class Rehearsal:
                 raise DataRefused("a search needs validation rows, and there are too few rows for a validation part")
             fitting.began = began
             kept = keeper(config)
-            record, _ = kept.load()
-            if record is not None:
-                fitting.load_state_dict(record)
+            # Of another trial or damaged, it costs time and nothing else.
+            kept.resume(fitting.load_state_dict)
             run_epochs(fitting, None, kept)
             fitting.restore_best()
             loss = _loss(fitting.validation_outputs(), y)

@@ -11,6 +11,7 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.core.types import TaskType
 
 LEAST_VALIDATION_ROWS = 10
+LEAST_FITTING_ROWS = 2
 
 
 def split_holdout(task: TaskType, y: np.ndarray, test_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -32,8 +33,9 @@ def split_holdout(task: TaskType, y: np.ndarray, test_size: float, seed: int) ->
     stratify = y if task == "classification" and len(np.unique(y)) > 1 else None
     try:
         train, holdout = train_test_split(rows, test_size=test_size, random_state=seed, stratify=stratify)
-    except ValueError as error:
-        raise DataRefused(f"{len(y)} rows can't be split with test_size={test_size}: {error}") from None
+    except ValueError:
+        each = "a row" if stratify is None else f"a row of each of the {len(np.unique(y))} classes"
+        raise DataRefused(f"{len(y)} rows can't be split with test_size={test_size}: both parts need {each}") from None
     if len(train) < 2:
         raise DataRefused(f"{len(y)} rows with test_size={test_size} leave {len(train)} to train on; 2 are needed")
     return np.asarray(train), np.asarray(holdout)
@@ -45,9 +47,18 @@ def split_validation(
     """Fitting and validation row numbers within the training rows; None where too few would be left to judge by.
 
     Stratified by class; the only row of a class is one to learn from.
+
+    Raises:
+        DataRefused: fewer than two rows are left to learn from.
     """
     if validation_size == 0 or len(y) * validation_size < LEAST_VALIDATION_ROWS:
         return None
+    left = len(y) - math.ceil(len(y) * validation_size)
+    if left < LEAST_FITTING_ROWS:
+        raise DataRefused(
+            f"validation_size={validation_size} leaves {left} of {len(y)} training rows to learn from; "
+            f"{LEAST_FITTING_ROWS} are needed"
+        )
     rows = np.arange(len(y))
     if task == "regression":
         fitting, validation = train_test_split(rows, test_size=validation_size, random_state=seed)
@@ -55,7 +66,8 @@ def split_validation(
     _, places, counts = np.unique(y, return_inverse=True, return_counts=True)
     alone = counts[places] < 2
     rest, kept = rows[~alone], rows[alone]
-    # More classes than validation rows can't have their share each.
-    stratify = y[rest] if (counts > 1).sum() <= math.ceil(len(rest) * validation_size) else None
+    # More classes than rows of a part can't have their share each.
+    share = math.ceil(len(rest) * validation_size)
+    stratify = y[rest] if (counts > 1).sum() <= min(share, len(rest) - share) else None
     fitting, validation = train_test_split(rest, test_size=validation_size, random_state=seed, stratify=stratify)
     return np.concatenate([fitting, kept]), np.asarray(validation)

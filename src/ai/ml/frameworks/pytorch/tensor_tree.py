@@ -37,7 +37,7 @@ def decode_tree(content: bytes) -> Any:
     head, _, body = content.partition(b"\n")
     try:
         tree, used = _built(json.loads(head), body, 0)
-    except (KeyError, TypeError, RecursionError, IndexError) as error:
+    except (KeyError, TypeError, RecursionError, IndexError, RuntimeError, OverflowError) as error:
         raise ValueError(f"not a tree of tensors: {error!r}") from None
     if used != len(body):
         raise ValueError(f"{len(body) - used} bytes belong to no tensor")

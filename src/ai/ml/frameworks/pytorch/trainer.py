@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ai.ml.core.contract import Finding, derive_contract, target_values
-from ai.ml.core.errors import UsageError
+from ai.ml.core.errors import TrainingDiverged, UsageError
+from ai.ml.core.figures import figure
 from ai.ml.core.files import dump_json, sha256_bytes
 from ai.ml.core.manifest import current_versions
 from ai.ml.core.tables import fingerprint
@@ -27,20 +28,24 @@ from ai.ml.frameworks.pytorch.losses import Criterion, check_loss, check_mode, m
 from ai.ml.frameworks.pytorch.models import (
     PIECEWISE_MODES,
     TRAINING_MODES,
+    LinearBaseline,
     model_config_of,
     model_dropout,
     model_hidden_dim,
     model_num_hidden_layers,
     set_temperature,
 )
-from ai.ml.frameworks.pytorch.problem import Problem, prepare, prepare_for_student
+from ai.ml.frameworks.pytorch.problem import Problem, overruled_wishes, prepare, prepare_for_student
 from ai.ml.frameworks.pytorch.saving import encode_bundle
 from ai.ml.frameworks.pytorch.temperature import best_temperature
+from ai.ml.frameworks.pytorch.tiles import TiledNetwork
 
 LEAST_STUDENT_WIDTH = 16
 MOST_STUDENT_DROPOUT = 0.5
-MOST_RESERVED = 0.1
+MOST_READING, MOST_SCORING = 0.1, 0.5
 """Of a budget, for the metrics."""
+MOST_THREADS = 1_024
+"""Tens of thousands end the process without a word."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,9 @@ def train(
     prepared = time.perf_counter() - began
     with training_environment(config) as device:
         model, fitting, criterion = assemble(problem, config, device, findings)
-        # The metrics at the end read the same rows once more; in a young process the preparation is no measure of it.
-        fitting.began, fitting.reserve = began, min(prepared, (config.budget_seconds or 0) * MOST_RESERVED)
+        fitting.began = began
+        if config.budget_seconds is not None:
+            fitting.reserve = _reserve(config.budget_seconds, prepared, _scoring_seconds(model, problem, scoring))
         run_epochs(fitting, progress, _resumed(checkpoint, (table, config, teacher), fitting, findings))
         fitting.restore_best()
         if fitting.stop_reason == "budget":
@@ -110,6 +116,29 @@ def train(
     )
 
 
+def _reserve(budget: float, prepared: float, scoring: float) -> float:
+    """Of a budget, for the metrics at the end, which read the same rows once more and score them.
+
+    In a young process the preparation is no measure of the reading, hence a limit; another leaves time to learn.
+    """
+    return min(prepared, budget * MOST_READING) + min(scoring, budget * MOST_SCORING)
+
+
+def _scoring_seconds(model: nn.Module, problem: Problem, scoring: ScoringSettings | None) -> float:
+    """How long the network takes for the metrics' rows, by one tile of them."""
+    settings = scoring or ScoringSettings()
+    shape = (problem.features.scaled.shape[1], problem.output_dim)
+    network = TiledNetwork(model, shape, settings, torch.device("cpu"))
+    seconds = 0.0
+    for _ in range(2):
+        # The first one warms up.
+        began = time.perf_counter()
+        network.run(settings.tile_rows, lambda tile, start, stop: tile.fill(0))
+        seconds = time.perf_counter() - began
+    tiles = sum(-(-len(rows) // settings.tile_rows) for rows in (problem.train_rows, problem.holdout_rows))
+    return seconds * tiles
+
+
 def _resumed(
     checkpoint: Path | None,
     inputs: tuple[pa.Table, TrainingConfig, ModelBundle | None],
@@ -120,10 +149,8 @@ def _resumed(
     if checkpoint is None:
         return None
     keeper = EpochCheckpoint(checkpoint, _fingerprint(*inputs))
-    record, reason = keeper.load()
-    if record is not None:
-        fitting.load_state_dict(record)
-    elif reason is not None:
+    reason = keeper.resume(fitting.load_state_dict)
+    if reason is not None:
         findings.append(Finding("training", None, reason))
     return keeper
 
@@ -141,9 +168,9 @@ def run_epochs(
 
 
 def _budget_sentence(fitting: Fitting) -> str:
-    epochs, updates = fitting.state.epoch, fitting.state.schedule.updates
+    epochs, updates, budget = fitting.state.epoch, fitting.state.schedule.updates, fitting.config.budget_seconds or 0.0
     place = "in the first epoch" if epochs == 1 else f"after {epochs} epochs"
-    return f"the budget of {fitting.config.budget_seconds:g} s ended the training {place}, after {updates} updates"
+    return f"the budget of {figure(budget)} s ended the training {place}, after {updates} updates"
 
 
 def check_config(config: TrainingConfig) -> None:
@@ -167,12 +194,18 @@ def check_config(config: TrainingConfig) -> None:
         "num_hidden_layers": ("at least 1", config.num_hidden_layers >= 1),
         "dropout": ("at least 0 and below 1", 0 <= config.dropout < 1),
         "patience": ("at least 1, or None", config.patience is None or config.patience >= 1),
-        "budget_seconds": ("above 0, or None", config.budget_seconds is None or config.budget_seconds > 0),
+        "budget_seconds": (
+            "above 0, or None",
+            config.budget_seconds is None or 0 < config.budget_seconds < float("inf"),
+        ),
         "label_smoothing": ("at least 0 and below 1", 0 <= config.label_smoothing < 1),
         "n_bins": ("from 2 to 256", 2 <= config.n_bins <= 256),
         "d_emb": ("from 1 to 256", 1 <= config.d_emb <= 256),
         "members": ("from 1 to 256", 1 <= config.members <= 256),
-        "num_threads": ("at least 1, or None", config.num_threads is None or config.num_threads >= 1),
+        "num_threads": (
+            f"from 1 to {MOST_THREADS:,}, or None",
+            config.num_threads is None or 1 <= config.num_threads <= MOST_THREADS,
+        ),
     }
     for name, (rule, holds) in rules.items():
         if not holds:
@@ -182,20 +215,41 @@ def check_config(config: TrainingConfig) -> None:
 def evaluate(
     scorer: Scorer, table: pa.Table, train_rows: np.ndarray, holdout_rows: np.ndarray, criterion: Criterion
 ) -> Metrics:
-    """Losses on the training and holdout rows, and the holdout's accuracy or RMSE, all through one `Scorer`."""
+    """Losses on the training and holdout rows, and the holdout's accuracy or RMSE, all through one `Scorer`.
+
+    Raises:
+        TrainingDiverged: a row has no finite answer, or a metric isn't finite.
+    """
     bundle = scorer.bundle
     labels = target_values(bundle.contract, table) if bundle.contract else np.empty(0)
     losses: list[float] = []
     value = 0.0
     for rows in (train_rows, holdout_rows):
         answers = scorer.score_table(table.take(pa.array(rows)))
+        _refuse_no_numbers(answers.raw, rows)
         losses.append(mean_loss(criterion, answers.raw, _target_tensor(bundle, labels[rows])))
         if bundle.task == "classification":
             value = float(np.mean(answers.decoded.astype(str) == labels[rows].astype(str)))
         else:
             value = float(np.sqrt(np.mean((answers.decoded - labels[rows]) ** 2)))
     name = "accuracy" if bundle.task == "classification" else "rmse"
+    if not np.isfinite([*losses, value]).all():
+        raise TrainingDiverged(
+            f"the loss is {losses[0]:g} on the training rows and {losses[1]:g} on the holdout rows, {name} {value:g}: "
+            "lower the learning rate, or give the target in another unit"
+        )
     return Metrics(bundle.task, losses[0], losses[1], name, value)
+
+
+def _refuse_no_numbers(raw: np.ndarray, rows: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
+    if len(bad) == len(rows):
+        raise TrainingDiverged(f"none of {len(rows)} rows gets a finite answer: lower the learning rate")
+    if len(bad):
+        raise TrainingDiverged(
+            f"{len(bad)} of {len(rows)} rows get no finite answer, first row {rows[bad[0]]} of the table: a number "
+            "there is far beyond those that were learned from; drop such rows, or train mlp_ple or tabm, which clip"
+        )
 
 
 def pose(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -> tuple[Problem, list[Finding]]:
@@ -205,19 +259,39 @@ def pose(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -
         check_loss(config.class_weights, config.label_smoothing, teacher.task)
         if config.training_mode == "tree_teacher_distillation":
             raise UsageError("training_mode 'tree_teacher_distillation' has a teacher of its own: choose another mode")
-        return prepare_for_student(table, teacher, config), []
+        problem = prepare_for_student(table, teacher, config)
+        return problem, _student_findings(problem, config, teacher)
     derived = derive_contract(table, config)
     check_mode(config.training_mode, derived.contract.task)
     check_loss(config.class_weights, config.label_smoothing, derived.contract.task)
     return prepare(table, derived.contract, config), list(derived.findings)
 
 
+def _student_findings(problem: Problem, config: TrainingConfig, teacher: ModelBundle) -> list[Finding]:
+    found: list[Finding] = []
+    overruled = overruled_wishes(problem.contract, config)
+    if overruled:
+        message = f"the teacher's contract says what the columns are: {', '.join(overruled)} doesn't count"
+        found.append(Finding("training", None, message))
+    if isinstance(teacher.model, LinearBaseline) and config.training_mode != "linear_glm_baseline":
+        size = f"{config.num_hidden_layers} × {config.hidden_dim}"
+        message = f"the teacher is a linear model, so this student ({size}) is larger than it, not smaller"
+        found.append(Finding("training", None, message))
+    return found
+
+
 def student_of(config: TrainingConfig, teacher: ModelBundle) -> TrainingConfig:
-    """The same config with a smaller network than the teacher's: half the width, one layer less, more dropout."""
+    """The same config with a smaller network than the teacher's: half the width, one layer less, more dropout.
+
+    A linear teacher has neither width nor layers (what `model_config` calls its width is the number of its outputs), so
+    its student gets the least of both.
+    """
+    is_linear = isinstance(teacher.model, LinearBaseline)
+    width, layers = (0, 0) if is_linear else (model_hidden_dim(teacher.model), model_num_hidden_layers(teacher.model))
     return dataclasses.replace(
         config,
-        hidden_dim=max(LEAST_STUDENT_WIDTH, model_hidden_dim(teacher.model) // 2),
-        num_hidden_layers=max(1, model_num_hidden_layers(teacher.model) - 1),
+        hidden_dim=max(LEAST_STUDENT_WIDTH, width // 2),
+        num_hidden_layers=max(1, layers - 1),
         dropout=min(MOST_STUDENT_DROPOUT, model_dropout(teacher.model) + 0.05),
     )
 

@@ -1,0 +1,75 @@
+"""Settings that a mode doesn't read: said, not swallowed; and the table of them is the trainer's own behaviour."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import mixed_table
+
+from ai.ml.core.tables import write_table
+from ai.ml.core.types import TrainingConfig
+from ai.ml.frameworks.pytorch.models import TRAINING_MODES
+from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.retraining import steps
+from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
+from ai.ml.retraining.mode_settings import NOT_FOR, ONLY_FOR, has_use, unused_settings
+
+OTHER = {
+    "n_bins": 7,
+    "d_emb": 3,
+    "members": 3,
+    "hidden_dim": 24,
+    "num_hidden_layers": 2,
+    "dropout": 0.3,
+    "label_smoothing": 0.2,
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"training_mode": "mlp_ple", "members": 4}, ["members = 4"]),
+        ({"training_mode": "mlp_dense", "n_bins": 32, "d_emb": 4}, ["n_bins = 32", "d_emb = 4"]),
+        (
+            {"training_mode": "linear_glm_baseline", "hidden_dim": 64, "dropout": 0.5},
+            ["hidden_dim = 64", "dropout = 0.5"],
+        ),
+        ({"training_mode": "calibrated_classifier", "label_smoothing": 0.2}, ["label_smoothing = 0.2"]),
+        ({"training_mode": "tabm", **OTHER}, []),
+        ({"training_mode": "mlp_dense", "n_bins": 16, "calibrate": False}, []),
+    ],
+)
+def test_what_a_mode_does_not_read_is_named(settings: dict[str, Any], named: list[str]) -> None:
+    told = unused_settings(TrainingSettings(**settings))
+    assert told == ([f"the mode {settings['training_mode']} has no use for {', '.join(named)}"] if named else [])
+
+
+@pytest.mark.parametrize("mode", TRAINING_MODES)
+def test_the_weights_depend_on_a_setting_where_it_has_a_use_and_nowhere_else(mode: str) -> None:
+    plain = TrainingConfig("y", training_mode=mode, epochs=1, hidden_dim=8, num_hidden_layers=1, members=2)
+    table = mixed_table(100)
+
+    def weights(config: TrainingConfig) -> list[bytes]:
+        return [tensor.numpy().tobytes() for tensor in train(table, config).bundle.model.state_dict().values()]
+
+    first = weights(plain)
+    assert OTHER.keys() == {*ONLY_FOR, *NOT_FOR}
+    for name, value in OTHER.items():
+        changed = weights(dataclasses.replace(plain, **{name: value})) != first
+        assert changed == has_use(mode, name), name
+
+
+def test_a_run_says_it(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    write_table(mixed_table(100), source)
+    config = RetrainConfig(
+        name="m",
+        store=str(tmp_path / "store"),
+        data=DataSettings(source=str(source), target="y"),
+        training=TrainingSettings(training_mode="mlp_dense", epochs=1, members=3),
+    )
+    candidate = steps.build_candidate(config, steps.snapshot_data(config))
+    assert "the mode mlp_dense has no use for members = 3" in candidate.findings
