@@ -1,8 +1,7 @@
 """The steps of a retraining run as plain functions; the flow's tasks wrap exactly these.
 
 Each takes what the one before it returned, writes below the model's work folder, and returns a small record of what it
-wrote. Working files are written beside and renamed, so a step that was killed leaves nothing that a later run could
-mistake for a result.
+wrote. Files are written beside and renamed: a killed step leaves nothing that a later run could mistake for a result.
 """
 
 from __future__ import annotations

@@ -22,5 +22,6 @@ class Dropout(nn.Dropout):
         dropped = min(round(self.p * _LEVELS), _LEVELS - 1)
         draws = torch.empty(-(-input.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
         levels = draws.view(torch.int16)[: input.numel()].view(input.shape)
-        kept = (levels >= dropped - _LEVELS // 2).to(input.dtype).mul_(_LEVELS / (_LEVELS - dropped))
-        return input * kept
+        # Written as numbers at once: a mask of truth values costs seven times as much to turn into them.
+        kept = torch.ge(levels, dropped - _LEVELS // 2, out=torch.empty(input.shape, dtype=input.dtype))
+        return input * kept.mul_(_LEVELS / (_LEVELS - dropped))
