@@ -20,8 +20,8 @@ class Dropout(nn.Dropout):
         if not self.training or self.p == 0 or input.device.type != "cpu":
             return super().forward(input)
         dropped = min(round(self.p * _LEVELS), _LEVELS - 1)
-        draws = torch.empty(-(-input.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
+        draws = torch.empty(-(-input.numel() // 4), dtype=torch.int64, device=input.device).random_(-(1 << 63), None)
         levels = draws.view(torch.int16)[: input.numel()].view(input.shape)
         # Written as numbers at once: a mask of truth values costs seven times as much to turn into them.
-        kept = torch.ge(levels, dropped - _LEVELS // 2, out=torch.empty(input.shape, dtype=input.dtype))
+        kept = torch.ge(levels, dropped - _LEVELS // 2, out=torch.empty_like(input, requires_grad=False))
         return input * kept.mul_(_LEVELS / (_LEVELS - dropped))
