@@ -15,6 +15,7 @@ import pytest
 from ai.ml.core.errors import StorageFailed
 from ai.ml.core.files import (
     dump_json,
+    is_alive,
     make_dirs,
     open_plain,
     publish_dir,
@@ -162,6 +163,20 @@ def test_sweep_takes_only_what_dead_writers_left(tmp_path: Path) -> None:
         path.write_bytes(b"")
     assert sweep_temps(tmp_path) == [left]
     assert names(tmp_path) == sorted(path.name for path in kept)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system tells a process's state elsewhere")
+def test_a_killed_process_that_nobody_waited_for_is_dead(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert is_alive(process.pid)
+        left = tmp_path / f".f.{process.pid}.0123456789abcdef.tmp"
+        left.write_bytes(b"half")
+        assert sweep_temps(tmp_path) == []
+        process.kill()
+        # Ended, and left for the parent to bury.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not is_alive(process.pid)
+        assert sweep_temps(tmp_path) == [left]
 
 
 def test_core_files_imports_no_torch() -> None:

@@ -184,11 +184,16 @@ def _fsync_any(path: Path) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is a process of that number on this machine."""
+    """Whether a process of that number works on this machine: a dead one that its parent hasn't buried doesn't."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        # Gone meanwhile, or a system that tells it elsewhere.
+        return True
+    return state[:1] not in ([b"Z"], [b"X"])
