@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
-from builders import mixed_table
+from builders import mixed_table, tiny_bundle
 
 from ai.ml.core.tables import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
+from ai.ml.frameworks.pytorch.serialization import save_bundle
 from ai.ml.frameworks.pytorch.trainer import train
 from ai.ml.retraining.candidate import stage_candidate
 
@@ -25,6 +26,13 @@ def sealed_bundle(folder: Path, *, task: TaskType = "classification", seed: int 
     target.mkdir(parents=True)
     stage_candidate(target, result, table.take(pa.array(result.holdout_rows)))
     return target
+
+
+def bare_bundle(folder: Path, seed: int = 0) -> Path:
+    """The file of a bundle without contract, evidence and manifest."""
+    path = folder / "model_bundle.pt"
+    save_bundle(tiny_bundle(seed=seed), path)
+    return path
 
 
 def rows_to_score(n_rows: int, seed: int) -> pa.Table:

@@ -13,13 +13,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from batch_scenes import tree
-from builders import tiny_bundle, tiny_rows
+from batch_scenes import bare_bundle, tree
+from builders import tiny_rows
 
 from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files import write_atomic
 from ai.ml.core.tables import write_table
-from ai.ml.frameworks.pytorch.serialization import save_bundle
 from ai.ml.retraining import cli, file_output, folder_output, scoring_job
 from ai.ml.retraining.batch import BatchReport, BatchSettings, choose_destination, open_job, predict_dataset
 from ai.ml.retraining.bundle_pin import pin_bundle
@@ -32,16 +31,7 @@ ROWS = pa.Table.from_pylist(tiny_rows(12))
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bundles") / "model_bundle.pt"
-    save_bundle(tiny_bundle(), path)
-    return path
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return bare_bundle(tmp_path_factory.mktemp("bundles"))
 
 
 def part(path: str, key: pa.Array | None = None) -> Path:

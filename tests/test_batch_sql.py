@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 from batch_scenes import dataset, predict_process, rows_to_score, sealed_bundle
-from postgresql_server import PASSWORD, postgresql
+from postgresql_server import PASSWORD
 
 from ai.ml.core.errors import Busy, DataRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.source_names import source_name
@@ -30,24 +28,6 @@ WAIT_S = 200
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sealed_bundle(tmp_path_factory.mktemp("bundles"))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgresql() as server:
-        yield server.url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database without a table `scored`."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/answers.db"
-    url = request.getfixturevalue("server")
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA public CASCADE")
-        connection.execute("CREATE SCHEMA public")
-    return url
 
 
 def insert(
@@ -188,9 +168,9 @@ def drop_all(url: str) -> None:
     engine.dispose()
 
 
-def test_messages_show_no_password(bundle: Path, tmp_path: Path, server: str) -> None:
+def test_messages_show_no_password(bundle: Path, tmp_path: Path, postgresql_url: str) -> None:
     source = dataset(tmp_path / "in", 1)
-    wrong = server.replace(quote(PASSWORD, safe=""), "hunter2")
+    wrong = postgresql_url.replace(quote(PASSWORD, safe=""), "hunter2")
     with pytest.raises(StorageFailed) as refusal:
         insert(bundle, source, wrong)
     assert "hunter2" not in str(refusal.value)

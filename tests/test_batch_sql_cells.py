@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from builders import tiny_bundle, tiny_rows
-from postgresql_server import postgresql
+from batch_scenes import bare_bundle
+from builders import tiny_rows
 
 from ai.ml.core.errors import BundlegateError, Busy, DataRefused, UsageError
 from ai.ml.core.tables import write_table
-from ai.ml.frameworks.pytorch.serialization import save_bundle
 from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, run_job
 from ai.ml.retraining.bundle_pin import pin_bundle
 from ai.ml.retraining.sql_tables import lock_table
@@ -27,27 +24,7 @@ ROWS = pa.Table.from_pylist(tiny_rows(2))
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bundles") / "model_bundle.pt"
-    save_bundle(tiny_bundle(), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgresql() as server:
-        yield server.url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/answers.db"
-    url = request.getfixturevalue("server")
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA public CASCADE")
-        connection.execute("CREATE SCHEMA public")
-    return url
+    return bare_bundle(tmp_path_factory.mktemp("bundles"))
 
 
 def insert(bundle: Path, source: Path, url: str, *parts: pa.Array, keep: str = "key") -> BatchReport:
@@ -175,6 +152,6 @@ def test_names_that_no_column_can_have_are_refused(bundle: Path, tmp_path: Path,
         run_job(job)
 
 
-def test_a_table_has_one_lock_however_it_is_called(server: str) -> None:
-    with lock_table(server, "scored"), pytest.raises(Busy), lock_table(server, "public.scored"):
+def test_a_table_has_one_lock_however_it_is_called(postgresql_url: str) -> None:
+    with lock_table(postgresql_url, "scored"), pytest.raises(Busy), lock_table(postgresql_url, "public.scored"):
         pass

@@ -11,12 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from batch_scenes import tree
-from builders import tiny_bundle, tiny_rows
+from batch_scenes import bare_bundle, tree
+from builders import tiny_rows
 
 from ai.ml.core.errors import DataRefused, StorageFailed, UsageError
 from ai.ml.core.tables import read_table, write_table
-from ai.ml.frameworks.pytorch.serialization import save_bundle
 from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, predict_dataset, run_job
 from ai.ml.retraining.bundle_pin import pin_bundle, prove_pinned
 from ai.ml.retraining.destination import JobRecord
@@ -28,23 +27,12 @@ ROWS = pa.Table.from_pylist(tiny_rows(12))
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bundles") / "model_bundle.pt"
-    save_bundle(tiny_bundle(), path)
-    return path
+    return bare_bundle(tmp_path_factory.mktemp("bundles"))
 
 
 @pytest.fixture(scope="module")
 def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bundles") / "model_bundle.pt"
-    save_bundle(tiny_bundle(seed=1), path)
-    return path
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return bare_bundle(tmp_path_factory.mktemp("bundles"), seed=1)
 
 
 def part(path: str) -> Path:

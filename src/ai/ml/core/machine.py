@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 from ai.ml.core.errors import StorageFailed
+from ai.ml.core.files import storage_failed
 
 _CODES = frozenset(
     {
@@ -36,3 +38,13 @@ def is_machines(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def raise_machines(path: Path, error: Exception) -> None:
+    """Of an error while reading: a disk that fails, or a process without handles, says nothing of what lies there.
+
+    Raises:
+        StorageFailed: it was the machine's doing.
+    """
+    if isinstance(error, OSError) and is_machines(error):
+        raise storage_failed(f"reading {path}", error, "nothing was changed") from error

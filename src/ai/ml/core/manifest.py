@@ -20,7 +20,7 @@ from typing import Any
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused
 from ai.ml.core.files import dump_json, open_plain, sha256_bytes, storage_failed, write_atomic
-from ai.ml.core.machine import is_machines
+from ai.ml.core.machine import raise_machines
 
 MANIFEST_FORMAT = 1
 """Raise it when a key changes its meaning or leaves, keep `Manifest.from_json` reading every lower number, and add a
@@ -184,17 +184,11 @@ def _difference(path: Path, name: str, expected: FileEntry) -> str | None:
                 return f"{name} has {size} bytes, the manifest says {expected.size}"
             found = hashlib.file_digest(stream, "sha256").hexdigest()
     except (OSError, ValueError) as error:
-        _refuse_machines(path, error)
+        raise_machines(path, error)
         return f"{name} is a link, not a plain file, or can't be read"
     if found != expected.sha256:
         return f"{name} has changed: sha-256 {found[:12]}…, the manifest says {expected.sha256[:12]}…"
     return None
-
-
-def _refuse_machines(path: Path, error: OSError | ValueError) -> None:
-    """A disk that fails, or a process without handles, says nothing of the file."""
-    if isinstance(error, OSError) and is_machines(error):
-        raise storage_failed(f"reading {path}", error, "nothing was changed") from error
 
 
 def _measure(path: Path) -> FileEntry:
@@ -212,7 +206,7 @@ def _manifest_bytes(bundle_dir: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise BundleNotFound(f"no {MANIFEST_NAME} in {bundle_dir}: not a sealed bundle directory") from None
     except (OSError, ValueError) as error:
-        _refuse_machines(path, error)
+        raise_machines(path, error)
         raise BundleRefused(f"{path} is a link, not a plain file, or can't be read: {error}") from None
     if len(content) > MANIFEST_MAX_BYTES:
         raise BundleRefused(f"{path} has more than {MANIFEST_MAX_BYTES:,} bytes")

@@ -21,7 +21,7 @@ from ai.ml.core.column_types import cell_text
 from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files import write_atomic
 from ai.ml.core.fingerprint import fingerprint
-from ai.ml.core.source_names import source_name
+from ai.ml.core.source_names import is_url, source_name
 
 __all__ = ["ReadOptions", "fingerprint", "read_batches", "read_table", "rows_table", "write_table"]
 
@@ -82,7 +82,7 @@ def read_table(source: Any, options: ReadOptions | None = None) -> pa.Table:
     table = _in_memory(source)
     if table is None:
         place = str(source)
-        if "://" in place:
+        if is_url(place):
             from ai.ml.core.sql_source import read_query, whole_table
 
             table = whole_table(list(read_query(place, options.query, DEFAULT_BATCH_ROWS)))
@@ -225,7 +225,7 @@ def _stream(source: Any, place: str, options: ReadOptions, batch_rows: int) -> I
     table = _in_memory(source)
     if table is not None:
         return table.to_batches(batch_rows)
-    if "://" in place:
+    if is_url(place):
         from ai.ml.core.sql_source import read_query
 
         return read_query(place, options.query, batch_rows)

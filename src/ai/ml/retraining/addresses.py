@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ai.ml.core.source_names import is_url
+
 BUCKET_SCHEMES = ("s3", "s3a")
 
 
@@ -11,9 +13,9 @@ def is_bucket(place: str) -> bool:
     >>> is_bucket("s3://lake/customers"), is_bucket("sqlite:///x.db"), is_bucket("customers/")
     (True, False, False)
     """
-    return place.partition("://")[0].lower() in BUCKET_SCHEMES and "://" in place
+    return place.partition("://")[0].lower() in BUCKET_SCHEMES and is_url(place)
 
 
 def is_database(place: str) -> bool:
     """Whether a place is the URL of a database."""
-    return "://" in place and not is_bucket(place)
+    return is_url(place) and not is_bucket(place)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ai.ml.core.contract import ContractCounts
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
-from ai.ml.core.source_names import source_name
+from ai.ml.core.source_names import is_url, source_name
 from ai.ml.retraining.addresses import is_bucket, is_database
 from ai.ml.retraining.answer_columns import AnswerColumns
 from ai.ml.retraining.batch_config import BatchSettings
@@ -87,7 +87,7 @@ class BatchJob:
     def record(self) -> JobRecord:
         """By which a later run knows it."""
         names = tuple(part.name for part in self.parts)
-        asked = [part.source for part in self.parts if "://" in part.source and not is_bucket(part.source)]
+        asked = [part.source for part in self.parts if is_database(part.source)]
         return JobRecord(
             bundle=self.task.pin.digest,
             settings=self.task.settings.identity(),
@@ -143,14 +143,14 @@ def open_job(
         _refuse_odd_place(place, is_input=place == source)
     proven = prove_pinned(pin, settings.device)
     AnswerColumns.plan(proven.bundle, settings.keep, proba=settings.proba)
-    if "://" not in source and not Path(source).exists():
+    if not is_url(source) and not Path(source).exists():
         _refuse_absent(source, settings)
     destination = choose_destination(output, table)
     parts = plan_parts(source, _part_format(destination, settings))
     if is_bucket(output) and is_bucket(source):
         inside = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
     else:
-        inside = "://" not in output and "://" not in source and _lies_inside(Path(output), Path(source), parts)
+        inside = not is_url(output) and not is_url(source) and _lies_inside(Path(output), Path(source), parts)
     if inside:
         raise UsageError(f"the output {output} lies inside the input {source}: its parts would be taken for input")
     if isinstance(destination, FileOutput):
@@ -176,7 +176,7 @@ def choose_destination(output: str, table: str | None = None) -> Destination:
         from ai.ml.retraining.bucket_output import BucketOutput
 
         return BucketOutput(output)
-    if "://" in output:
+    if is_url(output):
         from ai.ml.retraining.sql_output import SqlOutput
 
         return SqlOutput(output, table)
@@ -272,7 +272,7 @@ def _lies_inside(output: Path, source: Path, parts: Sequence[Part]) -> bool:
 def _refuse_odd_place(place: str, *, is_input: bool) -> None:
     """Raise UsageError for what no file can be called, DataRefused for an input that would be waited for."""
     try:
-        mode = None if "://" in place else Path(place).stat().st_mode
+        mode = None if is_url(place) else Path(place).stat().st_mode
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     except (OSError, ValueError) as error:

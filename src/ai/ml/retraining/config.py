@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.types import TrainingConfig
+from ai.ml.retraining.unproved import MOST_TIMEOUT_S, TIMEOUT_S
 
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -26,11 +27,16 @@ TrainingMode = Literal[
 ]
 
 
+Pythons = Annotated[
+    tuple[str, ...],
+    Field(description="Further interpreters that must give the same bits", examples=[["/opt/serving/bin/python"]]),
+]
+CpuMatrix = Annotated[bool, Field(description="Also replay under other CPU capabilities and thread counts")]
 GateTimeout = Annotated[
     float,
     Field(
         gt=0,
-        le=24 * 3600,
+        le=MOST_TIMEOUT_S,
         description="Seconds for each fresh process of a proof; without an answer by then it's exit code 75",
     ),
 ]
@@ -195,12 +201,9 @@ class GateSettings(Section):
         Literal["exact", "fast"],
         Field(description="exact: float64 forward, same bits on every CPU; fast: float32, same bits on this one"),
     ] = "exact"
-    pythons: Annotated[
-        tuple[str, ...],
-        Field(description="Further interpreters that must give the same bits", examples=[["/opt/serving/bin/python"]]),
-    ] = ()
-    cpu_matrix: Annotated[bool, Field(description="Also replay under other CPU capabilities and thread counts")] = False
-    timeout_seconds: GateTimeout = 600.0
+    pythons: Pythons = ()
+    cpu_matrix: CpuMatrix = False
+    timeout_seconds: GateTimeout = TIMEOUT_S
 
 
 class DecisionSettings(Section):

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from ai.ml.core.cells import one_array
 from ai.ml.core.errors import BundleRefused, DataRefused, NothingChecked
-from ai.ml.core.files import dump_json, storage_failed, write_atomic
-from ai.ml.core.machine import is_machines
+from ai.ml.core.files import dump_json, write_atomic
+from ai.ml.core.machine import raise_machines
 from ai.ml.core.types import Metrics, ModelBundle
 from ai.ml.retraining.answers import AnswerSet, encode_answers, read_answers
 from ai.ml.retraining.probes import ProbeSet, generate_probes, probe_columns
@@ -224,8 +224,7 @@ def read_evidence(bundle_dir: Path) -> Evidence:
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         if isinstance(error, (BundleRefused, MemoryError)):
             raise
-        if isinstance(error, OSError) and is_machines(error):
-            raise storage_failed(f"reading {folder}", error, "nothing was changed") from error
+        raise_machines(folder, error)
         raise BundleRefused(f"the evidence of {bundle_dir.name} can't be read: {error!r}") from error
     if evidence.rows == 0:
         raise NothingChecked(f"the evidence of {bundle_dir.name} holds no probes, so nothing can be proved")

@@ -29,6 +29,7 @@ from ai.ml.retraining.environments import (
 )
 from ai.ml.retraining.evidence import Evidence, read_evidence
 from ai.ml.retraining.scratch import scratch_folder
+from ai.ml.retraining.unproved import TIMEOUT_S
 from ai.ml.retraining.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class GatePolicy:
     """Replay under every CPU capability × MKL mode × thread count that this machine has."""
     expect_digest: str | None = None
     """The digest that the bundle directory must have."""
-    timeout_s: float = 600.0
+    timeout_s: float = TIMEOUT_S
     """Seconds that one replay process may take."""
 
     def to_dict(self) -> dict[str, Any]:

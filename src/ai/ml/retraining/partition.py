@@ -12,6 +12,7 @@ import pyarrow as pa
 from ai.ml.core.contract import STRICT, ContractCounts, Limits
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.number_marks import plain_numbers
+from ai.ml.core.source_names import is_url
 from ai.ml.core.tables import ReadOptions, read_batches, read_table
 from ai.ml.retraining.addresses import is_bucket
 from ai.ml.retraining.answer_columns import AnswerColumns, tally_answers
@@ -200,6 +201,6 @@ def source_content(part: Part) -> Content | None:
     if is_bucket(part.source):
         return object_content(part.source)
     path = Path(part.source)
-    if "://" in part.source or not path.is_file():
+    if is_url(part.source) or not path.is_file():
         return None
     return file_content(path)

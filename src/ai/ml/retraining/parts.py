@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
 from ai.ml.core.folder_files import data_files, partition_of
+from ai.ml.core.source_names import is_url
 from ai.ml.core.tables import CSV_SUFFIXES, PARQUET_SUFFIXES
 from ai.ml.retraining.addresses import is_bucket
 
@@ -45,7 +46,7 @@ def plan_parts(source: str, output_format: str = "auto") -> tuple[Part, ...]:
         from ai.ml.retraining.bucket_input import plan_bucket
 
         return plan_bucket(source, output_format)
-    if "://" in source:
+    if is_url(source):
         return (Part(f"query{_suffix('query.csv', output_format)}", source, 0),)
     root = Path(source)
     if not root.is_dir():

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ai.ml.retraining.config import MODEL_NAME, GateTimeout, Section
+from ai.ml.retraining.config import MODEL_NAME, CpuMatrix, GateTimeout, Pythons, Section
+from ai.ml.retraining.unproved import TIMEOUT_S
 
 
 class ValidateConfig(Section):
@@ -26,12 +27,9 @@ class ValidateConfig(Section):
         str | None,
         Field(pattern="^[0-9a-f]{64}$", description="Digest that the bundle must have", examples=["3f" * 32]),
     ] = None
-    pythons: Annotated[
-        tuple[str, ...],
-        Field(description="Further interpreters that must give the same bits", examples=[["/opt/serving/bin/python"]]),
-    ] = ()
-    cpu_matrix: Annotated[bool, Field(description="Also replay under other CPU capabilities and thread counts")] = False
-    timeout_seconds: GateTimeout = 600.0
+    pythons: Pythons = ()
+    cpu_matrix: CpuMatrix = False
+    timeout_seconds: GateTimeout = TIMEOUT_S
 
 
 class RollbackConfig(Section):
@@ -52,4 +50,4 @@ class RollbackConfig(Section):
     reason: Annotated[
         str, Field(min_length=1, description="Why; the ledger keeps it", examples=["complaints since Monday's model"])
     ]
-    timeout_seconds: GateTimeout = 600.0
+    timeout_seconds: GateTimeout = TIMEOUT_S

@@ -25,6 +25,7 @@ from ai.ml.retraining.defects_weights import WEIGHT_DEFECTS
 from ai.ml.retraining.environments import JobRequest, current_environment, run_jobs
 from ai.ml.retraining.gate import GatePolicy, Ground, finding_of, judge, no_proof, prove, survey
 from ai.ml.retraining.scratch import scratch_folder
+from ai.ml.retraining.unproved import TIMEOUT_S
 from ai.ml.retraining.verdict import CheckResult
 
 CATALOGUE = (*CONTROLS, *WEIGHT_DEFECTS, *PREPROCESSING_DEFECTS, *DIRECTORY_DEFECTS)
@@ -118,7 +119,7 @@ class _Seeded:
 
 
 def selftest(
-    bundle_dir: Path, catalogue: Sequence[Defect] = CATALOGUE, *, processes: int = 2, timeout_s: float = 600.0
+    bundle_dir: Path, catalogue: Sequence[Defect] = CATALOGUE, *, processes: int = 2, timeout_s: float = TIMEOUT_S
 ) -> SelftestReport:
     """Seed every defect of a catalogue into a copy of its own, and let the gate judge them all.
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sklearn.feature_extraction import DictVectorizer
 
-from ai.ml.core.cells import coerce
+from ai.ml.core.cells import coerce, is_text_type
 from ai.ml.core.errors import DataRefused
 
 _ABSENT = object()
@@ -74,7 +74,7 @@ def feature_name(vectorizer: DictVectorizer, column: str, text: str) -> str:
 
 def typed_cells(name: str, column: pa.ChunkedArray | pa.Array) -> ColumnCells:
     """Cells whose Arrow type says what they are: numbers are numbers, texts are categories as they stand."""
-    if pa.types.is_dictionary(column.type) or _is_text(column.type):
+    if pa.types.is_dictionary(column.type) or is_text_type(column.type):
         codes, texts = dictionary_codes(column)
         return ColumnCells(name, None, codes, ["" if text is None else str(text) for text in texts])
     return ColumnCells(name, number_values(name, column), None, [])
@@ -184,7 +184,3 @@ def _is_plain_number(kind: pa.DataType) -> bool:
     return (
         pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
     )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
