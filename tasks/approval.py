@@ -12,13 +12,16 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run, suspend_flow_run
 from prefect.input import RunInput
 from prefect.settings import PREFECT_API_URL
+from prefect.states import Running
 from pydantic import Field, ValidationError, create_model
 
 from ai.ml.core.errors import Busy, UsageError
@@ -122,7 +125,7 @@ def approved(
         answer = _answer(lambda: suspend_flow_run(form, timeout=_seconds(request), key=request.key))
     else:
         place.close()
-        answer = _answer(lambda: _wait(config, request, form))
+        answer = _answer(lambda: _wait(config, run, request, form))
         place.enter_context(steps.workplace(config, PLACE_WAIT_S))
     recheck(config, request)
     settle(config, run, answer)
@@ -155,16 +158,29 @@ def _left(context: FlowRunContext) -> float:
     return max(limit - (datetime.now(UTC) - started).total_seconds() - SPARE_S, 1.0)
 
 
-def _wait(config: RetrainConfig, request: ApprovalRequest, form: Any) -> Any:
+def _wait(config: RetrainConfig, run: str, request: ApprovalRequest, form: Any) -> Any:
     try:
         return pause_flow_run(form, timeout=_seconds(request), poll_interval=POLL_S, key=request.key)
     except FlowPauseTimeout:
+        _take_back(UUID(run))
         bundle = request.draft.candidate.bundle
         raise Busy(
             f"{config.name}: nobody answered until {_shown(request)} whether {bundle.digest[:12]} may become the "
             f"champion; the champion stays, the candidate is kept at {Path(bundle.path).parent}; run it again, and it "
             "asks again"
         ) from None
+
+
+def _take_back(run: UUID) -> None:
+    """Make this run a running one again after a pause in vain, so that it can end with its own sentence.
+
+    The server takes nothing from a run whose pause has run out but a failure of its own making, which says nothing of
+    the candidate; whether it has set that already depends on who looks at the clock first.
+    """
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run).state
+        if state is not None and (state.is_paused() or state.is_failed()):
+            client.set_flow_run_state(run, Running(), force=True)
 
 
 def _seconds(request: ApprovalRequest) -> int:

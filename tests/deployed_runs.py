@@ -80,14 +80,15 @@ class Deployed:
         found = self.post("logs/filter", logs={"flow_run_id": {"any_": [run]}}, sort="TIMESTAMP_ASC")
         return "\n".join(line["message"] for line in found)
 
-    def events(self, name: str, digest: str) -> list[dict[str, Any]]:
-        """Events of that name about a bundle; the server writes them a moment after they come."""
+    def events(self, name: str, model: str, digest: str) -> list[dict[str, Any]]:
+        """Events of that name about a model's bundle; the server writes them a moment after they come."""
+        wanted = {"prefect.resource.id": f"bundlegate.model.{model}", "bundlegate.digest": digest}
 
         def look() -> list[dict[str, Any]]:
             found = self.post("events/filter", filter={"event": {"name": [name]}}, limit=50)["events"]
-            return [event for event in found if event["resource"].get("bundlegate.digest") == digest]
+            return [event for event in found if wanted.items() <= event["resource"].items()]
 
-        return until(look, lambda: f"no {name} of {digest}")
+        return until(look, lambda: f"no {name} of {model}, {digest}")
 
     @contextmanager
     def worker(self, log: Path) -> Generator[subprocess.Popen[bytes]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +91,7 @@ def test_a_suspended_run_holds_nothing_and_tells_what_it_asks(asked: Asked) -> N
     with held(asked.folder / "store" / "good" / "work", "good"):
         pass
     # The three models are of one table, so they have one digest.
-    events = asked.place.events("bundle.awaiting-approval", digest)
-    assert "bundlegate.model.good" in {event["resource"]["prefect.resource.id"] for event in events}
+    assert len(asked.place.events("bundle.awaiting-approval", "good", digest)) == 1
     said = asked.place.log(asked.runs["good"])
     assert "read      " in said, "the run's page tells what was done"
     assert "proved    PASSED" in said
@@ -164,15 +165,19 @@ def test_of_two_answers_at_once_one_counts_and_each_run_ends_as_it_must(asked: A
     assert asked.store.champion("outdated") == champion
     assert asked.store.champion("damaged") is None
     assert audit(asked.store, "good") == []
-    assert asked.place.events("bundle.promoted", digest)
+    assert asked.place.events("bundle.promoted", "good", digest)
 
 
-def waiting_process(environment: dict[str, str], folder: Path, name: str, hours: str) -> subprocess.Popen[str]:
+@contextmanager
+def waiting_process(
+    environment: dict[str, str], folder: Path, name: str, hours: str
+) -> Generator[subprocess.Popen[str]]:
+    """A run from a terminal that asks; it doesn't outlive the block."""
     write_table(mixed_table(200, seed=3), folder / "table.csv")
     arguments = ["--name", name, "--target", "y", "--store", str(folder / "store"), "--data", str(folder / "table.csv")]
     arguments += ["--mode", "linear_glm_baseline", "--epochs", "5", "--no-report"]
     arguments += ["--approve", "human", "--approval-hours", hours]
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "flows.retrain", *arguments],
         cwd=ROOT,
         env=environment,
@@ -180,18 +185,19 @@ def waiting_process(environment: dict[str, str], folder: Path, name: str, hours:
         stderr=subprocess.PIPE,
         text=True,
         stdin=subprocess.DEVNULL,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_run_from_the_terminal_waits_and_a_no_is_held(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
-    process = waiting_process(prefect_environment, tmp_path, "terminal", "1")
-    try:
+    with waiting_process(prefect_environment, tmp_path, "terminal", "1") as process:
         until(lambda: "terminal:" in approve(prefect_environment).stdout or process.poll() is not None)
         done = approve(prefect_environment, "terminal", "--no", "--reason", "not now", "--approver", "Bob")
         assert done.returncode == 0, done.stderr
         _, told = process.communicate(timeout=PATIENCE_S)
-    finally:
-        process.kill()
     assert process.returncode == 3, told
     entry = Store(tmp_path / "store").history("terminal")[0]
     assert entry.action == "held"
@@ -204,9 +210,10 @@ def test_an_answer_after_the_time_is_none_and_a_run_forced_on_has_none(
     """The second: somebody sets the state that an answer would set, without one."""
     for name in ("late", "forced"):
         (tmp_path / name).mkdir()
-    late = waiting_process(prefect_environment, tmp_path / "late", "late", "0.0006")
-    forced = waiting_process(prefect_environment, tmp_path / "forced", "forced", "1")
-    try:
+    with (
+        waiting_process(prefect_environment, tmp_path / "late", "late", "0.0006") as late,
+        waiting_process(prefect_environment, tmp_path / "forced", "forced", "1") as forced,
+    ):
         _, told = late.communicate(timeout=PATIENCE_S)
         assert late.returncode == 75, told
         assert "nobody answered until" in told
@@ -220,9 +227,6 @@ def test_an_answer_after_the_time_is_none_and_a_run_forced_on_has_none(
         _, told = forced.communicate(timeout=PATIENCE_S)
         assert forced.returncode == 75, told
         assert "resumed without an answer" in told
-    finally:
-        late.kill()
-        forced.kill()
     for name in ("late", "forced"):
         store = Store(tmp_path / name / "store")
         assert store.history(name) == []
@@ -235,8 +239,8 @@ def test_without_a_server_that_people_reach_it_is_a_users_mistake(tmp_path: Path
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     }
-    process = waiting_process(environment, tmp_path, "alone", "1")
-    _, told = process.communicate(timeout=PATIENCE_S)
+    with waiting_process(environment, tmp_path, "alone", "1") as process:
+        _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 2, told
     assert told.count("error: ") == 1
     assert "set PREFECT_API_URL to it" in told

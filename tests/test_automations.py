@@ -77,7 +77,7 @@ def test_a_rollback_is_heard_of_and_starts_what_waits_for_it(
     assert done.returncode == 0, done.stderr
     assert f"m: {digests[0][:12]} is the champion again" in done.stdout
     assert [entry.action for entry in store.history("m")] == ["promoted", "promoted", "rolled-back"]
-    event = place.events("bundle.rolled-back", digests[0])[0]
+    event = place.events("bundle.rolled-back", "m", digests[0])[0]
     assert event["payload"] == {"sentence": "complaints", "instead_of": digests[1]}
     started = until(lambda: place.post("flow_runs/filter", deployments={"id": {"any_": [place.deployment]}}))
     assert started[0]["parameters"]["config"]["data"]["source"] == f"{digests[0]}.csv"
