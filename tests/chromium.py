@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from conftest import PATIENCE_S, stop
 from websockets.sync.client import ClientConnection, connect
 
 FLAGS = (
@@ -27,7 +28,6 @@ FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-port=0",
 )
-START_S = 90
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Tab:
         self.number += 1
         self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self.socket.recv(timeout=90))
+            message = json.loads(self.socket.recv(timeout=PATIENCE_S))
             self._note(message)
             if message.get("id") == self.number:
                 assert "error" not in message, message
@@ -57,10 +57,9 @@ class Tab:
         )
         self.call("Emulation.setEmulatedMedia", features=scheme)
         self.call("Page.navigate", url=url)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if self.evaluate("document.readyState") == "complete" and self.evaluate("location.href") == url:
-                break
+        deadline = time.monotonic() + PATIENCE_S
+        while self.evaluate("document.readyState") != "complete" or self.evaluate("location.href") != url:
+            assert time.monotonic() < deadline, f"{url} isn't loaded"
             time.sleep(0.1)
         time.sleep(settle_s)
         self.evaluate("0")
@@ -102,21 +101,20 @@ def browser_tab(profile: Path) -> Iterator[Tab]:
                 tab.call(f"{domain}.enable")
             yield tab
     finally:
-        browser.terminate()
-        browser.wait(30)
+        stop(browser)
         log.close()
 
 
 def _page_address(profile: Path, browser: subprocess.Popen[bytes]) -> str:
     """The first page's socket, from the port that the browser chose."""
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         assert browser.poll() is None, (profile.parent / "chromium.log").read_text(errors="replace")[-2000:]
         with contextlib.suppress(OSError, ValueError, StopIteration):
             port, path = (profile / "DevToolsActivePort").read_text().split()
             with connect(f"ws://127.0.0.1:{port}{path}") as root:
                 root.send(json.dumps({"id": 1, "method": "Target.getTargets"}))
-                targets = json.loads(root.recv(timeout=10))["result"]["targetInfos"]
+                targets = json.loads(root.recv(timeout=60))["result"]["targetInfos"]
             page = next(target for target in targets if target["type"] == "page")
             return f"ws://127.0.0.1:{port}/devtools/page/{page['targetId']}"
         time.sleep(0.2)

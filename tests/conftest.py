@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -21,7 +23,11 @@ os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "bundlegate")
 os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 
 ROOT = Path(__file__).parent.parent
-SERVER_START_S = 240
+PATIENCE_S = 600
+"""How long anything may take on a loaded machine that comes within seconds on a quiet one."""
+
+PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to outgoing connections: one of these could be taken before its server has it."""
 
 # Generated tables come with fixed seeds, so that a red build is red on every machine.
 settings.register_profile("bundlegate", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,9 +36,21 @@ settings.load_profile("bundlegate")
 
 def free_port() -> int:
     """A port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    """Ask a process to end; one that takes too long over it is killed."""
+    process.terminate()
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def server_environment(home: Path) -> dict[str, str]:
@@ -71,8 +89,7 @@ def prefect_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
     try:
         yield environment
     finally:
-        server.terminate()
-        server.wait(30)
+        stop(server)
 
 
 @pytest.fixture(scope="session")
@@ -91,22 +108,21 @@ def s3_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
         _wait_for(endpoint, server, log_path)
-        with urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bundles", method="PUT"), timeout=10):
+        with urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bundles", method="PUT"), timeout=PATIENCE_S):
             pass
         yield {**environment, "BUCKET": "bundles"}
     finally:
-        server.terminate()
-        server.wait(30)
+        stop(server)
         log.close()
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + SERVER_START_S
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
             break
         try:
-            with urllib.request.urlopen(url, timeout=5):
+            with urllib.request.urlopen(url, timeout=30):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.3)

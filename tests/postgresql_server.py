@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
+import signal
 import subprocess
 import tempfile
 import time
@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+from conftest import PATIENCE_S, free_port
 
 PASSWORD = "s3:cr@t/pw"
 _SETTINGS = ("-c", "listen_addresses=127.0.0.1", "-c", "fsync=off")
@@ -57,7 +58,7 @@ def postgresql() -> Generator[Server]:
     password.write_text(PASSWORD, encoding="utf-8")
     password.chmod(0o644)
     cluster = folder / "cluster"
-    port = _free_port()
+    port = free_port()
     try:
         subprocess.run(
             [
@@ -85,8 +86,9 @@ def postgresql() -> Generator[Server]:
             _wait(server, process)
             yield server
         finally:
-            process.terminate()
-            process.wait(30)
+            # Asked by SIGTERM it would wait for the connection of a test that has failed.
+            process.send_signal(signal.SIGINT)
+            process.wait(PATIENCE_S)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -100,14 +102,8 @@ def _binary(name: str) -> Path:
     return places[-1]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             server.connect().close()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from attack_corpus import CANARY, files
+from conftest import PATIENCE_S
 
 from ai.ml.core.errors import BundleRefused
 
@@ -56,7 +57,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, int, di
             names.append((name, len(content)))
     environment = {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-W", "error", "-c", LOADER, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, cwd=folder)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_S, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["file"] for line in lines] == list(range(len(names)))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from builders import mixed_table
+from conftest import PATIENCE_S
 
 from ai.ml.core.tables import read_table, write_table
 from ai.ml.retraining import steps
@@ -62,7 +63,7 @@ def run(folder: Path) -> Run:
             env={**os.environ, "BUNDLEGATE_STORE": str(folder / "store"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_S,
         )
 
     return call

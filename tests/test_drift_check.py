@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 from batch_scenes import dataset
 from builders import mixed_table
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.tables import write_table
@@ -128,7 +128,7 @@ def test_a_flow_that_refuses_drift_trains_nothing(folder: Path, prefect_environm
     command += ["--data", str(folder / "moved.csv"), "--epochs", "1"]
     environment = {**os.environ, **prefect_environment}
     refused = subprocess.run(
-        [*command, "--drift", "refuse"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
+        [*command, "--drift", "refuse"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert refused.returncode == 4, refused.stderr
     assert "has drifted from the training table" in refused.stderr

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from builders import mixed_table
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 
 from ai.ml.core.tables import write_table
 from ai.ml.retraining.store import Store
@@ -114,7 +114,7 @@ class Scene:
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
-        self.process.wait(60)
+        self.process.wait(PATIENCE_S)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from builders import mixed_table
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 from prefect_cli import ask_server
 from sealed_bundles import sealed
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow]
 
 def validate(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flows.validate_bundle", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def artifacts(url: str, key: str) -> list[str]:

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 
 from ai.ml.retraining.store import Store
 
 PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(PATIENCE_S),
     "OMP_NUM_THREADS": "1",
 }
 
@@ -48,7 +48,7 @@ def test_the_demo_needs_no_network(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=PATIENCE_S,
         stdin=subprocess.DEVNULL,
     )
     assert run.returncode == 0, run.stderr
@@ -70,7 +70,7 @@ def test_nobody_on_a_terminal_is_counted(tmp_path: Path) -> None:
         text=True,
     )
     os.close(theirs)
-    out, _ = run.communicate(timeout=300)
+    out, _ = run.communicate(timeout=PATIENCE_S)
     os.close(ours)
     assert "--reason" in out
     assert "usage data" not in out

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE_S
 from sealed_bundles import sealed
 
 from ai.ml.core.errors import ExitCode
@@ -31,7 +32,10 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shell(line: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run `line` with `"$@"` as the command."""
     return subprocess.run(
-        ["bash", "-c", line, "bash", BUNDLEGATE, *map(str, arguments)], capture_output=True, text=True, timeout=120
+        ["bash", "-c", line, "bash", BUNDLEGATE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
 
 

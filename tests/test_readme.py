@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.arguments import add_settings
@@ -112,7 +112,6 @@ def untidy_csv(path: Path, rows: int, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.xdist_group("prefect")
 def test_the_blocks_of_the_readme_run_on_an_untidy_table(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
     """In the README's order, from a folder of one's own; the network is made small to save time."""
@@ -131,7 +130,7 @@ def test_the_blocks_of_the_readme_run_on_an_untidy_table(tmp_path: Path, prefect
             env=environment,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=PATIENCE_S,
             stdin=subprocess.DEVNULL,
         )
         # Only one champion yet: there is nothing to go back to, and that is said.

@@ -235,7 +235,6 @@ def test_what_lies_in_a_teachers_place_teaches_only_if_it_is_the_teacher(tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_promotion_in_the_middle_changes_nothing_and_the_student_passes_the_gate(tmp_path: Path) -> None:
     first = promoted(run_config(tmp_path, "big", seed=1))
     config = run_config(tmp_path, "small", seed=3, teacher="big@champion")

@@ -294,7 +294,6 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("mode", ["mlp_dense", "mlp_ple", "tabm"])
 def test_killed_at_twenty_random_moments_it_ends_with_the_same_bits(mode: str, tmp_path: Path) -> None:
     script = Path(__file__).parent / "training_kills.py"
