@@ -6,10 +6,13 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 from builders import mixed_table, tiny_bundle
+from conftest import PATIENCE_S
 
 from ai.ml.core.tables import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
@@ -69,3 +72,21 @@ def predict_process(*arguments: str | Path, **environment: str) -> subprocess.Po
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def parts_done(out: Path) -> int:
+    """How many parts of an unfinished output have their receipts."""
+    return len(list((out / "_progress" / "receipts").rglob("*.json")))
+
+
+def kill_at(moment: Callable[[], bool], process: subprocess.Popen[str], later_s: float = 0.0) -> None:
+    """SIGKILL so many seconds after a moment has come; a process that has ended before is left as it is."""
+    deadline = time.monotonic() + PATIENCE_S
+    try:
+        while process.poll() is None and not moment():
+            assert time.monotonic() < deadline, "the moment to kill it didn't come"
+            time.sleep(0.002)
+        time.sleep(later_s)
+    finally:
+        process.kill()
+        process.communicate()

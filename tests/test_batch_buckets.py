@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import random
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batch_scenes import dataset, predict_process, rows_to_score, sealed_bundle, tree
+from batch_scenes import dataset, kill_at, predict_process, rows_to_score, sealed_bundle, tree
+from conftest import PATIENCE_S
 
 from ai.ml.core.errors import DataNotFound, ExitCode, StorageFailed, UsageError
 from ai.ml.core.object_store import open_bucket
@@ -22,9 +22,6 @@ from ai.ml.retraining.bundle_pin import pin_bundle
 from ai.ml.retraining.receipts import Receipt
 from ai.ml.retraining.runners import score_group
 
-WAIT_S = 200
-"""For a process to start on a machine that does other things too."""
-
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -35,7 +32,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(s3_bucket: dict[str, str]) -> dict[str, str]:
     """The session's server, with a bucket `lake`."""
     make = urllib.request.Request(f"{s3_bucket['AWS_ENDPOINT_URL']}/lake", data=b"", method="PUT")
-    urllib.request.urlopen(make, timeout=30).close()
+    urllib.request.urlopen(make, timeout=PATIENCE_S).close()
     return {name: value for name, value in s3_bucket.items() if name.startswith("AWS_")}
 
 
@@ -61,6 +58,11 @@ def objects(prefix: str) -> dict[str, str]:
     store = open_bucket(f"s3://lake/{prefix}")
     names = [entry["path"] for page in store.list() for entry in page]
     return {name: hashlib.sha256(bytes(store.get(name).bytes())).hexdigest() for name in names}
+
+
+def in_progress(prefix: str) -> int:
+    """How many objects record what is under way there."""
+    return sum(len(page) for page in open_bucket(f"s3://lake/{prefix}").list("_progress"))
 
 
 def score(bundle: Path, source: str, output: str, settings: BatchSettings | None = None) -> BatchReport:
@@ -161,23 +163,19 @@ def test_killed_at_any_moment_objects_are_whole_or_absent(bundle: Path, tmp_path
     expected = objects("expected")
     rng = random.Random(3)
     kept: list[int] = []
-    for kill in range(5):
+    for kill, done in enumerate((0, 2, 4, 5, 7)):
         process = predict_process(bundle, source, f"s3://lake/out-{kill}", TMPDIR=str(tmp_path), **server)
-        deadline = time.monotonic() + WAIT_S
-        while "_progress/job.json" not in objects(f"out-{kill}") and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 1))
-        process.kill()
-        process.communicate()
+        # The job's record and a receipt for each part.
+        kill_at(lambda kill=kill, done=done: in_progress(f"out-{kill}") > done, process, rng.uniform(0, 0.1))
         found = {name: digest for name, digest in objects(f"out-{kill}").items() if not name.startswith("_")}
         assert found.items() <= expected.items()
         kept.append(score(bundle, source, f"s3://lake/out-{kill}").kept)
         assert objects(f"out-{kill}") == expected
-    assert min(kept) < 8, kept
+    # The kills fell before, between and after parts.
+    assert min(kept) < 4 < 7 <= max(kept), kept
     # What the killed processes left on the local disk is swept by the next ones.
     process = predict_process(bundle, source, "s3://lake/last", TMPDIR=str(tmp_path), **server)
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE_S)
     assert not list(tmp_path.glob("bundlegate-*"))
 
 

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-from batch_scenes import dataset, predict_process, rows_to_score, sealed_bundle, tree
+from batch_scenes import dataset, kill_at, parts_done, predict_process, rows_to_score, sealed_bundle, tree
+from conftest import PATIENCE_S
 
 from ai.ml.core.errors import ExitCode
 from ai.ml.core.tables import write_table
@@ -19,8 +21,6 @@ from ai.ml.retraining.batch import predict_dataset
 from ai.ml.retraining.runners import ProcessRunner
 
 KILLS = 20
-WAIT_S = 200
-"""For a process to start on a machine that does other things too."""
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +28,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sealed_bundle(tmp_path_factory.mktemp("bundles"))
 
 
-def wait_for_job(out: Path, process: subprocess.Popen[str]) -> None:
-    """Until the process has begun to write."""
-    deadline = time.monotonic() + WAIT_S
-    while not (out / "_progress" / "job.json").exists() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+def is_at(out: Path, done: int) -> bool:
+    """Whether it has begun to write and so many parts are done."""
+    return (out / "_progress" / "job.json").exists() and parts_done(out) >= done
 
 
 @pytest.mark.slow
@@ -41,17 +38,16 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(bundle: Path, tmp_pat
     source = dataset(tmp_path / "in", 12, 20_000)
     began = time.monotonic()
     predict_dataset(bundle, str(source), str(tmp_path / "expected"))
-    lasts = time.monotonic() - began
+    a_part = (time.monotonic() - began) / 12
     expected = tree(tmp_path / "expected")
     rng = random.Random(8)
     kept: list[int] = []
     for kill in range(KILLS):
         out = tmp_path / f"out-{kill}"
+        # Any moment of one part after the other: which ones these are is no matter of the machine's speed.
+        done = kill * 12 // KILLS
         process = predict_process(bundle, source, out)
-        wait_for_job(out, process)
-        time.sleep(rng.uniform(0, lasts))
-        process.kill()
-        process.communicate()
+        kill_at(partial(is_at, out, done), process, rng.uniform(0, a_part))
         assert (out / "_SUCCESS").exists() <= (tree(out).items() >= expected.items())
         again = predict_dataset(bundle, str(source), str(out))
         kept.append(again.kept)
@@ -70,10 +66,8 @@ def test_one_file_of_many_parts_is_whole_or_absent_when_killed(bundle: Path, tmp
     for kill in range(5):
         out = tmp_path / f"out-{kill}.parquet"
         process = predict_process(bundle, source, out)
-        wait_for_job(tmp_path / f".{out.name}.parts", process)
-        time.sleep(rng.uniform(0, 0.4))
-        process.kill()
-        process.communicate()
+        moment = partial(is_at, tmp_path / f".{out.name}.parts", kill)
+        kill_at(moment, process, rng.uniform(0, 0.1))
         assert not out.exists() or out.read_bytes() == whole
         predict_dataset(bundle, str(source), str(out))
         assert out.read_bytes() == whole
@@ -103,17 +97,19 @@ def test_processes_give_the_same_bytes_and_survive_a_killed_one(bundle: Path, tm
 def test_workers_end_with_a_killed_owner(bundle: Path, tmp_path: Path) -> None:
     source = dataset(tmp_path / "in", 8, 20_000)
     process = predict_process(bundle, source, tmp_path / "out", "--workers", "2")
-    wait_for_job(tmp_path / "out", process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    deadline = time.monotonic() + WAIT_S
-    while len(workers := [int(pid) for pid in children.read_text().split()]) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert len(workers) == 3, "two workers and multiprocessing's own tracker"
-    process.kill()
-    process.communicate()
-    while any(_runs(pid) for pid in workers) and time.monotonic() < deadline:
+    workers: list[int] = []
+
+    def all_are_there() -> bool:
+        workers[:] = map(int, children.read_text().split())
+        return is_at(tmp_path / "out", 0) and len(workers) >= 3
+
+    kill_at(all_are_there, process)
+    assert len(workers) >= 3, "two workers and multiprocessing's own tracker"
+    deadline = time.monotonic() + PATIENCE_S
+    while any(_runs(pid) for pid in workers):
+        assert time.monotonic() < deadline, "a worker outlives its owner"
         time.sleep(0.05)
-    assert not any(_runs(pid) for pid in workers)
     predict_dataset(bundle, str(source), str(tmp_path / "expected"))
     predict_dataset(bundle, str(source), str(tmp_path / "out"))
     assert tree(tmp_path / "out") == tree(tmp_path / "expected")
