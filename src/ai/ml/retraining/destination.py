@@ -74,7 +74,7 @@ class Destination(Protocol):
     """An output. Picklable: workers get a copy, made after `begin`."""
 
     def lock(self) -> AbstractContextManager[None]:
-        """Held by the one run that writes there; raises Busy at once if another one does."""
+        """Held by the one run that writes there; raises Busy if another one does."""
         ...
 
     def begin(self, job: JobRecord, *, overwrite: bool) -> None:

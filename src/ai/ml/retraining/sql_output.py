@@ -53,7 +53,7 @@ class SqlOutput:
             raise UsageError(f"the query reads table {self.table!r}, which the answers go into: give another --table")
 
     def lock(self) -> AbstractContextManager[None]:
-        """Held by the run that writes there; raises Busy at once if another one does."""
+        """Held by the run that writes there; raises Busy if another one does."""
         return lock_table(self.url, str(self.table))
 
     def begin(self, job: JobRecord, *, overwrite: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ from ai.ml.core.source_names import source_name
 
 PART = "bundlegate_part"
 ROW = "bundlegate_row"
+LOCK_WAIT_S = 5.0
+"""For the lock: a server notices that the run which held it was killed when it next looks for it, a moment later."""
 _NAME = re.compile(r"^([A-Za-z_][A-Za-z0-9_]{0,39}\.)?[A-Za-z_][A-Za-z0-9_]{0,39}$")
 _LITERAL = re.compile(r"'(?:[^']|'')*'")
 _ENDS = "where|on|using|select|group|order|limit|union|having|join"
 _SOURCES = re.compile(rf"\b(?:from|join)\b((?:(?!\b(?:{_ENDS})\b).)*)", re.IGNORECASE | re.DOTALL)
 _TELLING_CASES_APART = ("postgresql", "oracle")
+_LOCK_POLL_S = 0.1
 _UNHEARD = logging.NullHandler()
 _DEFAULT_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
@@ -221,8 +225,11 @@ def _advisory_lock(database: Database, table: str) -> Generator[None]:
         # `scored` and `public.scored` may be one table.
         schema = schema or str(connection.execute(text("SELECT current_schema()")).scalar())
         key = int(sha256_bytes(f"{schema}.{name}".encode())[:15], 16)
-        if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar():
-            raise Busy(f"another run is writing into table {table!r} of {database.place}; try again later")
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar():
+            if time.monotonic() > deadline:
+                raise Busy(f"another run is writing into table {table!r} of {database.place}; try again later")
+            time.sleep(_LOCK_POLL_S)
         yield
 
 
