@@ -13,6 +13,7 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 from sealed_bundles import sealed, trained
 
 from ai.ml.core.errors import ExitCode, NothingChecked, UsageError
@@ -308,7 +309,7 @@ def test_the_replay_process_needs_neither_prefect_nor_pandas(whole: Path) -> Non
         "sys.meta_path.insert(0, Without())\n"
         f"sys.argv = ['replay', {str(whole)!r}]\nrunpy.run_module({REPLAY!r}, run_name='__main__')"
     )
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["error"] is None
 
@@ -348,7 +349,17 @@ def test_zero_probes_are_exit_5(copy: Copy) -> None:
 
 def test_ctrl_c_is_not_a_pass(whole: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for delay in (0.5, 1.5):
+    replays: set[str] = set()
+
+    def imports(pid: int) -> bool:
+        # Before it has imported anything it is Python that is interrupted, with an exit code of its own.
+        return "_pydantic_core" in Path(f"/proc/{pid}/maps").read_text()
+
+    def replays_again(pid: int) -> bool:
+        replays.update(children_of(pid))
+        return len(replays) > 1
+
+    for moment in (imports, replays_again):
         process = subprocess.Popen(
             [BUNDLEGATE, "verify", str(whole), "--cpu-matrix"],
             stdout=subprocess.PIPE,
@@ -356,11 +367,28 @@ def test_ctrl_c_is_not_a_pass(whole: Path) -> None:
             text=True,
             env=environment,
         )
-        time.sleep(delay)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = interrupted(process, partial(moment, process.pid))
         assert process.returncode not in (0, 1, 3), err
         assert "PASSED" not in out
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def interrupted(process: subprocess.Popen[str], moment: Callable[[], Any]) -> tuple[str, str]:
+    """What it says, as if Ctrl-C had been pressed at that moment."""
+    deadline = time.monotonic() + PATIENCE_S
+    with process:
+        try:
+            while not moment():
+                assert process.poll() is None, "it ended before it could be interrupted"
+                assert time.monotonic() < deadline, "the moment to interrupt it didn't come"
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            return process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)], ids=["text", "json"])
@@ -373,22 +401,20 @@ def test_a_reader_that_goes_away_doesnt_turn_a_refusal_into_a_pass(copy: Copy, f
     with process:
         process.stdout.close()
         said = process.stderr.read()
-        assert process.wait(60) == ExitCode.INTEGRITY, said
+        assert process.wait(PATIENCE_S) == ExitCode.INTEGRITY, said
     assert said == ""
 
 
-def test_ctrl_c_while_a_bundle_is_replayed_is_130(whole: Path) -> None:
+def test_ctrl_c_while_a_bundle_is_replayed_is_130(whole: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    hangs = interpreter(tmp_path, f"import pathlib, time; pathlib.Path({str(begun)!r}).touch(); time.sleep(3600)")
     process = subprocess.Popen(
-        [BUNDLEGATE, "verify", str(whole)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [BUNDLEGATE, "verify", str(whole), "--python", str(hangs)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    deadline = time.monotonic() + 60
-    while not children.read_text():
-        assert process.poll() is None, "it ended before it could be interrupted"
-        assert time.monotonic() < deadline, "no replay process was started"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = interrupted(process, begun.exists)
     assert (process.returncode, out) == (130, ""), err
     assert "interrupted" in err
     assert "Traceback" not in err

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE_S
 from sealed_bundles import sealed
 from verdict_samples import passed_verdict
 
@@ -146,26 +147,33 @@ def test_out_of_time_is_75_for_verify_and_selftest(whole: Path) -> None:
     with pytest.raises(Unproved, match="no answer within"):
         selftest(whole, timeout_s=TOO_SHORT)
     command = [BUNDLEGATE, "verify", str(whole), "--gate-timeout", str(TOO_SHORT), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert (done.returncode, done.stdout) == (ExitCode.BUSY, ""), done.stderr
     assert "nothing was proved in current: the replay process gave no answer within" in done.stderr
     for odd in ("0", "-1", "nan", "soon"):
-        wrong = subprocess.run([*command[:3], "--gate-timeout", odd], capture_output=True, text=True, timeout=300)
+        wrong = subprocess.run(
+            [*command[:3], "--gate-timeout", odd], capture_output=True, text=True, timeout=PATIENCE_S
+        )
         assert wrong.returncode == ExitCode.USAGE, odd
 
 
-def test_a_replay_that_is_killed_is_75(whole: Path) -> None:
+def test_a_replay_that_is_killed_is_75(whole: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    waits = replaying(tmp_path, f"echo $$ > {begun}.pid; mv {begun}.pid {begun}; exec sleep 3600")
     process = subprocess.Popen(
-        [BUNDLEGATE, "verify", str(whole)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [BUNDLEGATE, "verify", str(whole), "--python", waits], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    deadline = time.monotonic() + 300
-    while not (found := children.read_text().split()):
-        assert process.poll() is None, "it ended before its replay could be killed"
-        assert time.monotonic() < deadline, "no replay process was started"
-        time.sleep(0.02)
-    os.kill(int(found[0]), signal.SIGKILL)
-    out, err = process.communicate(timeout=300)
+    deadline = time.monotonic() + PATIENCE_S
+    with process:
+        try:
+            while not begun.exists():
+                assert process.poll() is None, "it ended before its replay could be killed"
+                assert time.monotonic() < deadline, "no replay process was started"
+                time.sleep(0.02)
+            os.kill(int(begun.read_text()), signal.SIGKILL)
+            out, err = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
     assert (process.returncode, out) == (ExitCode.BUSY, ""), err
     assert "killed by SIGKILL" in err
 
@@ -179,7 +187,9 @@ def test_a_rollback_out_of_time_moves_nothing_and_quarantines_nothing(whole: Pat
     for bundle in (first, second):
         store.promote("m", bundle, passed_verdict(bundle_digest(bundle)), decision={"reason": "better"})
     command = [BUNDLEGATE, "rollback", "m", "--store", str(store.root), "--reason", "complaints"]
-    done = subprocess.run([*command, "--gate-timeout", str(TOO_SHORT)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*command, "--gate-timeout", str(TOO_SHORT)], capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert done.returncode == ExitCode.BUSY, done.stderr
     assert store.champion("m") == bundle_digest(second)
     assert [entry.action for entry in store.history("m")] == ["promoted", "promoted"]
