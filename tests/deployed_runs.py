@@ -15,14 +15,12 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
-from conftest import ROOT
+import psutil
+from conftest import PATIENCE_S, ROOT
 from prefect.utilities.callables import parameter_schema
 from prefect_cli import ask_server
 
 from flows.retrain import retrain
-
-PATIENCE_S = 400
-"""A loaded machine is many times slower; what a test waits for usually comes within seconds."""
 
 RESTING = ("Completed", "Failed", "Crashed", "Cancelled", "Suspended")
 
@@ -118,9 +116,11 @@ class Deployed:
 
     def work_off(self, log: Path, *runs: str) -> None:
         """A worker, until each of these runs has ended or waits."""
-        with self.worker(log):
+        with self.worker(log) as worker:
             for run in runs:
                 until(lambda run=run: self.rests(run), lambda run=run: self.log(run) + log.read_text()[-2000:])
+            # A run's process lets go of its work folder and sends its last lines after the server knows its state.
+            until(lambda: not psutil.Process(worker.pid).children(), lambda: log.read_text()[-2000:])
 
 
 def deploy(environment: dict[str, str]) -> Deployed:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-from conftest import ROOT
-
-PATIENCE_S = 240
+from conftest import PATIENCE_S, ROOT
 
 
 def run_module(
@@ -29,7 +31,7 @@ def run_module(
     )
 
 
-def prefect(environment: dict[str, str], folder: Path, *arguments: str, patience_s: float = 180) -> str:
+def prefect(environment: dict[str, str], folder: Path, *arguments: str, patience_s: float = PATIENCE_S) -> str:
     run = run_module(environment, "prefect", *arguments, folder=folder, patience_s=patience_s)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
@@ -43,6 +45,32 @@ def ask_server(method: str, url: str, **more: Any) -> httpx.Response:
         if answer.status_code != 503 or time.monotonic() > deadline:
             return answer
         time.sleep(1)
+
+
+@contextmanager
+def held_retraining(environment: dict[str, str], arguments: list[str], log: Path) -> Generator[None]:
+    """A retraining in a process of its own that has left an epoch checkpoint and goes no further; killed at the end."""
+    work = Path(arguments[arguments.index("--store") + 1]) / arguments[arguments.index("--name") + 1] / "work"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "held_retrain.py"), *arguments],
+            cwd=ROOT,
+            env={**environment, "PYTHONPATH": str(ROOT)},
+            stdout=file,
+            stderr=file,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + PATIENCE_S
+    try:
+        while not list(work.glob("*.epochs")):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, f"no epoch checkpoint appeared: {log.read_text()}"
+            time.sleep(0.02)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def copied_checkout(folder: Path) -> Path:

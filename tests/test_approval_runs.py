@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from builders import mixed_table
-from conftest import ROOT
-from deployed_runs import PATIENCE_S, Deployed, deploy, until
+from conftest import PATIENCE_S, ROOT
+from deployed_runs import Deployed, deploy, until
 from prefect_cli import run_module
 from store_samples import promoted
 
@@ -24,7 +24,7 @@ from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_audit import audit
 from ai.ml.retraining.workplace import held
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 
 
 @dataclass
@@ -237,7 +237,7 @@ def test_without_a_server_that_people_reach_it_is_a_users_mistake(tmp_path: Path
     environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
     environment |= {
         "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(PATIENCE_S),
     }
     with waiting_process(environment, tmp_path, "alone", "1") as process:
         _, told = process.communicate(timeout=PATIENCE_S)

@@ -12,8 +12,8 @@ import httpx
 import pytest
 import yaml
 from builders import mixed_table
-from conftest import ROOT
-from deployed_runs import PATIENCE_S, Deployed, deploy, until
+from conftest import PATIENCE_S, ROOT
+from deployed_runs import Deployed, deploy, until
 from prefect_cli import prefect, run_module
 from sealed_bundles import sealed
 from verdict_samples import passed_verdict
@@ -51,7 +51,6 @@ def create(environment: dict[str, str], file: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("prefect")
-@pytest.mark.timeout(1200)
 def test_a_rollback_is_heard_of_and_starts_what_waits_for_it(
     tmp_path: Path, prefect_environment: dict[str, str]
 ) -> None:
@@ -94,14 +93,13 @@ def roll_back_by_flow(environment: dict[str, str], store: Store, name: str) -> s
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("prefect")
-@pytest.mark.timeout(1200)
 def test_a_run_whose_worker_was_killed_with_it_ends_as_crashed(
     tmp_path: Path, prefect_environment: dict[str, str]
 ) -> None:
-    """The shipped automation with shorter times: as short as Prefect allows."""
+    """The shipped automation with shorter times: as short as Prefect allows, and room for a heartbeat that is late."""
     create(prefect_environment, FOLDER / "zombies.yaml")
     zombies = documents(FOLDER / "zombies.yaml")[0]
-    zombies |= {"name": "fast", "trigger": {**zombies["trigger"], "within": 40}}
+    zombies |= {"name": "fast", "trigger": {**zombies["trigger"], "within": 70}}
     (tmp_path / "fast.yaml").write_text(yaml.safe_dump(zombies))
     create(prefect_environment, tmp_path / "fast.yaml")
 
@@ -138,5 +136,7 @@ def delete(place: Deployed, name: str) -> None:
     """Else it would end the runs of other tests."""
     for found in place.post("automations/filter"):
         if found["name"] == name:
-            answer = httpx.delete(f"{place.environment['PREFECT_API_URL']}/automations/{found['id']}", timeout=60)
+            answer = httpx.delete(
+                f"{place.environment['PREFECT_API_URL']}/automations/{found['id']}", timeout=PATIENCE_S
+            )
             answer.raise_for_status()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,8 +18,8 @@ from typing import Any
 import prefect
 import psutil
 import pytest
-from batch_scenes import dataset, sealed_bundle, tree
-from conftest import ROOT, free_port
+from batch_scenes import dataset, parts_done, sealed_bundle, tree
+from conftest import PATIENCE_S, ROOT, free_port
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_cli import ask_server
 
@@ -29,7 +31,7 @@ from ai.ml.retraining.runners import PartOutcome
 from tasks.cluster import cluster_runner, take_group, without_main
 
 # Starting a cluster and a server takes its time on a loaded machine.
-pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow]
 
 OTHER_BITS = """
 import torch
@@ -51,11 +53,21 @@ def flow(environment: dict[str, str], *arguments: str | Path) -> subprocess.Pope
 
 def wait_for_receipts(out: Path, count: int, process: subprocess.Popen[str]) -> None:
     """Until so many parts are done."""
-    deadline = time.monotonic() + 200
-    while len(list((out / "_progress" / "receipts").rglob("*.json"))) < count:
+    deadline = time.monotonic() + PATIENCE_S
+    while parts_done(out) < count:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@contextmanager
+def standing_still(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Nothing of it happens meanwhile, however long that takes."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 class Cluster:
@@ -71,7 +83,15 @@ class Cluster:
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def add_worker(self, *options: str) -> None:
-        fixed = ("--no-nanny", "--nthreads", "1", "--local-directory", str(self.folder), "--death-timeout", "60")
+        fixed = (
+            "--no-nanny",
+            "--nthreads",
+            "1",
+            "--local-directory",
+            str(self.folder),
+            "--death-timeout",
+            str(PATIENCE_S),
+        )
         bare = ("--preload", str(self.folder / "bare.py"))
         self.workers.append(self._start("dask_worker", self.address, *fixed, *bare, *options))
 
@@ -82,16 +102,30 @@ class Cluster:
                 [*command, *arguments], cwd=self.folder, env=self.environment, stdout=log, stderr=log
             )
 
+    def wait(self) -> None:
+        """Until the scheduler listens: a flow gives up after a while."""
+        port, deadline = int(self.address.rpartition(":")[2]), time.monotonic() + PATIENCE_S
+        while not _listens(port):
+            assert self.scheduler.poll() is None, (self.folder / "dask.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
     def kill(self) -> None:
         for process in (self.scheduler, *self.workers):
             process.kill()
             process.wait()
 
 
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def cluster(folder: Path, environment: dict[str, str], workers: int) -> Iterator[Cluster]:
     found = Cluster(folder, environment)
     try:
+        found.wait()
         for _ in range(workers):
             found.add_worker()
         yield found
@@ -114,8 +148,10 @@ def test_a_local_cluster_gives_the_same_bytes_and_survives_a_killed_worker(
     job = ("--bundle", bundle, "--input", source, "--output", out, "--workers", "2", "--task-mb", "0")
     process = flow(prefect_environment, *job)
     wait_for_receipts(out, 1, process)
-    workers_of(process.pid)[0].kill()
-    _, stderr = process.communicate(timeout=280)
+    # The scheduler, which gives out the parts.
+    with standing_still(process):
+        workers_of(process.pid)[0].kill()
+    _, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == ExitCode.OK, stderr
     assert tree(out) == tree(tmp_path / "expected")
     wait_for_records(prefect_environment, began, {part.name for part in source.rglob("*.parquet")})
@@ -131,10 +167,11 @@ def wait_for_records(environment: dict[str, str], began: datetime, parts: set[st
             "start_time": since,
         }
     }
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     found: set[str] = set()
     while found != parts:
         assert time.monotonic() < deadline, found
+        time.sleep(0.3)
         runs = ask_server("POST", f"{environment['PREFECT_API_URL']}/task_runs/filter", json=asked).json()
         found = {run["name"].removesuffix(" …").rpartition("/")[2] for run in runs}
 
@@ -150,7 +187,7 @@ def test_a_killed_worker_of_another_cluster_leaves_its_parts_to_the_others(
         process = flow(prefect_environment, *job, "--scheduler", found.address)
         wait_for_receipts(out, 1, process)
         found.workers[0].kill()
-        _, stderr = process.communicate(timeout=280)
+        _, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == ExitCode.OK, stderr
     assert tree(out) == tree(tmp_path / "expected")
 
@@ -165,15 +202,16 @@ def test_a_killed_scheduler_loses_nothing_that_was_done(
     with cluster(tmp_path, prefect_environment, 1) as first:
         process = flow(prefect_environment, *job, "--scheduler", first.address)
         wait_for_receipts(out, 2, process)
-        first.scheduler.kill()
-        _, stderr = process.communicate(timeout=280)
+        with standing_still(first.workers[0]):
+            first.scheduler.kill()
+        _, stderr = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == ExitCode.STORAGE, stderr
         assert "the Dask cluster failed" in stderr
         assert "Traceback" not in stderr.rpartition("error:")[2]
     assert not (out / "_SUCCESS").exists()
     with cluster(tmp_path, prefect_environment, 2) as second:
         process = flow(prefect_environment, *job, "--scheduler", second.address)
-        stdout, stderr = process.communicate(timeout=280)
+        stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == ExitCode.OK, stderr
     assert "of 12 parts were done before" in stdout
     assert tree(out) == tree(tmp_path / "expected")
@@ -188,7 +226,7 @@ def test_a_worker_with_other_bits_refuses_and_is_named(
         found.add_worker("--preload", str(tmp_path / "other_bits.py"))
         job = ("--bundle", bundle, "--input", source, "--output", tmp_path / "out", "--scheduler", found.address)
         process = flow(prefect_environment, *job)
-        _, stderr = process.communicate(timeout=280)
+        _, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == ExitCode.REFUSED, stderr
     assert "worker tcp://127.0.0.1:" in stderr
     assert "other bits than the trained model" in stderr
@@ -221,10 +259,11 @@ def test_the_record_of_a_group_takes_as_long_as_the_group(prefect_environment: d
     with temporary_settings({PREFECT_API_URL: prefect_environment["PREFECT_API_URL"]}):
         record()
     asked = {"task_runs": {"name": {"like_": "score long.csv"}, "state": {"type": {"any_": ["COMPLETED"]}}}}
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     runs: list[dict[str, Any]] = []
     while not runs:
         assert time.monotonic() < deadline
+        time.sleep(0.3)
         runs = ask_server("POST", f"{prefect_environment['PREFECT_API_URL']}/task_runs/filter", json=asked).json()
     began, ended = (datetime.fromisoformat(runs[0][name]) for name in ("start_time", "end_time"))
     assert 3_600 <= (ended - began).total_seconds() < 3_900

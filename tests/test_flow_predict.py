@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
 from batch_scenes import dataset, sealed_bundle, tree
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
+from prefect_cli import ask_server
 
 from ai.ml.retraining.batch import predict_dataset
 
@@ -19,16 +19,13 @@ pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow]
 
 def predict(environment: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flows.batch_predict", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def artifacts(environment: dict[str, str]) -> set[str]:
     """Keys of what the runs show in the UI; a progress bar has none."""
-    request = urllib.request.Request(
-        f"{environment['PREFECT_API_URL']}/artifacts/filter", b"{}", {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        found = json.load(answer)
+    url = f"{environment['PREFECT_API_URL']}/artifacts/filter"
+    found = ask_server("POST", url, json={"sort": "CREATED_DESC"}).json()
     assert "progress" in {artifact["type"] for artifact in found}
     return {artifact["key"] for artifact in found}
 

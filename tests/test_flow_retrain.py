@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from builders import mixed_table
-from conftest import ROOT, free_port
-from prefect_cli import ask_server, run_module
+from conftest import PATIENCE_S, ROOT, free_port
+from deployed_runs import Deployed
+from prefect_cli import ask_server, held_retraining, run_module
 
 from ai.ml.core.tables import read_table, write_table
 from ai.ml.retraining.store import Store
@@ -135,25 +133,12 @@ def test_a_worse_challenger_is_held_and_a_floor_rejects(
 def test_killed_in_training_it_goes_on_to_the_same_digest(
     tmp_path: Path, classification_csv: Path, prefect_environment: dict[str, str]
 ) -> None:
-    arguments = [*base_arguments(tmp_path, epochs=400), "--patience", "400", "--data", str(classification_csv)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flows.retrain", *arguments],
-        cwd=ROOT,
-        env=prefect_environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    arguments = [*base_arguments(tmp_path, epochs=40), "--data", str(classification_csv)]
     work = tmp_path / "store" / "m" / "work"
-    deadline = time.monotonic() + 120
-    while not list(work.glob("*.epochs")):
-        assert time.monotonic() < deadline, "no epoch checkpoint appeared"
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with held_retraining(prefect_environment, arguments, tmp_path / "killed.log"):
+        pass
     assert actions(tmp_path) == []
+    assert list(work.glob("*.epochs"))
 
     resumed = run_flow(prefect_environment, *arguments, "--json")
     assert resumed.returncode == 0, resumed.stderr
@@ -217,7 +202,7 @@ def run_wrapped(
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE_S,
         stdin=subprocess.DEVNULL,
     )
 
@@ -250,27 +235,15 @@ def test_a_failing_proof_quarantines_and_fails_the_run(
     assert Store(tmp_path / "store").champion("m") is None
     quarantined = next((tmp_path / "store" / "m" / "quarantine").iterdir())
     url, digest = prefect_environment["PREFECT_API_URL"], quarantined.name
-    runs = ask_server("POST", f"{url}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}).json()
     verdict = json.loads((quarantined / "verdict.json").read_bytes())
     assert verdict["outcome"] == "REFUSED"
-    assert runs[0]["state"]["type"] == "FAILED"
-    assert f"{verdict['reason']}; the bundle is in quarantine at" in runs[0]["state"]["message"]
     artifact = ask_server("GET", f"{url}/artifacts/m-verdict/latest").json()
-    assert artifact["flow_run_id"] == runs[0]["id"]
     assert artifact["description"] == verdict["reason"]
+    state = ask_server("GET", f"{url}/flow_runs/{artifact['flow_run_id']}").json()["state"]
+    assert state["type"] == "FAILED"
+    assert f"{verdict['reason']}; the bundle is in quarantine at" in state["message"]
     assert "REFUSED" in artifact["data"]
-    assert digest in _refused_digests(url)
-
-
-def _refused_digests(url: str) -> list[str]:
-    """Those of the events of refusals; the server writes events a moment after they come."""
-    wanted = {"filter": {"event": {"name": ["bundle.refused"]}}}
-    deadline = time.monotonic() + 60
-    events: list[dict[str, dict[str, str]]] = []
-    while not events and time.monotonic() < deadline:
-        events = ask_server("POST", f"{url}/events/filter", json=wanted).json()["events"]
-        time.sleep(0.5)
-    return [event["resource"]["bundlegate.digest"] for event in events]
+    assert Deployed(prefect_environment, "", "").events("bundle.refused", "m", digest)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import server_environment, start_server
+from conftest import PATIENCE_S, server_environment, start_server
 from prefect_cli import ask_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
@@ -50,7 +50,7 @@ def test_a_slot_is_free_again_after_its_holder_and_the_server_were_killed(tmp_pa
         server.wait()
         # Nobody is left to renew the lease of the first.
         server = start_server(environment)
-        deadline = max(granted + LEASE_S, time.monotonic()) + 60
+        deadline = max(granted + LEASE_S, time.monotonic()) + PATIENCE_S
         while (answer := proposed(url, second)) != "Pending":
             assert answer == "AwaitingConcurrencySlot"
             assert time.monotonic() < deadline, "the slot is gone for good"

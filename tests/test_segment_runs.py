@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from builders import mixed_table
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 from prefect_cli import ask_server
 
 from ai.ml.core.files import is_alive
@@ -24,7 +24,6 @@ from ai.ml.retraining.workplace import held
 
 # A loaded machine takes its time for a dozen processes.
 pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow, pytest.mark.timeout(2400)]
-PATIENCE_S = 600.0
 
 
 def table_of(folder: Path, rows: dict[str, int]) -> Path:
@@ -64,8 +63,12 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, dict[str, dict[str, Any]
 
 def wait_until(condition: Any, what: str, process: subprocess.Popen[str] | None = None) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert process is None or process.poll() is None, process.communicate()
+    while True:
+        # Looked at first: it may do the last bit and end between the two.
+        ended = process is not None and process.poll() is not None
+        if condition():
+            return
+        assert not ended, process and process.communicate()
         if time.monotonic() > deadline:
             if process is not None:
                 process.kill()
@@ -136,7 +139,7 @@ def test_no_process_outlives_the_run(
     table_of(tmp_path, {"slow": 60, "x-slow": 60, "y-slow": 60})
     process = start(prefect_environment, SMALL, tmp_path, "--parallel", "2", "--segment-value", "slow")
     began = tmp_path / "store" / "m-slow.began"
-    wait_until(began.exists, "a segment begins", process)
+    wait_until(lambda: began.exists() and began.read_text(), "a segment begins", process)
     child = int(began.read_text())
     assert is_alive(child)
     process.send_signal(ending)

@@ -14,15 +14,13 @@ from typing import Any
 import pytest
 import yaml
 from builders import mixed_table
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 from prefect_cli import ask_server, copied_checkout, prefect
 
 from ai.ml.core.tables import write_table
 from ai.ml.retraining import steps
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.store import Store
-
-PATIENCE_S = 240
 
 
 def until(true: Callable[[], Any], log: Path) -> Any:

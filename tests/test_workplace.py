@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from builders import mixed_table
-from conftest import ROOT
+from prefect_cli import held_retraining, run_module
 
 from ai.ml.core.errors import Busy
 from ai.ml.core.tables import write_table
@@ -20,7 +18,7 @@ from ai.ml.retraining.workplace import held
 
 HOLD = (
     "import sys, time; from pathlib import Path; from ai.ml.retraining.workplace import held\n"
-    "with held(Path(sys.argv[1]), 'm'):\n    print('held', flush=True); time.sleep(60)"
+    "with held(Path(sys.argv[1]), 'm'):\n    print('held', flush=True); time.sleep(600)"
 )
 
 
@@ -54,19 +52,6 @@ def test_a_run_that_raises_lets_go(tmp_path: Path) -> None:
     assert not (tmp_path / ".holder").exists()
 
 
-def start(environment: dict[str, str], arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "flows.retrain", *arguments],
-            cwd=ROOT,
-            env=environment,
-            stdout=file,
-            stderr=file,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-
 @pytest.mark.slow
 @pytest.mark.xdist_group("prefect")
 def test_two_flows_at_once_and_one_after_a_kill(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
@@ -74,20 +59,12 @@ def test_two_flows_at_once_and_one_after_a_kill(tmp_path: Path, prefect_environm
     write_table(mixed_table(300, seed=3), table)
     store = tmp_path / "store"
     arguments = ["--name", "m", "--target", "y", "--store", str(store), "--data", str(table)]
-    arguments += ["--epochs", "400", "--patience", "400"]
-    first = start(prefect_environment, arguments, tmp_path / "first.log")
-    deadline = time.monotonic() + 120
-    while not list((store / "m" / "work").glob("*.epochs")):
-        assert time.monotonic() < deadline, (tmp_path / "first.log").read_text()
-        time.sleep(0.02)
-    os.killpg(first.pid, signal.SIGSTOP)  # so that it can't be done before the second looks
-    second = start(prefect_environment, arguments, tmp_path / "second.log")
-    assert second.wait(120) == 75, (tmp_path / "second.log").read_text()
-    said = (tmp_path / "second.log").read_text()
-    assert "m is being retrained already" in said
-    assert "Traceback" not in said
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
-    third = start(prefect_environment, arguments, tmp_path / "third.log")
-    assert third.wait(240) == 0, (tmp_path / "third.log").read_text()
+    arguments += ["--epochs", "40"]
+    with held_retraining(prefect_environment, arguments, tmp_path / "first.log"):
+        second = run_module(prefect_environment, "flows.retrain", *arguments)
+        assert second.returncode == 75, second.stderr
+        assert "m is being retrained already" in second.stderr
+        assert "Traceback" not in second.stderr
+    third = run_module(prefect_environment, "flows.retrain", *arguments)
+    assert third.returncode == 0, third.stderr
     assert [entry.body["action"] for entry in Store(store).history("m")] == ["promoted"]
