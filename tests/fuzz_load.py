@@ -174,7 +174,8 @@ def check(path: Path, content: bytes) -> str:
     """
     path.write_bytes(content)
     os.environ.pop(CANARY, None)
-    start = time.perf_counter()
+    # Of the processor: a machine that is busy with something else may stand still for longer.
+    start = time.process_time()
     try:
         bundle = load_bundle(path)
     except BundleRefused as error:
@@ -187,7 +188,7 @@ def check(path: Path, content: bytes) -> str:
             outcome, told = "loaded, can't answer", str(error)
     assert "\n" not in told
     assert len(told) < 500
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     assert CANARY not in os.environ
     return outcome
 

@@ -22,6 +22,10 @@ Act = Callable[[Path], str]
 """One save or one read; returns what to count it as."""
 
 
+LEAST = 60
+"""Of each act, whatever the seconds."""
+
+
 def race(acts: list[Act], directory: Path, seconds: float) -> dict[str, int]:
     """Let each act run again and again in a process of its own; returns the counts of all of them."""
     pipes = [os.pipe() for _ in acts]
@@ -32,7 +36,7 @@ def race(acts: list[Act], directory: Path, seconds: float) -> dict[str, int]:
         if child == 0:
             counts: Counter[str] = Counter()
             try:
-                while time.monotonic() < until:
+                while time.monotonic() < until or counts.total() < LEAST:
                     counts[act(directory)] += 1
             except BaseException as error:
                 counts[f"error: {error!r}"] += 1

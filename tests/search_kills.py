@@ -19,7 +19,7 @@ from builders import mixed_table
 
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.config import TrainingSettings
-from ai.ml.retraining.search import Searcher, space_of
+from ai.ml.retraining.search import Searcher, Trial, space_of
 
 TRIALS = 6
 
@@ -29,12 +29,21 @@ def search(path: Path, trials: int, epochs: int = 25) -> None:
     Searcher(space_of(TrainingSettings(training_mode="mlp_ple")), path, "a").run(mixed_table(200), given, None, trials)
 
 
-def search_in_child(path: Path) -> int:
+def search_in_child(path: Path, held_after: int = TRIALS) -> int:
+    """The id of a child that searches, and waits to be killed when it has so many trials."""
     child = os.fork()
     if child:
         return child
-    code = 1
+    code, keep = 1, Searcher._keep
+
+    def keep_and_wait(self: Searcher, trial: Trial) -> None:
+        keep(self, trial)
+        if len(self.trials) == held_after:
+            signal.pause()
+
     try:
+        if held_after < TRIALS:
+            Searcher._keep = keep_and_wait
         search(path, TRIALS)
         code = 0
     finally:
@@ -53,7 +62,7 @@ def main(folder: Path) -> dict[str, Any]:
     before: list[list[dict[str, Any]]] = []
     killed = 0
     for trials in (1, 3):
-        child = search_in_child(path)
+        child = search_in_child(path, held_after=trials)
         while len(kept(path)) < trials and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             time.sleep(0.002)
         os.kill(child, signal.SIGKILL)

@@ -44,7 +44,8 @@ def loop(store: Store, work: Path, seed: int) -> None:
             if draw.random() < 0.2:
                 store.rollback("m", reason="drill", prove=proving)
             if draw.random() < 0.2:
-                store.prune("m", 3, grace_s=5)
+                # Long enough for the reader, whom a busy machine may stop between the name and the files.
+                store.prune("m", 3, grace_s=20)
         except (Busy, UsageError):
             continue
 

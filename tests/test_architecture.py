@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -63,11 +63,12 @@ def test_the_replay_imports_no_prefect() -> None:
 
 
 def test_a_bare_call_prints_the_usage_and_exits_2() -> None:
-    began = time.monotonic()
+    before = os.times().children_user
     run = subprocess.run([sys.executable, "-m", "ai.ml.retraining.cli"], capture_output=True, text=True)
     assert run.returncode == 2
     assert run.stderr.startswith("usage: ")
-    assert time.monotonic() - began < 10
+    # Of the processor: what else the machine does isn't the command's doing.
+    assert os.times().children_user - before < 10
 
 
 def test_the_lock_pins_every_package_by_version_and_nothing_by_place() -> None:

@@ -200,7 +200,6 @@ def test_a_search_that_its_budget_ends_says_how_far_it_came(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_killed_after_a_trial_it_makes_the_same_ones_and_none_twice(tmp_path: Path) -> None:
     script = Path(__file__).parent / "search_kills.py"
     run = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True)
@@ -208,8 +207,8 @@ def test_killed_after_a_trial_it_makes_the_same_ones_and_none_twice(tmp_path: Pa
     assert run.stderr == "", "a search is quiet"
     told = json.loads(run.stdout)
     assert told["killed"] == 2
+    assert [len(trials) for trials in told["before"]] == [1, 3]
     for trials in told["before"]:
-        assert 1 <= len(trials) < 6
         assert told["after"][: len(trials)] == trials, "a finished trial was done again"
 
     def without_seconds(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE_S
 from store_samples import DECISION, promoted, sealed, verdict_on
 
 from ai.ml.core.errors import StorageFailed
@@ -53,7 +54,7 @@ class Script:
             if stream is not None:
                 stream.close()
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(PATIENCE_S)
 
 
 def check_linear(store: Store) -> None:
@@ -63,7 +64,6 @@ def check_linear(store: Store) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_killed_at_random_moments_readers_never_fail_and_the_next_run_recovers(tmp_path: Path) -> None:
     root, work = tmp_path / "store", tmp_path / "work"
     work.mkdir()
@@ -83,7 +83,7 @@ def test_killed_at_random_moments_readers_never_fail_and_the_next_run_recovers(t
             longest_s *= 1.15 if champion == before else 0.87
         reader.process.send_signal(signal.SIGTERM)
         seen = json.loads(reader.read())
-        assert reader.process.wait(30) == 0
+        assert reader.process.wait(PATIENCE_S) == 0
     finally:
         reader.close()
         template.close()
@@ -112,13 +112,16 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 def test_two_processes_at_the_same_second_make_one_linear_history(root: str, tmp_path: Path) -> None:
-    rounds = 50
+    rounds, most, meetings = 50, 1_000, 5
     store = Store(root)
     promoted(store, tmp_path, 0)
     racers = [Script("store_racer.py", root, sealed(tmp_path / f"b{seed}", seed)[0]) for seed in (1, 2)]
     outcomes: list[tuple[str, str]] = []
     try:
-        for number in range(rounds):
+        # On one processor they meet when one is stopped in the middle, so go on until they have met.
+        for number in range(most):
+            if number >= rounds and sum(said.startswith("busy") for pair in outcomes for said in pair) >= meetings:
+                break
             for racer in racers:
                 racer.ask("promote" if number % 2 == 0 or racer is racers[0] else "rollback")
             outcomes.append((racers[0].read(), racers[1].read()))
@@ -131,7 +134,7 @@ def test_two_processes_at_the_same_second_make_one_linear_history(root: str, tmp
     assert all(outcome.startswith(("won", "already", "busy")) for outcome in told), told
     assert len(moves(store.history("m"))) == 1 + sum(outcome.startswith("won") for outcome in told)
     busy = [outcome for outcome in told if outcome.startswith("busy")]
-    assert len(busy) >= rounds // 10, "the two never met"
+    assert len(busy) >= meetings, "the two never met"
     pids = {f"process {racer.process.pid} of" for racer in racers}
     assert all("busy 75" in outcome and any(pid in outcome for pid in pids) for outcome in busy)
 

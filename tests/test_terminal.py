@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE_S
 from store_samples import promoted, sealed
 
 from ai.ml.core.manifest import write_manifest
@@ -17,34 +18,41 @@ from ai.ml.retraining.store import Store
 from ai.ml.retraining.writer import whoami
 
 SCRIPT = """
-import time
 from ai.ml.retraining.log import at_work, part_bar
 with at_work("proving"):
-    time.sleep(0.3)
+    input()
 with part_bar("scoring") as show:
     show(1, 4)
-    time.sleep(0.3)
+    input()
     show(4, 4)
 """
+"""Each thing lasts until it has been seen."""
 
 
 def on_a_terminal(environment: dict[str, str]) -> str:
     """The script's stderr, which is a real terminal."""
     ours, theirs = pty.openpty()
-    run = subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=theirs, env=environment, stdin=subprocess.DEVNULL)
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(ours, 65_536)
-        except OSError:
-            break
-        if not piece:
-            break
-        shown += piece
+    with subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=theirs, env=environment, stdin=subprocess.PIPE) as run:
+        os.close(theirs)
+        assert run.stdin is not None
+        shown, awaited = b"", [b"proving", b"1/4"]
+        while piece := _read(ours):
+            shown += piece
+            if awaited and awaited[0] in shown:
+                awaited.pop(0)
+                run.stdin.write(b"\n")
+                run.stdin.flush()
     os.close(ours)
-    assert run.wait(30) == 0
+    assert run.returncode == 0
     return shown.decode()
+
+
+def _read(terminal: int) -> bytes:
+    """What has been shown meanwhile; nothing once nobody has the terminal any more."""
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:
+        return b""
 
 
 def terminal(**more: str) -> dict[str, str]:
@@ -66,7 +74,9 @@ def test_no_color_is_obeyed() -> None:
 
 
 def test_a_pipe_sees_nothing() -> None:
-    run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=terminal(), timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT], input="\n\n", capture_output=True, text=True, env=terminal(), timeout=PATIENCE_S
+    )
     assert (run.stdout, run.stderr) == ("", "")
 
 
@@ -102,12 +112,14 @@ def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path: Path, capsy
 
 def test_a_deployments_run_tells_more_than_warnings() -> None:
     command = "import logging, tasks; print(logging.getLogger('bundlegate').isEnabledFor(logging.INFO))"
-    run = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
     assert run.stdout.split() == ["True"]
 
 
 @pytest.mark.parametrize("package", ["ai.ml.core.errors", "ai.ml.retraining.cli", "ai.ml.retraining.config"])
 def test_imports_warn_of_nothing(package: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", f"import {package}"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S)
     assert (run.returncode, run.stderr) == (0, "")
