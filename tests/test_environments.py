@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from builders import mixed_table
+from conftest import PATIENCE_S
 from sealed_bundles import sealed
 
 from ai.ml.core.types import TrainingConfig
@@ -61,7 +62,7 @@ def test_a_bundle_that_cant_be_loaded_doesnt_take_the_others_with_it(tmp_path: P
     whole = sealed(tmp_path / "whole")
     (tmp_path / "empty").mkdir()
     requests = [JobRequest(tmp_path / "empty", ("replay",)), JobRequest(whole, ("replay",))]
-    first, second = run_jobs(current_environment(), requests, tmp_path / "desk", 120)
+    first, second = run_jobs(current_environment(), requests, tmp_path / "desk", PATIENCE_S)
     assert first.report is not None
     assert second.report is not None
     assert first.report["error"]["step"] == "load"

@@ -292,7 +292,7 @@ def test_the_replay_process_gets_the_directory_and_nothing_else(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "torch.py"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    (outcome,) = run_jobs(current_environment(), [JobRequest(whole, ("replay",))], tmp_path / "desk", 120)
+    (outcome,) = run_jobs(current_environment(), [JobRequest(whole, ("replay",))], tmp_path / "desk", PATIENCE_S)
     assert outcome.report is not None, outcome.failure
     assert outcome.report["error"] is None
     assert "prefect" not in outcome.report["replay"]["heavy_imports"]
