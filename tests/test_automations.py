@@ -102,10 +102,15 @@ def test_a_run_whose_worker_was_killed_with_it_ends_as_crashed(
     zombies |= {"name": "fast", "trigger": {**zombies["trigger"], "within": 70}}
     (tmp_path / "fast.yaml").write_text(yaml.safe_dump(zombies))
     create(prefect_environment, tmp_path / "fast.yaml")
+    place = deploy({**prefect_environment, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"})
+    try:
+        check_that_it_ends_as_crashed(place, tmp_path)
+    finally:
+        delete(place, "fast")
 
+
+def check_that_it_ends_as_crashed(place: Deployed, tmp_path: Path) -> None:
     write_table(mixed_table(300, seed=3), tmp_path / "table.csv")
-    environment = {**prefect_environment, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
-    place = deploy(environment)
     run = place.start(
         {
             "name": "m",
@@ -123,7 +128,6 @@ def test_a_run_whose_worker_was_killed_with_it_ends_as_crashed(
     assert place.state(run) == "Running", "nobody is left who could say so"
     until(lambda: place.state(run) == "Crashed", lambda: place.run(run)["state"])
     assert "no heartbeat came any more" in place.run(run)["state"]["message"]
-    delete(place, "fast")
 
 
 def heartbeats(place: Deployed, run: str) -> list[dict[str, Any]]:
