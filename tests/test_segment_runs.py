@@ -65,10 +65,10 @@ def wait_until(condition: Any, what: str, process: subprocess.Popen[str] | None 
     deadline = time.monotonic() + PATIENCE_S
     while True:
         # Looked at first: it may do the last bit and end between the two.
-        ended = process is not None and process.poll() is not None
+        over = process is not None and process.poll() is not None
         if condition():
             return
-        assert not ended, process and process.communicate()
+        assert not over, process and process.communicate()
         if time.monotonic() > deadline:
             if process is not None:
                 process.kill()
