@@ -12,7 +12,7 @@ from ai.ml.core.types import TaskType
 
 LEAST_VALIDATION_ROWS = 10
 LEAST_SPLIT_ROWS = {"classification": 20, "regression": 50}
-"""Of the training part, so that ten of them may be judged by. Classes learned by heart make the log loss several times as
+"""Of the training part, so that ten may be judged by. Classes learned by heart make the log loss several times as
 large, numbers the error hardly: a quarter of 40 rows is then worth more to learn from."""
 LEAST_FITTING_ROWS = 2
 
