@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 from quality_peers import original_model, train_original_loop
-from torch.nn import functional
 
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.fitting import Fitting, TrainingTensors
+from ai.ml.frameworks.pytorch.losses import CrossEntropy
 from ai.ml.frameworks.pytorch.models import build_model
 from ai.ml.frameworks.pytorch.optimization import batch_size_for
 
@@ -36,7 +36,7 @@ def fresh(mode: str, columns: int) -> torch.nn.Module:
 
 def ours(mode: str, batch: int | None, x: torch.Tensor, y: torch.Tensor) -> Epoch:
     config = TrainingConfig("y", training_mode=mode, batch_size=batch, epochs=10**6)
-    losses = (functional.cross_entropy, functional.cross_entropy)
+    losses = (CrossEntropy(), CrossEntropy())
     return Fitting(fresh(mode, x.shape[1]), TrainingTensors(x, y), losses, config).run_epoch
 
 

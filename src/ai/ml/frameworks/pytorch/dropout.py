@@ -19,9 +19,13 @@ class Dropout(nn.Dropout):
         """Any shape to the same shape."""
         if not self.training or self.p == 0 or input.device.type != "cpu":
             return super().forward(input)
+        return input * self.mask(input)
+
+    def mask(self, input: Tensor) -> Tensor:
+        """What a training forward on the CPU multiplies with, of the shape of `input`: 0, or what keeps the mean."""
         dropped = min(round(self.p * _LEVELS), _LEVELS - 1)
         draws = torch.empty(-(-input.numel() // 4), dtype=torch.int64, device=input.device).random_(-(1 << 63), None)
         levels = draws.view(torch.int16)[: input.numel()].view(input.shape)
         # Written as numbers at once: a mask of truth values costs seven times as much to turn into them.
         kept = torch.ge(levels, dropped - _LEVELS // 2, out=torch.empty_like(input, requires_grad=False))
-        return input * kept.mul_(_LEVELS / (_LEVELS - dropped))
+        return kept.mul_(_LEVELS / (_LEVELS - dropped))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,8 +23,58 @@ TEACHER_DEPTH = {"classification": 8, "regression": 10}
 TEACHER_SHARE = 0.5
 TEMPERATURE = 2.0
 
+_aten: Any = torch.ops.aten
+_MEAN, _IGNORED_CLASS = 1, -100
+"""As torch's kernels number them."""
+
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """`(batch, output_dim)` outputs and their targets to one number."""
+
+
+@runtime_checkable
+class Differentiated(Protocol):
+    """A criterion that knows its gradient: the kernels that autograd would call, without its graph."""
+
+    def with_gradient(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, and its gradient of the shape of `outputs`, for float32 on the CPU."""
+        ...
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Mean cross-entropy of `(batch, classes)` logits against int64 classes."""
+
+    weights: Tensor | None = None
+    """`(classes,)`."""
+
+    def __call__(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """`(batch, classes)` and `(batch,)` to one number."""
+        return functional.cross_entropy(outputs, y, _like(self.weights, outputs))
+
+    def with_gradient(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Differentiated`."""
+        logs = torch.log_softmax(outputs, 1)
+        loss, weight = _aten.nll_loss_forward.default(logs, y, self.weights, _MEAN, _IGNORED_CLASS)
+        known = (logs, y, self.weights, _MEAN, _IGNORED_CLASS, weight)
+        gradient = _aten.nll_loss_backward.default(torch.ones_like(loss), *known)
+        return loss, _aten._log_softmax_backward_data.default(gradient, logs, 1, outputs.dtype)
+
+
+class SquaredError:
+    """Mean squared error of `(batch, 1)` outputs."""
+
+    def __call__(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Two of `(batch, 1)` to one number."""
+        return functional.mse_loss(outputs, y)
+
+    def with_gradient(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Differentiated`."""
+        loss = functional.mse_loss(outputs, y)
+        return loss, _aten.mse_loss_backward.default(torch.ones_like(loss), outputs, y, _MEAN)
+
+
+def _like(weights: Tensor | None, outputs: Tensor) -> Tensor | None:
+    return None if weights is None else weights.to(outputs.dtype)
 
 
 def check_mode(training_mode: str, task: TaskType) -> None:
@@ -69,14 +121,13 @@ def hard_loss(
         label_smoothing: for the modes that have none of their own.
     """
     if task == "regression":
-        return functional.mse_loss
+        return SquaredError()
     smoothing = LABEL_SMOOTHING if training_mode == "calibrated_classifier" else label_smoothing
-    if class_weights or training_mode == "imbalance_aware":
-        weights = compute_class_weights(y_train, output_dim, y_train.device)
-        return lambda logits, y: functional.cross_entropy(
-            logits, y, weight=weights.to(logits.dtype), label_smoothing=smoothing
-        )
-    return lambda logits, y: functional.cross_entropy(logits, y, label_smoothing=smoothing)
+    weighted = class_weights or training_mode == "imbalance_aware"
+    weights = compute_class_weights(y_train, output_dim, y_train.device) if weighted else None
+    if smoothing == 0:
+        return CrossEntropy(weights)
+    return lambda logits, y: functional.cross_entropy(logits, y, _like(weights, logits), label_smoothing=smoothing)
 
 
 def watched_loss(task: TaskType, hard: Criterion) -> Criterion:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ai.ml.core.types import TrainingConfig
@@ -43,6 +46,32 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
         groups = [{"params": matrices, "weight_decay": DECOUPLED_WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
         return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
     return torch.optim.Adam(model.parameters(), lr=config.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+
+
+def quick_step(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    """`step` of one that `make_optimizer` made, without its bookkeeping, which is more than a small update's kernel.
+
+    Good until another state is put into `optimizer`; before its first step it is the ordinary `step`, which makes the
+    state.
+    """
+    if not optimizer.state:
+        return optimizer.step
+    move: Callable[..., None] = adamw if isinstance(optimizer, torch.optim.AdamW) else adam
+    moments = [
+        [[optimizer.state[weight][key] for weight in group["params"]] for key in ("exp_avg", "exp_avg_sq", "step")]
+        for group in optimizer.param_groups
+    ]
+
+    @torch.no_grad()
+    def step() -> None:
+        for group, (means, squares, steps) in zip(optimizer.param_groups, moments, strict=True):
+            weights: list[Tensor] = group["params"]
+            beta1, beta2 = group["betas"]
+            settings = {key: group[key] for key in ("lr", "weight_decay", "eps", "amsgrad", "maximize", "fused")}
+            gradients = [weight.grad for weight in weights]
+            move(weights, gradients, means, squares, [], steps, beta1=beta1, beta2=beta2, **settings)
+
+    return step
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainingConfig, schedule: Schedule) -> None:
