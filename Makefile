@@ -43,6 +43,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo 'installing PyTorch, Prefect and all that the lock names into $(VENV): some minutes, once'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	@# The lock names no CUDA libraries: a CPU build of torch needs none, PyPI's build for Linux doesn't start without.
+	@$(BIN)/python -c 'import torch' 2>/dev/null || { echo 'this build of torch needs its CUDA libraries, too: some GB'; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -14,6 +14,7 @@ from prefect_cli import run_module
 from sklearn import metrics as reference
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from ai.ml.core.tables import write_table
 from ai.ml.core.types import TrainingConfig
@@ -33,8 +34,9 @@ def test_the_figures_are_those_of_scikit_learn_on_the_same_rows() -> None:
 
     y = np.array(table["y"].to_pylist())
     fit, held = (scorer.matrix(table.take(pa.array(rows))) for rows in (result.train_rows, result.holdout_rows))
-    logistic = LogisticRegression(max_iter=500).fit(scorer.scaled(fit), y[result.train_rows])
-    trees = HistGradientBoostingClassifier(random_state=0).fit(fit, y[result.train_rows])
+    with threadpool_limits(1):
+        logistic = LogisticRegression(max_iter=500).fit(scorer.scaled(fit), y[result.train_rows])
+        trees = HistGradientBoostingClassifier(random_state=0).fit(fit, y[result.train_rows])
     truth = y[result.holdout_rows]
     assert linear.value == pytest.approx(reference.log_loss(truth, logistic.predict_proba(scorer.scaled(held))))
     assert boosting.value == pytest.approx(reference.log_loss(truth, trees.predict_proba(held)))
@@ -116,6 +118,25 @@ def test_a_wide_table_costs_no_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     found = measure_baselines(Scorer(result.bundle), wide, result.train_rows, result.holdout_rows)
     assert [baseline.name for baseline in found] == ["logistic regression"], "3,003 trees' worth of features"
     assert seen == [(16, 1_001)], "48 rows, of which 19 have room"
+
+
+def test_they_take_no_more_threads_than_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    class Watched(HistGradientBoostingClassifier):
+        def fit(self, *args: Any, **kwargs: Any) -> Any:
+            seen.extend(pool["num_threads"] for pool in threadpool_info())
+            return super().fit(*args, **kwargs)
+
+    monkeypatch.setattr(baselines, "HistGradientBoostingClassifier", Watched)
+    table = mixed_table(120)
+    result = train(table, TrainingConfig("y", "linear_glm_baseline", epochs=1))
+    with threadpool_limits(3):
+        for threads in (1, 2):
+            measure_baselines(Scorer(result.bundle), table, result.train_rows, result.holdout_rows, threads=threads)
+            assert set(seen) == {threads}
+            seen.clear()
+        assert 3 in {pool["num_threads"] for pool in threadpool_info()}, "the process keeps its own"
 
 
 def test_a_tie_is_no_loss() -> None:

@@ -263,3 +263,13 @@ def test_columns_that_give_the_target_away_are_reported(task: str) -> None:
     derived = derive_contract(table, TrainingConfig("y"))
     assert {f.column for f in derived.findings if f.kind == "leak"} == set(leaks)
     assert set(leaks) <= set(kinds(derived))
+
+
+@pytest.mark.parametrize("rare", [2, 20, 50])
+def test_a_rare_class_makes_no_number_a_leak_but_one_that_tells_it(rare: int) -> None:
+    is_fraud = RNG.permutation(400) < rare
+    cells = {"amount": RNG.normal(size=400), "balance": RNG.exponential(size=400)}
+    told = {"score": np.where(is_fraud, 5.0, 0.0) + RNG.random(400)} if rare > 2 else {}
+    table = pa.table({**cells, **told, "y": np.where(is_fraud, "fraud", "fine")})
+    found = [f.column for f in derive_contract(table, TrainingConfig("y")).findings if f.kind == "leak"]
+    assert found == list(told)

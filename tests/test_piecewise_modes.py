@@ -17,6 +17,7 @@ from ai.ml.core.errors import BundleRefused
 from ai.ml.core.types import TaskType
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.models import PIECEWISE_MODES, model_training_mode, set_temperature
+from ai.ml.frameworks.pytorch.piecewise import find_bins
 from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle
 
 MODES = pytest.mark.parametrize("mode", PIECEWISE_MODES)
@@ -39,6 +40,13 @@ def test_a_loaded_model_answers_alike_whatever_the_batch(
     assert after.score_table(table).raw.tobytes() == whole.tobytes()
     alone = [after.score_table(table.slice(row, 1)).raw for row in range(30)]
     assert np.concatenate(alone).tobytes() == whole.tobytes()
+
+
+def test_a_number_that_is_nearly_always_the_same_has_one_bin_and_no_warning() -> None:
+    rare = np.where(np.arange(1_000) % 200 == 0, np.arange(1_000.0), 0.0)
+    columns, edges = find_bins(np.stack([rare, np.linspace(0, 1, 1_000)], axis=1), 4)
+    assert columns.tolist() == [0, 1]
+    assert edges[0].tolist() == [0, 800, 800, 800, 800]
 
 
 @MODES

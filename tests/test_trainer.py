@@ -137,7 +137,7 @@ def test_early_stopping_restores_the_best_weights() -> None:
 
 
 def test_too_few_rows_for_validation_are_said() -> None:
-    result = train(mixed_table(60, seed=1), config())
+    result = train(mixed_table(24, seed=1), config())
     assert all(report.validation_loss is None for report in result.history)
     assert any("without early stopping" in finding.message for finding in result.findings)
 
@@ -245,7 +245,16 @@ def test_the_only_row_of_a_class_is_learned_from_and_the_others_are_judged_by() 
     assert np.bincount(y[validation]).tolist() == [50, 50]
     crowd = np.repeat(np.arange(150), 2)
     assert split_validation("classification", crowd, 0.1, 0) is not None, "more classes than validation rows"
-    assert split_validation("classification", y[:50], 0.1, 0) is None
+
+
+@pytest.mark.parametrize(("task", "least"), [("classification", 20), ("regression", 50)])
+def test_small_tables_are_judged_by_ten_rows_and_tiny_ones_by_none(task: TaskType, least: int) -> None:
+    for rows, held in ((least - 1, None), (least, 10), (60, 10), (91, 10), (120, 12)):
+        parts = split_validation(task, np.arange(rows) % 2, 0.1, 0)
+        assert (parts and len(parts[1])) == held
+        assert parts is None or sorted([*parts[0], *parts[1]]) == list(range(rows))
+    assert split_validation("classification", np.arange(40), 0.5, 0) is None, "each class has one row, to learn from"
+    assert split_validation(task, np.arange(40) % 2, 0.0, 0) is None, "none is wanted"
 
 
 def test_distillation_does_one_forward_pass_per_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,14 +45,17 @@ def _explained(column: pa.ChunkedArray, target: np.ndarray, is_classification: b
     if not is_classification:
         # The share doesn't depend on the units, and squares of values near 1 don't overflow.
         target = target / (np.abs(target).max(initial=0.0) or 1.0)
+    most_groups = len(target) / 4
     if pa.types.is_dictionary(array.type):
         groups = array.indices.to_numpy(zero_copy_only=False)
     elif is_classification:
         groups = _runs(array.to_numpy(zero_copy_only=False), target)
+        # Each row of a rare class makes a run of its own along numbers that say nothing of it.
+        most_groups = (len(target) - np.bincount(target).max()) / 4 + 1
     else:
         return _linear(array.to_numpy(zero_copy_only=False), target)
     groups = np.unique(groups, return_inverse=True)[1]
-    if groups.max(initial=0) + 1 > len(target) / 4:
+    if groups.max(initial=0) + 1 > most_groups:
         # So many groups explain anything.
         return 0.0
     sizes = np.bincount(groups)

@@ -77,7 +77,7 @@ class TrainingConfig:
     dropout: float = 0.1
 
     validation_size: float = 0.1
-    """Share of the training rows that early stopping watches; 0 trains all epochs on all of them."""
+    """Share of the training rows that early stopping watches, ten or more; 0 trains all epochs on all of them."""
     patience: int | None = 20
     """Epochs without a better validation loss before training stops and the best weights come back; `None`: never."""
     exclude_columns: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from ai.ml.core.contract import target_values
 from ai.ml.core.figures import figure
@@ -74,7 +75,9 @@ class Baseline:
         )
 
 
-def measure_baselines(scorer: Scorer, table: pa.Table, train_rows: np.ndarray, holdout: np.ndarray) -> list[Baseline]:
+def measure_baselines(
+    scorer: Scorer, table: pa.Table, train_rows: np.ndarray, holdout: np.ndarray, threads: int = 1
+) -> list[Baseline]:
     """Fit and measure the baselines beside a candidate.
 
     Args:
@@ -82,6 +85,8 @@ def measure_baselines(scorer: Scorer, table: pa.Table, train_rows: np.ndarray, h
         table: raw, as it was trained on.
         train_rows: row numbers, validation rows included.
         holdout: row numbers that nothing was fitted on.
+        threads: of the fitting. Boosting's own default, one for each core, waits for the slowest in every one of its
+            thousands of short loops: beside other work, 800 rows then took ten seconds instead of half a one.
     """
     bundle = scorer.bundle
     if bundle.contract is None:
@@ -99,7 +104,8 @@ def measure_baselines(scorer: Scorer, table: pa.Table, train_rows: np.ndarray, h
     found: list[Baseline] = []
     for label, model, is_scaled in _models(bundle):
         parts = [scorer.scaled(part) if is_scaled else part for part in (train, test)]
-        answers = _fit_and_answer(model, parts, y[train_rows], bundle.output_dim, bundle.task)
+        with threadpool_limits(threads):
+            answers = _fit_and_answer(model, parts, y[train_rows], bundle.output_dim, bundle.task)
         other = _scored(bundle.task, y[holdout], answers)
         losses = (row_losses(other), row_losses(candidate))
         gain = paired_gain(*losses, root=bundle.task == "regression", confidence=CONFIDENCE)

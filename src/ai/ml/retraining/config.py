@@ -123,7 +123,12 @@ class TrainingSettings(Section):
         float | None, Field(ge=0, lt=1, description="Dropout while training; 0.1, or the teacher's and 0.05 more")
     ] = None
     validation_size: Annotated[
-        float, Field(ge=0, lt=1, description="Share of training rows that early stopping watches; 0: no early stopping")
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Share of training rows that early stopping watches, 10 or more; 0: no early stopping",
+        ),
     ] = 0.1
     patience: Annotated[
         int | None,

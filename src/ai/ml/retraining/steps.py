@@ -161,19 +161,14 @@ def build_candidate(
         shutil.rmtree(leftover, ignore_errors=True)
     building.mkdir(parents=True)
     holdout: pa.Table = table.take(pa.array(result.holdout_rows))
-    stage_candidate(
-        building / "bundle",
-        result,
-        holdout,
-        settings=scoring,
-        lineage=_lineage(config, data, plan),
-    )
+    stage_candidate(building / "bundle", result, holdout, settings=scoring, lineage=_lineage(config, data, plan))
     write_table(holdout, building / "holdout.parquet")
     history = [dataclasses.asdict(report) for report in result.history]
     write_atomic(building / "history.json", dump_json(history))
     write_atomic(building / "trials.json", dump_json(plan.trials))
     scorer = Scorer(result.bundle, scoring, "cpu")
-    baselines = measure_baselines(scorer, table, result.train_rows, result.holdout_rows)
+    rows = result.train_rows, result.holdout_rows
+    baselines = measure_baselines(scorer, table, *rows, threads=config.training.num_threads)
     write_atomic(building / "baselines.json", dump_json([dataclasses.asdict(baseline) for baseline in baselines]))
     publish_dir(building, target)
     keep_latest(target, f"candidate-{KEY_PATTERN}")

@@ -9,6 +9,7 @@ arXiv:2203.05556). Which columns those are and where their bins begin stands in 
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,7 +158,11 @@ def find_bins(x: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
     if not len(columns) or len(sample) <= n_bins:
         return np.empty(0, dtype=np.int64), np.empty((0, n_bins + 1), dtype=np.float32)
     edges = np.empty((len(columns), n_bins + 1), dtype=np.float32)
-    for row, bins in zip(edges, compute_bins(torch.from_numpy(sample[:, columns]), n_bins), strict=True):
+    with warnings.catch_warnings():
+        # A number that is nearly always the same has one bin, which is no news for whoever trains.
+        warnings.filterwarnings("ignore", "The .* feature has just two bin edges", UserWarning)
+        found = compute_bins(torch.from_numpy(sample[:, columns]), n_bins)
+    for row, bins in zip(edges, found, strict=True):
         row[: len(bins)], row[len(bins) :] = bins.numpy(), bins[-1].item()
     return columns, edges
 

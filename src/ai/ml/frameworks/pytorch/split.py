@@ -11,6 +11,9 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.core.types import TaskType
 
 LEAST_VALIDATION_ROWS = 10
+LEAST_SPLIT_ROWS = {"classification": 20, "regression": 50}
+"""Of the training part, so that ten may be judged by. Classes learned by heart make the log loss several times as
+large, numbers the error hardly: a quarter of 40 rows is then worth more to learn from."""
 LEAST_FITTING_ROWS = 2
 
 
@@ -44,30 +47,35 @@ def split_holdout(task: TaskType, y: np.ndarray, test_size: float, seed: int) ->
 def split_validation(
     task: TaskType, y: np.ndarray, validation_size: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Fitting and validation row numbers within the training rows; None where too few would be left to judge by.
+    """Fitting and validation row numbers within the training rows; None where too few would be left to learn from.
 
-    Stratified by class; the only row of a class is one to learn from.
+    At least `LEAST_VALIDATION_ROWS` are judged by, however small the share: without any, a network of some hundred
+    epochs learns a small table by heart. Stratified by class; the only row of a class is one to learn from.
 
     Raises:
         DataRefused: fewer than two rows are left to learn from.
     """
-    if validation_size == 0 or len(y) * validation_size < LEAST_VALIDATION_ROWS:
+    if validation_size == 0:
         return None
     left = len(y) - math.ceil(len(y) * validation_size)
-    if left < LEAST_FITTING_ROWS:
+    if left < LEAST_FITTING_ROWS and len(y) * validation_size >= LEAST_VALIDATION_ROWS:
         raise DataRefused(
             f"validation_size={validation_size} leaves {left} of {len(y)} training rows to learn from; "
             f"{LEAST_FITTING_ROWS} are needed"
         )
     rows = np.arange(len(y))
-    if task == "regression":
-        fitting, validation = train_test_split(rows, test_size=validation_size, random_state=seed)
-        return np.asarray(fitting), np.asarray(validation)
-    _, places, counts = np.unique(y, return_inverse=True, return_counts=True)
-    alone = counts[places] < 2
-    rest, kept = rows[~alone], rows[alone]
+    counts = np.full(len(y), len(y))
+    if task == "classification":
+        _, places, per_class = np.unique(y, return_inverse=True, return_counts=True)
+        counts = per_class[places]
+    rest, kept = rows[counts > 1], rows[counts < 2]
+    share = min(math.ceil(len(rest) * validation_size), len(rest) - 1)
+    if share < LEAST_VALIDATION_ROWS:
+        if len(rest) < LEAST_SPLIT_ROWS[task]:
+            return None
+        share = LEAST_VALIDATION_ROWS
     # More classes than rows of a part can't have their share each.
-    share = math.ceil(len(rest) * validation_size)
-    stratify = y[rest] if (counts > 1).sum() <= min(share, len(rest) - share) else None
-    fitting, validation = train_test_split(rest, test_size=validation_size, random_state=seed, stratify=stratify)
+    can_stratify = task == "classification" and len(np.unique(y[rest])) <= min(share, len(rest) - share)
+    stratify = y[rest] if can_stratify else None
+    fitting, validation = train_test_split(rest, test_size=share, random_state=seed, stratify=stratify)
     return np.concatenate([fitting, kept]), np.asarray(validation)

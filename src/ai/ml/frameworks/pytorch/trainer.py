@@ -292,7 +292,7 @@ def student_of(config: TrainingConfig, teacher: ModelBundle) -> TrainingConfig:
         config,
         hidden_dim=max(LEAST_STUDENT_WIDTH, width // 2),
         num_hidden_layers=max(1, layers - 1),
-        dropout=min(MOST_STUDENT_DROPOUT, model_dropout(teacher.model) + 0.05),
+        dropout=min(MOST_STUDENT_DROPOUT, round(model_dropout(teacher.model) + 0.05, 6)),
     )
 
 
