@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ai.ml.frameworks.pytorch.dropout import Dropout
+from ai.ml.frameworks.pytorch.dropout import Dropout, Masks
 from ai.ml.frameworks.pytorch.losses import Differentiated
 from ai.ml.frameworks.pytorch.models import MLP
 
@@ -130,10 +130,13 @@ class _Relu:
 
 class _Dropout:
     def __init__(self, layer: Dropout):
-        self._layer = layer
+        self._p = layer.p
+        self._masks: Masks | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        self._mask = self._layer.mask(x)
+        if self._masks is None or self._masks.shape != x.shape:
+            self._masks = Masks(x, self._p)
+        self._mask = self._masks.draw()
         return x * self._mask
 
     def backward(self, gradient: Tensor) -> Tensor:

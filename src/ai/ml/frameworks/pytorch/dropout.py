@@ -19,13 +19,28 @@ class Dropout(nn.Dropout):
         """Any shape to the same shape."""
         if not self.training or self.p == 0 or input.device.type != "cpu":
             return super().forward(input)
-        return input * self.mask(input)
+        return input * Masks(input, self.p).draw()
 
-    def mask(self, input: Tensor) -> Tensor:
-        """What a training forward on the CPU multiplies with, of the shape of `input`: 0, or what keeps the mean."""
-        dropped = min(round(self.p * _LEVELS), _LEVELS - 1)
-        draws = torch.empty(-(-input.numel() // 4), dtype=torch.int64, device=input.device).random_(-(1 << 63), None)
-        levels = draws.view(torch.int16)[: input.numel()].view(input.shape)
+
+class Masks:
+    """What a training forward on the CPU multiplies with, of one shape: 0, or what keeps the mean."""
+
+    def __init__(self, like: Tensor, p: float):
+        """Take memory that every draw fills again.
+
+        Args:
+            like: shape and dtype of a mask.
+            p: probability of a 0.
+        """
+        dropped = min(round(p * _LEVELS), _LEVELS - 1)
+        self.shape = like.shape
+        self._draws = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device)
+        self._levels = self._draws.view(torch.int16)[: like.numel()].view(like.shape)
+        self._kept = torch.empty_like(like, requires_grad=False)
+        self._least, self._scale = dropped - _LEVELS // 2, _LEVELS / (_LEVELS - dropped)
+
+    def draw(self) -> Tensor:
+        """A mask, good until the next one."""
+        self._draws.random_(-(1 << 63), None)
         # Written as numbers at once: a mask of truth values costs seven times as much to turn into them.
-        kept = torch.ge(levels, dropped - _LEVELS // 2, out=torch.empty_like(input, requires_grad=False))
-        return kept.mul_(_LEVELS / (_LEVELS - dropped))
+        return torch.ge(self._levels, self._least, out=self._kept).mul_(self._scale)
