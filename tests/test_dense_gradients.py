@@ -14,7 +14,7 @@ from ai.ml.frameworks.pytorch import fitting
 from ai.ml.frameworks.pytorch.dense_gradients import DenseGradients, dense_gradients_of
 from ai.ml.frameworks.pytorch.fitting import Fitting, TrainingTensors
 from ai.ml.frameworks.pytorch.losses import Differentiated, distilled, hard_loss, soft_loss, watched_loss
-from ai.ml.frameworks.pytorch.models import build_model
+from ai.ml.frameworks.pytorch.models import PIECEWISE_MODES, build_model
 from ai.ml.frameworks.pytorch.tensor_tree import encode_tree
 
 ROWS, COLUMNS = 203, 7
@@ -39,7 +39,8 @@ def trained(mode: str, task: TaskType, *, smoothing: float = 0.0, **settings: An
     distills = mode == "tree_teacher_distillation"
     teacher = torch.rand(ROWS, classes).softmax(1) if distills else None
     config = TrainingConfig("y", training_mode=mode, epochs=3, batch_size=32, **settings)
-    model = build_model(COLUMNS, classes, mode, 16, config.num_hidden_layers, config.dropout)
+    shape = {"n_num": 2, "n_bins": 4} if mode in PIECEWISE_MODES else {}
+    model = build_model(COLUMNS, classes, mode, 16, config.num_hidden_layers, config.dropout, **shape)
     data = TrainingTensors(x, y, teacher, x[:50], y[:50])
     training = distilled(hard, soft_loss(task)) if distills else hard
     fit = Fitting(model, data, (training, watched_loss(task, hard)), config)
@@ -65,6 +66,8 @@ def trained(mode: str, task: TaskType, *, smoothing: float = 0.0, **settings: An
         ("tree_teacher_distillation", "regression", 0.0),
         ("linear_glm_baseline", "classification", 0.0),
         ("tabresnet", "classification", 0.0),
+        ("mlp_ple", "regression", 0.0),
+        ("tabm", "classification", 0.0),
     ],
 )
 def test_a_training_has_the_bits_of_autograds(
