@@ -80,8 +80,8 @@ def test_a_training_has_the_bits_of_autograds(
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_any_depth_and_rows_that_are_no_numbers(monkeypatch: pytest.MonkeyPatch, layers: int) -> None:
-    """One update of each, on a batch with a NaN and one with an infinity."""
+def test_any_depth_and_rows_that_are_no_numbers(layers: int) -> None:
+    """One update on a batch with a NaN and an infinity."""
     x = torch.randn(6, COLUMNS)
     x[2, 3], x[4, 0] = float("nan"), float("inf")
     y = torch.tensor([0, 1, 1, 0, 1, 0])

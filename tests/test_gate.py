@@ -5,15 +5,11 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +19,7 @@ import pyarrow as pa
 import pytest
 import torch
 from conftest import PATIENCE_S, ROOT
+from odd_interpreters import patched
 from sealed_bundles import sealed, trained
 
 from ai.ml.core.errors import ExitCode, NothingChecked, UsageError
@@ -223,21 +220,6 @@ def test_invariance(whole: Path) -> None:
 # ---- other environments ----------------------------------------------------------------------------------------------
 
 
-def interpreter(folder: Path, patch: str) -> Path:
-    """An interpreter in which scoring is another: as another library's version would have it."""
-    before, after = "import runpy, sys; sys.argv = ['replay', sys.argv[1]]", "run_name='__main__')"
-    code = f"{before}\n{patch}\nrunpy.run_module({REPLAY!r}, {after}"
-    (folder / "patched.py").write_text(code, "utf-8")
-    script = folder / "python"
-    script.write_text(
-        f'#!/bin/sh\nif [ "$3" = "-m" ]; then exec {sys.executable} -I -B {folder}/patched.py "$5"; fi\n'
-        f'exec {sys.executable} "$@"\n',
-        "utf-8",
-    )
-    script.chmod(0o755)
-    return script
-
-
 REPLAY = "ai.ml.retraining.replay"
 
 
@@ -246,7 +228,7 @@ def test_another_interpreter_that_agrees_and_one_that_scales_otherwise(whole: Pa
         "from ai.ml.frameworks.pytorch.inference import Scorer\nscaled = Scorer.scaled\n"
         "Scorer.scaled = lambda self, matrix: scaled(self, matrix) * (1 + 1e-6)"
     )
-    other = interpreter(tmp_path, patch)
+    other = patched(tmp_path, patch)
     verdict = valid(prove(whole, GatePolicy(pythons=(sys.executable, str(other)))))
     names = [f"python:{sys.executable}", f"python:{other}"]
     assert [environment.name for environment in verdict.environments] == ["current", *names]
@@ -262,7 +244,7 @@ def test_another_interpreter_that_agrees_and_one_that_scales_otherwise(whole: Pa
 
 def test_an_environment_whose_process_dies_isnt_a_pass(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(NothingChecked, match="exit status 9"):
-        prove(whole, GatePolicy(pythons=(str(interpreter(tmp_path, "import os; os._exit(9)")),)))
+        prove(whole, GatePolicy(pythons=(patched(tmp_path, "import os; os._exit(9)"),)))
 
 
 def test_an_interpreter_without_bundlegate_is_a_users_mistake(whole: Path) -> None:
@@ -347,50 +329,6 @@ def test_zero_probes_are_exit_5(copy: Copy) -> None:
     assert (verdict.outcome, verdict.exit_code) == ("NOTHING_CHECKED", ExitCode.NOTHING_CHECKED)
 
 
-def test_ctrl_c_is_not_a_pass(whole: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    replays: set[str] = set()
-
-    def imports(pid: int) -> bool:
-        # Before it has imported anything it is Python that is interrupted, with an exit code of its own.
-        return "_pydantic_core" in Path(f"/proc/{pid}/maps").read_text()
-
-    def replays_again(pid: int) -> bool:
-        replays.update(children_of(pid))
-        return len(replays) > 1
-
-    for moment in (imports, replays_again):
-        process = subprocess.Popen(
-            [BUNDLEGATE, "verify", str(whole), "--cpu-matrix"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        out, err = interrupted(process, partial(moment, process.pid))
-        assert process.returncode not in (0, 1, 3), err
-        assert "PASSED" not in out
-
-
-def children_of(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-
-
-def interrupted(process: subprocess.Popen[str], moment: Callable[[], Any]) -> tuple[str, str]:
-    """What it says, as if Ctrl-C had been pressed at that moment."""
-    deadline = time.monotonic() + PATIENCE_S
-    with process:
-        try:
-            while not moment():
-                assert process.poll() is None, "it ended before it could be interrupted"
-                assert time.monotonic() < deadline, "the moment to interrupt it didn't come"
-                time.sleep(0.01)
-            process.send_signal(signal.SIGINT)
-            return process.communicate(timeout=PATIENCE_S)
-        finally:
-            process.kill()
-
-
 @pytest.mark.parametrize("flags", [(), ("--json",)], ids=["text", "json"])
 def test_a_reader_that_goes_away_doesnt_turn_a_refusal_into_a_pass(copy: Copy, flags: tuple[str, ...]) -> None:
     (copy.bundle_dir / "metrics.json").write_bytes(b"{}")
@@ -403,18 +341,3 @@ def test_a_reader_that_goes_away_doesnt_turn_a_refusal_into_a_pass(copy: Copy, f
         said = process.stderr.read()
         assert process.wait(PATIENCE_S) == ExitCode.INTEGRITY, said
     assert said == ""
-
-
-def test_ctrl_c_while_a_bundle_is_replayed_is_130(whole: Path, tmp_path: Path) -> None:
-    begun = tmp_path / "begun"
-    hangs = interpreter(tmp_path, f"import pathlib, time; pathlib.Path({str(begun)!r}).touch(); time.sleep(3600)")
-    process = subprocess.Popen(
-        [BUNDLEGATE, "verify", str(whole), "--python", str(hangs)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    out, err = interrupted(process, begun.exists)
-    assert (process.returncode, out) == (130, ""), err
-    assert "interrupted" in err
-    assert "Traceback" not in err

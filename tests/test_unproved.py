@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from conftest import PATIENCE_S
+from odd_interpreters import patched, replaying, shell
 from sealed_bundles import sealed
 from verdict_samples import passed_verdict
 
@@ -37,30 +35,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sealed(tmp_path_factory.mktemp("whole") / "bundle")
 
 
-def shell(folder: Path, line: str) -> EnvironmentSpec:
-    """An interpreter that does what `line` says instead."""
-    script = folder / "python"
-    script.write_text(f"#!/bin/sh\n{line}\n", "utf-8")
-    script.chmod(0o755)
-    return EnvironmentSpec("odd", str(script))
-
-
 def interpreter(folder: Path, when_scaling: str) -> str:
     """An interpreter in which something happens in the middle of each replay, once it has begun with the bundle."""
-    code = (
-        "import errno, runpy, sys\nsys.argv = ['replay', sys.argv[1]]\n"
-        "from ai.ml.frameworks.pytorch.inference import Scorer\n"
+    patch = (
+        "import errno\nfrom ai.ml.frameworks.pytorch.inference import Scorer\n"
         "errors = [MemoryError('no more'), OSError(errno.ENOSPC, 'No space left on device'), ValueError('odd')]\n"
         f"def scaled(self, matrix):\n    {when_scaling}\n"
-        "Scorer.scaled = scaled\nrunpy.run_module('ai.ml.retraining.replay', run_name='__main__')\n"
+        "Scorer.scaled = scaled"
     )
-    (folder / "patched.py").write_text(code, "utf-8")
-    return replaying(folder, f'exec {sys.executable} -I -B {folder}/patched.py "$5"')
-
-
-def replaying(folder: Path, line: str) -> str:
-    """An interpreter that is one like ours until it is asked to replay."""
-    return shell(folder, f'if [ "$3" = "-m" ]; then {line}; fi\nexec {sys.executable} "$@"').python
+    return patched(folder, patch)
 
 
 # ---- whose doing it is -----------------------------------------------------------------------------------------------
@@ -155,27 +138,6 @@ def test_out_of_time_is_75_for_verify_and_selftest(whole: Path) -> None:
             [*command[:3], "--gate-timeout", odd], capture_output=True, text=True, timeout=PATIENCE_S
         )
         assert wrong.returncode == ExitCode.USAGE, odd
-
-
-def test_a_replay_that_is_killed_is_75(whole: Path, tmp_path: Path) -> None:
-    begun = tmp_path / "begun"
-    waits = replaying(tmp_path, f"echo $$ > {begun}.pid; mv {begun}.pid {begun}; exec sleep 3600")
-    process = subprocess.Popen(
-        [BUNDLEGATE, "verify", str(whole), "--python", waits], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + PATIENCE_S
-    with process:
-        try:
-            while not begun.exists():
-                assert process.poll() is None, "it ended before its replay could be killed"
-                assert time.monotonic() < deadline, "no replay process was started"
-                time.sleep(0.02)
-            os.kill(int(begun.read_text()), signal.SIGKILL)
-            out, err = process.communicate(timeout=PATIENCE_S)
-        finally:
-            process.kill()
-    assert (process.returncode, out) == (ExitCode.BUSY, ""), err
-    assert "killed by SIGKILL" in err
 
 
 # ---- what it leaves --------------------------------------------------------------------------------------------------

@@ -64,18 +64,18 @@ def split_validation(
             f"{LEAST_FITTING_ROWS} are needed"
         )
     rows = np.arange(len(y))
-    counts = np.full(len(y), len(y))
+    # Of numbers each would be a class of its own, though not one to keep for learning.
+    alone, classes = np.zeros(len(y), dtype=bool), len(y)
     if task == "classification":
-        _, places, per_class = np.unique(y, return_inverse=True, return_counts=True)
-        counts = per_class[places]
-    rest, kept = rows[counts > 1], rows[counts < 2]
+        _, places, counts = np.unique(y, return_inverse=True, return_counts=True)
+        alone, classes = counts[places] < 2, int((counts > 1).sum())
+    rest, kept = rows[~alone], rows[alone]
     share = min(math.ceil(len(rest) * validation_size), len(rest) - 1)
     if share < LEAST_VALIDATION_ROWS:
         if len(rest) < LEAST_SPLIT_ROWS[task]:
             return None
         share = LEAST_VALIDATION_ROWS
     # More classes than rows of a part can't have their share each.
-    can_stratify = task == "classification" and len(np.unique(y[rest])) <= min(share, len(rest) - share)
-    stratify = y[rest] if can_stratify else None
+    stratify = y[rest] if classes <= min(share, len(rest) - share) else None
     fitting, validation = train_test_split(rest, test_size=share, random_state=seed, stratify=stratify)
     return np.concatenate([fitting, kept]), np.asarray(validation)
