@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from scoring import telco_like
 
-from ai.ml.core.manifest import current_versions
+from ai.ml.core.bundle_dir import current_versions
 
 CHUNK_ROWS = 100_000
 LIMIT = 1 << 30

@@ -37,7 +37,7 @@ from batch_memory import make_bundle
 from flow_overhead import ROOT, server
 from scoring import telco_like
 
-from ai.ml.core.manifest import current_versions
+from ai.ml.core.bundle_dir import current_versions
 
 SMALL_ROWS = 100
 DASK = ("--runner", "dask")

@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 from sklearn.preprocessing import StandardScaler
 
-from ai.ml.core import column_threads
+from ai.ml.core import parallel as column_threads
 from ai.ml.core.cells import coerce
 from ai.ml.core.contract import Conformer, derive_contract
 from ai.ml.core.tables import read_batches, read_table, write_table

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ai.ml.core.manifest import current_versions
+from ai.ml.core.bundle_dir import current_versions
 
 ROOT = Path(__file__).parent.parent
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from flow_overhead import ROOT, server
 
-from ai.ml.core.manifest import current_versions
+from ai.ml.core.bundle_dir import current_versions
 
 FLOW = """
 import sys

@@ -23,7 +23,7 @@ from prefect.assets import materialize
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
-from ai.ml.core.figures import figure
+from ai.ml.core.number_text import figure
 from ai.ml.retraining.checkpoints import (
     CandidateRef,
     DecisionRecord,

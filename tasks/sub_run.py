@@ -53,9 +53,9 @@ def main() -> int:
 
 
 def _run(told: SubRun) -> SubRunEnd:
+    from ai.ml.core.processes import follow_owner
     from ai.ml.retraining.exits import INTERRUPTED, report_error
     from ai.ml.retraining.log import log_to_terminal
-    from ai.ml.retraining.owner import follow_owner
 
     follow_owner(told.owner)
     log_to_terminal()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from store_samples import DECISION, proving, verdict_on
 
+from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.errors import Busy, UsageError
-from ai.ml.core.manifest import bundle_digest
 from ai.ml.retraining.store import Store
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from ai.ml.core.manifest import bundle_digest, check_files, read_manifest
+from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.retraining.store import Store
 

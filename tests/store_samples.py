@@ -11,7 +11,7 @@ from typing import Any
 from builders import tiny_bundle
 from verdict_samples import passed_verdict, refused_verdict
 
-from ai.ml.core.manifest import bundle_digest, write_manifest
+from ai.ml.core.bundle_dir import bundle_digest, write_manifest
 from ai.ml.frameworks.pytorch.serialization import save_bundle
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.verdict import Verdict

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import StandardScaler
 
-from ai.ml.core import column_threads
+from ai.ml.core import parallel as column_threads
 from ai.ml.core.cells import coerce
 from ai.ml.core.errors import BundleRefused, DataRefused
 from ai.ml.frameworks.pytorch import moments

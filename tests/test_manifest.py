@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from ai.ml.core.errors import BundleNotFound, BundleRefused
-from ai.ml.core.files import dump_json, sha256_file
-from ai.ml.core.manifest import (
+from ai.ml.core.bundle_dir import (
     MANIFEST_FORMAT,
     Manifest,
     bundle_digest,
@@ -19,6 +17,8 @@ from ai.ml.core.manifest import (
     read_manifest,
     write_manifest,
 )
+from ai.ml.core.errors import BundleNotFound, BundleRefused
+from ai.ml.core.files import dump_json, sha256_file
 
 PARTS: dict[str, Any] = {
     "model": {"task": "regression", "input_dim": 3},

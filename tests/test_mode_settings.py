@@ -10,12 +10,12 @@ import pytest
 from builders import mixed_table
 
 from ai.ml.core.tables import write_table
+from ai.ml.core.training_modes import NOT_FOR, ONLY_FOR, has_use, unused_settings
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.models import TRAINING_MODES
 from ai.ml.frameworks.pytorch.trainer import train
 from ai.ml.retraining import steps
 from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
-from ai.ml.retraining.mode_settings import NOT_FOR, ONLY_FOR, has_use, unused_settings
 
 OTHER = {
     "n_bins": 7,

@@ -15,7 +15,7 @@ import yaml
 from builders import mixed_table
 from report_scenes import EVIL_COLUMN, EVIL_LABEL, EVIL_LEVEL, trained, verdict
 
-from ai.ml.core.figures import number
+from ai.ml.core.number_text import number
 from ai.ml.core.tables import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer import train

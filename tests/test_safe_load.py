@@ -20,8 +20,8 @@ import torch
 from builders import tiny_bundle, tiny_rows
 from conftest import ROOT
 
+from ai.ml.core.bundle_dir import write_manifest
 from ai.ml.core.errors import BundleRefused
-from ai.ml.core.manifest import write_manifest
 from ai.ml.frameworks.pytorch.closed_pickle import ALLOWED_NAMES
 from ai.ml.frameworks.pytorch.inference import predict_rows
 from ai.ml.frameworks.pytorch.saving import payload_of

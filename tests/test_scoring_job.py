@@ -9,7 +9,7 @@ import pytest
 from batch_scenes import dataset, sealed_bundle, tree
 from verdict_samples import passed_verdict
 
-from ai.ml.core.manifest import bundle_digest
+from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.retraining.batch import predict_dataset
 from ai.ml.retraining.batch_config import BatchSettings, JobSettings, PredictConfig, RunnerSettings
 from ai.ml.retraining.batch_sample import sample_batch

@@ -13,8 +13,8 @@ from builders import tiny_bundle
 from cryptography.hazmat.primitives import serialization as pem
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from ai.ml.core.bundle_dir import write_manifest
 from ai.ml.core.errors import BundleRefused, UsageError
-from ai.ml.core.manifest import write_manifest
 from ai.ml.frameworks.pytorch.serialization import save_bundle
 from ai.ml.retraining.signature import check_signature, sign_bundle, signature_path
 

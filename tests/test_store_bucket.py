@@ -12,8 +12,8 @@ from builders import mixed_table
 from obstore.store import S3Store
 from store_samples import BucketPlace, promoted
 
+from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.errors import BundleRefused, StorageFailed, UsageError
-from ai.ml.core.manifest import bundle_digest
 from ai.ml.core.tables import write_table
 from ai.ml.retraining import steps
 from ai.ml.retraining.bucket_cache import cached_version

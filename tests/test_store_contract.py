@@ -13,9 +13,9 @@ import pytest
 from obstore.store import S3Store
 from store_samples import DECISION, BucketPlace, FolderPlace, Place, promoted, proving, sealed, verdict_on
 
+from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, GateRefused, StoreRefused, UsageError
 from ai.ml.core.files import sha256_bytes
-from ai.ml.core.manifest import bundle_digest
 from ai.ml.retraining.retention import REMOVAL_S
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_audit import audit

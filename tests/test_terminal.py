@@ -12,7 +12,7 @@ import pytest
 from conftest import PATIENCE_S
 from store_samples import promoted, sealed
 
-from ai.ml.core.manifest import write_manifest
+from ai.ml.core.bundle_dir import write_manifest
 from ai.ml.retraining.cli import main
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.writer import whoami

@@ -323,7 +323,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from sealed_bundles import sealed
-from ai.ml.core.manifest import bundle_digest
+from ai.ml.core.bundle_dir import bundle_digest
 for mode in ("mlp_dense", "mlp_ple", "tabm"):
     print(bundle_digest(sealed(Path(sys.argv[1]) / mode, training_mode=mode)))
 """

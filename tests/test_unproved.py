@@ -13,9 +13,9 @@ from odd_interpreters import patched, replaying, shell
 from sealed_bundles import sealed
 from verdict_samples import passed_verdict
 
+from ai.ml.core.bundle_dir import bundle_digest
+from ai.ml.core.environment_faults import is_machines
 from ai.ml.core.errors import BundleRefused, ExitCode, NothingChecked, StorageFailed, Unproved
-from ai.ml.core.machine import is_machines
-from ai.ml.core.manifest import bundle_digest
 from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import BundleRef, CandidateRef, FileRef, VerdictRef, problems
 from ai.ml.retraining.config import DataSettings, GateSettings, RetrainConfig

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from ai.ml.core.contract import target_values
-from ai.ml.core.figures import figure
+from ai.ml.core.number_text import figure
 from ai.ml.core.types import ModelBundle, TaskType
 from ai.ml.retraining.bootstrap import paired_gain
 from ai.ml.retraining.decision import Scored, measure, row_losses

@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from ai.ml.core.bundle_dir import MANIFEST_NAME, Manifest
 from ai.ml.core.errors import BundleNotFound, BundleRefused
 from ai.ml.core.files import make_dirs, publish_dir, sha256_bytes, write_atomic
-from ai.ml.core.manifest import MANIFEST_NAME, Manifest
 from ai.ml.retraining.folder_shelf import directory_problems
 
 Download = Callable[[str, Path, int], bool]

@@ -116,7 +116,7 @@ def evidence(arguments: Namespace) -> int:
 
 def sign(arguments: Namespace) -> int:
     """Sign a bundle with a local key."""
-    from ai.ml.core.manifest import check_files, read_manifest
+    from ai.ml.core.bundle_dir import check_files, read_manifest
     from ai.ml.retraining.signature import sign_bundle
 
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)

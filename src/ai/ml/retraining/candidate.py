@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from ai.ml.core.bundle_dir import Manifest, read_manifest, write_manifest
 from ai.ml.core.errors import BundleNotFound, UsageError
-from ai.ml.core.manifest import Manifest, read_manifest, write_manifest
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ai.ml.core.bundle_dir import bundle_digest, check_files, current_versions, read_manifest
 from ai.ml.core.errors import BundlegateError, ExitCode
 from ai.ml.core.files import dump_json, sha256_bytes, sha256_file
-from ai.ml.core.manifest import bundle_digest, check_files, current_versions, read_manifest
 
 
 class Record(BaseModel):

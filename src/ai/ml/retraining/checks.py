@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ai.ml.core.bundle_dir import Manifest, check_files
 from ai.ml.core.contract import InputContract, target_values
-from ai.ml.core.manifest import Manifest, check_files
 from ai.ml.retraining.answers import AnswerSet
 from ai.ml.retraining.bits import compare_answers
 from ai.ml.retraining.environments import Fault

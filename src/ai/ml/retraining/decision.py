@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ai.ml.core.errors import DataRefused, UsageError
-from ai.ml.core.figures import figure
+from ai.ml.core.number_text import figure
 from ai.ml.core.types import TaskType
 from ai.ml.retraining.bootstrap import Interval, paired_gain
 

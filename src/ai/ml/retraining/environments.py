@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ai.ml.core.environment_faults import is_machines
 from ai.ml.core.errors import ExitCode, Unproved, UsageError
-from ai.ml.core.machine import is_machines
 from ai.ml.retraining.scratch import scratch_folder
 
 CURRENT = "current"

@@ -24,6 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, StorageFailed
 from ai.ml.core.files import (
     fsync_dir,
@@ -36,7 +37,6 @@ from ai.ml.core.files import (
     write_atomic,
     write_new,
 )
-from ai.ml.core.manifest import bundle_digest, check_files, read_manifest
 from ai.ml.retraining.ledger import Entry, Ledger, Pages, next_entry, tip_json, tip_number
 from ai.ml.retraining.shelf import Pointer, Section, plain_files
 from ai.ml.retraining.writer import identity

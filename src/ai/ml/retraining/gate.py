@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ai.ml.core.bundle_dir import Manifest, bundle_digest, read_manifest
 from ai.ml.core.contract import InputContract
 from ai.ml.core.errors import BundlegateError, BundleNotFound, BundleRefused, NothingChecked, Unproved
-from ai.ml.core.manifest import Manifest, bundle_digest, read_manifest
 from ai.ml.retraining import checks
 from ai.ml.retraining.answers import read_answers
 from ai.ml.retraining.checks import Finding

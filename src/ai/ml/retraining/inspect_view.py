@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ai.ml.core.manifest import bundle_digest, check_files, current_versions, read_manifest
+from ai.ml.core.bundle_dir import bundle_digest, check_files, current_versions, read_manifest
 
 SHOWN_FEATURES = 12
 QUANTILES = 100

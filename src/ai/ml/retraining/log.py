@@ -57,7 +57,7 @@ def epoch_bar() -> Generator[Callable[[EpochReport], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from ai.ml.core.figures import figure
+    from ai.ml.core.number_text import figure
 
     columns = (TextColumn("  training"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     console = Console(stderr=True)

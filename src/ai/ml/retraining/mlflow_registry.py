@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ai.ml.core.bundle_dir import current_versions
 from ai.ml.core.errors import BundlegateError, StorageFailed, StoreRefused, UsageError
 from ai.ml.core.files import dump_json
-from ai.ml.core.manifest import current_versions
 from ai.ml.retraining.store import Store
 
 ALIAS = "champion"

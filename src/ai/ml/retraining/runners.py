@@ -17,12 +17,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from ai.ml.core.errors import BundleRefused, DataRefused, GateRefused, StorageFailed
+from ai.ml.core.processes import follow_owner
 from ai.ml.core.source_names import source_name
 from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.bundle_pin import BundlePin, prove_pinned
 from ai.ml.retraining.destination import Destination
 from ai.ml.retraining.log import logger
-from ai.ml.retraining.owner import follow_owner
 from ai.ml.retraining.partition import ScoredPart
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import Failure, Receipt

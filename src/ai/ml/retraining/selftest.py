@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ai.ml.core.bundle_dir import bundle_digest, read_manifest
 from ai.ml.core.errors import BundlegateError, BundleRefused, ExitCode, GateRefused, NothingChecked
-from ai.ml.core.manifest import bundle_digest, read_manifest
 from ai.ml.retraining.checks import Finding
 from ai.ml.retraining.defects import CONTROLS, Copy, Defect, NotApplicable
 from ai.ml.retraining.defects_directory import DIRECTORY_DEFECTS

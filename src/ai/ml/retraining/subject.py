@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from ai.ml.core.bundle_dir import Manifest, bundle_digest, read_manifest
 from ai.ml.core.contract import InputContract, target_values
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.manifest import Manifest, bundle_digest, read_manifest
 from ai.ml.core.types import TaskType
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle

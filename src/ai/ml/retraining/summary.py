@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ai.ml.core.figures import figure
+from ai.ml.core.number_text import figure
 from ai.ml.core.tables import read_table
 from ai.ml.retraining.checkpoints import RetrainSummary
 from ai.ml.retraining.log import result_console

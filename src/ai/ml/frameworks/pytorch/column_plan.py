@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import StandardScaler
 
-from ai.ml.core.column_threads import map_columns, thread_count
+from ai.ml.core.parallel import map_columns, thread_count
 from ai.ml.frameworks.pytorch.column_cells import ColumnCells
 from ai.ml.frameworks.pytorch.features import scale, text_places
 

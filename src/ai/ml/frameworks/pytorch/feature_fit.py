@@ -14,8 +14,8 @@ import pyarrow as pa
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import StandardScaler
 
-from ai.ml.core.column_threads import map_columns
 from ai.ml.core.errors import DataRefused
+from ai.ml.core.parallel import map_columns
 from ai.ml.frameworks.pytorch.column_cells import ColumnCells, feature_name, typed_cells
 from ai.ml.frameworks.pytorch.column_plan import ColumnPlan
 from ai.ml.frameworks.pytorch.features import text_places

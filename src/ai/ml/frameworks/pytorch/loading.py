@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ai.ml.core.bundle_dir import Manifest, read_manifest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy
-from ai.ml.core.manifest import Manifest, read_manifest
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.redo import committed_files
 from ai.ml.frameworks.pytorch.safe_load import Loaded, load_checked

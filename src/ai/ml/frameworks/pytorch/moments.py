@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from ai.ml.core.column_threads import map_columns, thread_count
+from ai.ml.core.parallel import map_columns, thread_count
 
 BLOCK_BYTES = 1 << 19
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from ai.ml.core.bundle_dir import MANIFEST_NAME
 from ai.ml.core.directory_lock import LOCK_NAME, locked
 from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed
 from ai.ml.core.files import (
@@ -34,7 +35,6 @@ from ai.ml.core.files import (
     temp_path,
     write_new,
 )
-from ai.ml.core.manifest import MANIFEST_NAME
 
 BUNDLE_NAME = "model_bundle.pt"
 METRICS_NAME = "metrics.json"

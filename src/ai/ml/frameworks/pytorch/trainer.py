@@ -13,11 +13,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from ai.ml.core.bundle_dir import current_versions
 from ai.ml.core.contract import Finding, derive_contract, target_values
 from ai.ml.core.errors import TrainingDiverged, UsageError
-from ai.ml.core.figures import figure
 from ai.ml.core.files import dump_json, sha256_bytes
-from ai.ml.core.manifest import current_versions
+from ai.ml.core.number_text import figure
 from ai.ml.core.tables import fingerprint
 from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.assembly import assemble, choose_device, training_environment

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.contract import InputContract
-from ai.ml.core.figures import number
+from ai.ml.core.number_text import number
 from ai.ml.retraining.bootstrap import Interval, paired_gain
 from ai.ml.retraining.decision import Scored, row_losses
 

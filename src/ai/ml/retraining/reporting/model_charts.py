@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.inspection import PartialDependenceDisplay
 from sklearn.utils import Bunch
 
-from ai.ml.core.figures import number
+from ai.ml.core.number_text import number
 from ai.ml.retraining.decision import Scored
 from ai.ml.retraining.reporting.canvas import (
     DASHES,

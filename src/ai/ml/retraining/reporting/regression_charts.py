@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import PredictionErrorDisplay
 
-from ai.ml.core.figures import number
+from ai.ml.core.number_text import number
 from ai.ml.retraining.decision import Scored
 from ai.ml.retraining.reporting.canvas import INK, MUTED, SERIES, Chart, draw, legend_above, short_ticks
 

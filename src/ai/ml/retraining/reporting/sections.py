@@ -9,7 +9,7 @@ import numpy as np
 
 from ai.ml.core.contract import ColumnContract
 from ai.ml.core.drift import ColumnDrift, DriftReport
-from ai.ml.core.figures import number
+from ai.ml.core.number_text import number
 from ai.ml.retraining.bootstrap import Interval
 from ai.ml.retraining.decision import Scored
 from ai.ml.retraining.reporting import markup
