@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ai.ml.core.dates import DATE_SUFFIXES, expand_dates, find_format, read_dates
+from ai.ml.core.contract.dates import DATE_SUFFIXES, expand_dates, find_format, read_dates
 from ai.ml.core.errors import DataRefused
 
 DAY = datetime.date(2024, 2, 29)

@@ -8,8 +8,8 @@ import pytest
 from builders import mixed_table
 
 from ai.ml.core.contract import Derived, conform, derive_contract, target_values
+from ai.ml.core.contract.target import with_known_target
 from ai.ml.core.errors import DataRefused, UsageError
-from ai.ml.core.target import with_known_target
 from ai.ml.core.types import TrainingConfig
 
 N = 60

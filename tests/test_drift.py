@@ -10,7 +10,7 @@ from builders import mixed_table
 from scipy.stats import ks_2samp
 
 from ai.ml.core.contract import Conformer, InputContract, derive_contract
-from ai.ml.core.drift import ColumnDrift, DriftMeter, measure_drift
+from ai.ml.core.contract.drift import ColumnDrift, DriftMeter, measure_drift
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.files import dump_json
 from ai.ml.core.types import TrainingConfig

@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ai.ml.core.conform import Conformer
-from ai.ml.core.drift import DriftMeter, DriftReport
+from ai.ml.core.contract.casting import Conformer
+from ai.ml.core.contract.drift import DriftMeter, DriftReport
 from ai.ml.core.errors import DataRefused
 from ai.ml.retraining.answer_columns import AnswerColumns
 from ai.ml.retraining.batch_config import BatchSettings

@@ -68,8 +68,8 @@ def _check_table(arguments: Namespace) -> None:
     source: str | None = arguments.data
     if source is None or is_url(source):
         return
+    from ai.ml.core.contract.target import target_array
     from ai.ml.core.tables import read_batches
-    from ai.ml.core.target import target_array
 
     first = next(iter(read_batches(source, reading_of(arguments), FIRST_LOOK_ROWS)), None)
     if first is not None and arguments.target is not None:

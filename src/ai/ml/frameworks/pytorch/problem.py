@@ -10,11 +10,11 @@ import pyarrow as pa
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
-from ai.ml.core.column_kinds import date_name
 from ai.ml.core.contract import Conformer, InputContract, target_values
-from ai.ml.core.derivation import check_wishes
+from ai.ml.core.contract.derive import check_wishes
+from ai.ml.core.contract.kinds import date_name
+from ai.ml.core.contract.target import find_task
 from ai.ml.core.errors import DataRefused, UsageError
-from ai.ml.core.target import find_task
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.feature_fit import FittedFeatures, fit_features, refuse_enormous
 from ai.ml.frameworks.pytorch.inference import Scorer

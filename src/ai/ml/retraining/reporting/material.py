@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ai.ml.core.drift import DriftReport, measure_drift
+from ai.ml.core.contract.drift import DriftReport, measure_drift
 from ai.ml.core.errors import BundlegateError
 from ai.ml.retraining.config import ReportSettings
 from ai.ml.retraining.decision import Scored, incomparable

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ai.ml.core.contract import ColumnContract
-from ai.ml.core.drift import ColumnDrift, DriftReport
+from ai.ml.core.contract.drift import ColumnDrift, DriftReport
 from ai.ml.core.number_text import number
 from ai.ml.retraining.bootstrap import Interval
 from ai.ml.retraining.decision import Scored

@@ -4,12 +4,12 @@ The parts: `input_contract` (the record), `derivation` (from a training table), 
 `counts` (what was odd, and limits on it), `target` (the column to predict).
 """
 
-from ai.ml.core.conform import Conformed, Conformer, conform, conform_rows
-from ai.ml.core.counts import STRICT, ColumnCounts, ContractCounts, Limits
-from ai.ml.core.derivation import Derived, derive_contract
-from ai.ml.core.findings import Finding
-from ai.ml.core.input_contract import ColumnContract, InputContract
-from ai.ml.core.target import target_values
+from ai.ml.core.contract.casting import Conformed, Conformer, conform, conform_rows
+from ai.ml.core.contract.counts import STRICT, ColumnCounts, ContractCounts, Limits
+from ai.ml.core.contract.derive import Derived, derive_contract
+from ai.ml.core.contract.findings import Finding
+from ai.ml.core.contract.schema import ColumnContract, InputContract
+from ai.ml.core.contract.target import target_values
 
 __all__ = [
     "STRICT",

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.cells import one_array
-from ai.ml.core.conform import Conformer
-from ai.ml.core.findings import Finding
-from ai.ml.core.input_contract import InputContract
-from ai.ml.core.target import target_values
+from ai.ml.core.contract.casting import Conformer
+from ai.ml.core.contract.findings import Finding
+from ai.ml.core.contract.schema import InputContract
+from ai.ml.core.contract.target import target_values
 
 SAMPLE_ROWS = 20_000
 MIN_ROWS = 30

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ai.ml.core.column_kinds import KindRules, date_name
-from ai.ml.core.dates import DATE_SUFFIXES
+from ai.ml.core.contract.dates import DATE_SUFFIXES
+from ai.ml.core.contract.findings import Finding
+from ai.ml.core.contract.kinds import KindRules, date_name
+from ai.ml.core.contract.leakage import find_leaks
+from ai.ml.core.contract.schema import ColumnContract, InputContract
+from ai.ml.core.contract.target import find_task
 from ai.ml.core.errors import DataRefused, UsageError
-from ai.ml.core.findings import Finding
-from ai.ml.core.input_contract import ColumnContract, InputContract
-from ai.ml.core.leaks import find_leaks
 from ai.ml.core.parallel import map_columns
-from ai.ml.core.target import find_task
 from ai.ml.core.types import TrainingConfig
 
 MAX_FEATURES = 10_000
