@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from ai.ml.core.bundle_dir import read_manifest
-from ai.ml.core.files import sha256_file
+from ai.ml.core.files.atomic import sha256_file
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle

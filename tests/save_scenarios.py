@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ai.ml.core.bundle_dir import write_manifest
-from ai.ml.core.directory_lock import locked
 from ai.ml.core.errors import BundleNotFound
-from ai.ml.core.files import make_dirs, sha256_bytes, write_atomic, write_new
+from ai.ml.core.files.atomic import make_dirs, sha256_bytes, write_atomic, write_new
+from ai.ml.core.files.lock import locked
 from ai.ml.frameworks.pytorch import redo
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from store_samples import promoted, sealed, verdict_on
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, ExitCode, UsageError
-from ai.ml.core.files import write_atomic
+from ai.ml.core.files.atomic import write_atomic
 from ai.ml.retraining import steps, workplace
 from ai.ml.retraining.approval import (
     ApprovalRequest,

@@ -13,8 +13,8 @@ import pytest
 from batch_scenes import dataset, rows_to_score, sealed_bundle, tree
 from builders import tiny_bundle, tiny_rows
 
-from ai.ml.core.directory_lock import locked
 from ai.ml.core.errors import BundleRefused, Busy, DataNotFound, DataRefused, ExitCode, GateRefused, UsageError
+from ai.ml.core.files.lock import locked
 from ai.ml.core.tables import read_table, write_table
 from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle
 from ai.ml.retraining import folder_output, partition

@@ -23,7 +23,7 @@ from ai.ml.core.contract import (
     derive_contract,
 )
 from ai.ml.core.errors import BundleRefused, DataRefused
-from ai.ml.core.files import dump_json
+from ai.ml.core.files.atomic import dump_json
 from ai.ml.core.types import TrainingConfig
 
 

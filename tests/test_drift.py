@@ -12,7 +12,7 @@ from scipy.stats import ks_2samp
 from ai.ml.core.contract import Conformer, InputContract, derive_contract
 from ai.ml.core.contract.drift import ColumnDrift, DriftMeter, measure_drift
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.files import dump_json
+from ai.ml.core.files.atomic import dump_json
 from ai.ml.core.types import TrainingConfig
 
 TRAINING = mixed_table(3000)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from builders import mixed_table
 
-from ai.ml.core.files import sha256_bytes
+from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.assembly import assemble
 from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from ai.ml.core.errors import StorageFailed
-from ai.ml.core.files import (
+from ai.ml.core.files.atomic import (
     dump_json,
     is_alive,
     make_dirs,
@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"old")
     script = (
-        "import resource, signal, sys; from pathlib import Path; from ai.ml.core.files import write_atomic\n"
+        "import resource, signal, sys; from pathlib import Path; from ai.ml.core.files.atomic import write_atomic\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "write_atomic(Path(sys.argv[1]), b'x' * 5000)"
     )

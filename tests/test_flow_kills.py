@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 
 PLAIN = "ai.ml.retraining.steps"
 SHELF = "ai.ml.retraining.folder_shelf"
-FILES = "ai.ml.core.files"
+FILES = "ai.ml.core.files.atomic"
 REPORT = "ai.ml.retraining.reporting"
 
 POINTS: dict[str, tuple[str, ...]] = {

@@ -18,7 +18,7 @@ from ai.ml.core.bundle_dir import (
     write_manifest,
 )
 from ai.ml.core.errors import BundleNotFound, BundleRefused
-from ai.ml.core.files import dump_json, sha256_file
+from ai.ml.core.files.atomic import dump_json, sha256_file
 
 PARTS: dict[str, Any] = {
     "model": {"task": "regression", "input_dim": 3},

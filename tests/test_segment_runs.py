@@ -17,7 +17,7 @@ from builders import mixed_table
 from conftest import PATIENCE_S, ROOT
 from prefect_cli import ask_server
 
-from ai.ml.core.files import is_alive
+from ai.ml.core.files.atomic import is_alive
 from ai.ml.core.tables import write_table
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.workplace import held

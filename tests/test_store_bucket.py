@@ -14,10 +14,10 @@ from store_samples import BucketPlace, promoted
 
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.errors import BundleRefused, StorageFailed, UsageError
+from ai.ml.core.files.bucket import open_objects
 from ai.ml.core.tables import write_table
 from ai.ml.retraining import steps
 from ai.ml.retraining.bucket_cache import cached_version
-from ai.ml.retraining.bucket_objects import open_objects
 from ai.ml.retraining.cli import main
 from ai.ml.retraining.config import DataSettings, DecisionSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store import Store

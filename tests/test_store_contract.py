@@ -15,7 +15,7 @@ from store_samples import DECISION, BucketPlace, FolderPlace, Place, promoted, p
 
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, GateRefused, StoreRefused, UsageError
-from ai.ml.core.files import sha256_bytes
+from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.retraining.retention import REMOVAL_S
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_audit import audit

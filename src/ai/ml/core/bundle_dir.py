@@ -20,7 +20,7 @@ from typing import Any
 
 from ai.ml.core.environment_faults import raise_machines
 from ai.ml.core.errors import BundleNotFound, BundleRefused
-from ai.ml.core.files import dump_json, open_plain, sha256_bytes, storage_failed, write_atomic
+from ai.ml.core.files.atomic import dump_json, open_plain, sha256_bytes, storage_failed, write_atomic
 
 MANIFEST_FORMAT = 1
 """Raise it when a key changes its meaning or leaves, keep `Manifest.from_json` reading every lower number, and add a

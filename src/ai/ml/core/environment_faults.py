@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 
 from ai.ml.core.errors import StorageFailed
-from ai.ml.core.files import storage_failed
+from ai.ml.core.files.atomic import storage_failed
 
 _CODES = frozenset(
     {

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from ai.ml.core.column_types import cell_text
 from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed, UsageError
-from ai.ml.core.files import write_atomic
+from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.fingerprint import fingerprint
 from ai.ml.core.source_names import is_url, source_name
 

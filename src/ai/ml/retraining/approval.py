@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy
-from ai.ml.core.files import dump_json, publish_dir, write_atomic
+from ai.ml.core.files.atomic import dump_json, publish_dir, write_atomic
 from ai.ml.retraining.checkpoints import (
     Approval,
     BundleRef,

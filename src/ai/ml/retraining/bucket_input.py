@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ai.ml.core.errors import DataNotFound
-from ai.ml.core.object_store import bucket_errors, open_bucket
+from ai.ml.core.files.object_store import bucket_errors, open_bucket
+from ai.ml.core.files.scratch import scratch_folder
 from ai.ml.retraining.addresses import is_bucket
 from ai.ml.retraining.parts import Part, folder_parts
 from ai.ml.retraining.receipts import Content
-from ai.ml.retraining.scratch import scratch_folder
 
 _COPY_BYTES = 8 << 20
 

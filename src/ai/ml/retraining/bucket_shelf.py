@@ -25,9 +25,9 @@ from typing import Any
 
 from ai.ml.core.bundle_dir import MANIFEST_NAME, Manifest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed, StoreRefused
-from ai.ml.core.files import sha256_bytes
+from ai.ml.core.files.atomic import sha256_bytes
+from ai.ml.core.files.bucket import Objects, open_objects
 from ai.ml.retraining.bucket_cache import cached_version
-from ai.ml.retraining.bucket_objects import Objects, open_objects
 from ai.ml.retraining.ledger import Entry, Pages, next_entry, read_line, tip_json, tip_number
 from ai.ml.retraining.shelf import LineTaken, Pointer, Section, plain_files
 

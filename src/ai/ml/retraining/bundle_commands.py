@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
-from ai.ml.core.files import dump_json, write_atomic
+from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.retraining.arguments import reading_of
 from ai.ml.retraining.log import at_work, part_bar, result_console
 from ai.ml.retraining.output import print_bytes, print_json

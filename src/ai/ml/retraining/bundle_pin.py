@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ai.ml.core.bundle_dir import MANIFEST_NAME, bundle_digest, check_files, current_versions, read_manifest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, GateRefused, NothingChecked
-from ai.ml.core.files import sha256_file
+from ai.ml.core.files.atomic import sha256_file
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle

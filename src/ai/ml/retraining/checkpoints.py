@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ai.ml.core.bundle_dir import bundle_digest, check_files, current_versions, read_manifest
 from ai.ml.core.errors import BundlegateError, ExitCode
-from ai.ml.core.files import dump_json, sha256_bytes, sha256_file
+from ai.ml.core.files.atomic import dump_json, sha256_bytes, sha256_file
 
 
 class Record(BaseModel):

@@ -18,7 +18,7 @@ import torch
 
 from ai.ml.core.bundle_dir import read_manifest, write_manifest
 from ai.ml.core.errors import BundleRefused
-from ai.ml.core.files import write_atomic
+from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.loading import load_bundle
 from ai.ml.frameworks.pytorch.payload_schema import PAYLOAD_KEYS

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ai.ml.core.bundle_dir import read_manifest
-from ai.ml.core.files import dump_json, write_atomic
+from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.models import build_model, model_config_of
 from ai.ml.retraining.answers import AnswerSet

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pydantic import field_validator
 
 from ai.ml.core.errors import UsageError
-from ai.ml.core.files import dump_json
+from ai.ml.core.files.atomic import dump_json
 from ai.ml.retraining.checkpoints import Record
 from ai.ml.retraining.partition import ScoredPart, source_content
 from ai.ml.retraining.parts import Part

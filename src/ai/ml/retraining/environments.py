@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from ai.ml.core.environment_faults import is_machines
 from ai.ml.core.errors import ExitCode, Unproved, UsageError
-from ai.ml.retraining.scratch import scratch_folder
+from ai.ml.core.files.scratch import scratch_folder
 
 CURRENT = "current"
 _CAPABILITIES = ("default", "avx2", "avx512")

@@ -21,9 +21,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from ai.ml.core.directory_lock import locked
 from ai.ml.core.errors import Busy, UsageError
-from ai.ml.core.files import (
+from ai.ml.core.files.atomic import (
     MOST_NAME_BYTES,
     fsync_dir,
     make_dirs,
@@ -32,6 +31,7 @@ from ai.ml.core.files import (
     sweep_temps,
     write_atomic,
 )
+from ai.ml.core.files.lock import locked
 from ai.ml.retraining.destination import JobRecord, has_same_input, manifest_json, read_job_path, read_manifest_path
 from ai.ml.retraining.partition import ScoredPart, write_scored
 from ai.ml.retraining.parts import Part

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, StorageFailed
-from ai.ml.core.files import (
+from ai.ml.core.files.atomic import (
     fsync_dir,
     make_dirs,
     open_plain,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ai.ml.core.bundle_dir import Manifest, bundle_digest, read_manifest
 from ai.ml.core.contract import InputContract
 from ai.ml.core.errors import BundlegateError, BundleNotFound, BundleRefused, NothingChecked, Unproved
+from ai.ml.core.files.scratch import scratch_folder
 from ai.ml.retraining import checks
 from ai.ml.retraining.answers import read_answers
 from ai.ml.retraining.checks import Finding
@@ -28,7 +29,6 @@ from ai.ml.retraining.environments import (
     run_jobs,
 )
 from ai.ml.retraining.evidence import Evidence, read_evidence
-from ai.ml.retraining.scratch import scratch_folder
 from ai.ml.retraining.unproved import TIMEOUT_S
 from ai.ml.retraining.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
 

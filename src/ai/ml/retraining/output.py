@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ai.ml.core.files import dump_json
+from ai.ml.core.files.atomic import dump_json
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from ai.ml.core.contract import ContractCounts
-from ai.ml.core.files import sha256_file, storage_failed
+from ai.ml.core.files.atomic import sha256_file, storage_failed
 from ai.ml.retraining.checkpoints import Record
 
 RECEIPT_FORMAT = 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ai.ml.core.errors import UsageError
-from ai.ml.core.files import dump_json, write_atomic
+from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.core.source_names import source_name
 from ai.ml.retraining.config import RetrainConfig, load_config
 from ai.ml.retraining.store_place import checked_name, work_folder

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ai.ml.core.errors import DataRefused, TrainingDiverged, UsageError
-from ai.ml.core.files import dump_json, sha256_bytes, write_atomic
+from ai.ml.core.files.atomic import dump_json, sha256_bytes, write_atomic
 from ai.ml.core.training_modes import has_use
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.checkpoints import Record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ai.ml.core.errors import UsageError
-from ai.ml.core.files import sha256_bytes
+from ai.ml.core.files.atomic import sha256_bytes
 
 LONGEST_NAME = 64
 """Of a model, as `MODEL_NAME` has it."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ai.ml.core.cells import as_texts, level_text, one_array
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.files import make_dirs
+from ai.ml.core.files.atomic import make_dirs
 from ai.ml.core.fingerprint import fingerprint
 from ai.ml.core.source_names import source_name
 from ai.ml.core.tables import write_table

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ai.ml.core.errors import StoreRefused
-from ai.ml.core.files import dump_json
+from ai.ml.core.files.atomic import dump_json
 from ai.ml.retraining.ledger import Entry, Pages
 
 Section = Literal["versions", "quarantine"]

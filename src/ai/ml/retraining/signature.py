@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ai.ml.core.errors import BundleRefused, UsageError
-from ai.ml.core.files import write_atomic
+from ai.ml.core.files.atomic import write_atomic
 
 
 def signature_path(bundle_dir: Path) -> Path:

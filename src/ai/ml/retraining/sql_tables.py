@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ai.ml.core.directory_lock import locked_file
 from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError
-from ai.ml.core.files import sha256_bytes, storage_failed
+from ai.ml.core.files.atomic import sha256_bytes, storage_failed
+from ai.ml.core.files.lock import locked_file
 from ai.ml.core.source_names import source_name
 
 PART = "bundlegate_part"

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ai.ml.core.errors import ExitCode, UsageError
-from ai.ml.core.files import write_atomic
+from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.source_names import is_url
 from ai.ml.retraining.arguments import READING, reading_of
 from ai.ml.retraining.config import load_config

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, StoreRefused
-from ai.ml.core.files import sha256_bytes
+from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.retraining.desk import CHAMPION_ACTIONS, moves, read_pointer
 from ai.ml.retraining.ledger import Entry, Pages
 from ai.ml.retraining.shelf import Pointer, Shelf

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ai.ml.core.errors import UsageError
-from ai.ml.core.files import sha256_bytes
+from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.core.source_names import is_url
 from ai.ml.retraining.shelf import Shelf
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ai.ml.core.errors import BundlegateError, NothingChecked, Unproved
-from ai.ml.core.files import dump_json, write_atomic
+from ai.ml.core.files.atomic import dump_json, write_atomic
 
 TIMEOUT_S, MOST_TIMEOUT_S = 600.0, 24 * 3600
 """Seconds for each fresh process of a proof: where nothing else is said, and the most that may be."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ai.ml.core.errors import Busy
-from ai.ml.core.files import make_dirs, storage_failed, sweep_temps, write_atomic
+from ai.ml.core.files.atomic import make_dirs, storage_failed, sweep_temps, write_atomic
 from ai.ml.retraining.writer import identity
 
 KEEP_RUNS = 3

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused
-from ai.ml.core.files import storage_failed
+from ai.ml.core.files.atomic import storage_failed
 
 MAX_FILE_BYTES = 64 << 30
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ai.ml.core.files import sha256_bytes, write_atomic
+from ai.ml.core.files.atomic import sha256_bytes, write_atomic
 from ai.ml.frameworks.pytorch.tensor_tree import decode_tree, encode_tree
 
 LEAST_SECONDS = 5.0

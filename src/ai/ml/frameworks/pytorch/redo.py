@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from ai.ml.core.bundle_dir import MANIFEST_NAME
-from ai.ml.core.directory_lock import LOCK_NAME, locked
 from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed
-from ai.ml.core.files import (
+from ai.ml.core.files.atomic import (
     dump_json,
     fsync_dir,
     sha256_bytes,
@@ -35,6 +34,7 @@ from ai.ml.core.files import (
     temp_path,
     write_new,
 )
+from ai.ml.core.files.lock import LOCK_NAME, locked
 
 BUNDLE_NAME = "model_bundle.pt"
 METRICS_NAME = "metrics.json"

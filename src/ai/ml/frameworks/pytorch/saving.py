@@ -23,7 +23,7 @@ from sklearn.preprocessing import LabelEncoder, StandardScaler
 from torch import Tensor, nn
 
 from ai.ml.core.errors import BundleRefused
-from ai.ml.core.files import make_dirs, write_new
+from ai.ml.core.files.atomic import make_dirs, write_new
 from ai.ml.core.types import Metrics, ModelBundle
 from ai.ml.frameworks.pytorch.models import model_config_of
 from ai.ml.frameworks.pytorch.piecewise import check_embedding

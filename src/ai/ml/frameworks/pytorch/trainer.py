@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ai.ml.core.bundle_dir import current_versions
 from ai.ml.core.contract import Finding, derive_contract, target_values
 from ai.ml.core.errors import TrainingDiverged, UsageError
-from ai.ml.core.files import dump_json, sha256_bytes
+from ai.ml.core.files.atomic import dump_json, sha256_bytes
 from ai.ml.core.number_text import figure
 from ai.ml.core.tables import fingerprint
 from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ai.ml.core.files import storage_failed
+from ai.ml.core.files.atomic import storage_failed
 from ai.ml.retraining.ledger import Entry
 from ai.ml.retraining.reporting.writing import all_reports
 from ai.ml.retraining.shelf import NAME_OF_DIGEST

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ai.ml.core.files import dump_json, sweep_temps, write_atomic
+from ai.ml.core.files.atomic import dump_json, sweep_temps, write_atomic
 from ai.ml.core.source_names import is_url
 from ai.ml.retraining.reporting.canvas import require_matplotlib
 from ai.ml.retraining.store import Store

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ai.ml.core.errors import BundlegateError, StorageFailed
-from ai.ml.core.files import open_plain
-from ai.ml.core.object_store import open_bucket
+from ai.ml.core.files.atomic import open_plain
+from ai.ml.core.files.object_store import open_bucket
 
 CHUNK = 1 << 20
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ai.ml.core.errors import StorageFailed
-from ai.ml.core.files import is_alive
+from ai.ml.core.files.atomic import is_alive
 
 _NAME = re.compile(r"^bundlegate-(?P<pid>\d+)-")
 
