@@ -28,9 +28,9 @@ import pyarrow as pa
 from sklearn.preprocessing import StandardScaler
 
 from ai.ml.core import parallel as column_threads
-from ai.ml.core.cells import coerce
 from ai.ml.core.contract import Conformer, derive_contract
-from ai.ml.core.tables import read_batches, read_table, write_table
+from ai.ml.core.tables.cells import coerce
+from ai.ml.core.tables.reader import read_batches, read_table, write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.column_cells import typed_cells
 from ai.ml.frameworks.pytorch.column_plan import ColumnPlan

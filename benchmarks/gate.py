@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining import steps
 from ai.ml.retraining.config import DataSettings, RetrainConfig
 from ai.ml.retraining.example import penguins

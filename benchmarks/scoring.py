@@ -27,8 +27,8 @@ import torch
 from scoring_peers import peer_predictors
 
 from ai.ml.core.bundle_dir import current_versions
-from ai.ml.core.cells import coerce
-from ai.ml.core.tables import ReadOptions, read_batches, write_table
+from ai.ml.core.tables.cells import coerce
+from ai.ml.core.tables.reader import ReadOptions, read_batches, write_table
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.inference import Precision, Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.trainer import train

@@ -10,8 +10,8 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext
 
 from ai.ml.core.errors import BundlegateError
-from ai.ml.core.source_names import source_name
-from ai.ml.retraining.addresses import is_database
+from ai.ml.core.tables.addresses import is_database
+from ai.ml.core.tables.locations import source_name
 from ai.ml.retraining.batch import BatchReport
 from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.batch_sample import BatchSample, sample_batch

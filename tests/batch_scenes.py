@@ -14,7 +14,7 @@ import pyarrow as pa
 from builders import mixed_table, tiny_bundle
 from conftest import PATIENCE_S
 
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.serialization import save_bundle
 from ai.ml.frameworks.pytorch.trainer import train

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 from workbook import write_workbook
 
-from ai.ml.core.tables import ReadOptions, read_table, write_table
+from ai.ml.core.tables.reader import ReadOptions, read_table, write_table
 
 CITIES = ("Oslo", "Łódź", "São Paulo", "New York")
 

@@ -19,7 +19,7 @@ from deployed_runs import Deployed, deploy, until
 from prefect_cli import run_module
 from store_samples import promoted
 
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_audit import audit
 from ai.ml.retraining.workplace import held

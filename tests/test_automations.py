@@ -19,7 +19,7 @@ from sealed_bundles import sealed
 from verdict_samples import passed_verdict
 
 from ai.ml.core.bundle_dir import bundle_digest
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store import Store
 from tasks.reporting import EVENTS
 

@@ -16,7 +16,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.inference import Scorer
 from ai.ml.frameworks.pytorch.trainer import train

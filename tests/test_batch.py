@@ -15,7 +15,7 @@ from builders import tiny_bundle, tiny_rows
 
 from ai.ml.core.errors import BundleRefused, Busy, DataNotFound, DataRefused, ExitCode, GateRefused, UsageError
 from ai.ml.core.files.lock import locked
-from ai.ml.core.tables import read_table, write_table
+from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle
 from ai.ml.retraining import folder_output, partition
 from ai.ml.retraining.batch import BatchSettings, predict_dataset

@@ -14,7 +14,7 @@ from conftest import PATIENCE_S
 
 from ai.ml.core.errors import DataNotFound, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files.object_store import open_bucket
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining import bucket_output
 from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, predict_dataset
 from ai.ml.retraining.bucket_output import CONDITIONAL_BYTES, BucketOutput

@@ -16,7 +16,7 @@ from batch_scenes import dataset, kill_at, parts_done, predict_process, rows_to_
 from conftest import PATIENCE_S
 
 from ai.ml.core.errors import ExitCode
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.batch import predict_dataset
 from ai.ml.retraining.runners import ProcessRunner
 

@@ -12,7 +12,7 @@ import pytest
 from batch_scenes import dataset, rows_to_score, sealed_bundle
 
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
-from ai.ml.core.tables import read_table, write_table
+from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, run_job
 from ai.ml.retraining.bundle_pin import pin_bundle
 

@@ -56,7 +56,7 @@ def test_rows_of_any_number_under_a_memory_limit(tmp_path: Path) -> None:
 STREAMED = """
 import resource, sys
 from pathlib import Path
-from ai.ml.core.tables import read_batches
+from ai.ml.core.tables.reader import read_batches
 status = Path("/proc/self/status").read_text()
 used = int(status.split("VmData:")[1].split()[0]) << 10
 resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[2]), resource.RLIM_INFINITY))

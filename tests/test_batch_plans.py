@@ -14,7 +14,7 @@ from builders import mixed_table, tiny_bundle, tiny_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ai.ml.core.tables import read_table
+from ai.ml.core.tables.reader import read_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.inference import Precision, Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.models import TRAINING_MODES

@@ -14,8 +14,8 @@ from conftest import PATIENCE_S
 from postgresql_server import PASSWORD
 
 from ai.ml.core.errors import Busy, DataRefused, ExitCode, StorageFailed, UsageError
-from ai.ml.core.source_names import source_name
-from ai.ml.core.tables import read_table, write_table
+from ai.ml.core.tables.locations import source_name
+from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining import sql_tables
 from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, run_job
 from ai.ml.retraining.bundle_pin import pin_bundle

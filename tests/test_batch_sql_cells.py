@@ -14,7 +14,7 @@ from batch_scenes import bare_bundle
 from builders import tiny_rows
 
 from ai.ml.core.errors import BundlegateError, Busy, DataRefused, UsageError
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, run_job
 from ai.ml.retraining.bundle_pin import pin_bundle
 from ai.ml.retraining.sql_tables import lock_table

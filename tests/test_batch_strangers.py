@@ -15,7 +15,7 @@ from batch_scenes import bare_bundle, tree
 from builders import tiny_rows
 
 from ai.ml.core.errors import DataRefused, StorageFailed, UsageError
-from ai.ml.core.tables import read_table, write_table
+from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, predict_dataset, run_job
 from ai.ml.retraining.bundle_pin import pin_bundle, prove_pinned
 from ai.ml.retraining.destination import JobRecord

@@ -12,7 +12,7 @@ from builders import mixed_table
 from deployed_runs import Deployed, deploy, until
 from store_samples import promoted, sealed
 
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_audit import audit
 from flows.retrain import retrain

@@ -15,7 +15,7 @@ import pytest
 from builders import mixed_table
 from conftest import PATIENCE_S
 
-from ai.ml.core.tables import read_table, write_table
+from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining import steps
 from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
 

@@ -12,7 +12,7 @@ import pytest
 from builders import mixed_table
 from prefect_cli import run_module
 
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.models import TRAINING_MODES

@@ -18,7 +18,7 @@ from conftest import PATIENCE_S, ROOT
 from prefect.flows import load_flow_from_entrypoint
 from prefect_cli import ask_server, copied_checkout, prefect
 
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store import Store
 
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]

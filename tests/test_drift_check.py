@@ -16,7 +16,7 @@ from builders import mixed_table
 from conftest import PATIENCE_S, ROOT
 
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining import steps
 from ai.ml.retraining.batch import BatchSettings, predict_dataset
 from ai.ml.retraining.cli import main

@@ -15,8 +15,8 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import StandardScaler
 
 from ai.ml.core import parallel as column_threads
-from ai.ml.core.cells import coerce
 from ai.ml.core.errors import BundleRefused, DataRefused
+from ai.ml.core.tables.cells import coerce
 from ai.ml.frameworks.pytorch import moments
 from ai.ml.frameworks.pytorch.column_cells import known_columns, raw_cells, typed_cells
 from ai.ml.frameworks.pytorch.column_plan import ColumnPlan

@@ -17,7 +17,7 @@ import pytest
 from builders import mixed_table
 from conftest import PATIENCE_S, ROOT
 
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_audit import audit
 

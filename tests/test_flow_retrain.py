@@ -13,7 +13,7 @@ from conftest import PATIENCE_S, ROOT, free_port
 from deployed_runs import Deployed
 from prefect_cli import ask_server, held_retraining, run_module
 
-from ai.ml.core.tables import read_table, write_table
+from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining.store import Store
 
 pytestmark = pytest.mark.xdist_group("prefect")

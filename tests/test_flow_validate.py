@@ -14,7 +14,7 @@ from conftest import PATIENCE_S, ROOT
 from prefect_cli import ask_server
 from sealed_bundles import sealed
 
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining import steps
 from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store import Store

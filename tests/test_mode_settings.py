@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from builders import mixed_table
 
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.core.training_modes import NOT_FOR, ONLY_FOR, has_use, unused_settings
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.models import TRAINING_MODES

@@ -16,7 +16,7 @@ from table_forms import shop_table
 
 from ai.ml.core.contract import Conformer, derive_contract
 from ai.ml.core.errors import BundlegateError, DataRefused
-from ai.ml.core.tables import ReadOptions, read_batches, read_table
+from ai.ml.core.tables.reader import ReadOptions, read_batches, read_table
 from ai.ml.core.types import TrainingConfig
 
 ODD = """
@@ -75,7 +75,7 @@ def test_rows_are_streamed(server: Server, tmp_path: Path) -> None:
     script = tmp_path / "stream.py"
     script.write_text(
         "import resource, sys\n"
-        "from ai.ml.core.tables import ReadOptions, read_batches\n"
+        "from ai.ml.core.tables.reader import ReadOptions, read_batches\n"
         "def peak(query):\n"
         "    rows = sum(b.num_rows for b in read_batches(sys.argv[1], ReadOptions(query=query), 10000))\n"
         "    return rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

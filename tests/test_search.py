@@ -16,7 +16,7 @@ from builders import mixed_table
 from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.files.atomic import sha256_file
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.trainer import train
 from ai.ml.retraining import search, steps

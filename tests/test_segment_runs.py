@@ -18,7 +18,7 @@ from conftest import PATIENCE_S, ROOT
 from prefect_cli import ask_server
 
 from ai.ml.core.files.atomic import is_alive
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.workplace import held
 

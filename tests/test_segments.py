@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ai.ml.core.errors import SEVERITY, DataRefused, ExitCode, UsageError, worst_of
-from ai.ml.core.tables import read_table, write_table
+from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining.config import load_config
 from ai.ml.retraining.segment_config import SegmentsConfig
 from ai.ml.retraining.segment_names import LONGEST_BASE, segment_model

@@ -19,7 +19,7 @@ from table_forms import SOURCES, shop_table
 
 from ai.ml.core.contract import Conformed, InputContract, Limits, conform, derive_contract
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.tables import read_table
+from ai.ml.core.tables.reader import read_table
 from ai.ml.core.types import TrainingConfig
 
 PAGE = Path(__file__).parent.parent / "docs" / "skew.md"

@@ -15,7 +15,7 @@ from store_samples import BucketPlace, promoted
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.errors import BundleRefused, StorageFailed, UsageError
 from ai.ml.core.files.bucket import open_objects
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining import steps
 from ai.ml.retraining.bucket_cache import cached_version
 from ai.ml.retraining.cli import main

@@ -16,7 +16,7 @@ from verdict_samples import passed_verdict
 
 from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.errors import BundlegateError, BundleNotFound, BundleRefused, DataRefused, UsageError
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import ModelBundle, TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.fitting import EpochReport
 from ai.ml.frameworks.pytorch.inference import Scorer

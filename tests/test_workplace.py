@@ -12,7 +12,7 @@ from builders import mixed_table
 from prefect_cli import held_retraining, run_module
 
 from ai.ml.core.errors import Busy
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.workplace import held
 

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from ai.ml.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from ai.ml.core.tables import ReadOptions
+    from ai.ml.core.tables.reader import ReadOptions
 
 READING = ("delimiter", "encoding", "decimal", "thousands", "sheet", "query")
 """The flags of the console commands that say how to read a table, by the names of `ReadOptions`."""
@@ -81,7 +81,7 @@ def reading_of(arguments: argparse.Namespace) -> ReadOptions:
     Raises:
         UsageError: the marks don't go together.
     """
-    from ai.ml.core.tables import ReadOptions
+    from ai.ml.core.tables.reader import ReadOptions
 
     return ReadOptions(**{name: getattr(arguments, name) for name in READING})
 

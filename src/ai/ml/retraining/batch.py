@@ -11,8 +11,8 @@ from typing import Any
 
 from ai.ml.core.contract import ContractCounts
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
-from ai.ml.core.source_names import is_url, source_name
-from ai.ml.retraining.addresses import is_bucket, is_database
+from ai.ml.core.tables.addresses import is_bucket, is_database
+from ai.ml.core.tables.locations import is_url, source_name
 from ai.ml.retraining.answer_columns import AnswerColumns
 from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.bundle_pin import BundlePin, pin_bundle, prove_pinned
@@ -282,7 +282,7 @@ def _refuse_odd_place(place: str, *, is_input: bool) -> None:
 
 
 def _refuse_absent(source: str, settings: BatchSettings) -> None:
-    from ai.ml.core.tables import read_batches
+    from ai.ml.core.tables.reader import read_batches
 
     # The reader's own sentence names files with near names.
     next(read_batches(source, settings.read))

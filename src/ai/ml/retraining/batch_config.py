@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ai.ml.core.tables import ReadOptions
+from ai.ml.core.tables.reader import ReadOptions
 from ai.ml.retraining.config import (
     DecimalMark,
     Delimiter,

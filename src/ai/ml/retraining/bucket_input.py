@@ -9,7 +9,7 @@ from pathlib import Path
 from ai.ml.core.errors import DataNotFound
 from ai.ml.core.files.object_store import bucket_errors, open_bucket
 from ai.ml.core.files.scratch import scratch_folder
-from ai.ml.retraining.addresses import is_bucket
+from ai.ml.core.tables.addresses import is_bucket
 from ai.ml.retraining.parts import Part, folder_parts
 from ai.ml.retraining.receipts import Content
 

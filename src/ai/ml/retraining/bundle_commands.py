@@ -101,7 +101,7 @@ def predict(arguments: Namespace) -> int:
 
 def evidence(arguments: Namespace) -> int:
     """Make evidence for a bundle that was trained elsewhere."""
-    from ai.ml.core.tables import read_table
+    from ai.ml.core.tables.reader import read_table
     from ai.ml.retraining.candidate import make_evidence
 
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
@@ -130,7 +130,7 @@ def sign(arguments: Namespace) -> int:
 
 def example(arguments: Namespace) -> int:
     """Write the embedded example table."""
-    from ai.ml.core.tables import write_table
+    from ai.ml.core.tables.reader import write_table
     from ai.ml.retraining.example import penguins
 
     table = penguins()

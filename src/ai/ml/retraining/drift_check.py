@@ -10,8 +10,8 @@ from ai.ml.core.contract.drift import DriftMeter, DriftReport, measure_drift
 from ai.ml.core.contract.schema import InputContract
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.files.atomic import dump_json, write_atomic
-from ai.ml.core.source_names import source_name
-from ai.ml.core.tables import ReadOptions, read_table
+from ai.ml.core.tables.locations import source_name
+from ai.ml.core.tables.reader import ReadOptions, read_table
 from ai.ml.retraining.bundle_pin import prove_pinned
 from ai.ml.retraining.checkpoints import DataRef, DriftRecord
 from ai.ml.retraining.config import RetrainConfig

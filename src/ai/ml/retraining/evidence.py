@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ai.ml.core.cells import one_array
 from ai.ml.core.environment_faults import raise_machines
 from ai.ml.core.errors import BundleRefused, DataRefused, NothingChecked
 from ai.ml.core.files.atomic import dump_json, write_atomic
+from ai.ml.core.tables.cells import one_array
 from ai.ml.core.types import Metrics, ModelBundle
 from ai.ml.retraining.answers import AnswerSet, encode_answers, read_answers
 from ai.ml.retraining.probes import ProbeSet, generate_probes, probe_columns

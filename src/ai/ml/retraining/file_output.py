@@ -18,7 +18,7 @@ from pyarrow import csv
 
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.files.atomic import MOST_NAME_BYTES, fsync_dir, storage_failed, temp_path, write_atomic
-from ai.ml.core.tables import read_batches
+from ai.ml.core.tables.reader import read_batches
 from ai.ml.retraining.destination import (
     JobRecord,
     has_same_input,

@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from ai.ml.core.environment_faults import is_machines
-from ai.ml.core.tables import read_table, write_table
+from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.frameworks.pytorch.inference import Answers, Scorer
 from ai.ml.retraining.answers import AnswerSet
 from ai.ml.retraining.bits import compare_answers

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from ai.ml.core.column_types import widened, wider_type
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.files.atomic import make_dirs, storage_failed, write_atomic
 from ai.ml.core.files.scratch import scratch_folder
+from ai.ml.core.tables.type_promotion import widened, wider_type
 from ai.ml.retraining.receipts import Content
 
 ROW_GROUP_CELLS = 1 << 20

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from ai.ml.core.contract import STRICT, ContractCounts, Limits
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.number_marks import plain_numbers
-from ai.ml.core.source_names import is_url
-from ai.ml.core.tables import ReadOptions, read_batches, read_table
-from ai.ml.retraining.addresses import is_bucket
+from ai.ml.core.tables.addresses import is_bucket
+from ai.ml.core.tables.locations import is_url
+from ai.ml.core.tables.number_locale import plain_numbers
+from ai.ml.core.tables.reader import ReadOptions, read_batches, read_table
 from ai.ml.retraining.answer_columns import AnswerColumns, tally_answers
 from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.bucket_input import local_copy, object_content

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
-from ai.ml.core.folder_files import data_files, partition_of
-from ai.ml.core.source_names import is_url
-from ai.ml.core.tables import CSV_SUFFIXES, PARQUET_SUFFIXES
-from ai.ml.retraining.addresses import is_bucket
+from ai.ml.core.tables.addresses import is_bucket
+from ai.ml.core.tables.dataset_files import data_files, partition_of
+from ai.ml.core.tables.locations import is_url
+from ai.ml.core.tables.reader import CSV_SUFFIXES, PARQUET_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from ai.ml.core.errors import BundleRefused, DataRefused, GateRefused, StorageFailed
 from ai.ml.core.processes import follow_owner
-from ai.ml.core.source_names import source_name
+from ai.ml.core.tables.locations import source_name
 from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.bundle_pin import BundlePin, prove_pinned
 from ai.ml.retraining.destination import Destination

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ai.ml.core.cells import as_texts, level_text, one_array
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.files.atomic import make_dirs
-from ai.ml.core.fingerprint import fingerprint
-from ai.ml.core.source_names import source_name
-from ai.ml.core.tables import write_table
+from ai.ml.core.tables.cells import as_texts, level_text, one_array
+from ai.ml.core.tables.fingerprint import fingerprint
+from ai.ml.core.tables.locations import source_name
+from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining import steps
 from ai.ml.retraining.checkpoints import FileRef, Record
 from ai.ml.retraining.config import RetrainConfig

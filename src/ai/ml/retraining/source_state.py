@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ai.ml.core.folder_files import data_files
+from ai.ml.core.tables.dataset_files import data_files
 from ai.ml.retraining.checkpoints import FileRef, content_key
 from ai.ml.retraining.config import DataSettings
 

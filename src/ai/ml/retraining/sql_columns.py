@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ai.ml.core.column_types import texts_array, widened
 from ai.ml.core.errors import DataRefused
+from ai.ml.core.tables.type_promotion import texts_array, widened
 
 _KNOWN_DIALECTS = ("postgresql", "sqlite")
 """Whose reflected types are those that the tables were made with."""

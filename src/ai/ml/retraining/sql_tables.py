@@ -15,7 +15,7 @@ from typing import Any
 from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files.atomic import sha256_bytes, storage_failed
 from ai.ml.core.files.lock import locked_file
-from ai.ml.core.source_names import source_name
+from ai.ml.core.tables.locations import source_name
 
 PART = "bundlegate_part"
 ROW = "bundlegate_row"

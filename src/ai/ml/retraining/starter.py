@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.files.atomic import write_atomic
-from ai.ml.core.source_names import is_url
+from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.arguments import READING, reading_of
 from ai.ml.retraining.config import load_config
 from ai.ml.retraining.segment_config import SegmentsConfig
@@ -69,7 +69,7 @@ def _check_table(arguments: Namespace) -> None:
     if source is None or is_url(source):
         return
     from ai.ml.core.contract.target import target_array
-    from ai.ml.core.tables import read_batches
+    from ai.ml.core.tables.reader import read_batches
 
     first = next(iter(read_batches(source, reading_of(arguments), FIRST_LOOK_ROWS)), None)
     if first is not None and arguments.target is not None:

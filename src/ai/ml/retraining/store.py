@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, GateRefused, StoreRefused, UsageError
-from ai.ml.core.source_names import is_url
+from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.desk import (
     CHAMPION_ACTIONS,
     Desk,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files.atomic import sha256_bytes
-from ai.ml.core.source_names import is_url
+from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.shelf import Shelf
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

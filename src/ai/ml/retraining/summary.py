@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ai.ml.core.number_text import figure
-from ai.ml.core.tables import read_table
+from ai.ml.core.tables.reader import read_table
 from ai.ml.retraining.checkpoints import RetrainSummary
 from ai.ml.retraining.log import result_console
 from ai.ml.retraining.output import print_facts

@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ai.ml.core.cells import as_texts, coerce_text, holds_texts, level_text, one_array, read_number
 from ai.ml.core.contract.counts import ColumnCounts, ContractCounts
 from ai.ml.core.contract.dates import ISO, expand_dates, read_dates
 from ai.ml.core.contract.schema import ColumnContract, InputContract
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.parallel import map_columns
-from ai.ml.core.tables import rows_table
+from ai.ml.core.tables.cells import as_texts, coerce_text, holds_texts, level_text, one_array, read_number
+from ai.ml.core.tables.reader import rows_table
 
 KIND_CELLS = 10
 """So many cells with content, and none of the column's kind: then the kind has changed. Fewer are counted only, or a

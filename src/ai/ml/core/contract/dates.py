@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ai.ml.core.cells import MISSING_TOKENS, holds_texts, one_array
 from ai.ml.core.errors import DataRefused
+from ai.ml.core.tables.cells import MISSING_TOKENS, holds_texts, one_array
 
 DATE_SUFFIXES = (
     "_year",

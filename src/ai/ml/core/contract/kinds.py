@@ -8,14 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ai.ml.core.cells import as_texts, coerce_text, holds_texts, is_text_type, level_text, looks_numeric, one_array
 from ai.ml.core.contract.casting import read_numbers
 from ai.ml.core.contract.codes import judge_codes, leading_zero
 from ai.ml.core.contract.dates import ISO, find_format, is_date_format, read_dates
 from ai.ml.core.contract.findings import Finding, FindingKind
 from ai.ml.core.contract.schema import ColumnContract
 from ai.ml.core.errors import DataRefused, UsageError
-from ai.ml.core.number_marks import flags_for
+from ai.ml.core.tables.cells import (
+    as_texts,
+    coerce_text,
+    holds_texts,
+    is_text_type,
+    level_text,
+    looks_numeric,
+    one_array,
+)
+from ai.ml.core.tables.number_locale import flags_for
 from ai.ml.core.types import TrainingConfig
 
 NUMBER_SHARE = 0.9

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from ai.ml.core.cells import one_array
 from ai.ml.core.contract.casting import Conformer
 from ai.ml.core.contract.findings import Finding
 from ai.ml.core.contract.schema import InputContract
 from ai.ml.core.contract.target import target_values
+from ai.ml.core.tables.cells import one_array
 
 SAMPLE_ROWS = 20_000
 MIN_ROWS = 30

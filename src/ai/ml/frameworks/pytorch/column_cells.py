@@ -1,7 +1,7 @@
 """Raw columns as what `DictVectorizer` makes of their cells: numbers, and codes of distinct texts.
 
 Three readers: of typed tables (the column's type says what its cells are), of raw tables and of rows as dicts (each
-cell is coerced by the rules of `ai.ml.core.cells`, once per distinct value).
+cell is coerced by the rules of `ai.ml.core.tables.cells`, once per distinct value).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sklearn.feature_extraction import DictVectorizer
 
-from ai.ml.core.cells import coerce, is_text_type
 from ai.ml.core.errors import DataRefused
+from ai.ml.core.tables.cells import coerce, is_text_type
 
 _ABSENT = object()
 _NUMBER, _NOTHING = -1, -2

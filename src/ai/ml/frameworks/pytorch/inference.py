@@ -179,7 +179,7 @@ def predict_rows(
 ) -> list[Any]:
     """Labels or values for rows as dicts, as plain Python scalars; `[]` for no rows.
 
-    Cells are coerced as `ai.ml.core.cells` says, or cast to the bundle's contract where it has one.
+    Cells are coerced as `ai.ml.core.tables.cells` says, or cast to the bundle's contract where it has one.
     """
     if not rows:
         return []

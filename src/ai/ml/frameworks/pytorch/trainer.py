@@ -18,7 +18,7 @@ from ai.ml.core.contract import Finding, derive_contract, target_values
 from ai.ml.core.errors import TrainingDiverged, UsageError
 from ai.ml.core.files.atomic import dump_json, sha256_bytes
 from ai.ml.core.number_text import figure
-from ai.ml.core.tables import fingerprint
+from ai.ml.core.tables.reader import fingerprint
 from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.assembly import assemble, choose_device, training_environment
 from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint

@@ -16,7 +16,7 @@ from ai.ml.retraining.store import Store
 
 def report(arguments: Namespace) -> int:
     """Write card and report of a bundle and say where."""
-    from ai.ml.core.tables import read_table
+    from ai.ml.core.tables.reader import read_table
     from ai.ml.retraining.reporting.canvas import require_matplotlib
     from ai.ml.retraining.reporting.sources import report_version
 

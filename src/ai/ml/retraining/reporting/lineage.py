@@ -66,7 +66,7 @@ def in_python(material: Material) -> str:
         ]
     return "\n".join(
         [
-            "from ai.ml.core.tables import read_table",
+            "from ai.ml.core.tables.reader import read_table",
             "from ai.ml.frameworks.pytorch.inference import predict_rows",
             "from ai.ml.frameworks.pytorch.serialization import load_bundle",
             found[0],

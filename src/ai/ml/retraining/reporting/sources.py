@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from ai.ml.core.errors import BundlegateError, BundleNotFound
-from ai.ml.core.tables import read_table
+from ai.ml.core.tables.reader import read_table
 from ai.ml.retraining.checkpoints import CandidateRef, DecisionRecord, FileRef, ReportRef, VerdictRef
 from ai.ml.retraining.config import ReportSettings, RetrainConfig
 from ai.ml.retraining.evidence import read_evidence

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ai.ml.core.files.atomic import dump_json, sweep_temps, write_atomic
-from ai.ml.core.source_names import is_url
+from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.reporting.canvas import require_matplotlib
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder

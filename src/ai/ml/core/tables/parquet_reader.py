@@ -15,7 +15,7 @@ import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
 from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed
-from ai.ml.core.folder_files import data_files, partition_of
+from ai.ml.core.tables.dataset_files import data_files, partition_of
 
 _PAGES_BYTES = 1 << 20
 """Of a column, read at once from a file that is streamed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ai.ml.core.source_names import is_url
+from ai.ml.core.tables.locations import is_url
 
 BUCKET_SCHEMES = ("s3", "s3a")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ai.ml.core.cells import one_array
+from ai.ml.core.tables.cells import one_array
 
 
 def fingerprint(table: pa.Table) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from ai.ml.core.column_types import texts_array, widened, wider_type
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
-from ai.ml.core.source_names import source_name
+from ai.ml.core.tables.locations import source_name
+from ai.ml.core.tables.type_promotion import texts_array, widened, wider_type
 
 _FETCH_ROWS = 16_384
 """Rows that are Python objects at a time."""
@@ -159,7 +159,7 @@ def _declared(result: Any) -> list[pa.DataType | None]:
 
 def _found_array(cells: Sequence[Any], before: pa.DataType) -> pa.Array:
     """Cells whose type only they tell (SQLite): of the type of the batch before, or of a wider one that holds them."""
-    from ai.ml.core.tables import cells_array
+    from ai.ml.core.tables.reader import cells_array
 
     array = cells_array(cells)
     wide = widened(array, wider_type(before, array.type))
@@ -167,7 +167,7 @@ def _found_array(cells: Sequence[Any], before: pa.DataType) -> pa.Array:
 
 
 def _declared_array(cells: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    from ai.ml.core.tables import cells_array
+    from ai.ml.core.tables.reader import cells_array
 
     if pa.types.is_string(kind):
         cells = [None if cell is None else str(cell) for cell in cells]

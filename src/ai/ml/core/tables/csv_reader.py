@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
-from ai.ml.core.cells import MISSING_TOKENS
-from ai.ml.core.csv_format import PREFIX_BYTES, CsvFormat, detect_format
 from ai.ml.core.errors import DataRefused, StorageFailed
+from ai.ml.core.tables.cells import MISSING_TOKENS
+from ai.ml.core.tables.csv_dialect import PREFIX_BYTES, CsvFormat, detect_format
 
 _BLOCK_BYTES = 2 << 20
 """No single record may be longer. Arrow reads 32 blocks ahead, whatever it is told: they bound the memory."""
@@ -41,7 +41,7 @@ def stream_csv(
     """The same in pieces, the first one without rows.
 
     Columns in `numbers` come as float64 (null: missing) as long as Arrow reads each of their cells as
-    `ai.ml.core.cells` does; from the first cell on that it doesn't, they are strings like the others.
+    `ai.ml.core.tables.cells` does; from the first cell on that it doesn't, they are strings like the others.
     """
     with _sentences(path):
         yield from _batches(path, delimiter, encoding, numbers)

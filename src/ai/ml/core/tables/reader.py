@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from ai.ml.core.column_types import cell_text
 from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files.atomic import write_atomic
-from ai.ml.core.fingerprint import fingerprint
-from ai.ml.core.source_names import is_url, source_name
+from ai.ml.core.tables.fingerprint import fingerprint
+from ai.ml.core.tables.locations import is_url, source_name
+from ai.ml.core.tables.type_promotion import cell_text
 
 __all__ = ["ReadOptions", "fingerprint", "read_batches", "read_table", "rows_table", "write_table"]
 
@@ -83,7 +83,7 @@ def read_table(source: Any, options: ReadOptions | None = None) -> pa.Table:
     if table is None:
         place = str(source)
         if is_url(place):
-            from ai.ml.core.sql_source import read_query, whole_table
+            from ai.ml.core.tables.sql_reader import read_query, whole_table
 
             table = whole_table(list(read_query(place, options.query, DEFAULT_BATCH_ROWS)))
         else:
@@ -208,15 +208,15 @@ def _from_pandas(frame: Any) -> pa.Table:
 def _read_file(path: Path, options: ReadOptions) -> pa.Table:
     match _form(path):
         case "csv":
-            from ai.ml.core.csv_source import read_csv
+            from ai.ml.core.tables.csv_reader import read_csv
 
             return read_csv(path, options.delimiter, options.encoding)
         case "parquet":
-            from ai.ml.core.parquet_source import read_parquet
+            from ai.ml.core.tables.parquet_reader import read_parquet
 
             return read_parquet(path)
         case _:
-            from ai.ml.core.excel_source import read_sheet
+            from ai.ml.core.tables.excel_reader import read_sheet
 
             return read_sheet(path, options.sheet)
 
@@ -226,19 +226,19 @@ def _stream(source: Any, place: str, options: ReadOptions, batch_rows: int) -> I
     if table is not None:
         return table.to_batches(batch_rows)
     if is_url(place):
-        from ai.ml.core.sql_source import read_query
+        from ai.ml.core.tables.sql_reader import read_query
 
         return read_query(place, options.query, batch_rows)
     path = Path(source)
     form = _form(path)
     if form == "csv":
-        from ai.ml.core.csv_source import stream_csv
+        from ai.ml.core.tables.csv_reader import stream_csv
 
         # Marks of other lands are read from the text.
         plain = options.decimal == "." and options.thousands is None
         return stream_csv(path, options.delimiter, options.encoding, options.numbers if plain else ())
     if form == "parquet":
-        from ai.ml.core.parquet_source import stream_parquet
+        from ai.ml.core.tables.parquet_reader import stream_parquet
 
         return stream_parquet(path, batch_rows)
     return _read_file(path, options).to_batches(batch_rows)
@@ -276,7 +276,7 @@ def _finished(table: pa.Table, place: str, options: ReadOptions) -> pa.Table:
     if names != table.column_names:
         table = table.rename_columns(names)
     if options.decimal != "." or options.thousands is not None:
-        from ai.ml.core.number_marks import plain_numbers
+        from ai.ml.core.tables.number_locale import plain_numbers
 
         table = plain_numbers(table, options.decimal, options.thousands)
     return table

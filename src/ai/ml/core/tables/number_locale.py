@@ -8,7 +8,7 @@ from collections.abc import Collection
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ai.ml.core.cells import is_text_type
+from ai.ml.core.tables.cells import is_text_type
 
 SURE_SHARE = 0.9
 """Of the texts: as many with foreign marks make it likely that the column is one of numbers."""
