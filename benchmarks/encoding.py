@@ -32,9 +32,9 @@ from ai.ml.core.contract import Conformer, derive_contract
 from ai.ml.core.tables.cells import coerce
 from ai.ml.core.tables.reader import read_batches, read_table, write_table
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.column_cells import typed_cells
-from ai.ml.frameworks.pytorch.column_plan import ColumnPlan
-from ai.ml.frameworks.pytorch.feature_fit import fit_features
+from ai.ml.frameworks.pytorch.features.cells import typed_cells
+from ai.ml.frameworks.pytorch.features.fit import fit_features
+from ai.ml.frameworks.pytorch.features.plan import ColumnPlan
 
 NUMBERS = tuple(f"n{i}" for i in range(12))
 CATEGORIES = tuple(f"c{i}" for i in range(8))

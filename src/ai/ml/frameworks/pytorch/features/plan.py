@@ -17,8 +17,8 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import StandardScaler
 
 from ai.ml.core.parallel import map_columns, thread_count
-from ai.ml.frameworks.pytorch.column_cells import ColumnCells
-from ai.ml.frameworks.pytorch.features import scale, text_places
+from ai.ml.frameworks.pytorch.features.cells import ColumnCells
+from ai.ml.frameworks.pytorch.features.matrix import scale, text_places
 
 FEW_TEXTS = 12
 """Up to so many features a look-up per feature is quicker than setting one cell per row."""

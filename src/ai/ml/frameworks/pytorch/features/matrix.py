@@ -17,7 +17,7 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import StandardScaler
 
 from ai.ml.core.errors import BundleRefused
-from ai.ml.frameworks.pytorch.column_cells import (
+from ai.ml.frameworks.pytorch.features.cells import (
     ColumnCells,
     feature_name,
     known_columns,

@@ -16,10 +16,10 @@ from sklearn.preprocessing import StandardScaler
 
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.parallel import map_columns
-from ai.ml.frameworks.pytorch.column_cells import ColumnCells, feature_name, typed_cells
-from ai.ml.frameworks.pytorch.column_plan import ColumnPlan
-from ai.ml.frameworks.pytorch.features import text_places
-from ai.ml.frameworks.pytorch.moments import Features, NumberFeature, OneHotFeatures, fit_scaler
+from ai.ml.frameworks.pytorch.features.cells import ColumnCells, feature_name, typed_cells
+from ai.ml.frameworks.pytorch.features.matrix import text_places
+from ai.ml.frameworks.pytorch.features.plan import ColumnPlan
+from ai.ml.frameworks.pytorch.features.standard_scaler import Features, NumberFeature, OneHotFeatures, fit_scaler
 
 MOST = 1e150
 """Largest training value: the sum of its squares over any number of rows is still a float64."""
