@@ -23,7 +23,7 @@ import numpy as np
 from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.files.atomic import sha256_file
 from ai.ml.core.types import ModelBundle
-from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
+from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.retraining.defects import BUNDLE_FILE, CONTROLS, Copy, Defect, NotApplicable
 from ai.ml.retraining.evidence import Evidence, read_evidence

@@ -25,7 +25,7 @@ from quality_data import DEVELOPMENT, REPORTED, Problem, read_problem
 from quality_peers import ORIGINAL_EPOCHS, PEERS, original_mlp
 from scipy.stats import rankdata
 
-from ai.ml.frameworks.pytorch.inference import Scorer
+from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.split import split_holdout
 from ai.ml.frameworks.pytorch.trainer import train
 from ai.ml.retraining.config import TrainingSettings

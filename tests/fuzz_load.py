@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from ai.ml.core.errors import BundlegateError, BundleRefused
-from ai.ml.frameworks.pytorch.inference import predict_rows
+from ai.ml.frameworks.pytorch.inference.scorer import predict_rows
 from ai.ml.frameworks.pytorch.saving import encode_bundle
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 

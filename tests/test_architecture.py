@@ -55,7 +55,7 @@ def test_the_replay_imports_no_prefect() -> None:
     """Nor pandas by itself; scikit-learn takes it in where it's installed."""
     code = (
         "import sys; import ai.ml.retraining.replay; "
-        "import ai.ml.frameworks.pytorch.serialization, ai.ml.frameworks.pytorch.inference; "
+        "import ai.ml.frameworks.pytorch.serialization, ai.ml.frameworks.pytorch.inference.scorer; "
         "print(sorted({'prefect', 'matplotlib'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

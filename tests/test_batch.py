@@ -36,7 +36,7 @@ def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def one_by_one(bundle_dir: Path, table: pa.Table) -> list[str]:
     """The answers of rows scored alone."""
-    from ai.ml.frameworks.pytorch.inference import Scorer
+    from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 
     scorer = Scorer(load_bundle(bundle_dir / "model_bundle.pt"))
     return [str(scorer.score_table(table.slice(row, 1)).decoded[0]) for row in range(table.num_rows)]
@@ -142,7 +142,7 @@ def test_a_file_without_a_manifest_is_scored_by_the_originals_rules(tmp_path: Pa
     report = predict_dataset(tmp_path / "b" / "model_bundle.pt", str(tmp_path / "in.parquet"), str(tmp_path / "o.csv"))
     assert (report.rows, report.counts) == (30, None)
     assert "no manifest" in report.proof
-    from ai.ml.frameworks.pytorch.inference import predict_rows
+    from ai.ml.frameworks.pytorch.inference.scorer import predict_rows
 
     assert read_table(tmp_path / "o.csv")["y_predicted"].to_pylist() == predict_rows(bundle, table.to_pylist())
 

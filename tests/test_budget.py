@@ -14,7 +14,7 @@ from builders import mixed_table
 
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.fitting import EpochReport
-from ai.ml.frameworks.pytorch.tiles import ScoringSettings, TiledNetwork
+from ai.ml.frameworks.pytorch.inference.tiling import ScoringSettings, TiledNetwork
 from ai.ml.frameworks.pytorch.trainer import train
 
 SETTINGS = TrainingConfig("y", epochs=1_000, hidden_dim=8, patience=None)

@@ -14,7 +14,7 @@ from conftest import PATIENCE_S
 from sealed_bundles import sealed
 
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.inference import ScoringSettings
+from ai.ml.frameworks.pytorch.inference.scorer import ScoringSettings
 from ai.ml.frameworks.pytorch.trainer import train
 from ai.ml.retraining import environments
 from ai.ml.retraining.candidate import stage_candidate

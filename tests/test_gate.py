@@ -23,7 +23,7 @@ from odd_interpreters import patched
 from sealed_bundles import sealed, trained
 
 from ai.ml.core.errors import ExitCode, NothingChecked, UsageError
-from ai.ml.frameworks.pytorch.inference import Answers, Scorer, ScoringSettings
+from ai.ml.frameworks.pytorch.inference.scorer import Answers, Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.saving import payload_of
 from ai.ml.retraining import checks
 from ai.ml.retraining.answers import AnswerSet
@@ -225,7 +225,7 @@ REPLAY = "ai.ml.retraining.replay"
 
 def test_another_interpreter_that_agrees_and_one_that_scales_otherwise(whole: Path, tmp_path: Path) -> None:
     patch = (
-        "from ai.ml.frameworks.pytorch.inference import Scorer\nscaled = Scorer.scaled\n"
+        "from ai.ml.frameworks.pytorch.inference.scorer import Scorer\nscaled = Scorer.scaled\n"
         "Scorer.scaled = lambda self, matrix: scaled(self, matrix) * (1 + 1e-6)"
     )
     other = patched(tmp_path, patch)

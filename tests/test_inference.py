@@ -14,8 +14,8 @@ from sklearn.preprocessing import LabelEncoder, StandardScaler
 from ai.ml.core.errors import BundleRefused, DataRefused, UsageError
 from ai.ml.core.types import TaskType
 from ai.ml.frameworks.pytorch.features.cells import dictionary_codes
-from ai.ml.frameworks.pytorch.full_precision import full_precision
-from ai.ml.frameworks.pytorch.inference import (
+from ai.ml.frameworks.pytorch.inference.precision import full_precision
+from ai.ml.frameworks.pytorch.inference.scorer import (
     Precision,
     Scorer,
     ScoringSettings,

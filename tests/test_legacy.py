@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from ai.ml.core.errors import BundleRefused
-from ai.ml.frameworks.pytorch.inference import Scorer, predict_rows
+from ai.ml.frameworks.pytorch.inference.scorer import Scorer, predict_rows
 from ai.ml.frameworks.pytorch.safe_load import inspect_payload
 from ai.ml.frameworks.pytorch.saving import save_bundle
 from ai.ml.frameworks.pytorch.serialization import load_bundle

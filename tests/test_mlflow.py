@@ -16,7 +16,7 @@ from store_samples import sealed as sealed_tiny
 from verdict_samples import passed_verdict
 
 from ai.ml.core.bundle_dir import bundle_digest
-from ai.ml.frameworks.pytorch.inference import Scorer
+from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.retraining.cli import main
 from ai.ml.retraining.store import Store

@@ -19,7 +19,7 @@ from ai.ml.core.errors import BundlegateError, BundleNotFound, BundleRefused, Da
 from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import ModelBundle, TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.fitting import EpochReport
-from ai.ml.frameworks.pytorch.inference import Scorer
+from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.models import model_config_of
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.frameworks.pytorch.trainer import student_of, train

@@ -21,7 +21,7 @@ from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.dense_gradients import DenseGradients
 from ai.ml.frameworks.pytorch.fitting import EpochReport
-from ai.ml.frameworks.pytorch.inference import Scorer, predict_rows
+from ai.ml.frameworks.pytorch.inference.scorer import Scorer, predict_rows
 from ai.ml.frameworks.pytorch.losses import LABEL_SMOOTHING, hard_loss, soft_loss, teach, watched_loss
 from ai.ml.frameworks.pytorch.models import (
     MLP,

@@ -38,7 +38,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def interpreter(folder: Path, when_scaling: str) -> str:
     """An interpreter in which something happens in the middle of each replay, once it has begun with the bundle."""
     patch = (
-        "import errno\nfrom ai.ml.frameworks.pytorch.inference import Scorer\n"
+        "import errno\nfrom ai.ml.frameworks.pytorch.inference.scorer import Scorer\n"
         "errors = [MemoryError('no more'), OSError(errno.ENOSPC, 'No space left on device'), ValueError('odd')]\n"
         f"def scaled(self, matrix):\n    {when_scaling}\n"
         "Scorer.scaled = scaled"

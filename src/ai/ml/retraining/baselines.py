@@ -26,7 +26,7 @@ from ai.ml.retraining.bootstrap import paired_gain
 from ai.ml.retraining.decision import Scored, measure, row_losses
 
 if TYPE_CHECKING:
-    from ai.ml.frameworks.pytorch.inference import Scorer
+    from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 
 MOST_ROWS = 50_000
 MOST_CLASSES = 20

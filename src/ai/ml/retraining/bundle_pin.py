@@ -10,7 +10,7 @@ from ai.ml.core.bundle_dir import MANIFEST_NAME, bundle_digest, check_files, cur
 from ai.ml.core.errors import BundleNotFound, BundleRefused, GateRefused, NothingChecked
 from ai.ml.core.files.atomic import sha256_file
 from ai.ml.core.types import ModelBundle
-from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
+from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.retraining.bits import compare_answers
 from ai.ml.retraining.evidence import answer_probes, read_evidence

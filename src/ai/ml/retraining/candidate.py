@@ -10,7 +10,7 @@ import pyarrow as pa
 from ai.ml.core.bundle_dir import Manifest, read_manifest, write_manifest
 from ai.ml.core.errors import BundleNotFound, UsageError
 from ai.ml.core.types import ModelBundle
-from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
+from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle
 from ai.ml.retraining.evidence import Evidence, collect_evidence, write_evidence
 from ai.ml.retraining.structure import describe_model

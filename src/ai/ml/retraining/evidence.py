@@ -27,7 +27,7 @@ from ai.ml.retraining.answers import AnswerSet, encode_answers, read_answers
 from ai.ml.retraining.probes import ProbeSet, generate_probes, probe_columns
 
 if TYPE_CHECKING:
-    from ai.ml.frameworks.pytorch.inference import Scorer
+    from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 
 EVIDENCE_FORMAT = 1
 """Raise it when a file under `evidence/` changes its meaning, and give `read_evidence` a reader for the old one."""

@@ -141,7 +141,7 @@ def build_candidate(
         DataRefused: the table can't be trained on.
         UsageError: the settings don't fit together.
     """
-    from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
+    from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
     from ai.ml.frameworks.pytorch.trainer import train
     from ai.ml.retraining.baselines import measure_baselines
     from ai.ml.retraining.candidate import stage_candidate
@@ -363,7 +363,7 @@ def _note(config: RetrainConfig, flow_run_id: str | None) -> dict[str, Any]:
 
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
     """The holdout rows with the candidate's answers beside the known ones, for a person to look at."""
-    from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
+    from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
     from ai.ml.frameworks.pytorch.serialization import load_bundle
 
     folder = Path(candidate.bundle.path)

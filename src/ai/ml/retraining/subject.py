@@ -13,7 +13,7 @@ from ai.ml.core.bundle_dir import Manifest, bundle_digest, read_manifest
 from ai.ml.core.contract import InputContract, target_values
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.types import TaskType
-from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
+from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.retraining.decision import Scored
 from ai.ml.retraining.references import BUNDLE_FILE

@@ -14,7 +14,7 @@ from ai.ml.core.contract import Finding
 from ai.ml.core.errors import UsageError
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.fitting import Fitting, TrainingTensors
-from ai.ml.frameworks.pytorch.full_precision import full_precision
+from ai.ml.frameworks.pytorch.inference.precision import full_precision
 from ai.ml.frameworks.pytorch.losses import Criterion, distilled, hard_loss, soft_loss, teach, watched_loss
 from ai.ml.frameworks.pytorch.models import PIECEWISE_MODES, build_model
 from ai.ml.frameworks.pytorch.piecewise import find_bins, set_bins

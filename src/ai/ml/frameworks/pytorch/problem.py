@@ -17,7 +17,7 @@ from ai.ml.core.contract.target import find_task
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.features.fit import FittedFeatures, fit_features, refuse_enormous
-from ai.ml.frameworks.pytorch.inference import Scorer
+from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.split import split_holdout
 
 

@@ -23,7 +23,8 @@ from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.assembly import assemble, choose_device, training_environment
 from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
 from ai.ml.frameworks.pytorch.fitting import EpochReport, Fitting
-from ai.ml.frameworks.pytorch.inference import Scorer, ScoringSettings
+from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
+from ai.ml.frameworks.pytorch.inference.tiling import TiledNetwork
 from ai.ml.frameworks.pytorch.losses import Criterion, check_loss, check_mode, mean_loss
 from ai.ml.frameworks.pytorch.models import (
     PIECEWISE_MODES,
@@ -38,7 +39,6 @@ from ai.ml.frameworks.pytorch.models import (
 from ai.ml.frameworks.pytorch.problem import Problem, overruled_wishes, prepare, prepare_for_student
 from ai.ml.frameworks.pytorch.saving import encode_bundle
 from ai.ml.frameworks.pytorch.temperature import best_temperature
-from ai.ml.frameworks.pytorch.tiles import TiledNetwork
 
 LEAST_STUDENT_WIDTH = 16
 MOST_STUDENT_DROPOUT = 0.5

@@ -67,7 +67,7 @@ def in_python(material: Material) -> str:
     return "\n".join(
         [
             "from ai.ml.core.tables.reader import read_table",
-            "from ai.ml.frameworks.pytorch.inference import predict_rows",
+            "from ai.ml.frameworks.pytorch.inference.scorer import predict_rows",
             "from ai.ml.frameworks.pytorch.serialization import load_bundle",
             found[0],
             "",

@@ -23,8 +23,8 @@ from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.features.cells import ColumnCells, known_columns, raw_columns, row_columns, typed_cells
 from ai.ml.frameworks.pytorch.features.matrix import apply_features, encode_table, fill_matrix
 from ai.ml.frameworks.pytorch.features.plan import ColumnPlan
+from ai.ml.frameworks.pytorch.inference.tiling import DEFAULT_TILE_ROWS, Precision, ScoringSettings, TiledNetwork
 from ai.ml.frameworks.pytorch.models import model_temperature
-from ai.ml.frameworks.pytorch.tiles import DEFAULT_TILE_ROWS, Precision, ScoringSettings, TiledNetwork
 
 __all__ = [
     "DEFAULT_TILE_ROWS",

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ai.ml.core.errors import BundleRefused, UsageError
-from ai.ml.frameworks.pytorch.full_precision import full_precision
+from ai.ml.frameworks.pytorch.inference.precision import full_precision
 
 DEFAULT_TILE_ROWS = 1_024
 Precision = Literal["exact", "fast"]
