@@ -30,7 +30,7 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from ai.ml.core.types import ModelBundle
-from ai.ml.frameworks.pytorch.models import build_model
+from ai.ml.frameworks.pytorch.models.networks import build_model
 from ai.ml.frameworks.pytorch.saving import encode_bundle, save_bundle
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 

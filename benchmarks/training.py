@@ -21,7 +21,7 @@ from quality_peers import original_model, train_original_loop
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.fitting import Fitting, TrainingTensors
 from ai.ml.frameworks.pytorch.losses import CrossEntropy
-from ai.ml.frameworks.pytorch.models import build_model
+from ai.ml.frameworks.pytorch.models.networks import build_model
 from ai.ml.frameworks.pytorch.optimization import batch_size_for
 
 HIDDEN, LAYERS, CLASSES, BATCH = 128, 2, 2, 64

@@ -11,8 +11,8 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from ai.ml.core.types import ModelBundle, TaskType
-from ai.ml.frameworks.pytorch.models import PIECEWISE_MODES, build_model
-from ai.ml.frameworks.pytorch.piecewise import find_bins, set_bins
+from ai.ml.frameworks.pytorch.models.networks import PIECEWISE_MODES, build_model
+from ai.ml.frameworks.pytorch.models.piecewise import find_bins, set_bins
 
 CITIES = ("Oslo", "Łódź", "São Paulo", "New York")
 PLANS = ("basic", "plus", "pro")

@@ -12,7 +12,7 @@ from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
-from ai.ml.frameworks.pytorch.models import model_config_of
+from ai.ml.frameworks.pytorch.models.networks import model_config_of
 
 # What plain `torch.load(weights_only=True)` must be allowed for what we write.
 SAFE_GLOBALS: list[Any] = [

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ai.ml.core.tables.reader import read_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import Precision, Scorer, ScoringSettings
-from ai.ml.frameworks.pytorch.models import TRAINING_MODES
+from ai.ml.frameworks.pytorch.models.networks import TRAINING_MODES
 from ai.ml.frameworks.pytorch.trainer import train
 
 ROWS = tiny_rows(2_500, seed=11)

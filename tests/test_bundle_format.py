@@ -16,7 +16,7 @@ from sklearn.preprocessing import LabelEncoder
 from ai.ml.core.errors import BundleNotFound, BundleRefused
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import predict_rows
-from ai.ml.frameworks.pytorch.models import build_model
+from ai.ml.frameworks.pytorch.models.networks import build_model
 from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle
 
 

@@ -14,7 +14,7 @@ from ai.ml.frameworks.pytorch import fitting
 from ai.ml.frameworks.pytorch.dense_gradients import DenseGradients, dense_gradients_of
 from ai.ml.frameworks.pytorch.fitting import Fitting, TrainingTensors
 from ai.ml.frameworks.pytorch.losses import Differentiated, distilled, hard_loss, soft_loss, watched_loss
-from ai.ml.frameworks.pytorch.models import PIECEWISE_MODES, build_model
+from ai.ml.frameworks.pytorch.models.networks import PIECEWISE_MODES, build_model
 from ai.ml.frameworks.pytorch.tensor_tree import encode_tree
 
 ROWS, COLUMNS = 203, 7

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ai.ml.frameworks.pytorch.dropout import Dropout
+from ai.ml.frameworks.pytorch.models.dropout import Dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.002])

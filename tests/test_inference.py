@@ -23,7 +23,7 @@ from ai.ml.frameworks.pytorch.inference.scorer import (
     rounding_margin,
     stage_outputs,
 )
-from ai.ml.frameworks.pytorch.models import build_model
+from ai.ml.frameworks.pytorch.models.networks import build_model
 
 
 def test_no_rows_give_an_empty_list() -> None:

@@ -16,8 +16,8 @@ from builders import tiny_bundle, tiny_rows
 from ai.ml.core.errors import BundleRefused
 from ai.ml.core.types import TaskType
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
-from ai.ml.frameworks.pytorch.models import PIECEWISE_MODES, model_training_mode, set_temperature
-from ai.ml.frameworks.pytorch.piecewise import find_bins
+from ai.ml.frameworks.pytorch.models.networks import PIECEWISE_MODES, model_training_mode, set_temperature
+from ai.ml.frameworks.pytorch.models.piecewise import find_bins
 from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle
 
 MODES = pytest.mark.parametrize("mode", PIECEWISE_MODES)

@@ -24,7 +24,7 @@ from torch import nn
 from ai.ml.core.errors import BundleRefused, StorageFailed
 from ai.ml.core.types import Metrics, ModelBundle, TaskType
 from ai.ml.frameworks.pytorch.inference.scorer import predict_rows
-from ai.ml.frameworks.pytorch.models import TRAINING_MODES
+from ai.ml.frameworks.pytorch.models.networks import TRAINING_MODES
 from ai.ml.frameworks.pytorch.saving import encode_bundle, save_bundle
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 

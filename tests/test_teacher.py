@@ -20,7 +20,7 @@ from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import ModelBundle, TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.fitting import EpochReport
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
-from ai.ml.frameworks.pytorch.models import model_config_of
+from ai.ml.frameworks.pytorch.models.networks import model_config_of
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.frameworks.pytorch.trainer import student_of, train
 from ai.ml.retraining import steps
@@ -86,7 +86,7 @@ def test_each_network_sees_each_row_once_per_epoch(
     teachers: dict[TaskType, ModelBundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The teacher's answers to a row don't change, so it is asked once for all epochs."""
-    from ai.ml.frameworks.pytorch.piecewise import PiecewiseMLP
+    from ai.ml.frameworks.pytorch.models.piecewise import PiecewiseMLP
 
     learning: list[int] = []
     real, asked = PiecewiseMLP.forward, Scorer.score_matrix

@@ -23,7 +23,7 @@ from ai.ml.frameworks.pytorch.dense_gradients import DenseGradients
 from ai.ml.frameworks.pytorch.fitting import EpochReport
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, predict_rows
 from ai.ml.frameworks.pytorch.losses import LABEL_SMOOTHING, hard_loss, soft_loss, teach, watched_loss
-from ai.ml.frameworks.pytorch.models import (
+from ai.ml.frameworks.pytorch.models.networks import (
     MLP,
     TRAINING_MODES,
     LinearBaseline,

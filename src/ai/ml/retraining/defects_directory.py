@@ -16,7 +16,7 @@ from torch import nn
 from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
-from ai.ml.frameworks.pytorch.models import build_model, model_config_of
+from ai.ml.frameworks.pytorch.models.networks import build_model, model_config_of
 from ai.ml.retraining.answers import AnswerSet
 from ai.ml.retraining.defects import BUNDLE_FILE, Copy, Defect, NotApplicable, defect
 from ai.ml.retraining.evidence import answer_probes, plain_labels

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ai.ml.core.types import ModelBundle
-from ai.ml.frameworks.pytorch.models import build_model, model_config_of
+from ai.ml.frameworks.pytorch.models.networks import build_model, model_config_of
 from ai.ml.retraining.defects import Defect, NotApplicable, payload_defect, saver_defect
 
 PREPROCESSING_DEFECTS: list[Defect] = []

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ai.ml.core.types import ModelBundle
-from ai.ml.frameworks.pytorch.models import model_config_of
+from ai.ml.frameworks.pytorch.models.networks import model_config_of
 
 _MODULE_ATTRIBUTES = ("eps", "momentum", "affine", "track_running_stats", "p", "in_features", "out_features")
 """What changes a layer's function and isn't a tensor; a rebuilt layer has the defaults, a live one may not."""

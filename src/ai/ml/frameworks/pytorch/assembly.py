@@ -16,8 +16,8 @@ from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.fitting import Fitting, TrainingTensors
 from ai.ml.frameworks.pytorch.inference.precision import full_precision
 from ai.ml.frameworks.pytorch.losses import Criterion, distilled, hard_loss, soft_loss, teach, watched_loss
-from ai.ml.frameworks.pytorch.models import PIECEWISE_MODES, build_model
-from ai.ml.frameworks.pytorch.piecewise import find_bins, set_bins
+from ai.ml.frameworks.pytorch.models.networks import PIECEWISE_MODES, build_model
+from ai.ml.frameworks.pytorch.models.piecewise import find_bins, set_bins
 from ai.ml.frameworks.pytorch.problem import Problem
 from ai.ml.frameworks.pytorch.split import split_validation
 

@@ -15,6 +15,7 @@ from ai.ml.core.errors import DataRefused, TrainingDiverged
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.checkpoint_audit import check_state
 from ai.ml.frameworks.pytorch.dense_gradients import dense_gradients_of
+from ai.ml.frameworks.pytorch.models.piecewise import TabM
 from ai.ml.frameworks.pytorch.optimization import (
     Schedule,
     average_of,
@@ -24,7 +25,6 @@ from ai.ml.frameworks.pytorch.optimization import (
     quick_step,
     set_learning_rate,
 )
-from ai.ml.frameworks.pytorch.piecewise import TabM
 
 StopReason = Literal["epochs", "patience", "budget"]
 VALIDATION_ROWS = 16_384

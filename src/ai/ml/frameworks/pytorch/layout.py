@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ai.ml.core.errors import BundleRefused
-from ai.ml.frameworks.pytorch.models import (
+from ai.ml.frameworks.pytorch.models.networks import (
     DEFAULT_DROPOUT,
     DEFAULT_HIDDEN_DIM,
     DEFAULT_NUM_HIDDEN_LAYERS,

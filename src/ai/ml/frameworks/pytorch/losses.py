@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.types import TaskType
-from ai.ml.frameworks.pytorch.models import compute_class_weights
+from ai.ml.frameworks.pytorch.models.networks import compute_class_weights
 
 LABEL_SMOOTHING = 0.05
 TEACHER_TREES = 120

@@ -13,7 +13,7 @@ from torch.optim.adamw import adamw
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.models import PIECEWISE_MODES
+from ai.ml.frameworks.pytorch.models.networks import PIECEWISE_MODES
 
 WEIGHT_DECAY = 1e-4
 DECOUPLED_WEIGHT_DECAY = 1e-2

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from ai.ml.core.errors import BundleRefused
 from ai.ml.core.files.atomic import make_dirs, write_new
 from ai.ml.core.types import Metrics, ModelBundle
-from ai.ml.frameworks.pytorch.models import model_config_of
-from ai.ml.frameworks.pytorch.piecewise import check_embedding
+from ai.ml.frameworks.pytorch.models.networks import model_config_of
+from ai.ml.frameworks.pytorch.models.piecewise import check_embedding
 from ai.ml.frameworks.pytorch.redo import BUNDLE_NAME, replace_pair
 from ai.ml.frameworks.pytorch.safe_load import check_structure
 

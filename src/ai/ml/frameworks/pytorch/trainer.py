@@ -26,7 +26,7 @@ from ai.ml.frameworks.pytorch.fitting import EpochReport, Fitting
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.inference.tiling import TiledNetwork
 from ai.ml.frameworks.pytorch.losses import Criterion, check_loss, check_mode, mean_loss
-from ai.ml.frameworks.pytorch.models import (
+from ai.ml.frameworks.pytorch.models.networks import (
     PIECEWISE_MODES,
     TRAINING_MODES,
     LinearBaseline,

@@ -24,7 +24,7 @@ from ai.ml.frameworks.pytorch.features.cells import ColumnCells, known_columns, 
 from ai.ml.frameworks.pytorch.features.matrix import apply_features, encode_table, fill_matrix
 from ai.ml.frameworks.pytorch.features.plan import ColumnPlan
 from ai.ml.frameworks.pytorch.inference.tiling import DEFAULT_TILE_ROWS, Precision, ScoringSettings, TiledNetwork
-from ai.ml.frameworks.pytorch.models import model_temperature
+from ai.ml.frameworks.pytorch.models.networks import model_temperature
 
 __all__ = [
     "DEFAULT_TILE_ROWS",

@@ -18,7 +18,7 @@ from rtdl_num_embeddings import compute_bins
 from tabm import LinearBatchEnsemble, LinearEnsemble, MLPBackbone, MLPBackboneBatchEnsemble
 from torch import Tensor, nn
 
-from ai.ml.frameworks.pytorch.dropout import Dropout
+from ai.ml.frameworks.pytorch.models.dropout import Dropout
 
 CLIP = 3.0
 """In standard deviations: what a scaled value approaches."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ai.ml.frameworks.pytorch.dropout import Dropout
-from ai.ml.frameworks.pytorch.piecewise import PiecewiseMLP, PiecewiseShape, TabM, shape_of_model
+from ai.ml.frameworks.pytorch.models.dropout import Dropout
+from ai.ml.frameworks.pytorch.models.piecewise import PiecewiseMLP, PiecewiseShape, TabM, shape_of_model
 
 DEFAULT_TRAINING_MODE = "mlp_dense"
 DEFAULT_HIDDEN_DIM = 128
