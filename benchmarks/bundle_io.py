@@ -31,8 +31,8 @@ from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.models.networks import build_model
-from ai.ml.frameworks.pytorch.saving import encode_bundle, save_bundle
 from ai.ml.frameworks.pytorch.serialization import load_bundle
+from ai.ml.frameworks.pytorch.serialization.save import encode_bundle, save_bundle
 
 HIDDEN_DIMS = {"100kB": 128, "10MB": 1550, "1GB": 15_800}
 """Two hidden layers: about as many bytes as the name says."""

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from builders import tiny_bundle
 
-from ai.ml.frameworks.pytorch.saving import encode_bundle, payload_of
+from ai.ml.frameworks.pytorch.serialization.save import encode_bundle, payload_of
 
 CANARY = "BUNDLEGATE_CANARY"
 RUN = f"import os; os.environ[{CANARY!r}] = '1'"

@@ -28,8 +28,8 @@ from hypothesis import strategies as st
 
 from ai.ml.core.errors import BundlegateError, BundleRefused
 from ai.ml.frameworks.pytorch.inference.scorer import predict_rows
-from ai.ml.frameworks.pytorch.saving import encode_bundle
 from ai.ml.frameworks.pytorch.serialization import load_bundle
+from ai.ml.frameworks.pytorch.serialization.save import encode_bundle
 
 Change = tuple[str, int, int, bytes]
 """What is done, at which place, how much of it, with what."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from save_scenarios import NEW, OLD, THIRD, Pair, read, replace
 
-from ai.ml.frameworks.pytorch import redo
+from ai.ml.frameworks.pytorch.serialization import commit as redo
 
 Act = Callable[[Path], str]
 """One save or one read; returns what to count it as."""
@@ -79,8 +79,8 @@ def real_acts() -> list[Act]:
     import builders
     import torch
 
-    from ai.ml.frameworks.pytorch.safe_load import load_checked
-    from ai.ml.frameworks.pytorch.saving import save_bundle
+    from ai.ml.frameworks.pytorch.serialization.reader import load_checked
+    from ai.ml.frameworks.pytorch.serialization.save import save_bundle
 
     bundles = [builders.tiny_bundle(seed=seed) for seed in range(2)]
     weights = [bundle.model.state_dict() for bundle in bundles]

@@ -13,7 +13,7 @@ from ai.ml.core.bundle_dir import write_manifest
 from ai.ml.core.errors import BundleNotFound
 from ai.ml.core.files.atomic import make_dirs, sha256_bytes, write_atomic, write_new
 from ai.ml.core.files.lock import locked
-from ai.ml.frameworks.pytorch import redo
+from ai.ml.frameworks.pytorch.serialization import commit as redo
 
 if TYPE_CHECKING:
     from crash_harness import Report
@@ -125,7 +125,7 @@ def _real_scenarios() -> list[Scenario]:
     import builders
 
     from ai.ml.core.types import Metrics
-    from ai.ml.frameworks.pytorch.saving import _encode_metrics, encode_bundle, save_bundle
+    from ai.ml.frameworks.pytorch.serialization.save import _encode_metrics, encode_bundle, save_bundle
 
     bundles = [builders.tiny_bundle(training_mode="linear_glm_baseline", seed=seed) for seed in (1, 2)]
     metrics = [Metrics("classification", 0.5, 0.6, "accuracy", 0.1 * seed) for seed in (1, 2)]

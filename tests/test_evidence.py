@@ -16,7 +16,7 @@ from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
-from ai.ml.frameworks.pytorch.saving import save_bundle
+from ai.ml.frameworks.pytorch.serialization.save import save_bundle
 from ai.ml.retraining.candidate import make_evidence, stage_candidate
 from ai.ml.retraining.evidence import MAX_HOLDOUT_ROWS, collect_evidence, read_evidence, sample_rows
 from ai.ml.retraining.gate import prove

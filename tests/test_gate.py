@@ -24,7 +24,7 @@ from sealed_bundles import sealed, trained
 
 from ai.ml.core.errors import ExitCode, NothingChecked, UsageError
 from ai.ml.frameworks.pytorch.inference.scorer import Answers, Scorer, ScoringSettings
-from ai.ml.frameworks.pytorch.saving import payload_of
+from ai.ml.frameworks.pytorch.serialization.save import payload_of
 from ai.ml.retraining import checks
 from ai.ml.retraining.answers import AnswerSet
 from ai.ml.retraining.candidate import stage_candidate

@@ -17,9 +17,9 @@ from rich.console import Console
 
 from ai.ml.core.errors import BundleRefused
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, predict_rows
-from ai.ml.frameworks.pytorch.safe_load import inspect_payload
-from ai.ml.frameworks.pytorch.saving import save_bundle
 from ai.ml.frameworks.pytorch.serialization import load_bundle
+from ai.ml.frameworks.pytorch.serialization.reader import inspect_payload
+from ai.ml.frameworks.pytorch.serialization.save import save_bundle
 from ai.ml.retraining.inspect_view import bundle_facts, show_facts
 
 LEGACY = Path(__file__).parent / "legacy"

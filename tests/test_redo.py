@@ -16,7 +16,7 @@ from save_scenarios import NEW, OLD, THIRD, _write, listing, read, replace, seal
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, StorageFailed
 from ai.ml.core.files.atomic import lock as directory_lock
 from ai.ml.core.files.lock import LOCK_NAME, locked
-from ai.ml.frameworks.pytorch import redo
+from ai.ml.frameworks.pytorch.serialization import commit as redo
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from conftest import ROOT
 
 from ai.ml.core.bundle_dir import write_manifest
 from ai.ml.core.errors import BundleRefused
-from ai.ml.frameworks.pytorch.closed_pickle import ALLOWED_NAMES
 from ai.ml.frameworks.pytorch.inference.scorer import predict_rows
-from ai.ml.frameworks.pytorch.saving import payload_of
 from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle
+from ai.ml.frameworks.pytorch.serialization.pickle_reader import ALLOWED_NAMES
+from ai.ml.frameworks.pytorch.serialization.save import payload_of
 
 CANARY = "BUNDLEGATE_CANARY"
 

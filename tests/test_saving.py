@@ -25,8 +25,8 @@ from ai.ml.core.errors import BundleRefused, StorageFailed
 from ai.ml.core.types import Metrics, ModelBundle, TaskType
 from ai.ml.frameworks.pytorch.inference.scorer import predict_rows
 from ai.ml.frameworks.pytorch.models.networks import TRAINING_MODES
-from ai.ml.frameworks.pytorch.saving import encode_bundle, save_bundle
 from ai.ml.frameworks.pytorch.serialization import load_bundle
+from ai.ml.frameworks.pytorch.serialization.save import encode_bundle, save_bundle
 
 METRICS = Metrics("classification", 0.25, 0.5, "accuracy", 0.875)
 
@@ -72,7 +72,7 @@ def test_equal_content_gives_equal_bytes_whatever_its_memory_looks_like(tmp_path
 
 def test_two_processes_write_the_same_bytes() -> None:
     script = (
-        "import hashlib, builders; from ai.ml.frameworks.pytorch.saving import encode_bundle\n"
+        "import hashlib, builders; from ai.ml.frameworks.pytorch.serialization.save import encode_bundle\n"
         "print(hashlib.sha256(encode_bundle(builders.tiny_bundle())).hexdigest())"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
@@ -222,7 +222,7 @@ def test_a_full_disk_is_one_sentence_and_the_old_pair_stays(tmp_path: Path) -> N
     path = save_bundle(tiny_bundle(), tmp_path, METRICS)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     script = (
-        "import resource, signal, sys, builders; from ai.ml.frameworks.pytorch.saving import save_bundle\n"
+        "import resource, signal, sys, builders; from ai.ml.frameworks.pytorch.serialization.save import save_bundle\n"
         "from ai.ml.core.errors import StorageFailed\n"
         "bundle = builders.tiny_bundle(seed=1)\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
@@ -247,7 +247,7 @@ def test_a_file_where_the_directory_should_be(tmp_path: Path) -> None:
 
 def test_a_read_only_directory() -> None:
     script = (
-        "import os, sys, builders; from ai.ml.frameworks.pytorch.saving import encode_bundle, save_bundle\n"
+        "import os, sys, builders; from ai.ml.frameworks.pytorch.serialization.save import encode_bundle, save_bundle\n"
         "from ai.ml.core.errors import StorageFailed\n"
         "bundle = builders.tiny_bundle(seed=1); encode_bundle(bundle)\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"  # root may write anywhere, nobody may not

@@ -16,7 +16,7 @@ from sealed_bundles import sealed
 
 from ai.ml.core.errors import ExitCode, NothingChecked
 from ai.ml.core.types import TaskType
-from ai.ml.frameworks.pytorch.saving import save_bundle
+from ai.ml.frameworks.pytorch.serialization.save import save_bundle
 from ai.ml.retraining import checks
 from ai.ml.retraining import selftest as selftest_module
 from ai.ml.retraining.candidate import make_evidence

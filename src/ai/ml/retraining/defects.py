@@ -20,9 +20,9 @@ from ai.ml.core.bundle_dir import read_manifest, write_manifest
 from ai.ml.core.errors import BundleRefused
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.types import ModelBundle
-from ai.ml.frameworks.pytorch.loading import load_bundle
-from ai.ml.frameworks.pytorch.payload_schema import PAYLOAD_KEYS
-from ai.ml.frameworks.pytorch.saving import encode_bundle, encode_payload, payload_of
+from ai.ml.frameworks.pytorch.serialization.load import load_bundle
+from ai.ml.frameworks.pytorch.serialization.save import encode_bundle, encode_payload, payload_of
+from ai.ml.frameworks.pytorch.serialization.schema import PAYLOAD_KEYS
 from ai.ml.retraining.evidence import Evidence, read_evidence, write_evidence
 
 BUNDLE_FILE = "model_bundle.pt"

@@ -29,7 +29,7 @@ def bundle_facts(place: Path) -> dict[str, Any]:
     """
     folder = place if place.is_dir() else place.parent
     if not (folder / "manifest.json").is_file():
-        from ai.ml.frameworks.pytorch.safe_load import inspect_payload
+        from ai.ml.frameworks.pytorch.serialization.reader import inspect_payload
 
         file = place if place.is_file() else place / "model_bundle.pt"
         payload = inspect_payload(file)

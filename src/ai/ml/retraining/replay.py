@@ -29,8 +29,8 @@ from ai.ml.core.environment_faults import is_machines
 from ai.ml.core.errors import BundlegateError, ExitCode, UsageError
 from ai.ml.core.files.atomic import dump_json, sha256_bytes, write_atomic
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings, rounding_margin
-from ai.ml.frameworks.pytorch.loading import load_bundle
-from ai.ml.frameworks.pytorch.saving import encode_bundle
+from ai.ml.frameworks.pytorch.serialization.load import load_bundle
+from ai.ml.frameworks.pytorch.serialization.save import encode_bundle
 from ai.ml.retraining.answers import AnswerSet, encode_answers
 from ai.ml.retraining.evidence import Evidence, answer_probes, read_evidence
 from ai.ml.retraining.invariance import check_variants

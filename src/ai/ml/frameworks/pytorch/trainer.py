@@ -37,7 +37,7 @@ from ai.ml.frameworks.pytorch.models.networks import (
     set_temperature,
 )
 from ai.ml.frameworks.pytorch.problem import Problem, overruled_wishes, prepare, prepare_for_student
-from ai.ml.frameworks.pytorch.saving import encode_bundle
+from ai.ml.frameworks.pytorch.serialization.save import encode_bundle
 from ai.ml.frameworks.pytorch.temperature import best_temperature
 
 LEAST_STUDENT_WIDTH = 16

@@ -3,7 +3,7 @@
 >>> from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle
 """
 
-from ai.ml.frameworks.pytorch.loading import load_bundle
-from ai.ml.frameworks.pytorch.saving import save_bundle
+from ai.ml.frameworks.pytorch.serialization.load import load_bundle
+from ai.ml.frameworks.pytorch.serialization.save import save_bundle
 
 __all__ = ["load_bundle", "save_bundle"]

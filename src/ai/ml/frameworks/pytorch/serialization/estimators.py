@@ -15,8 +15,8 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from ai.ml.core.errors import BundleRefused
-from ai.ml.frameworks.pytorch.closed_pickle import Call, Global
-from ai.ml.frameworks.pytorch.plain_records import (
+from ai.ml.frameworks.pytorch.serialization.pickle_reader import Call, Global
+from ai.ml.frameworks.pytorch.serialization.plain_values import (
     is_array,
     kind_of,
     read_array,

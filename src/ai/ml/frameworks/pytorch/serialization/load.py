@@ -8,8 +8,8 @@ from typing import Any
 from ai.ml.core.bundle_dir import Manifest, read_manifest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy
 from ai.ml.core.types import ModelBundle
-from ai.ml.frameworks.pytorch.redo import committed_files
-from ai.ml.frameworks.pytorch.safe_load import Loaded, load_checked
+from ai.ml.frameworks.pytorch.serialization.commit import committed_files
+from ai.ml.frameworks.pytorch.serialization.reader import Loaded, load_checked
 
 _TRIES = 50
 

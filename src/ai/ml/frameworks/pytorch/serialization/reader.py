@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from ai.ml.core.errors import BundleRefused, UsageError
-from ai.ml.frameworks.pytorch.bundle_file import BundleFile
-from ai.ml.frameworks.pytorch.bundle_zip import Archive, read_archive
-from ai.ml.frameworks.pytorch.closed_pickle import read_pickle
-from ai.ml.frameworks.pytorch.layout import build_skeleton
 from ai.ml.frameworks.pytorch.models.piecewise import check_embedding
-from ai.ml.frameworks.pytorch.payload_schema import Payload, TensorSpec, read_payload_tree
-from ai.ml.frameworks.pytorch.tensor_reader import STORAGE_DTYPES, file_sha256, read_tensors
+from ai.ml.frameworks.pytorch.serialization.bundle_file import BundleFile
+from ai.ml.frameworks.pytorch.serialization.pickle_reader import read_pickle
+from ai.ml.frameworks.pytorch.serialization.schema import Payload, TensorSpec, read_payload_tree
+from ai.ml.frameworks.pytorch.serialization.skeleton import build_skeleton
+from ai.ml.frameworks.pytorch.serialization.tensor_reader import STORAGE_DTYPES, file_sha256, read_tensors
+from ai.ml.frameworks.pytorch.serialization.zip_reader import Archive, read_archive
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ai.ml.core.errors import BundlegateError
-from ai.ml.frameworks.pytorch.bundle_zip import StorageRecord
+from ai.ml.frameworks.pytorch.serialization.zip_reader import StorageRecord
 
 ReadStorage = Callable[[memoryview, str, int], None]
 """Fills a buffer with the bytes of the storage with that key, from that byte on."""

@@ -21,10 +21,10 @@ from torch import Tensor
 from torch._utils import _rebuild_tensor_v2  # pyright: ignore[reportPrivateUsage] - the name that torch.save writes
 
 from ai.ml.core.errors import BundlegateError, BundleRefused, UsageError
-from ai.ml.frameworks.pytorch.bundle_zip import Archive, check_crc
-from ai.ml.frameworks.pytorch.closed_pickle import Stored
-from ai.ml.frameworks.pytorch.payload_schema import TensorSpec
-from ai.ml.frameworks.pytorch.tensor_zip import TensorZip
+from ai.ml.frameworks.pytorch.serialization.pickle_reader import Stored
+from ai.ml.frameworks.pytorch.serialization.schema import TensorSpec
+from ai.ml.frameworks.pytorch.serialization.tensors import TensorZip
+from ai.ml.frameworks.pytorch.serialization.zip_reader import Archive, check_crc
 
 STORAGE_DTYPES = {"FloatStorage": torch.float32, "LongStorage": torch.int64}
 """Of the storages that a model of ours can have; a pickle that names another is refused before it comes here."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ai.ml.core.errors import BundleRefused
-from ai.ml.frameworks.pytorch.bundle_file import BundleFile
+from ai.ml.frameworks.pytorch.serialization.bundle_file import BundleFile
 
 MAX_RECORDS = 20_000
 MAX_PICKLE_BYTES = 512 << 20

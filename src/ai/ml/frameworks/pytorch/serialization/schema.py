@@ -16,9 +16,14 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from ai.ml.core.errors import BundleRefused
-from ai.ml.frameworks.pytorch.closed_pickle import Call, Global, Stored
-from ai.ml.frameworks.pytorch.estimator_records import read_label_encoder, read_scaler, read_vectorizer, sklearn_version
-from ai.ml.frameworks.pytorch.plain_records import (
+from ai.ml.frameworks.pytorch.serialization.estimators import (
+    read_label_encoder,
+    read_scaler,
+    read_vectorizer,
+    sklearn_version,
+)
+from ai.ml.frameworks.pytorch.serialization.pickle_reader import Call, Global, Stored
+from ai.ml.frameworks.pytorch.serialization.plain_values import (
     MAX_DIM,
     kind_of,
     read_array,

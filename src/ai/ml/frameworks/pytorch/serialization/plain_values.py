@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from ai.ml.core.errors import BundleRefused
-from ai.ml.frameworks.pytorch.closed_pickle import Call, Global
+from ai.ml.frameworks.pytorch.serialization.pickle_reader import Call, Global
 
 MAX_DIM = 2**31 - 1
 MAX_TEXT_WIDTH = 1 << 16
