@@ -46,7 +46,7 @@ def make_bundle(folder: Path) -> Path:
     import pyarrow as pa
 
     from ai.ml.core.types import TrainingConfig
-    from ai.ml.frameworks.pytorch.trainer import train
+    from ai.ml.frameworks.pytorch.trainer.training import train
     from ai.ml.retraining.candidate import stage_candidate
 
     table = telco_like(4_000)

@@ -31,7 +31,7 @@ from ai.ml.core.tables.cells import coerce
 from ai.ml.core.tables.reader import ReadOptions, read_batches, write_table
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import Precision, Scorer, ScoringSettings
-from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.lookahead import ahead
 
 SAMPLE_ROWS = 200

@@ -19,10 +19,10 @@ import torch
 from quality_peers import original_model, train_original_loop
 
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.fitting import Fitting, TrainingTensors
-from ai.ml.frameworks.pytorch.losses import CrossEntropy
 from ai.ml.frameworks.pytorch.models.networks import build_model
-from ai.ml.frameworks.pytorch.optimization import batch_size_for
+from ai.ml.frameworks.pytorch.trainer.loop import Fitting, TrainingTensors
+from ai.ml.frameworks.pytorch.trainer.losses import CrossEntropy
+from ai.ml.frameworks.pytorch.trainer.optimizer import batch_size_for
 
 HIDDEN, LAYERS, CLASSES, BATCH = 128, 2, 2, 64
 Epoch = Callable[[], object]

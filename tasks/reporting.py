@@ -41,7 +41,7 @@ from ai.ml.retraining.verdict_render import to_markdown
 from tasks.caching import KEPT, KeptNotReused
 
 if TYPE_CHECKING:
-    from ai.ml.frameworks.pytorch.trainer import EpochReport
+    from ai.ml.frameworks.pytorch.trainer.training import EpochReport
 
 EVENTS = {"PROMOTED": "bundle.promoted", "HELD": "bundle.held", "REJECTED": "bundle.rejected"}
 SHORT = 12

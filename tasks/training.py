@@ -18,7 +18,7 @@ from tasks.reporting import epoch_progress, publish_table, show_drift, show_metr
 from tasks.retries import RETRIED
 
 if TYPE_CHECKING:
-    from ai.ml.frameworks.pytorch.trainer import EpochReport
+    from ai.ml.frameworks.pytorch.trainer.training import EpochReport
 
 
 @task(

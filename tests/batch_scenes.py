@@ -17,7 +17,7 @@ from conftest import PATIENCE_S
 from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.serialization import save_bundle
-from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.candidate import stage_candidate
 
 

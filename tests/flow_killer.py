@@ -24,7 +24,7 @@ import sklearn.ensemble  # noqa: F401
 import torch
 import torch._dynamo
 
-import ai.ml.frameworks.pytorch.trainer
+import ai.ml.frameworks.pytorch.trainer.training
 import ai.ml.retraining.baselines
 import ai.ml.retraining.candidate
 import ai.ml.retraining.reporting.sources  # noqa: F401

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
+from ai.ml.frameworks.pytorch.trainer.checkpoint import EpochCheckpoint
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.summary import show_summary
 from flows.retrain import retrain

@@ -10,7 +10,7 @@ import pyarrow as pa
 from builders import mixed_table
 
 from ai.ml.core.types import TaskType, TrainingConfig
-from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.candidate import stage_candidate
 from ai.ml.retraining.reporting.material import Material
 from ai.ml.retraining.subject import Subject

@@ -14,7 +14,7 @@ from batch_scenes import rows_to_score, sealed_bundle
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining import partition
 from ai.ml.retraining.batch import BatchSettings, predict_dataset
 from ai.ml.retraining.batch_sample import sample_batch

@@ -18,7 +18,7 @@ from ai.ml.core.tables.reader import read_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import Precision, Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.models.networks import TRAINING_MODES
-from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.frameworks.pytorch.trainer.training import train
 
 ROWS = tiny_rows(2_500, seed=11)
 TABLE = pa.Table.from_pylist(ROWS)

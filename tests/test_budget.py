@@ -13,9 +13,9 @@ import pytest
 from builders import mixed_table
 
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.fitting import EpochReport
 from ai.ml.frameworks.pytorch.inference.tiling import ScoringSettings, TiledNetwork
-from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.frameworks.pytorch.trainer.loop import EpochReport
+from ai.ml.frameworks.pytorch.trainer.training import train
 
 SETTINGS = TrainingConfig("y", epochs=1_000, hidden_dim=8, patience=None)
 
@@ -85,7 +85,7 @@ class Killed(Exception):
 
 
 def test_time_before_a_kill_counts(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ai.ml.frameworks.pytorch.epoch_checkpoint.EpochCheckpoint.due", lambda self: True)
+    monkeypatch.setattr("ai.ml.frameworks.pytorch.trainer.checkpoint.EpochCheckpoint.due", lambda self: True)
     settings, path = dataclasses.replace(SETTINGS, budget_seconds=100.0), tmp_path / "state.epochs"
     ends: list[float] = []
 

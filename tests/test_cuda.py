@@ -16,7 +16,7 @@ from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.models.networks import TRAINING_MODES
-from ai.ml.frameworks.pytorch.trainer import TrainingResult, train
+from ai.ml.frameworks.pytorch.trainer.training import TrainingResult, train
 from ai.ml.retraining.candidate import stage_candidate
 from ai.ml.retraining.gate import prove
 

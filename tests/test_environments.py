@@ -15,7 +15,7 @@ from sealed_bundles import sealed
 
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import ScoringSettings
-from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining import environments
 from ai.ml.retraining.candidate import stage_candidate
 from ai.ml.retraining.environments import (

@@ -15,12 +15,12 @@ from builders import mixed_table
 
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.assembly import assemble
-from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
-from ai.ml.frameworks.pytorch.fitting import Fitting
-from ai.ml.frameworks.pytorch.problem import Problem
-from ai.ml.frameworks.pytorch.tensor_tree import decode_tree, encode_tree
-from ai.ml.frameworks.pytorch.trainer import pose, train
+from ai.ml.frameworks.pytorch.trainer.checkpoint import EpochCheckpoint
+from ai.ml.frameworks.pytorch.trainer.dataset import Problem
+from ai.ml.frameworks.pytorch.trainer.loop import Fitting
+from ai.ml.frameworks.pytorch.trainer.setup import assemble
+from ai.ml.frameworks.pytorch.trainer.tensor_codec import decode_tree, encode_tree
+from ai.ml.frameworks.pytorch.trainer.training import pose, train
 
 CONFIG = TrainingConfig("y", training_mode="tabm", epochs=3, hidden_dim=8, members=2, n_bins=4, d_emb=2)
 

@@ -37,7 +37,7 @@ POINTS: dict[str, tuple[str, ...]] = {
     "drift.measured": ("before", "ai.ml.retraining.drift_check", "write_atomic"),
     "drift.end": ("after", "tasks.training", "training_drift"),
     "train.start": ("before", PLAIN, "build_candidate"),
-    "train.an-epoch": ("after", "ai.ml.frameworks.pytorch.epoch_checkpoint:EpochCheckpoint", "save"),
+    "train.an-epoch": ("after", "ai.ml.frameworks.pytorch.trainer.checkpoint:EpochCheckpoint", "save"),
     "train.building": ("before", PLAIN, "publish_dir"),
     "train.published": ("after", PLAIN, "publish_dir"),
     "train.end": ("after", PLAIN, "build_candidate"),

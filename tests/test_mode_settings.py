@@ -13,7 +13,7 @@ from ai.ml.core.tables.reader import write_table
 from ai.ml.core.training_modes import NOT_FOR, ONLY_FOR, has_use, unused_settings
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.models.networks import TRAINING_MODES
-from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining import steps
 from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
 

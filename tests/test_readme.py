@@ -145,7 +145,7 @@ def test_the_python_block_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest
     import pyarrow as pa
 
     from ai.ml.frameworks.pytorch.serialization import save_bundle
-    from ai.ml.frameworks.pytorch.trainer import train
+    from ai.ml.frameworks.pytorch.trainer.training import train
 
     table = pa.table({"age": list(range(40)), "plan": ["basic", "pro"] * 20, "y": ["no"] * 20 + ["yes"] * 20})
     result = train(table, TrainingConfig("y", epochs=1, hidden_dim=4))

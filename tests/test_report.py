@@ -18,7 +18,7 @@ from report_scenes import EVIL_COLUMN, EVIL_LABEL, EVIL_LEVEL, trained, verdict
 from ai.ml.core.number_text import number
 from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
-from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.candidate import stage_candidate
 from ai.ml.retraining.cli import main
 from ai.ml.retraining.config import ReportSettings

@@ -18,7 +18,7 @@ from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.files.atomic import sha256_file
 from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining import search, steps
 from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.reporting.material import Material

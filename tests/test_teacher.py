@@ -18,11 +18,11 @@ from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.errors import BundlegateError, BundleNotFound, BundleRefused, DataRefused, UsageError
 from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import ModelBundle, TaskType, TrainingConfig
-from ai.ml.frameworks.pytorch.fitting import EpochReport
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.models.networks import model_config_of
 from ai.ml.frameworks.pytorch.serialization import load_bundle
-from ai.ml.frameworks.pytorch.trainer import student_of, train
+from ai.ml.frameworks.pytorch.trainer.loop import EpochReport
+from ai.ml.frameworks.pytorch.trainer.training import student_of, train
 from ai.ml.retraining import steps
 from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store import Store
@@ -183,7 +183,7 @@ class Stopped(Exception):
 def test_another_teacher_in_the_middle_begins_anew(
     teachers: dict[TaskType, ModelBundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ai.ml.frameworks.pytorch.epoch_checkpoint.EpochCheckpoint.due", lambda self: True)
+    monkeypatch.setattr("ai.ml.frameworks.pytorch.trainer.checkpoint.EpochCheckpoint.due", lambda self: True)
     path, table, first = tmp_path / "state.epochs", mixed_table(200, seed=5), teachers["classification"]
     second = train(mixed_table(200, seed=6), SETTINGS).bundle
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_softmax
 
-from ai.ml.frameworks.pytorch.temperature import LEAST_ROWS, best_temperature
+from ai.ml.frameworks.pytorch.trainer.calibration import LEAST_ROWS, best_temperature
 
 
 def drawn(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

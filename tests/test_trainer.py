@@ -19,10 +19,7 @@ from sklearn.model_selection import train_test_split
 
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.types import TaskType, TrainingConfig
-from ai.ml.frameworks.pytorch.dense_gradients import DenseGradients
-from ai.ml.frameworks.pytorch.fitting import EpochReport
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, predict_rows
-from ai.ml.frameworks.pytorch.losses import LABEL_SMOOTHING, hard_loss, soft_loss, teach, watched_loss
 from ai.ml.frameworks.pytorch.models.networks import (
     MLP,
     TRAINING_MODES,
@@ -31,8 +28,11 @@ from ai.ml.frameworks.pytorch.models.networks import (
     compute_class_weights,
     model_training_mode,
 )
-from ai.ml.frameworks.pytorch.split import split_validation
-from ai.ml.frameworks.pytorch.trainer import TrainingResult, choose_device, train
+from ai.ml.frameworks.pytorch.trainer.loop import EpochReport
+from ai.ml.frameworks.pytorch.trainer.losses import LABEL_SMOOTHING, hard_loss, soft_loss, teach, watched_loss
+from ai.ml.frameworks.pytorch.trainer.mlp_gradients import DenseGradients
+from ai.ml.frameworks.pytorch.trainer.split import split_validation
+from ai.ml.frameworks.pytorch.trainer.training import TrainingResult, choose_device, train
 
 CLASSIFIERS_ONLY = ("calibrated_classifier", "imbalance_aware")
 
@@ -280,7 +280,7 @@ class Stopped(Exception):
 def test_a_stopped_training_goes_on_to_the_same_bits(
     mode: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ai.ml.frameworks.pytorch.epoch_checkpoint.EpochCheckpoint.due", lambda self: True)
+    monkeypatch.setattr("ai.ml.frameworks.pytorch.trainer.checkpoint.EpochCheckpoint.due", lambda self: True)
     settings = config(training_mode=mode, epochs=8, dropout=0.2, device=device)
     table = mixed_table(200, seed=8)
     whole = train(table, settings)

@@ -18,8 +18,8 @@ import torch
 from builders import mixed_table
 
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch import epoch_checkpoint
-from ai.ml.frameworks.pytorch.trainer import train
+from ai.ml.frameworks.pytorch.trainer.training import checkpoint as epoch_checkpoint
+from ai.ml.frameworks.pytorch.trainer.training import train
 
 EPOCHS = {"mlp_dense": 100, "mlp_ple": 40, "tabm": 20}
 SHIPPED = epoch_checkpoint.LEAST_SECONDS

@@ -16,7 +16,7 @@ from ai.ml.retraining.evidence import Evidence, collect_evidence, write_evidence
 from ai.ml.retraining.structure import describe_model
 
 if TYPE_CHECKING:
-    from ai.ml.frameworks.pytorch.trainer import TrainingResult
+    from ai.ml.frameworks.pytorch.trainer.training import TrainingResult
 
 BUNDLE_FILE = "model_bundle.pt"
 MANIFEST_FILE = "manifest.json"

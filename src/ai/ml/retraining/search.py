@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ai.ml.core.types import ModelBundle
-    from ai.ml.frameworks.pytorch.rehearsal import Rehearsal, Rehearsed
+    from ai.ml.frameworks.pytorch.trainer.trial import Rehearsal, Rehearsed
     from ai.ml.retraining.config import TrainingSettings
 
 RANDOM_TRIALS = 8
@@ -135,7 +135,7 @@ class Searcher:
         Raises:
             DataRefused: the table can't be learned from, or every trial diverged.
         """
-        from ai.ml.frameworks.pytorch.rehearsal import Rehearsal
+        from ai.ml.frameworks.pytorch.trainer.trial import Rehearsal
 
         given: Settings = {name: getattr(training, name) for name in self.space}
         rehearsal: Rehearsal | None = None
@@ -174,7 +174,7 @@ class Searcher:
         return None if budget is None else (budget - self._spent) / 2
 
     def _try(self, judge: Callable[..., Rehearsed], settings: TrainingConfig, trial: Trial) -> Trial:
-        from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
+        from ai.ml.frameworks.pytorch.trainer.checkpoint import EpochCheckpoint
 
         began = time.perf_counter()
 

@@ -51,7 +51,7 @@ from ai.ml.retraining.verdict import Verdict
 from ai.ml.retraining.workplace import KEY_PATTERN, held, keep_latest
 
 if TYPE_CHECKING:
-    from ai.ml.frameworks.pytorch.trainer import EpochReport
+    from ai.ml.frameworks.pytorch.trainer.training import EpochReport
     from ai.ml.retraining.decision import Scored
 
 
@@ -142,7 +142,7 @@ def build_candidate(
         UsageError: the settings don't fit together.
     """
     from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
-    from ai.ml.frameworks.pytorch.trainer import train
+    from ai.ml.frameworks.pytorch.trainer.training import train
     from ai.ml.retraining.baselines import measure_baselines
     from ai.ml.retraining.candidate import stage_candidate
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ai.ml.core.files.atomic import sha256_bytes, write_atomic
-from ai.ml.frameworks.pytorch.tensor_tree import decode_tree, encode_tree
+from ai.ml.frameworks.pytorch.trainer.tensor_codec import decode_tree, encode_tree
 
 LEAST_SECONDS = 5.0
 """Between two checkpoints: writing one must stay a small share of the training."""

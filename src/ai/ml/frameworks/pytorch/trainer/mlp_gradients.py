@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ai.ml.frameworks.pytorch.losses import Differentiated
 from ai.ml.frameworks.pytorch.models.dropout import Dropout, Masks
 from ai.ml.frameworks.pytorch.models.networks import MLP
+from ai.ml.frameworks.pytorch.trainer.losses import Differentiated
 
 _aten: Any = torch.ops.aten
 _batch_norm_backward = _aten.native_batch_norm_backward.default

@@ -18,7 +18,7 @@ from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.features.fit import FittedFeatures, fit_features, refuse_enormous
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
-from ai.ml.frameworks.pytorch.split import split_holdout
+from ai.ml.frameworks.pytorch.trainer.split import split_holdout
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ai.ml.core.errors import DataRefused, TrainingDiverged
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.checkpoint_audit import check_state
-from ai.ml.frameworks.pytorch.dense_gradients import dense_gradients_of
 from ai.ml.frameworks.pytorch.models.piecewise import TabM
-from ai.ml.frameworks.pytorch.optimization import (
+from ai.ml.frameworks.pytorch.trainer.checkpoint_check import check_state
+from ai.ml.frameworks.pytorch.trainer.mlp_gradients import dense_gradients_of
+from ai.ml.frameworks.pytorch.trainer.optimizer import (
     Schedule,
     average_of,
     batch_size_for,

@@ -15,9 +15,9 @@ from torch.nn import functional
 from ai.ml.core.contract import Finding
 from ai.ml.core.errors import DataRefused, TrainingDiverged
 from ai.ml.core.types import ModelBundle, TrainingConfig
-from ai.ml.frameworks.pytorch.assembly import assemble, training_environment
-from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
-from ai.ml.frameworks.pytorch.trainer import check_config, pose, run_epochs
+from ai.ml.frameworks.pytorch.trainer.checkpoint import EpochCheckpoint
+from ai.ml.frameworks.pytorch.trainer.setup import assemble, training_environment
+from ai.ml.frameworks.pytorch.trainer.training import check_config, pose, run_epochs
 
 
 @dataclass(frozen=True)

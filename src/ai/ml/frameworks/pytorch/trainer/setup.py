@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from ai.ml.core.contract import Finding
 from ai.ml.core.errors import UsageError
 from ai.ml.core.types import TaskType, TrainingConfig
-from ai.ml.frameworks.pytorch.fitting import Fitting, TrainingTensors
 from ai.ml.frameworks.pytorch.inference.precision import full_precision
-from ai.ml.frameworks.pytorch.losses import Criterion, distilled, hard_loss, soft_loss, teach, watched_loss
 from ai.ml.frameworks.pytorch.models.networks import PIECEWISE_MODES, build_model
 from ai.ml.frameworks.pytorch.models.piecewise import find_bins, set_bins
-from ai.ml.frameworks.pytorch.problem import Problem
-from ai.ml.frameworks.pytorch.split import split_validation
+from ai.ml.frameworks.pytorch.trainer.dataset import Problem
+from ai.ml.frameworks.pytorch.trainer.loop import Fitting, TrainingTensors
+from ai.ml.frameworks.pytorch.trainer.losses import Criterion, distilled, hard_loss, soft_loss, teach, watched_loss
+from ai.ml.frameworks.pytorch.trainer.split import split_validation
 
 TEACHER_BUDGET = 1 / 3
 """Share of a budget after which a forest that teaches grows no further."""

@@ -20,12 +20,8 @@ from ai.ml.core.files.atomic import dump_json, sha256_bytes
 from ai.ml.core.number_text import figure
 from ai.ml.core.tables.reader import fingerprint
 from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
-from ai.ml.frameworks.pytorch.assembly import assemble, choose_device, training_environment
-from ai.ml.frameworks.pytorch.epoch_checkpoint import EpochCheckpoint
-from ai.ml.frameworks.pytorch.fitting import EpochReport, Fitting
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.inference.tiling import TiledNetwork
-from ai.ml.frameworks.pytorch.losses import Criterion, check_loss, check_mode, mean_loss
 from ai.ml.frameworks.pytorch.models.networks import (
     PIECEWISE_MODES,
     TRAINING_MODES,
@@ -36,9 +32,13 @@ from ai.ml.frameworks.pytorch.models.networks import (
     model_num_hidden_layers,
     set_temperature,
 )
-from ai.ml.frameworks.pytorch.problem import Problem, overruled_wishes, prepare, prepare_for_student
 from ai.ml.frameworks.pytorch.serialization.save import encode_bundle
-from ai.ml.frameworks.pytorch.temperature import best_temperature
+from ai.ml.frameworks.pytorch.trainer.calibration import best_temperature
+from ai.ml.frameworks.pytorch.trainer.checkpoint import EpochCheckpoint
+from ai.ml.frameworks.pytorch.trainer.dataset import Problem, overruled_wishes, prepare, prepare_for_student
+from ai.ml.frameworks.pytorch.trainer.loop import EpochReport, Fitting
+from ai.ml.frameworks.pytorch.trainer.losses import Criterion, check_loss, check_mode, mean_loss
+from ai.ml.frameworks.pytorch.trainer.setup import assemble, choose_device, training_environment
 
 LEAST_STUDENT_WIDTH = 16
 MOST_STUDENT_DROPOUT = 0.5
