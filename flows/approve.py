@@ -10,8 +10,8 @@ import argparse
 import sys
 
 from ai.ml.core.errors import ExitCode, UsageError
-from ai.ml.retraining.checkpoints import Approval
 from ai.ml.retraining.exits import run_command
+from ai.ml.retraining.records import Approval
 from ai.ml.retraining.writer import whoami
 from tasks.waiting import find_waiting, list_waiting, question, send_answer
 

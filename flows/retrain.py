@@ -13,7 +13,7 @@ from prefect import flow
 
 from ai.ml.retraining import steps
 from ai.ml.retraining.approval import Draft
-from ai.ml.retraining.checkpoints import RetrainSummary
+from ai.ml.retraining.records import RetrainSummary
 from ai.ml.retraining.run_record import interrupted_run
 from ai.ml.retraining.settings_file import SettingsOrFile
 from ai.ml.retraining.summary import show_summary

@@ -36,9 +36,9 @@ from ai.ml.retraining.approval import (
     reopen,
     settle,
 )
-from ai.ml.retraining.checkpoints import Approval
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import logger
+from ai.ml.retraining.records import Approval
 from ai.ml.retraining.verdict import Verdict
 from ai.ml.retraining.verdict_render import to_markdown
 from tasks.reporting import decision_markdown, emit_bundle_event, publish_markdown

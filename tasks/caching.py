@@ -14,8 +14,8 @@ from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore, get_result_store
 
 from ai.ml.core.errors import BundlegateError
-from ai.ml.retraining.checkpoints import Record, code_version, content_key, problems
 from ai.ml.retraining.log import logger
+from ai.ml.retraining.records import Record, code_version, content_key, problems
 
 # Settings of every task: its result is small JSON, and it is stored.
 KEPT: dict[str, Any] = {"persist_result": True, "result_serializer": "json"}

@@ -7,9 +7,9 @@ from prefect import task
 from ai.ml.retraining import steps
 from ai.ml.retraining.batch import BatchReport
 from ai.ml.retraining.batch_config import PredictConfig
-from ai.ml.retraining.checkpoints import CandidateRef, ScoredRef
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.log import logger
+from ai.ml.retraining.records import CandidateRef, ScoredRef
 from ai.ml.retraining.runners import Runner
 from ai.ml.retraining.scoring_job import score
 from tasks.batch_reporting import BatchProgress, output_name, show_batch

@@ -7,7 +7,10 @@ from prefect.runtime import flow_run
 
 from ai.ml.core.errors import GateRefused
 from ai.ml.retraining import steps
-from ai.ml.retraining.checkpoints import (
+from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.log import at_work, logger
+from ai.ml.retraining.proof_config import RollbackConfig
+from ai.ml.retraining.records import (
     Approval,
     CandidateRef,
     DecisionRecord,
@@ -15,9 +18,6 @@ from ai.ml.retraining.checkpoints import (
     RollbackRecord,
     VerdictRef,
 )
-from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.log import at_work, logger
-from ai.ml.retraining.proof_config import RollbackConfig
 from tasks.caching import KEPT, KeptNotReused
 from tasks.reporting import emit_bundle_event, emit_outcome, show_decision
 from tasks.retries import RETRIED, RETRIED_FOR_DISK

@@ -24,7 +24,9 @@ from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
 from ai.ml.core.number_text import figure
-from ai.ml.retraining.checkpoints import (
+from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.log import at_work, logger
+from ai.ml.retraining.records import (
     CandidateRef,
     DecisionRecord,
     DriftRecord,
@@ -32,8 +34,6 @@ from ai.ml.retraining.checkpoints import (
     ReportRef,
     VerdictRef,
 )
-from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.log import at_work, logger
 from ai.ml.retraining.reporting.canvas import require_matplotlib
 from ai.ml.retraining.summary import metrics_line
 from ai.ml.retraining.verdict import Verdict

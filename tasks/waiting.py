@@ -27,7 +27,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from ai.ml.core.errors import Busy, UsageError
-from ai.ml.retraining.checkpoints import Approval
+from ai.ml.retraining.records import Approval
 from tasks.reporting import artifact_key
 from tasks.server import server_answers
 

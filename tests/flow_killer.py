@@ -29,8 +29,8 @@ import ai.ml.retraining.baselines
 import ai.ml.retraining.candidate
 import ai.ml.retraining.reporting.sources  # noqa: F401
 from ai.ml.retraining import environments, replay
-from ai.ml.retraining.checkpoints import code_version
 from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.records import code_version
 from ai.ml.retraining.run_record import interrupted_run
 from ai.ml.retraining.summary import show_summary
 from flows.retrain import retrain

@@ -15,8 +15,8 @@ from prefect import flow
 
 from ai.ml.core.errors import DataRefused
 from ai.ml.retraining import steps
-from ai.ml.retraining.checkpoints import RetrainSummary
 from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.records import RetrainSummary
 
 FILE = {"path": "none", "size": 0, "sha256": "0" * 64}
 

@@ -26,8 +26,8 @@ from ai.ml.retraining.approval import (
     reopen,
     settle,
 )
-from ai.ml.retraining.checkpoints import Approval, BundleRef, CandidateRef, DataRef, DecisionRecord, FileRef, VerdictRef
 from ai.ml.retraining.config import ApprovalSettings, DataSettings, RetrainConfig
+from ai.ml.retraining.records import Approval, BundleRef, CandidateRef, DataRef, DecisionRecord, FileRef, VerdictRef
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_commands import history
 from flows.retrain import retrain

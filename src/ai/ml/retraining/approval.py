@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy
 from ai.ml.core.files.atomic import dump_json, publish_dir, write_atomic
-from ai.ml.retraining.checkpoints import (
+from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.records import (
     Approval,
     BundleRef,
     CandidateRef,
@@ -25,7 +26,6 @@ from ai.ml.retraining.checkpoints import (
     VerdictRef,
     problems,
 )
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.steps import work_dir
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.workplace import KEEP_RUNS

@@ -12,10 +12,10 @@ from pydantic import field_validator
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files.atomic import dump_json
-from ai.ml.retraining.checkpoints import Record
 from ai.ml.retraining.partition import ScoredPart, source_content
 from ai.ml.retraining.parts import Part
 from ai.ml.retraining.receipts import Content, Receipt, total_answers, total_counts
+from ai.ml.retraining.records import Record
 
 JOB_FORMAT = 1
 """Raise it when a key changes its meaning: outputs of another number are then refused, not resumed."""

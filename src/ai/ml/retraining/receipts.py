@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ai.ml.core.contract import ContractCounts
 from ai.ml.core.files.atomic import sha256_file, storage_failed
-from ai.ml.retraining.checkpoints import Record
+from ai.ml.retraining.records import Record
 
 RECEIPT_FORMAT = 1
 """Raise it when a key changes its meaning: receipts of another number count as absent, and their parts are redone."""

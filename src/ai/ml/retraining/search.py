@@ -21,8 +21,8 @@ from ai.ml.core.errors import DataRefused, TrainingDiverged, UsageError
 from ai.ml.core.files.atomic import dump_json, sha256_bytes, write_atomic
 from ai.ml.core.training_modes import has_use
 from ai.ml.core.types import TrainingConfig
-from ai.ml.retraining.checkpoints import Record
 from ai.ml.retraining.log import logger
+from ai.ml.retraining.records import Record
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -23,7 +23,10 @@ from ai.ml.core.errors import BundleRefused, Busy, DataRefused, Unproved
 from ai.ml.core.files.atomic import dump_json, publish_dir, sha256_bytes, write_atomic
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import ReadOptions, fingerprint, read_table, write_table
-from ai.ml.retraining.checkpoints import (
+from ai.ml.retraining.config import DataSettings, RetrainConfig
+from ai.ml.retraining.log import logger
+from ai.ml.retraining.proof_config import RollbackConfig
+from ai.ml.retraining.records import (
     Approval,
     BundleRef,
     CandidateRef,
@@ -38,9 +41,6 @@ from ai.ml.retraining.checkpoints import (
     content_key,
     problems,
 )
-from ai.ml.retraining.config import DataSettings, RetrainConfig
-from ai.ml.retraining.log import logger
-from ai.ml.retraining.proof_config import RollbackConfig
 from ai.ml.retraining.run_record import remove_run, write_run
 from ai.ml.retraining.source_state import source_stamps
 from ai.ml.retraining.store import Store

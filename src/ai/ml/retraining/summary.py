@@ -10,9 +10,9 @@ from rich.text import Text
 
 from ai.ml.core.number_text import figure
 from ai.ml.core.tables.reader import read_table
-from ai.ml.retraining.checkpoints import RetrainSummary
 from ai.ml.retraining.log import result_console
 from ai.ml.retraining.output import print_facts
+from ai.ml.retraining.records import RetrainSummary
 
 ROWS_SHOWN = 5
 COLUMNS_SHOWN = 7
