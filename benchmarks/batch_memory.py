@@ -27,8 +27,8 @@ LIMIT = 1 << 30
 CHILD = """
 import json, resource, sys, time
 from pathlib import Path
-from ai.ml.retraining.batch import predict_dataset
-from ai.ml.retraining.runners import score_group
+from ai.ml.retraining.batch.job import predict_dataset
+from ai.ml.retraining.batch.runners import score_group
 def held(field):
     return int(Path("/proc/self/status").read_text().split(field + ":")[1].split()[0]) << 10
 resource.setrlimit(resource.RLIMIT_DATA, (held("VmData") + int(sys.argv[4]), resource.RLIM_INFINITY))

@@ -32,7 +32,7 @@ from ai.ml.core.tables.reader import ReadOptions, read_batches, write_table
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import Precision, Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.trainer.training import train
-from ai.ml.retraining.lookahead import ahead
+from ai.ml.retraining.batch.prefetch import ahead
 
 SAMPLE_ROWS = 200
 BATCH_ROWS = 65_536

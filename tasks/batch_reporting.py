@@ -12,12 +12,12 @@ from prefect.context import FlowRunContext
 from ai.ml.core.errors import BundlegateError
 from ai.ml.core.tables.addresses import is_database
 from ai.ml.core.tables.locations import source_name
-from ai.ml.retraining.batch import BatchReport
+from ai.ml.retraining.batch.job import BatchReport
+from ai.ml.retraining.batch.parts import plan_parts
+from ai.ml.retraining.batch.pinned import BundlePin
+from ai.ml.retraining.batch.sample import BatchSample, sample_batch
 from ai.ml.retraining.batch_config import PredictConfig
-from ai.ml.retraining.batch_sample import BatchSample, sample_batch
-from ai.ml.retraining.bundle_pin import BundlePin
 from ai.ml.retraining.log import logger
-from ai.ml.retraining.parts import plan_parts
 from tasks.reporting import drift_rows, publish_markdown, publish_table, show_drift
 
 SHOWN_EVERY_S = 5.0

@@ -17,11 +17,12 @@ from ai.ml.core.errors import BundleRefused, Busy, DataNotFound, DataRefused, Ex
 from ai.ml.core.files.lock import locked
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle
-from ai.ml.retraining import folder_output, partition
-from ai.ml.retraining.batch import BatchSettings, predict_dataset
-from ai.ml.retraining.bundle_pin import BundlePin, pin_bundle, prove_pinned
-from ai.ml.retraining.part_writer import ROW_GROUP_ROWS
-from ai.ml.retraining.partition import predict_partition
+from ai.ml.retraining import folder_output
+from ai.ml.retraining.batch.job import BatchSettings, predict_dataset
+from ai.ml.retraining.batch.job import score_part as partition
+from ai.ml.retraining.batch.part_writer import ROW_GROUP_ROWS
+from ai.ml.retraining.batch.pinned import BundlePin, pin_bundle, prove_pinned
+from ai.ml.retraining.batch.score_part import predict_partition
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,7 @@ def test_a_file_without_a_manifest_is_scored_by_the_originals_rules(tmp_path: Pa
 def test_bytes_dont_depend_on_how_the_input_was_cut(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ai.ml.retraining.part_writer.ROW_GROUP_ROWS", (1_000, 1_000))
+    monkeypatch.setattr("ai.ml.retraining.batch.part_writer.ROW_GROUP_ROWS", (1_000, 1_000))
     table = rows_to_score(5_300, seed=3)
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=700)
     pq.write_table(table, tmp_path / "b.parquet", row_group_size=5_300)

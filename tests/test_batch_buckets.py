@@ -16,11 +16,11 @@ from ai.ml.core.errors import DataNotFound, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files.object_store import open_bucket
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining import bucket_output
-from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, predict_dataset
+from ai.ml.retraining.batch.job import BatchReport, BatchSettings, open_job, predict_dataset
+from ai.ml.retraining.batch.pinned import pin_bundle
+from ai.ml.retraining.batch.receipts import Receipt
+from ai.ml.retraining.batch.runners import score_group
 from ai.ml.retraining.bucket_output import CONDITIONAL_BYTES, BucketOutput
-from ai.ml.retraining.bundle_pin import pin_bundle
-from ai.ml.retraining.receipts import Receipt
-from ai.ml.retraining.runners import score_group
 
 
 @pytest.fixture(scope="module")

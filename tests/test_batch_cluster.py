@@ -24,10 +24,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_cli import ask_server
 
 from ai.ml.core.errors import ExitCode, StorageFailed, UsageError
-from ai.ml.retraining.batch import predict_dataset
+from ai.ml.retraining.batch.job import predict_dataset
+from ai.ml.retraining.batch.parts import Part
+from ai.ml.retraining.batch.runners import PartOutcome
 from ai.ml.retraining.batch_config import RunnerSettings
-from ai.ml.retraining.parts import Part
-from ai.ml.retraining.runners import PartOutcome
 from tasks.cluster import cluster_runner, take_group, without_main
 
 # Starting a cluster and a server takes its time on a loaded machine.

@@ -17,8 +17,8 @@ from conftest import PATIENCE_S
 
 from ai.ml.core.errors import ExitCode
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining.batch import predict_dataset
-from ai.ml.retraining.runners import ProcessRunner
+from ai.ml.retraining.batch.job import predict_dataset
+from ai.ml.retraining.batch.runners import ProcessRunner
 
 KILLS = 20
 
@@ -129,7 +129,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(bundle: Path, tmp_path: Pat
     code = (
         "import resource, signal, sys; from pathlib import Path\n"
         "from ai.ml.core.errors import StorageFailed\n"
-        "from ai.ml.retraining.batch import predict_dataset\n"
+        "from ai.ml.retraining.batch.job import predict_dataset\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), resource.RLIM_INFINITY))\n"
         "try: predict_dataset(Path(sys.argv[1]), *sys.argv[2:4])\n"

@@ -19,9 +19,16 @@ from builders import tiny_rows
 from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining import cli, file_output, folder_output, scoring_job
-from ai.ml.retraining.batch import BatchReport, BatchSettings, choose_destination, open_job, predict_dataset
-from ai.ml.retraining.bundle_pin import pin_bundle
+from ai.ml.retraining import cli, file_output, folder_output
+from ai.ml.retraining.batch.job import (
+    BatchReport,
+    BatchSettings,
+    choose_destination,
+    open_job,
+    predict_dataset,
+    scoring_job,
+)
+from ai.ml.retraining.batch.pinned import pin_bundle
 from ai.ml.retraining.destination import JobRecord
 from ai.ml.retraining.file_output import FileOutput
 from ai.ml.retraining.folder_output import FolderOutput

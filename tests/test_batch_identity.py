@@ -13,8 +13,8 @@ from batch_scenes import dataset, rows_to_score, sealed_bundle
 
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
 from ai.ml.core.tables.reader import read_table, write_table
-from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, run_job
-from ai.ml.retraining.bundle_pin import pin_bundle
+from ai.ml.retraining.batch.job import BatchReport, BatchSettings, open_job, run_job
+from ai.ml.retraining.batch.pinned import pin_bundle
 
 KEPT = BatchSettings(keep=("key",))
 AGAIN = KEPT.model_copy(update={"overwrite": True})

@@ -15,12 +15,12 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.training import train
-from ai.ml.retraining import partition
-from ai.ml.retraining.batch import BatchSettings, predict_dataset
-from ai.ml.retraining.batch_sample import sample_batch
-from ai.ml.retraining.bundle_pin import pin_bundle
+from ai.ml.retraining.batch.job import BatchSettings, predict_dataset
+from ai.ml.retraining.batch.job import score_part as partition
+from ai.ml.retraining.batch.parts import Part, plan_parts
+from ai.ml.retraining.batch.pinned import pin_bundle
+from ai.ml.retraining.batch.sample import sample_batch
 from ai.ml.retraining.candidate import stage_candidate
-from ai.ml.retraining.parts import Part, plan_parts
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ ABOVE_IMPORTS = 512 << 20
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from ai.ml.retraining.batch import BatchSettings, predict_dataset
-from ai.ml.retraining.runners import score_group
+from ai.ml.retraining.batch.job import BatchSettings, predict_dataset
+from ai.ml.retraining.batch.runners import score_group
 status = Path("/proc/self/status").read_text()
 used = int(status.split("VmData:")[1].split()[0]) << 10
 resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[4]), resource.RLIM_INFINITY))

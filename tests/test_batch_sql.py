@@ -17,9 +17,9 @@ from ai.ml.core.errors import Busy, DataRefused, ExitCode, StorageFailed, UsageE
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining import sql_tables
-from ai.ml.retraining.batch import BatchReport, BatchSettings, open_job, run_job
-from ai.ml.retraining.bundle_pin import pin_bundle
-from ai.ml.retraining.runners import ProcessRunner, Runner, run_inline
+from ai.ml.retraining.batch.job import BatchReport, BatchSettings, open_job, run_job
+from ai.ml.retraining.batch.pinned import pin_bundle
+from ai.ml.retraining.batch.runners import ProcessRunner, Runner, run_inline
 from ai.ml.retraining.sql_output import SqlOutput
 from ai.ml.retraining.sql_tables import lock_table
 

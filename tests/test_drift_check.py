@@ -18,11 +18,11 @@ from conftest import PATIENCE_S, ROOT
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining import steps
-from ai.ml.retraining.batch import BatchSettings, predict_dataset
+from ai.ml.retraining.batch.job import BatchSettings, predict_dataset
+from ai.ml.retraining.batch.runners import ProcessRunner
 from ai.ml.retraining.cli import main
 from ai.ml.retraining.config import DataSettings, DriftSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.drift_check import training_drift
-from ai.ml.retraining.runners import ProcessRunner
 from ai.ml.retraining.store import Store
 
 

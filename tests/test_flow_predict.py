@@ -12,7 +12,7 @@ from batch_scenes import dataset, sealed_bundle, tree
 from conftest import PATIENCE_S, ROOT
 from prefect_cli import ask_server
 
-from ai.ml.retraining.batch import predict_dataset
+from ai.ml.retraining.batch.job import predict_dataset
 
 pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow]
 

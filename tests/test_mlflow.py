@@ -25,7 +25,7 @@ PUBLISH_AGAIN_LOAD_AND_DAMAGE = """
 import json, sys
 from pathlib import Path
 from ai.ml.core.errors import BundleRefused, StorageFailed
-from ai.ml.retraining.bundle_pin import prove_pinned
+from ai.ml.retraining.batch.pinned import prove_pinned
 from ai.ml.retraining.mlflow_registry import publish_champion
 from ai.ml.retraining.store import Store
 uri, told = sys.argv[1], {}

@@ -11,7 +11,7 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 import pytest
 
-from ai.ml.retraining.part_writer import write_part
+from ai.ml.retraining.batch.part_writer import write_part
 
 
 @pytest.mark.parametrize(

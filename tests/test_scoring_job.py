@@ -10,13 +10,13 @@ from batch_scenes import dataset, sealed_bundle, tree
 from verdict_samples import passed_verdict
 
 from ai.ml.core.bundle_dir import bundle_digest
-from ai.ml.retraining.batch import predict_dataset
+from ai.ml.retraining.batch.job import predict_dataset
+from ai.ml.retraining.batch.parts import plan_parts
+from ai.ml.retraining.batch.pinned import pin_bundle
+from ai.ml.retraining.batch.sample import sample_batch
+from ai.ml.retraining.batch.scoring_job import score
 from ai.ml.retraining.batch_config import BatchSettings, JobSettings, PredictConfig, RunnerSettings
-from ai.ml.retraining.batch_sample import sample_batch
-from ai.ml.retraining.bundle_pin import pin_bundle
 from ai.ml.retraining.cli import main
-from ai.ml.retraining.parts import plan_parts
-from ai.ml.retraining.scoring_job import score
 from ai.ml.retraining.store import Store
 
 

@@ -72,9 +72,9 @@ def selftest(arguments: Namespace) -> int:
 
 def predict(arguments: Namespace) -> int:
     """Score a table or a folder of parts."""
+    from ai.ml.retraining.batch.scoring_job import score
     from ai.ml.retraining.batch_config import BatchSettings, JobSettings, PredictConfig
     from ai.ml.retraining.config import load_config
-    from ai.ml.retraining.scoring_job import score
 
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     config = load_config(

@@ -12,9 +12,9 @@ from pydantic import field_validator
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files.atomic import dump_json
-from ai.ml.retraining.partition import ScoredPart, source_content
-from ai.ml.retraining.parts import Part
-from ai.ml.retraining.receipts import Content, Receipt, total_answers, total_counts
+from ai.ml.retraining.batch.parts import Part
+from ai.ml.retraining.batch.receipts import Content, Receipt, total_answers, total_counts
+from ai.ml.retraining.batch.score_part import ScoredPart, source_content
 from ai.ml.retraining.records import Record
 
 JOB_FORMAT = 1

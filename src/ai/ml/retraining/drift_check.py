@@ -12,13 +12,13 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import ReadOptions, read_table
-from ai.ml.retraining.bundle_pin import prove_pinned
+from ai.ml.retraining.batch.parts import Part
+from ai.ml.retraining.batch.pinned import prove_pinned
+from ai.ml.retraining.batch.receipts import Failure
+from ai.ml.retraining.batch.runners import ScoringTask
+from ai.ml.retraining.batch.score_part import part_batches
 from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.partition import part_batches
-from ai.ml.retraining.parts import Part
-from ai.ml.retraining.receipts import Failure
 from ai.ml.retraining.records import DataRef, DriftRecord
-from ai.ml.retraining.runners import ScoringTask
 from ai.ml.retraining.steps import work_dir
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.workplace import keep_latest

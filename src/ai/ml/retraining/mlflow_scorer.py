@@ -9,8 +9,8 @@ import pyarrow as pa
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from ai.ml.core.errors import BundleRefused
-from ai.ml.retraining.answer_columns import AnswerColumns
-from ai.ml.retraining.bundle_pin import BundlePin, ProvenBundle, prove_pinned
+from ai.ml.retraining.batch.columns import AnswerColumns
+from ai.ml.retraining.batch.pinned import BundlePin, ProvenBundle, prove_pinned
 
 BUNDLE = "bundle"
 """Name of the artifact that is the bundle directory."""

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from ai.ml.core.errors import BundleRefused, DataRefused, GateRefused, StorageFailed
 from ai.ml.core.processes import follow_owner
 from ai.ml.core.tables.locations import source_name
+from ai.ml.retraining.batch.parts import Part
+from ai.ml.retraining.batch.pinned import BundlePin, prove_pinned
+from ai.ml.retraining.batch.receipts import Failure, Receipt
+from ai.ml.retraining.batch.score_part import ScoredPart
 from ai.ml.retraining.batch_config import BatchSettings
-from ai.ml.retraining.bundle_pin import BundlePin, prove_pinned
 from ai.ml.retraining.destination import Destination
 from ai.ml.retraining.log import logger
-from ai.ml.retraining.partition import ScoredPart
-from ai.ml.retraining.parts import Part
-from ai.ml.retraining.receipts import Failure, Receipt
 
 MOST_BROKEN_POOLS = 3
 """In a row without a group done between them: then it is no accident."""

@@ -10,11 +10,11 @@ import pyarrow as pa
 from ai.ml.core.contract.casting import Conformer
 from ai.ml.core.contract.drift import DriftMeter, DriftReport
 from ai.ml.core.errors import DataRefused
-from ai.ml.retraining.answer_columns import AnswerColumns
+from ai.ml.retraining.batch.columns import AnswerColumns
+from ai.ml.retraining.batch.parts import Part
+from ai.ml.retraining.batch.pinned import BundlePin, prove_pinned
+from ai.ml.retraining.batch.score_part import part_batches
 from ai.ml.retraining.batch_config import BatchSettings
-from ai.ml.retraining.bundle_pin import BundlePin, prove_pinned
-from ai.ml.retraining.partition import part_batches
-from ai.ml.retraining.parts import Part
 
 SAMPLED_PARTS = 8
 SAMPLED_ROWS = 1_024

@@ -10,8 +10,8 @@ from ai.ml.core.errors import DataNotFound
 from ai.ml.core.files.object_store import bucket_errors, open_bucket
 from ai.ml.core.files.scratch import scratch_folder
 from ai.ml.core.tables.addresses import is_bucket
-from ai.ml.retraining.parts import Part, folder_parts
-from ai.ml.retraining.receipts import Content
+from ai.ml.retraining.batch.parts import Part, folder_parts
+from ai.ml.retraining.batch.receipts import Content
 
 _COPY_BYTES = 8 << 20
 

@@ -13,17 +13,17 @@ from ai.ml.core.contract import ContractCounts
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
 from ai.ml.core.tables.addresses import is_bucket, is_database
 from ai.ml.core.tables.locations import is_url, source_name
-from ai.ml.retraining.answer_columns import AnswerColumns
+from ai.ml.retraining.batch.columns import AnswerColumns
+from ai.ml.retraining.batch.parts import Part, group_parts, plan_parts
+from ai.ml.retraining.batch.pinned import BundlePin, pin_bundle, prove_pinned
+from ai.ml.retraining.batch.receipts import AnswerTally, Failure, Receipt, total_answers, total_counts
+from ai.ml.retraining.batch.runners import PartOutcome, Runner, ScoringTask, run_inline
 from ai.ml.retraining.batch_config import BatchSettings
-from ai.ml.retraining.bundle_pin import BundlePin, pin_bundle, prove_pinned
 from ai.ml.retraining.destination import Destination, JobRecord, has_changed_input
 from ai.ml.retraining.drift_check import scoring_drift
 from ai.ml.retraining.file_output import FileOutput
 from ai.ml.retraining.folder_output import FolderOutput
-from ai.ml.retraining.parts import Part, group_parts, plan_parts
-from ai.ml.retraining.receipts import AnswerTally, Failure, Receipt, total_answers, total_counts
 from ai.ml.retraining.records import DriftRecord, Record
-from ai.ml.retraining.runners import PartOutcome, Runner, ScoringTask, run_inline
 
 FAILURES_TOLD = 5
 

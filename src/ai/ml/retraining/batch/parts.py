@@ -43,7 +43,7 @@ def plan_parts(source: str, output_format: str = "auto") -> tuple[Part, ...]:
         UsageError: two parts would get one name in the output.
     """
     if is_bucket(source):
-        from ai.ml.retraining.bucket_input import plan_bucket
+        from ai.ml.retraining.batch.bucket_input import plan_bucket
 
         return plan_bucket(source, output_format)
     if is_url(source):

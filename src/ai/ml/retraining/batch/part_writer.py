@@ -19,7 +19,7 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.core.files.atomic import make_dirs, storage_failed, write_atomic
 from ai.ml.core.files.scratch import scratch_folder
 from ai.ml.core.tables.type_promotion import widened, wider_type
-from ai.ml.retraining.receipts import Content
+from ai.ml.retraining.batch.receipts import Content
 
 ROW_GROUP_CELLS = 1 << 20
 ROW_GROUP_ROWS = (1 << 12, 1 << 17)

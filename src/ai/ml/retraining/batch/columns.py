@@ -12,7 +12,7 @@ import pyarrow as pa
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.inference.scorer import Answers, Scorer
-from ai.ml.retraining.receipts import AnswerTally
+from ai.ml.retraining.batch.receipts import AnswerTally
 
 
 @dataclass(frozen=True)
