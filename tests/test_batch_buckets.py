@@ -15,12 +15,12 @@ from conftest import PATIENCE_S
 from ai.ml.core.errors import DataNotFound, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files.object_store import open_bucket
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining import bucket_output
 from ai.ml.retraining.batch.job import BatchReport, BatchSettings, open_job, predict_dataset
+from ai.ml.retraining.batch.outputs import bucket as bucket_output
+from ai.ml.retraining.batch.outputs.bucket import CONDITIONAL_BYTES, BucketOutput
 from ai.ml.retraining.batch.pinned import pin_bundle
 from ai.ml.retraining.batch.receipts import Receipt
 from ai.ml.retraining.batch.runners import score_group
-from ai.ml.retraining.bucket_output import CONDITIONAL_BYTES, BucketOutput
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from builders import tiny_rows
 from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining import cli, file_output, folder_output
+from ai.ml.retraining import cli
 from ai.ml.retraining.batch.job import (
     BatchReport,
     BatchSettings,
@@ -28,10 +28,12 @@ from ai.ml.retraining.batch.job import (
     predict_dataset,
     scoring_job,
 )
+from ai.ml.retraining.batch.outputs import file as file_output
+from ai.ml.retraining.batch.outputs import folder as folder_output
+from ai.ml.retraining.batch.outputs.base import JobRecord
+from ai.ml.retraining.batch.outputs.file import FileOutput
+from ai.ml.retraining.batch.outputs.folder import FolderOutput
 from ai.ml.retraining.batch.pinned import pin_bundle
-from ai.ml.retraining.destination import JobRecord
-from ai.ml.retraining.file_output import FileOutput
-from ai.ml.retraining.folder_output import FolderOutput
 
 ROWS = pa.Table.from_pylist(tiny_rows(12))
 

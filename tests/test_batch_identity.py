@@ -173,7 +173,7 @@ def test_columns_that_are_one_to_the_database_are_refused_at_once(bundle: Path, 
 
 def test_tables_whose_names_are_one_to_sqlite_have_one_lock(tmp_path: Path) -> None:
     from ai.ml.core.errors import Busy
-    from ai.ml.retraining.sql_tables import lock_table
+    from ai.ml.retraining.batch.outputs.sql_tables import lock_table
 
     url = f"sqlite:///{tmp_path}/o.db"
     with lock_table(url, "scores"), pytest.raises(Busy, match="another run"), lock_table(url, "main.Scores"):

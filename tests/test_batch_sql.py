@@ -16,12 +16,12 @@ from postgresql_server import PASSWORD
 from ai.ml.core.errors import Busy, DataRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import read_table, write_table
-from ai.ml.retraining import sql_tables
 from ai.ml.retraining.batch.job import BatchReport, BatchSettings, open_job, run_job
+from ai.ml.retraining.batch.outputs import sql_tables
+from ai.ml.retraining.batch.outputs.sql import SqlOutput
+from ai.ml.retraining.batch.outputs.sql_tables import lock_table
 from ai.ml.retraining.batch.pinned import pin_bundle
 from ai.ml.retraining.batch.runners import ProcessRunner, Runner, run_inline
-from ai.ml.retraining.sql_output import SqlOutput
-from ai.ml.retraining.sql_tables import lock_table
 
 KEPT = BatchSettings(keep=("key",), proba=True)
 

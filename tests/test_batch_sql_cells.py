@@ -16,8 +16,8 @@ from builders import tiny_rows
 from ai.ml.core.errors import BundlegateError, Busy, DataRefused, UsageError
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.batch.job import BatchReport, BatchSettings, open_job, run_job
+from ai.ml.retraining.batch.outputs.sql_tables import lock_table
 from ai.ml.retraining.batch.pinned import pin_bundle
-from ai.ml.retraining.sql_tables import lock_table
 
 ROWS = pa.Table.from_pylist(tiny_rows(2))
 

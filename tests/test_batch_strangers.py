@@ -17,10 +17,10 @@ from builders import tiny_rows
 from ai.ml.core.errors import DataRefused, StorageFailed, UsageError
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining.batch.job import BatchReport, BatchSettings, open_job, predict_dataset, run_job
+from ai.ml.retraining.batch.outputs.base import JobRecord
+from ai.ml.retraining.batch.outputs.file import FileOutput
 from ai.ml.retraining.batch.pinned import pin_bundle, prove_pinned
 from ai.ml.retraining.batch.score_part import ScoredPart
-from ai.ml.retraining.destination import JobRecord
-from ai.ml.retraining.file_output import FileOutput
 
 ROWS = pa.Table.from_pylist(tiny_rows(12))
 

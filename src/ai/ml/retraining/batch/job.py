@@ -14,15 +14,15 @@ from ai.ml.core.errors import DataRefused, ExitCode, UsageError
 from ai.ml.core.tables.addresses import is_bucket, is_database
 from ai.ml.core.tables.locations import is_url, source_name
 from ai.ml.retraining.batch.columns import AnswerColumns
+from ai.ml.retraining.batch.outputs.base import Destination, JobRecord, has_changed_input
+from ai.ml.retraining.batch.outputs.file import FileOutput
+from ai.ml.retraining.batch.outputs.folder import FolderOutput
 from ai.ml.retraining.batch.parts import Part, group_parts, plan_parts
 from ai.ml.retraining.batch.pinned import BundlePin, pin_bundle, prove_pinned
 from ai.ml.retraining.batch.receipts import AnswerTally, Failure, Receipt, total_answers, total_counts
 from ai.ml.retraining.batch.runners import PartOutcome, Runner, ScoringTask, run_inline
 from ai.ml.retraining.batch_config import BatchSettings
-from ai.ml.retraining.destination import Destination, JobRecord, has_changed_input
 from ai.ml.retraining.drift_check import scoring_drift
-from ai.ml.retraining.file_output import FileOutput
-from ai.ml.retraining.folder_output import FolderOutput
 from ai.ml.retraining.records import DriftRecord, Record
 
 FAILURES_TOLD = 5
@@ -156,7 +156,7 @@ def open_job(
     if isinstance(destination, FileOutput):
         destination.check(parts)
     if is_database(source) and is_database(output):
-        from ai.ml.retraining.sql_output import SqlOutput
+        from ai.ml.retraining.batch.outputs.sql import SqlOutput
 
         SqlOutput(output, table).check_query(source, settings.query)
     return BatchJob(ScoringTask(pin, destination, settings), parts, source_name(output))
@@ -173,11 +173,11 @@ def choose_destination(output: str, table: str | None = None) -> Destination:
         UsageError: nothing can be written there.
     """
     if is_bucket(output):
-        from ai.ml.retraining.bucket_output import BucketOutput
+        from ai.ml.retraining.batch.outputs.bucket import BucketOutput
 
         return BucketOutput(output)
     if is_url(output):
-        from ai.ml.retraining.sql_output import SqlOutput
+        from ai.ml.retraining.batch.outputs.sql import SqlOutput
 
         return SqlOutput(output, table)
     if table is not None:

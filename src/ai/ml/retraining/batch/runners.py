@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from ai.ml.core.errors import BundleRefused, DataRefused, GateRefused, StorageFailed
 from ai.ml.core.processes import follow_owner
 from ai.ml.core.tables.locations import source_name
+from ai.ml.retraining.batch.outputs.base import Destination
 from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.pinned import BundlePin, prove_pinned
 from ai.ml.retraining.batch.receipts import Failure, Receipt
 from ai.ml.retraining.batch.score_part import ScoredPart
 from ai.ml.retraining.batch_config import BatchSettings
-from ai.ml.retraining.destination import Destination
 from ai.ml.retraining.log import logger
 
 MOST_BROKEN_POOLS = 3

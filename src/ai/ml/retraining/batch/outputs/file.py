@@ -19,18 +19,18 @@ from pyarrow import csv
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.files.atomic import MOST_NAME_BYTES, fsync_dir, storage_failed, temp_path, write_atomic
 from ai.ml.core.tables.reader import read_batches
-from ai.ml.retraining.batch.part_writer import write_part
-from ai.ml.retraining.batch.parts import Part
-from ai.ml.retraining.batch.receipts import Content, Receipt, file_content
-from ai.ml.retraining.batch.score_part import ScoredPart
-from ai.ml.retraining.destination import (
+from ai.ml.retraining.batch.outputs.base import (
     JobRecord,
     has_same_input,
     manifest_json,
     read_manifest_file,
     read_manifest_path,
 )
-from ai.ml.retraining.folder_output import PROGRESS, FolderOutput
+from ai.ml.retraining.batch.outputs.folder import PROGRESS, FolderOutput
+from ai.ml.retraining.batch.part_writer import write_part
+from ai.ml.retraining.batch.parts import Part
+from ai.ml.retraining.batch.receipts import Content, Receipt, file_content
+from ai.ml.retraining.batch.score_part import ScoredPart
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 _COPY_BYTES = 1 << 22

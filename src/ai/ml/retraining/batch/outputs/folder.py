@@ -32,10 +32,16 @@ from ai.ml.core.files.atomic import (
     write_atomic,
 )
 from ai.ml.core.files.lock import locked
+from ai.ml.retraining.batch.outputs.base import (
+    JobRecord,
+    has_same_input,
+    manifest_json,
+    read_job_path,
+    read_manifest_path,
+)
 from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.receipts import RECEIPT_FORMAT, Receipt, file_content
 from ai.ml.retraining.batch.score_part import ScoredPart, write_scored
-from ai.ml.retraining.destination import JobRecord, has_same_input, manifest_json, read_job_path, read_manifest_path
 
 PROGRESS = "_progress"
 MANIFEST = "_manifest.json"

@@ -25,11 +25,11 @@ from ai.ml.core.errors import UsageError
 from ai.ml.core.files.atomic import dump_json
 from ai.ml.core.files.object_store import bucket_errors, open_bucket
 from ai.ml.core.files.scratch import scratch_folder
+from ai.ml.retraining.batch.outputs.base import JobRecord, has_same_input, manifest_json, read_manifest_json
+from ai.ml.retraining.batch.outputs.folder import MANIFEST, PROGRESS, SUCCESS
 from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.receipts import RECEIPT_FORMAT, Receipt
 from ai.ml.retraining.batch.score_part import ScoredPart, write_scored
-from ai.ml.retraining.destination import JobRecord, has_same_input, manifest_json, read_manifest_json
-from ai.ml.retraining.folder_output import MANIFEST, PROGRESS, SUCCESS
 from ai.ml.retraining.records import Record
 
 _JOB = f"{PROGRESS}/job.json"

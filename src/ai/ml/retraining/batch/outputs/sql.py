@@ -18,12 +18,20 @@ from itertools import chain
 from typing import Any
 
 from ai.ml.core.errors import Busy, DataRefused, UsageError
+from ai.ml.retraining.batch.outputs.base import JobRecord, has_changed_input, has_same_input, manifest_json
+from ai.ml.retraining.batch.outputs.sql_columns import TableColumns, column_type
+from ai.ml.retraining.batch.outputs.sql_tables import (
+    PART,
+    ROW,
+    AnswerTables,
+    Database,
+    is_same_database,
+    lock_table,
+    open_database,
+)
 from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.receipts import RECEIPT_FORMAT, Receipt
 from ai.ml.retraining.batch.score_part import ScoredPart, source_content, source_stamp, unchanged_tables
-from ai.ml.retraining.destination import JobRecord, has_changed_input, has_same_input, manifest_json
-from ai.ml.retraining.sql_columns import TableColumns, column_type
-from ai.ml.retraining.sql_tables import PART, ROW, AnswerTables, Database, is_same_database, lock_table, open_database
 
 INSERTED_ROWS = 5_000
 """Of one statement."""
