@@ -146,7 +146,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         subprocess.run(
-            [sys.executable, "-m", "ai.ml.retraining.cli", "example", str(folder / "penguins.csv")], check=True
+            [sys.executable, "-m", "ai.ml.retraining.commands.cli", "example", str(folder / "penguins.csv")], check=True
         )
         with server(folder / "server") as address:
             alone = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}

@@ -66,7 +66,7 @@ def tree(root: Path) -> dict[str, str]:
 def predict_process(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
     """`bundlegate predict` as a process that isn't waited for."""
     return subprocess.Popen(
-        [sys.executable, "-m", "ai.ml.retraining.cli", "predict", *map(str, arguments)],
+        [sys.executable, "-m", "ai.ml.retraining.commands.cli", "predict", *map(str, arguments)],
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -26,10 +26,10 @@ from ai.ml.retraining.approval import (
     reopen,
     settle,
 )
+from ai.ml.retraining.commands.store import history
 from ai.ml.retraining.config import ApprovalSettings, DataSettings, RetrainConfig
 from ai.ml.retraining.records import Approval, BundleRef, CandidateRef, DataRef, DecisionRecord, FileRef, VerdictRef
 from ai.ml.retraining.store import Store
-from ai.ml.retraining.store_commands import history
 from flows.retrain import retrain
 from tasks.approval import ApprovalForm, _answer, approved
 

@@ -44,7 +44,7 @@ def test_there_are_no_markers_of_unfinished_work() -> None:
 
 def test_help_needs_no_heavy_import() -> None:
     code = (
-        "import sys; from ai.ml.retraining.cli import build_parser; build_parser().format_help(); "
+        "import sys; from ai.ml.retraining.commands.cli import build_parser; build_parser().format_help(); "
         "print(sorted({'torch', 'sklearn', 'pandas', 'prefect', 'numpy', 'pyarrow', 'pydantic'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -64,7 +64,7 @@ def test_the_replay_imports_no_prefect() -> None:
 
 def test_a_bare_call_prints_the_usage_and_exits_2() -> None:
     before = os.times().children_user
-    run = subprocess.run([sys.executable, "-m", "ai.ml.retraining.cli"], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-m", "ai.ml.retraining.commands.cli"], capture_output=True, text=True)
     assert run.returncode == 2
     assert run.stderr.startswith("usage: ")
     # Of the processor: what else the machine does isn't the command's doing.

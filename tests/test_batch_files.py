@@ -19,7 +19,6 @@ from builders import tiny_rows
 from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining import cli
 from ai.ml.retraining.batch.job import (
     BatchReport,
     BatchSettings,
@@ -34,6 +33,7 @@ from ai.ml.retraining.batch.outputs.base import JobRecord
 from ai.ml.retraining.batch.outputs.file import FileOutput
 from ai.ml.retraining.batch.outputs.folder import FolderOutput
 from ai.ml.retraining.batch.pinned import pin_bundle
+from ai.ml.retraining.commands import cli
 
 ROWS = pa.Table.from_pylist(tiny_rows(12))
 

@@ -58,7 +58,7 @@ def folder(stored: Path, tmp_path: Path) -> Path:
 def run(folder: Path) -> Run:
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "ai.ml.retraining.cli", *arguments],
+            [sys.executable, "-m", "ai.ml.retraining.commands.cli", *arguments],
             cwd=folder,
             env={**os.environ, "BUNDLEGATE_STORE": str(folder / "store"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
             capture_output=True,

@@ -79,7 +79,7 @@ def test_the_flow_trains_on_cuda_promotes_and_scores_on_either(
     for device in ("cpu", "cuda"):
         out = tmp_path / f"{device}.parquet"
         scoring = ["m@champion", str(tmp_path / "table.csv"), str(out), "--store", store, "--device", device, "--proba"]
-        scored = run_module(prefect_environment, "ai.ml.retraining.cli", "predict", *scoring)
+        scored = run_module(prefect_environment, "ai.ml.retraining.commands.cli", "predict", *scoring)
         assert scored.returncode == 0, scored.stderr
         answers.append(pq.read_table(out).replace_schema_metadata(None))
     assert answers[0].equals(answers[1])

@@ -11,7 +11,7 @@ from conftest import ROOT
 
 from ai.ml.core import errors
 from ai.ml.core.errors import BundlegateError, ExitCode
-from ai.ml.retraining.cli import EXIT_CODES
+from ai.ml.retraining.commands.cli import EXIT_CODES
 from ai.ml.retraining.exits import exit_code_of, run_command
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, BundlegateError)]

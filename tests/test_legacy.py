@@ -20,7 +20,7 @@ from ai.ml.frameworks.pytorch.inference.scorer import Scorer, predict_rows
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.frameworks.pytorch.serialization.reader import inspect_payload
 from ai.ml.frameworks.pytorch.serialization.save import save_bundle
-from ai.ml.retraining.inspect_view import bundle_facts, show_facts
+from ai.ml.retraining.commands.inspect import bundle_facts, show_facts
 
 LEGACY = Path(__file__).parent / "legacy"
 ANSWERS: dict[str, dict[str, Any]] = {

@@ -18,7 +18,7 @@ from verdict_samples import passed_verdict
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.serialization import load_bundle
-from ai.ml.retraining.cli import main
+from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.store import Store
 
 PUBLISH_AGAIN_LOAD_AND_DAMAGE = """
@@ -60,7 +60,17 @@ def test_the_champion_comes_back_through_pyfunc_with_the_same_bits(tmp_path: Pat
     store = Store(tmp_path / "store")
     store.promote("m", bundle_dir, passed_verdict(digest), decision={"reason": "the first"})
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    command = [sys.executable, "-m", "ai.ml.retraining.cli", "publish", "m", "--mlflow", uri, "--store", "store"]
+    command = [
+        sys.executable,
+        "-m",
+        "ai.ml.retraining.commands.cli",
+        "publish",
+        "m",
+        "--mlflow",
+        uri,
+        "--store",
+        "store",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"m: {digest[:12]} is registered as version 1, alias champion\n"

@@ -18,7 +18,7 @@ from conftest import PATIENCE_S, ROOT
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.arguments import add_settings
 from ai.ml.retraining.batch_config import PredictConfig
-from ai.ml.retraining.cli import build_parser
+from ai.ml.retraining.commands.cli import build_parser
 from ai.ml.retraining.config import load_config
 from ai.ml.retraining.proof_config import RollbackConfig, ValidateConfig
 from ai.ml.retraining.segment_config import SegmentsConfig

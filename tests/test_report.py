@@ -20,7 +20,7 @@ from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.candidate import stage_candidate
-from ai.ml.retraining.cli import main
+from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.config import ReportSettings
 from ai.ml.retraining.decision import Scored
 from ai.ml.retraining.reporting.card import to_card

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from store_samples import DECISION, promoted, sealed, verdict_on
 
-from ai.ml.retraining.cli import main
+from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.reporting.upkeep import prune_reports
 from ai.ml.retraining.reporting.writing import all_reports, kept_reports
 from ai.ml.retraining.store import Store

@@ -11,7 +11,7 @@ import pytest
 from store_samples import DECISION, promoted, proving, sealed, verdict_on
 
 from ai.ml.core.errors import Busy, StoreRefused, UsageError
-from ai.ml.retraining.cli import main
+from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.ledger import Ledger
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_audit import audit
@@ -92,7 +92,7 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from ai.ml.core.errors import StorageFailed
-from ai.ml.retraining.cli import main
+from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 size = ledger.path.stat().st_size if ledger.path.exists() else 0

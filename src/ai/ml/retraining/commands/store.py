@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ai.ml.core.errors import BundleNotFound, ExitCode
 from ai.ml.core.number_text import figure
-from ai.ml.retraining.cli import usual_store
+from ai.ml.retraining.commands.cli import usual_store
 from ai.ml.retraining.ledger import Entry
 from ai.ml.retraining.log import at_work, result_console
 from ai.ml.retraining.output import print_facts, print_json

@@ -17,7 +17,7 @@ from ai.ml.retraining.references import bundle_directory
 
 def inspect(arguments: Namespace) -> int:
     """Print what the manifest says, or what a foreign file shows without being loaded."""
-    from ai.ml.retraining.inspect_view import bundle_facts, show_facts
+    from ai.ml.retraining.commands.inspect import bundle_facts, show_facts
 
     reference = Path(arguments.bundle)
     place = reference if reference.is_file() else bundle_directory(arguments.bundle, arguments.store)
@@ -58,8 +58,8 @@ def verify(arguments: Namespace) -> int:
 
 def selftest(arguments: Namespace) -> int:
     """Try the gate on damaged copies of a bundle."""
+    from ai.ml.retraining.commands.selftest_view import show_selftest
     from ai.ml.retraining.selftest import selftest as try_defects
-    from ai.ml.retraining.selftest_view import show_selftest
 
     check_report_paths(arguments.json)
     with at_work("damaging copies and judging each"):
@@ -131,7 +131,7 @@ def sign(arguments: Namespace) -> int:
 def example(arguments: Namespace) -> int:
     """Write the embedded example table."""
     from ai.ml.core.tables.reader import write_table
-    from ai.ml.retraining.example import penguins
+    from ai.ml.retraining.commands.example import penguins
 
     table = penguins()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
