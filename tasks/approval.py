@@ -37,7 +37,7 @@ from ai.ml.retraining.approval import (
     settle,
 )
 from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.log import logger
+from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import Approval
 from ai.ml.retraining.verdict import Verdict
 from ai.ml.retraining.verdict_render import to_markdown

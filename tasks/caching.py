@@ -14,7 +14,7 @@ from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore, get_result_store
 
 from ai.ml.core.errors import BundlegateError
-from ai.ml.retraining.log import logger
+from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import Record, code_version, content_key, problems
 
 # Settings of every task: its result is small JSON, and it is stored.

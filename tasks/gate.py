@@ -9,7 +9,7 @@ from prefect import task
 from ai.ml.core.errors import NothingChecked, Unproved
 from ai.ml.retraining import steps
 from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.log import at_work, logger
+from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.proof_config import ValidateConfig
 from ai.ml.retraining.records import CandidateRef, VerdictRef
 from ai.ml.retraining.validation import ValidationRecord, validate

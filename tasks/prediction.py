@@ -10,7 +10,7 @@ from ai.ml.retraining.batch.runners import Runner
 from ai.ml.retraining.batch.scoring_job import score
 from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.log import logger
+from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import CandidateRef, ScoredRef
 from tasks.batch_reporting import BatchProgress, output_name, show_batch
 from tasks.caching import KEPT, KeptNotReused

@@ -8,7 +8,7 @@ from prefect.runtime import flow_run
 from ai.ml.core.errors import GateRefused
 from ai.ml.retraining import steps
 from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.log import at_work, logger
+from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.proof_config import RollbackConfig
 from ai.ml.retraining.records import (
     Approval,

@@ -25,7 +25,7 @@ from prefect.events import emit_event
 
 from ai.ml.core.number_text import figure
 from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.log import at_work, logger
+from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import (
     CandidateRef,
     DecisionRecord,

@@ -23,7 +23,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from ai.ml.core.cores import available_cores
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.retraining import segments
-from ai.ml.retraining.log import at_work, logger
+from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import RetrainSummary
 from ai.ml.retraining.segment_config import SegmentsConfig
 from ai.ml.retraining.segment_summary import (

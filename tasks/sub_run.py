@@ -54,8 +54,8 @@ def main() -> int:
 
 def _run(told: SubRun) -> SubRunEnd:
     from ai.ml.core.processes import follow_owner
-    from ai.ml.retraining.exits import INTERRUPTED, report_error
-    from ai.ml.retraining.log import log_to_terminal
+    from ai.ml.retraining.console.exit_codes import INTERRUPTED, report_error
+    from ai.ml.retraining.console.progress import log_to_terminal
 
     follow_owner(told.owner)
     log_to_terminal()

@@ -8,8 +8,8 @@ from prefect import task
 
 from ai.ml.retraining import steps
 from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.console.progress import at_work, epoch_bar, logger
 from ai.ml.retraining.drift_check import training_drift
-from ai.ml.retraining.log import at_work, epoch_bar, logger
 from ai.ml.retraining.records import CandidateRef, DataRef, DriftRecord
 from ai.ml.retraining.source_state import source_key
 from ai.ml.retraining.summary import metrics_line

@@ -12,7 +12,7 @@ from conftest import ROOT
 from ai.ml.core import errors
 from ai.ml.core.errors import BundlegateError, ExitCode
 from ai.ml.retraining.commands.cli import EXIT_CODES
-from ai.ml.retraining.exits import exit_code_of, run_command
+from ai.ml.retraining.console.exit_codes import exit_code_of, run_command
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, BundlegateError)]
 

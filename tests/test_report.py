@@ -274,7 +274,7 @@ def test_the_command_reports_on_the_rows_of_the_evidence(
 
 def test_a_report_that_fails_is_said_and_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ai.ml.retraining.config import RetrainConfig
-    from ai.ml.retraining.log import logger
+    from ai.ml.retraining.console.progress import logger
     from ai.ml.retraining.records import BundleRef, CandidateRef, FileRef, VerdictRef
     from tasks.reporting import report
 

@@ -18,7 +18,7 @@ from ai.ml.retraining.store import Store
 from ai.ml.retraining.writer import whoami
 
 SCRIPT = """
-from ai.ml.retraining.log import at_work, part_bar
+from ai.ml.retraining.console.progress import at_work, part_bar
 with at_work("proving"):
     input()
 with part_bar("scoring") as show:

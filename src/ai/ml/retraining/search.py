@@ -21,7 +21,7 @@ from ai.ml.core.errors import DataRefused, TrainingDiverged, UsageError
 from ai.ml.core.files.atomic import dump_json, sha256_bytes, write_atomic
 from ai.ml.core.training_modes import has_use
 from ai.ml.core.types import TrainingConfig
-from ai.ml.retraining.log import logger
+from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import Record
 
 if TYPE_CHECKING:

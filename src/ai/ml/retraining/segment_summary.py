@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ai.ml.core.errors import ExitCode, worst_of
-from ai.ml.retraining.log import result_console
+from ai.ml.retraining.console.progress import result_console
 from ai.ml.retraining.records import Record, RetrainSummary
 from ai.ml.retraining.segments import Segment, SegmentPlan
 from ai.ml.retraining.summary import COLOURS

@@ -24,7 +24,7 @@ from ai.ml.core.files.atomic import dump_json, publish_dir, sha256_bytes, write_
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import ReadOptions, fingerprint, read_table, write_table
 from ai.ml.retraining.config import DataSettings, RetrainConfig
-from ai.ml.retraining.log import logger
+from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.proof_config import RollbackConfig
 from ai.ml.retraining.records import (
     Approval,

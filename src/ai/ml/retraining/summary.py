@@ -10,8 +10,8 @@ from rich.text import Text
 
 from ai.ml.core.number_text import figure
 from ai.ml.core.tables.reader import read_table
-from ai.ml.retraining.log import result_console
-from ai.ml.retraining.output import print_facts
+from ai.ml.retraining.console.progress import result_console
+from ai.ml.retraining.console.stdout import print_facts
 from ai.ml.retraining.records import RetrainSummary
 
 ROWS_SHOWN = 5

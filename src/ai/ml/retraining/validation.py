@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from ai.ml.core.errors import BundleRefused, ExitCode, GateRefused, NothingChecked
+from ai.ml.retraining.console.progress import result_console
 from ai.ml.retraining.gate import GatePolicy, prove
-from ai.ml.retraining.log import result_console
 from ai.ml.retraining.proof_config import ValidateConfig
 from ai.ml.retraining.records import Record
 from ai.ml.retraining.references import bundle_directory

@@ -10,8 +10,8 @@ from pathlib import Path
 from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.retraining.arguments import reading_of
-from ai.ml.retraining.log import at_work, part_bar, result_console
-from ai.ml.retraining.output import print_bytes, print_json
+from ai.ml.retraining.console.progress import at_work, part_bar, result_console
+from ai.ml.retraining.console.stdout import print_bytes, print_json
 from ai.ml.retraining.references import bundle_directory
 
 

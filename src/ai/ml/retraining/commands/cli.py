@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         print("bundlegate: a command is missing; --help lists them", file=sys.stderr)
         return 2
 
-    from ai.ml.retraining.exits import run_command
+    from ai.ml.retraining.console.exit_codes import run_command
 
     module, _, function = arguments.run.partition(":")
     return run_command(lambda: int(getattr(import_module(f"ai.ml.retraining.{module}"), function)(arguments)))

@@ -8,8 +8,8 @@ from pathlib import Path
 from ai.ml.core.errors import ExitCode
 from ai.ml.retraining.arguments import reading_of
 from ai.ml.retraining.config import ReportSettings
-from ai.ml.retraining.log import at_work
-from ai.ml.retraining.output import print_json
+from ai.ml.retraining.console.progress import at_work
+from ai.ml.retraining.console.stdout import print_json
 from ai.ml.retraining.references import bundle_directory
 from ai.ml.retraining.store import Store
 

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 
 from ai.ml.core.errors import BundlegateError, ExitCode
-from ai.ml.retraining.output import steady_output
+from ai.ml.retraining.console.stdout import steady_output
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it: Ctrl-C is never a pass."""
