@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ai.ml.retraining.bootstrap import paired_gain
+from ai.ml.retraining.decision.bootstrap import paired_gain
 
 RESAMPLES = 2_000
 

@@ -22,7 +22,8 @@ from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.candidate import stage_candidate
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.config import ReportSettings
-from ai.ml.retraining.decision import Scored
+from ai.ml.retraining.decision.decision import Scored
+from ai.ml.retraining.decision.evaluation import Subject
 from ai.ml.retraining.reporting.card import to_card
 from ai.ml.retraining.reporting.influence import partial_dependence
 from ai.ml.retraining.reporting.material import Material, Study, study
@@ -30,7 +31,6 @@ from ai.ml.retraining.reporting.measures import measure_all, threshold_rows
 from ai.ml.retraining.reporting.model_charts import dependence_charts
 from ai.ml.retraining.reporting.page import to_html
 from ai.ml.retraining.reporting.writing import write_report
-from ai.ml.retraining.subject import Subject
 
 
 class Page(HTMLParser):

@@ -52,7 +52,7 @@ from ai.ml.retraining.workplace import KEY_PATTERN, held, keep_latest
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.trainer.training import EpochReport
-    from ai.ml.retraining.decision import Scored
+    from ai.ml.retraining.decision.decision import Scored
 
 
 def work_dir(config: RetrainConfig) -> Path:
@@ -143,8 +143,8 @@ def build_candidate(
     """
     from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
     from ai.ml.frameworks.pytorch.trainer.training import train
-    from ai.ml.retraining.baselines import measure_baselines
     from ai.ml.retraining.candidate import stage_candidate
+    from ai.ml.retraining.decision.baselines import measure_baselines
 
     config = pinned(config)
     key = candidate_key(config, data)
@@ -227,7 +227,7 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     Raises:
         BundleRefused: candidate or holdout rows have changed since they were made, or the champion is damaged.
     """
-    from ai.ml.retraining import decision as rules
+    from ai.ml.retraining.decision.decision import decision as rules
 
     changed = problems(candidate)
     if changed:
@@ -265,7 +265,7 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
 
 def _beaten_by(candidate: CandidateRef) -> str | None:
     """Which simpler model surely does better, in a sentence."""
-    from ai.ml.retraining.baselines import Baseline
+    from ai.ml.retraining.decision.baselines import Baseline
 
     baselines = [Baseline(**record) for record in candidate.baselines]
     return next((baseline.sentence for baseline in baselines if baseline.surely_wins), None)
@@ -279,7 +279,7 @@ def score_known(bundle_dir: Path, table: pa.Table, slice_column: str | None = No
     """
     import numpy as np
 
-    from ai.ml.retraining.subject import Subject
+    from ai.ml.retraining.decision.evaluation import Subject
 
     subject = Subject(bundle_dir)
     if slice_column is not None and slice_column not in table.column_names:

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay, confusion_matrix
 
-from ai.ml.retraining.decision import Scored
+from ai.ml.retraining.decision.decision import Scored
 from ai.ml.retraining.reporting.canvas import (
     DASHES,
     INK,

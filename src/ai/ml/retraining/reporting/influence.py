@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from ai.ml.core.contract import ColumnContract
 from ai.ml.core.contract.schema import Kind
-from ai.ml.retraining.decision import Scored, measure
-from ai.ml.retraining.subject import Subject
+from ai.ml.retraining.decision.decision import Scored, measure
+from ai.ml.retraining.decision.evaluation import Subject
 
 REPEATS = 5
 BUDGET_ROWS = 1_000_000

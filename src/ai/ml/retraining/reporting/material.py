@@ -12,7 +12,8 @@ import pyarrow as pa
 from ai.ml.core.contract.drift import DriftReport, measure_drift
 from ai.ml.core.errors import BundlegateError
 from ai.ml.retraining.config import ReportSettings
-from ai.ml.retraining.decision import Scored, incomparable
+from ai.ml.retraining.decision.decision import Scored, incomparable
+from ai.ml.retraining.decision.evaluation import Subject
 from ai.ml.retraining.reporting.influence import (
     DependenceCurve,
     Importance,
@@ -20,7 +21,6 @@ from ai.ml.retraining.reporting.influence import (
     permutation_importance,
 )
 from ai.ml.retraining.reporting.measures import Measure, SliceMeasure, measure_all, measure_slices, slice_columns
-from ai.ml.retraining.subject import Subject
 from ai.ml.retraining.verdict import Verdict
 
 OWNERS_WORDS = ("owner", "intended_use", "out_of_scope")

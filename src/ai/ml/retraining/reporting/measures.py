@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from ai.ml.core.contract import InputContract
 from ai.ml.core.number_text import number
-from ai.ml.retraining.bootstrap import Interval, paired_gain
-from ai.ml.retraining.decision import Scored, row_losses
+from ai.ml.retraining.decision.bootstrap import Interval, paired_gain
+from ai.ml.retraining.decision.decision import Scored, row_losses
 
 RANK_RESAMPLES = 200
 RANK_ROWS = 5_000

@@ -11,7 +11,7 @@ from sklearn.inspection import PartialDependenceDisplay
 from sklearn.utils import Bunch
 
 from ai.ml.core.number_text import number
-from ai.ml.retraining.decision import Scored
+from ai.ml.retraining.decision.decision import Scored
 from ai.ml.retraining.reporting.canvas import (
     DASHES,
     INK,

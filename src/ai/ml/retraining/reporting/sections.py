@@ -10,8 +10,9 @@ import numpy as np
 from ai.ml.core.contract import ColumnContract
 from ai.ml.core.contract.drift import ColumnDrift, DriftReport
 from ai.ml.core.number_text import number
-from ai.ml.retraining.bootstrap import Interval
-from ai.ml.retraining.decision import Scored
+from ai.ml.retraining.decision.bootstrap import Interval
+from ai.ml.retraining.decision.decision import Scored
+from ai.ml.retraining.decision.evaluation import Subject, with_known_classes
 from ai.ml.retraining.reporting import markup
 from ai.ml.retraining.reporting.canvas import Chart
 from ai.ml.retraining.reporting.classification_charts import classification_charts, confusion
@@ -34,7 +35,6 @@ from ai.ml.retraining.reporting.model_charts import (
     learning_curve,
 )
 from ai.ml.retraining.reporting.regression_charts import predicted_actual, regression_charts
-from ai.ml.retraining.subject import Subject, with_known_classes
 from ai.ml.retraining.verdict import CheckResult
 
 TILES = 4

@@ -22,8 +22,8 @@ from threadpoolctl import threadpool_limits
 from ai.ml.core.contract import target_values
 from ai.ml.core.number_text import figure
 from ai.ml.core.types import ModelBundle, TaskType
-from ai.ml.retraining.bootstrap import paired_gain
-from ai.ml.retraining.decision import Scored, measure, row_losses
+from ai.ml.retraining.decision.bootstrap import paired_gain
+from ai.ml.retraining.decision.decision import Scored, measure, row_losses
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.inference.scorer import Scorer

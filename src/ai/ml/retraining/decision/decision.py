@@ -11,7 +11,7 @@ import numpy as np
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.number_text import figure
 from ai.ml.core.types import TaskType
-from ai.ml.retraining.bootstrap import Interval, paired_gain
+from ai.ml.retraining.decision.bootstrap import Interval, paired_gain
 
 Outcome = Literal["PROMOTE", "HOLD", "REJECT"]
 AT_LEAST = ("accuracy", "auc")
