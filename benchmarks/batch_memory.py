@@ -47,7 +47,7 @@ def make_bundle(folder: Path) -> Path:
 
     from ai.ml.core.types import TrainingConfig
     from ai.ml.frameworks.pytorch.trainer.training import train
-    from ai.ml.retraining.candidate import stage_candidate
+    from ai.ml.retraining.evidence.seal import stage_candidate
 
     table = telco_like(4_000)
     result = train(table, TrainingConfig("churned", epochs=1))

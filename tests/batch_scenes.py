@@ -18,7 +18,7 @@ from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.serialization import save_bundle
 from ai.ml.frameworks.pytorch.trainer.training import train
-from ai.ml.retraining.candidate import stage_candidate
+from ai.ml.retraining.evidence.seal import stage_candidate
 
 
 def sealed_bundle(folder: Path, *, task: TaskType = "classification", seed: int = 0) -> Path:

@@ -25,8 +25,8 @@ import torch
 import torch._dynamo
 
 import ai.ml.frameworks.pytorch.trainer.training
-import ai.ml.retraining.candidate
 import ai.ml.retraining.decision.baselines
+import ai.ml.retraining.evidence.seal
 import ai.ml.retraining.reporting.sources  # noqa: F401
 from ai.ml.retraining import environments, replay
 from ai.ml.retraining.config import RetrainConfig

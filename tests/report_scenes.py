@@ -11,8 +11,8 @@ from builders import mixed_table
 
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.training import train
-from ai.ml.retraining.candidate import stage_candidate
 from ai.ml.retraining.decision.evaluation import Subject
+from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.reporting.material import Material
 from ai.ml.retraining.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
 

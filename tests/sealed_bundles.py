@@ -10,7 +10,7 @@ from builders import mixed_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import ScoringSettings
 from ai.ml.frameworks.pytorch.trainer.training import TrainingResult, train
-from ai.ml.retraining.candidate import stage_candidate
+from ai.ml.retraining.evidence.seal import stage_candidate
 
 
 def trained(

@@ -321,7 +321,7 @@ def test_a_pinned_bundle_that_was_replaced_is_refused(bundle: Path, other_bundle
 def test_an_environment_with_other_bits_refuses_to_score(bundle: Path, tmp_path: Path) -> None:
     """As if another library computed: the evidence tells other answers than this process gives."""
     from ai.ml.core.bundle_dir import read_manifest, write_manifest
-    from ai.ml.retraining.answers import AnswerSet, encode_answers, read_answers
+    from ai.ml.retraining.evidence.answers import AnswerSet, encode_answers, read_answers
 
     shutil.copytree(bundle, tmp_path / "b")
     told = read_answers(tmp_path / "b" / "evidence" / "answers.npz")

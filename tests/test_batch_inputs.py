@@ -20,7 +20,7 @@ from ai.ml.retraining.batch.job import score_part as partition
 from ai.ml.retraining.batch.parts import Part, plan_parts
 from ai.ml.retraining.batch.pinned import pin_bundle
 from ai.ml.retraining.batch.sample import sample_batch
-from ai.ml.retraining.candidate import stage_candidate
+from ai.ml.retraining.evidence.seal import stage_candidate
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import ScoringSettings
 from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining import environments
-from ai.ml.retraining.candidate import stage_candidate
 from ai.ml.retraining.environments import (
     EnvironmentSpec,
     JobRequest,
@@ -26,6 +25,7 @@ from ai.ml.retraining.environments import (
     python_environments,
     run_jobs,
 )
+from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.gate import GatePolicy, prove
 
 FIGURES = {"rows", "rows_differing", "label_flips", "largest_ulp", "first_stage", "rounding_margin"}

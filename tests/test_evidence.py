@@ -17,8 +17,8 @@ from ai.ml.core.errors import DataRefused, ExitCode, UsageError
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.serialization.save import save_bundle
-from ai.ml.retraining.candidate import make_evidence, stage_candidate
-from ai.ml.retraining.evidence import MAX_HOLDOUT_ROWS, collect_evidence, read_evidence, sample_rows
+from ai.ml.retraining.evidence.evidence import MAX_HOLDOUT_ROWS, collect_evidence, read_evidence, sample_rows
+from ai.ml.retraining.evidence.seal import make_evidence, stage_candidate
 from ai.ml.retraining.gate import prove
 
 BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))

@@ -26,12 +26,12 @@ from ai.ml.core.errors import ExitCode, NothingChecked, UsageError
 from ai.ml.frameworks.pytorch.inference.scorer import Answers, Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization.save import payload_of
 from ai.ml.retraining import checks
-from ai.ml.retraining.answers import AnswerSet
-from ai.ml.retraining.candidate import stage_candidate
 from ai.ml.retraining.checks import Finding
 from ai.ml.retraining.defects import Copy
 from ai.ml.retraining.environments import JobRequest, current_environment, run_jobs
-from ai.ml.retraining.evidence import read_evidence
+from ai.ml.retraining.evidence.answers import AnswerSet
+from ai.ml.retraining.evidence.evidence import read_evidence
+from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.gate import GatePolicy, prove
 from ai.ml.retraining.invariance import check_variants
 from ai.ml.retraining.verdict import CheckResult, Verdict

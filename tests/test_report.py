@@ -19,11 +19,11 @@ from ai.ml.core.number_text import number
 from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.training import train
-from ai.ml.retraining.candidate import stage_candidate
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.config import ReportSettings
 from ai.ml.retraining.decision.decision import Scored
 from ai.ml.retraining.decision.evaluation import Subject
+from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.reporting.card import to_card
 from ai.ml.retraining.reporting.influence import partial_dependence
 from ai.ml.retraining.reporting.material import Material, Study, study

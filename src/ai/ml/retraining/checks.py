@@ -12,10 +12,10 @@ import numpy as np
 
 from ai.ml.core.bundle_dir import Manifest, check_files
 from ai.ml.core.contract import InputContract, target_values
-from ai.ml.retraining.answers import AnswerSet
-from ai.ml.retraining.bits import compare_answers
 from ai.ml.retraining.environments import Fault
-from ai.ml.retraining.evidence import Evidence
+from ai.ml.retraining.evidence.answers import AnswerSet
+from ai.ml.retraining.evidence.compare import compare_answers
+from ai.ml.retraining.evidence.evidence import Evidence
 from ai.ml.retraining.verdict import CheckResult
 
 RMSE_TOLERANCE = 1e-9

@@ -23,7 +23,7 @@ from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.serialization.load import load_bundle
 from ai.ml.frameworks.pytorch.serialization.save import encode_bundle, encode_payload, payload_of
 from ai.ml.frameworks.pytorch.serialization.schema import PAYLOAD_KEYS
-from ai.ml.retraining.evidence import Evidence, read_evidence, write_evidence
+from ai.ml.retraining.evidence.evidence import Evidence, read_evidence, write_evidence
 
 BUNDLE_FILE = "model_bundle.pt"
 

@@ -16,7 +16,6 @@ from ai.ml.core.contract import InputContract
 from ai.ml.core.errors import BundlegateError, BundleNotFound, BundleRefused, NothingChecked, Unproved
 from ai.ml.core.files.scratch import scratch_folder
 from ai.ml.retraining import checks
-from ai.ml.retraining.answers import read_answers
 from ai.ml.retraining.checks import Finding
 from ai.ml.retraining.environments import (
     CURRENT,
@@ -28,7 +27,8 @@ from ai.ml.retraining.environments import (
     python_environments,
     run_jobs,
 )
-from ai.ml.retraining.evidence import Evidence, read_evidence
+from ai.ml.retraining.evidence.answers import read_answers
+from ai.ml.retraining.evidence.evidence import Evidence, read_evidence
 from ai.ml.retraining.unproved import TIMEOUT_S
 from ai.ml.retraining.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
 
@@ -200,7 +200,7 @@ def _compare_live(here: Finding, live: ModelBundle | None) -> list[CheckResult]:
     if live is None:
         return []
     # torch comes in with it, and only a caller that holds a live model has it loaded anyway.
-    from ai.ml.retraining.structure import describe_structure
+    from ai.ml.retraining.evidence.fingerprints import describe_structure
 
     return [checks.check_structure(here, describe_structure(live), live=True)]
 

@@ -17,9 +17,9 @@ import torch
 from ai.ml.core.environment_faults import is_machines
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.frameworks.pytorch.inference.scorer import Answers, Scorer
-from ai.ml.retraining.answers import AnswerSet
-from ai.ml.retraining.bits import compare_answers
-from ai.ml.retraining.evidence import Evidence, plain_labels
+from ai.ml.retraining.evidence.answers import AnswerSet
+from ai.ml.retraining.evidence.compare import compare_answers
+from ai.ml.retraining.evidence.evidence import Evidence, plain_labels
 
 SINGLE_ROWS = 48
 """How many rows are scored one at a time, spread over the holdout."""

@@ -31,10 +31,10 @@ from ai.ml.core.files.atomic import dump_json, sha256_bytes, write_atomic
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings, rounding_margin
 from ai.ml.frameworks.pytorch.serialization.load import load_bundle
 from ai.ml.frameworks.pytorch.serialization.save import encode_bundle
-from ai.ml.retraining.answers import AnswerSet, encode_answers
-from ai.ml.retraining.evidence import Evidence, answer_probes, read_evidence
+from ai.ml.retraining.evidence.answers import AnswerSet, encode_answers
+from ai.ml.retraining.evidence.evidence import Evidence, answer_probes, read_evidence
+from ai.ml.retraining.evidence.fingerprints import describe_structure
 from ai.ml.retraining.invariance import check_variants
-from ai.ml.retraining.structure import describe_structure
 
 BUNDLE_FILE = "model_bundle.pt"
 SETTINGS = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "OMP_NUM_THREADS")

@@ -143,8 +143,8 @@ def build_candidate(
     """
     from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
     from ai.ml.frameworks.pytorch.trainer.training import train
-    from ai.ml.retraining.candidate import stage_candidate
     from ai.ml.retraining.decision.baselines import measure_baselines
+    from ai.ml.retraining.evidence.seal import stage_candidate
 
     config = pinned(config)
     key = candidate_key(config, data)

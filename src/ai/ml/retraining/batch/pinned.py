@@ -12,8 +12,8 @@ from ai.ml.core.files.atomic import sha256_file
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle
-from ai.ml.retraining.bits import compare_answers
-from ai.ml.retraining.evidence import answer_probes, read_evidence
+from ai.ml.retraining.evidence.compare import compare_answers
+from ai.ml.retraining.evidence.evidence import answer_probes, read_evidence
 
 BUNDLE_FILE = "model_bundle.pt"
 

@@ -102,7 +102,7 @@ def predict(arguments: Namespace) -> int:
 def evidence(arguments: Namespace) -> int:
     """Make evidence for a bundle that was trained elsewhere."""
     from ai.ml.core.tables.reader import read_table
-    from ai.ml.retraining.candidate import make_evidence
+    from ai.ml.retraining.evidence.seal import make_evidence
 
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
     with at_work("reading the rows and asking the model"):

@@ -13,7 +13,7 @@ from ai.ml.core.errors import BundlegateError, BundleNotFound
 from ai.ml.core.tables.reader import read_table
 from ai.ml.retraining.config import ReportSettings, RetrainConfig
 from ai.ml.retraining.decision.evaluation import Subject
-from ai.ml.retraining.evidence import read_evidence
+from ai.ml.retraining.evidence.evidence import read_evidence
 from ai.ml.retraining.records import CandidateRef, DecisionRecord, FileRef, ReportRef, VerdictRef
 from ai.ml.retraining.reporting.material import Material
 from ai.ml.retraining.reporting.writing import CARD, HISTORY, PAGE, REMARKS, Written, kept_reports, write_report

@@ -12,8 +12,8 @@ from ai.ml.core.errors import BundleNotFound, UsageError
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle
-from ai.ml.retraining.evidence import Evidence, collect_evidence, write_evidence
-from ai.ml.retraining.structure import describe_model
+from ai.ml.retraining.evidence.evidence import Evidence, collect_evidence, write_evidence
+from ai.ml.retraining.evidence.fingerprints import describe_model
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.trainer.training import TrainingResult

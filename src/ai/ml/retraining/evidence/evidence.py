@@ -23,8 +23,8 @@ from ai.ml.core.errors import BundleRefused, DataRefused, NothingChecked
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.core.tables.cells import one_array
 from ai.ml.core.types import Metrics, ModelBundle
-from ai.ml.retraining.answers import AnswerSet, encode_answers, read_answers
-from ai.ml.retraining.probes import ProbeSet, generate_probes, probe_columns
+from ai.ml.retraining.evidence.answers import AnswerSet, encode_answers, read_answers
+from ai.ml.retraining.evidence.probes import ProbeSet, generate_probes, probe_columns
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.inference.scorer import Scorer
@@ -98,7 +98,7 @@ def collect_evidence(
         DataRefused: there are no holdout rows.
     """
     # torch comes in with it; whoever only reads evidence shall not wait for that.
-    from ai.ml.retraining.structure import describe_model, describe_structure
+    from ai.ml.retraining.evidence.fingerprints import describe_model, describe_structure
 
     if table_holdout.num_rows == 0:
         raise DataRefused("evidence needs holdout rows, got a table of 0 rows: keep some rows out of the training")
