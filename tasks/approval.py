@@ -38,9 +38,9 @@ from ai.ml.retraining.approval import (
 )
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.console.progress import logger
+from ai.ml.retraining.gate.render import to_markdown
+from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import Approval
-from ai.ml.retraining.verdict import Verdict
-from ai.ml.retraining.verdict_render import to_markdown
 from tasks.reporting import decision_markdown, emit_bundle_event, publish_markdown
 
 PLACE_WAIT_S = 3600.0

@@ -26,6 +26,8 @@ from prefect.events import emit_event
 from ai.ml.core.number_text import figure
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.console.progress import at_work, logger
+from ai.ml.retraining.gate.render import to_markdown
+from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import (
     CandidateRef,
     DecisionRecord,
@@ -36,8 +38,6 @@ from ai.ml.retraining.records import (
 )
 from ai.ml.retraining.reporting.canvas import require_matplotlib
 from ai.ml.retraining.summary import metrics_line
-from ai.ml.retraining.verdict import Verdict
-from ai.ml.retraining.verdict_render import to_markdown
 from tasks.caching import KEPT, KeptNotReused
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ import ai.ml.frameworks.pytorch.trainer.training
 import ai.ml.retraining.decision.baselines
 import ai.ml.retraining.evidence.seal
 import ai.ml.retraining.reporting.sources  # noqa: F401
-from ai.ml.retraining import environments, replay
 from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.gate.proof import environments, replay
 from ai.ml.retraining.records import code_version
 from ai.ml.retraining.run_record import interrupted_run
 from ai.ml.retraining.summary import show_summary

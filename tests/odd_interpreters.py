@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ai.ml.retraining.environments import EnvironmentSpec
+from ai.ml.retraining.gate.environments import EnvironmentSpec
 
 
 def shell(folder: Path, line: str) -> EnvironmentSpec:
@@ -25,7 +25,7 @@ def patched(folder: Path, patch: str) -> str:
     """One that runs `patch` before each replay: scoring is another, as another library's version would have it."""
     code = (
         "import runpy, sys; sys.argv = ['replay', sys.argv[1]]\n"
-        f"{patch}\nrunpy.run_module('ai.ml.retraining.replay', run_name='__main__')\n"
+        f"{patch}\nrunpy.run_module('ai.ml.retraining.gate.replay', run_name='__main__')\n"
     )
     (folder / "patched.py").write_text(code, "utf-8")
     return replaying(folder, f'exec {sys.executable} -I -B {folder}/patched.py "$5"')

@@ -54,7 +54,7 @@ def test_help_needs_no_heavy_import() -> None:
 def test_the_replay_imports_no_prefect() -> None:
     """Nor pandas by itself; scikit-learn takes it in where it's installed."""
     code = (
-        "import sys; import ai.ml.retraining.replay; "
+        "import sys; import ai.ml.retraining.gate.replay; "
         "import ai.ml.frameworks.pytorch.serialization, ai.ml.frameworks.pytorch.inference.scorer; "
         "print(sorted({'prefect', 'matplotlib'} & set(sys.modules)))"
     )

@@ -18,7 +18,7 @@ from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.models.networks import TRAINING_MODES
 from ai.ml.frameworks.pytorch.trainer.training import TrainingResult, train
 from ai.ml.retraining.evidence.seal import stage_candidate
-from ai.ml.retraining.gate import prove
+from ai.ml.retraining.gate.proof import prove
 
 pytestmark = [pytest.mark.gpu, pytest.mark.xdist_group("gpu")]
 

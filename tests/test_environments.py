@@ -16,8 +16,8 @@ from sealed_bundles import sealed
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import ScoringSettings
 from ai.ml.frameworks.pytorch.trainer.training import train
-from ai.ml.retraining import environments
-from ai.ml.retraining.environments import (
+from ai.ml.retraining.evidence.seal import stage_candidate
+from ai.ml.retraining.gate.environments import (
     EnvironmentSpec,
     JobRequest,
     cpu_environments,
@@ -25,8 +25,7 @@ from ai.ml.retraining.environments import (
     python_environments,
     run_jobs,
 )
-from ai.ml.retraining.evidence.seal import stage_candidate
-from ai.ml.retraining.gate import GatePolicy, prove
+from ai.ml.retraining.gate.proof import GatePolicy, environments, prove
 
 FIGURES = {"rows", "rows_differing", "label_flips", "largest_ulp", "first_stage", "rounding_margin"}
 

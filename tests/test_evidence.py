@@ -19,7 +19,7 @@ from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.serialization.save import save_bundle
 from ai.ml.retraining.evidence.evidence import MAX_HOLDOUT_ROWS, collect_evidence, read_evidence, sample_rows
 from ai.ml.retraining.evidence.seal import make_evidence, stage_candidate
-from ai.ml.retraining.gate import prove
+from ai.ml.retraining.gate.proof import prove
 
 BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))
 

@@ -42,7 +42,7 @@ POINTS: dict[str, tuple[str, ...]] = {
     "train.published": ("after", PLAIN, "publish_dir"),
     "train.end": ("after", PLAIN, "build_candidate"),
     "prove.start": ("before", PLAIN, "prove_candidate"),
-    "prove.replaying": ("while", "ai.ml.retraining.environments", "subprocess"),
+    "prove.replaying": ("while", "ai.ml.retraining.gate.environments", "subprocess"),
     "prove.end": ("after", PLAIN, "prove_candidate"),
     "decide.start": ("before", PLAIN, "decide"),
     "decide.half-scored": ("after", PLAIN, "score_known"),

@@ -25,17 +25,16 @@ from sealed_bundles import sealed, trained
 from ai.ml.core.errors import ExitCode, NothingChecked, UsageError
 from ai.ml.frameworks.pytorch.inference.scorer import Answers, Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization.save import payload_of
-from ai.ml.retraining import checks
-from ai.ml.retraining.checks import Finding
 from ai.ml.retraining.defects import Copy
-from ai.ml.retraining.environments import JobRequest, current_environment, run_jobs
 from ai.ml.retraining.evidence.answers import AnswerSet
 from ai.ml.retraining.evidence.evidence import read_evidence
 from ai.ml.retraining.evidence.seal import stage_candidate
-from ai.ml.retraining.gate import GatePolicy, prove
-from ai.ml.retraining.invariance import check_variants
-from ai.ml.retraining.verdict import CheckResult, Verdict
-from ai.ml.retraining.verdict_render import to_junit, to_markdown
+from ai.ml.retraining.gate.checks import Finding
+from ai.ml.retraining.gate.environments import JobRequest, current_environment, run_jobs
+from ai.ml.retraining.gate.invariance import check_variants
+from ai.ml.retraining.gate.proof import GatePolicy, checks, prove
+from ai.ml.retraining.gate.render import to_junit, to_markdown
+from ai.ml.retraining.gate.verdict import CheckResult, Verdict
 
 BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))
 SCHEMA = json.loads((ROOT / "docs" / "verdict.schema.json").read_bytes())
@@ -220,7 +219,7 @@ def test_invariance(whole: Path) -> None:
 # ---- other environments ----------------------------------------------------------------------------------------------
 
 
-REPLAY = "ai.ml.retraining.replay"
+REPLAY = "ai.ml.retraining.gate.replay"
 
 
 def test_another_interpreter_that_agrees_and_one_that_scales_otherwise(whole: Path, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from ai.ml.core.environment_faults import is_machines
 from ai.ml.core.errors import BundleRefused, ExitCode, NothingChecked, StorageFailed, Unproved
 from ai.ml.retraining import steps
 from ai.ml.retraining.config import DataSettings, GateSettings, RetrainConfig
-from ai.ml.retraining.environments import EnvironmentSpec, JobRequest, current_environment, run_jobs
-from ai.ml.retraining.gate import GatePolicy, finding_of, prove
+from ai.ml.retraining.gate.environments import EnvironmentSpec, JobRequest, current_environment, run_jobs
+from ai.ml.retraining.gate.proof import GatePolicy, finding_of, prove
 from ai.ml.retraining.records import BundleRef, CandidateRef, FileRef, VerdictRef, problems
 from ai.ml.retraining.selftest import selftest
 from ai.ml.retraining.store import Store

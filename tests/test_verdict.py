@@ -5,7 +5,7 @@ import pytest
 from verdict_samples import HERE, nothing_checked_verdict, passed_verdict, refused_verdict
 
 from ai.ml.core.errors import BundleRefused, ExitCode
-from ai.ml.retraining.verdict import REQUIRED_CHECKS, CheckResult, Environment, Verdict
+from ai.ml.retraining.gate.verdict import REQUIRED_CHECKS, CheckResult, Environment, Verdict
 
 SAMPLES = {
     "PASSED": (passed_verdict, ExitCode.OK),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ai.ml.retraining.verdict import REQUIRED_CHECKS, VERDICT_FORMAT, CheckResult, Environment, Verdict
+from ai.ml.retraining.gate.verdict import REQUIRED_CHECKS, VERDICT_FORMAT, CheckResult, Environment, Verdict
 
 HERE = Environment("current", {"torch": "2.13.0", "python": "3.11.9"}, {"OMP_NUM_THREADS": "1"})
 

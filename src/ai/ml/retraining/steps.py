@@ -25,6 +25,7 @@ from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import ReadOptions, fingerprint, read_table, write_table
 from ai.ml.retraining.config import DataSettings, RetrainConfig
 from ai.ml.retraining.console.progress import logger
+from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.proof_config import RollbackConfig
 from ai.ml.retraining.records import (
     Approval,
@@ -47,7 +48,6 @@ from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 from ai.ml.retraining.training_plan import TrainingPlan, pinned, plan_training, trials_path
 from ai.ml.retraining.unproved import count_unproved, forget_unproved
-from ai.ml.retraining.verdict import Verdict
 from ai.ml.retraining.workplace import KEY_PATTERN, held, keep_latest
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRe
         Unproved: the machine had no time, memory or room for it; the candidate stays for the next run.
         NothingChecked: so it was in the last runs, too, or the installation is broken; it stays as well.
     """
-    from ai.ml.retraining.gate import GatePolicy, prove
+    from ai.ml.retraining.gate.proof import GatePolicy, prove
 
     Path(candidate.bundle.path).parent.with_suffix(".epochs").unlink(missing_ok=True)
     gate = config.gate
@@ -348,7 +348,7 @@ def roll_back(config: RollbackConfig) -> RollbackRecord:
         Unproved: the machine had no time, memory or room to prove it; nothing moved.
         Busy: another champion was promoted while this one was proved.
     """
-    from ai.ml.retraining.gate import GatePolicy, prove
+    from ai.ml.retraining.gate.proof import GatePolicy, prove
 
     proving = partial(prove, policy=GatePolicy(timeout_s=config.timeout_seconds))
     done = Store(config.store).rollback(config.name, config.to, reason=config.reason, prove=proving)

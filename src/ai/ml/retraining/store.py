@@ -34,11 +34,11 @@ from ai.ml.retraining.desk import (
     refuse_damaged,
     refuse_overtaken,
 )
+from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.ledger import Entry
 from ai.ml.retraining.retention import prunable, refuse_leaving, remove_pruned
 from ai.ml.retraining.shelf import LineTaken, Pointer, Shelf
 from ai.ml.retraining.store_place import checked_name, open_shelf
-from ai.ml.retraining.verdict import Verdict
 
 LOCK_TIMEOUT_S = 30.0
 LEAST_PREFIX = 6

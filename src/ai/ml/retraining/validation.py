@@ -7,12 +7,12 @@ from typing import Any
 
 from ai.ml.core.errors import BundleRefused, ExitCode, GateRefused, NothingChecked
 from ai.ml.retraining.console.progress import result_console
-from ai.ml.retraining.gate import GatePolicy, prove
+from ai.ml.retraining.gate.proof import GatePolicy, prove
+from ai.ml.retraining.gate.render import to_terminal
+from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.proof_config import ValidateConfig
 from ai.ml.retraining.records import Record
 from ai.ml.retraining.references import bundle_directory
-from ai.ml.retraining.verdict import Verdict
-from ai.ml.retraining.verdict_render import to_terminal
 
 
 class ValidationRecord(Record):

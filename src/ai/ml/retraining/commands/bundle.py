@@ -31,8 +31,8 @@ def inspect(arguments: Namespace) -> int:
 
 def verify(arguments: Namespace) -> int:
     """Run the gate and print or write its verdict."""
-    from ai.ml.retraining.gate import GatePolicy, prove
-    from ai.ml.retraining.verdict_render import to_junit, to_markdown, to_terminal
+    from ai.ml.retraining.gate.proof import GatePolicy, prove
+    from ai.ml.retraining.gate.render import to_junit, to_markdown, to_terminal
 
     # The proof takes its time: a path that can't be written to is said before it.
     check_report_paths(arguments.junit, arguments.markdown)

@@ -64,7 +64,7 @@ def show(arguments: Namespace) -> int:
 
 def rollback(arguments: Namespace) -> int:
     """Make a former champion live again, after proving it here and now."""
-    from ai.ml.retraining.gate import GatePolicy, prove
+    from ai.ml.retraining.gate.proof import GatePolicy, prove
 
     store = Store(arguments.store)
     _entries(arguments)

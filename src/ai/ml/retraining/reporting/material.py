@@ -14,6 +14,7 @@ from ai.ml.core.errors import BundlegateError
 from ai.ml.retraining.config import ReportSettings
 from ai.ml.retraining.decision.decision import Scored, incomparable
 from ai.ml.retraining.decision.evaluation import Subject
+from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.reporting.influence import (
     DependenceCurve,
     Importance,
@@ -21,7 +22,6 @@ from ai.ml.retraining.reporting.influence import (
     permutation_importance,
 )
 from ai.ml.retraining.reporting.measures import Measure, SliceMeasure, measure_all, measure_slices, slice_columns
-from ai.ml.retraining.verdict import Verdict
 
 OWNERS_WORDS = ("owner", "intended_use", "out_of_scope")
 

@@ -13,6 +13,7 @@ from ai.ml.core.number_text import number
 from ai.ml.retraining.decision.bootstrap import Interval
 from ai.ml.retraining.decision.decision import Scored
 from ai.ml.retraining.decision.evaluation import Subject, with_known_classes
+from ai.ml.retraining.gate.verdict import CheckResult
 from ai.ml.retraining.reporting import markup
 from ai.ml.retraining.reporting.canvas import Chart
 from ai.ml.retraining.reporting.classification_charts import classification_charts, confusion
@@ -35,7 +36,6 @@ from ai.ml.retraining.reporting.model_charts import (
     learning_curve,
 )
 from ai.ml.retraining.reporting.regression_charts import predicted_actual, regression_charts
-from ai.ml.retraining.verdict import CheckResult
 
 TILES = 4
 FIRST_DRIFTED = 12

@@ -14,11 +14,11 @@ from ai.ml.core.tables.reader import read_table
 from ai.ml.retraining.config import ReportSettings, RetrainConfig
 from ai.ml.retraining.decision.evaluation import Subject
 from ai.ml.retraining.evidence.evidence import read_evidence
+from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import CandidateRef, DecisionRecord, FileRef, ReportRef, VerdictRef
 from ai.ml.retraining.reporting.material import Material
 from ai.ml.retraining.reporting.writing import CARD, HISTORY, PAGE, REMARKS, Written, kept_reports, write_report
 from ai.ml.retraining.store import Store
-from ai.ml.retraining.verdict import Verdict
 
 
 def report_candidate(

@@ -15,9 +15,10 @@ from ai.ml.core.bundle_dir import Manifest, bundle_digest, read_manifest
 from ai.ml.core.contract import InputContract
 from ai.ml.core.errors import BundlegateError, BundleNotFound, BundleRefused, NothingChecked, Unproved
 from ai.ml.core.files.scratch import scratch_folder
-from ai.ml.retraining import checks
-from ai.ml.retraining.checks import Finding
-from ai.ml.retraining.environments import (
+from ai.ml.retraining.evidence.answers import read_answers
+from ai.ml.retraining.evidence.evidence import Evidence, read_evidence
+from ai.ml.retraining.gate.checks import Finding
+from ai.ml.retraining.gate.environments import (
     CURRENT,
     EnvironmentSpec,
     JobOutcome,
@@ -27,10 +28,9 @@ from ai.ml.retraining.environments import (
     python_environments,
     run_jobs,
 )
-from ai.ml.retraining.evidence.answers import read_answers
-from ai.ml.retraining.evidence.evidence import Evidence, read_evidence
+from ai.ml.retraining.gate.proof import checks
+from ai.ml.retraining.gate.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
 from ai.ml.retraining.unproved import TIMEOUT_S
-from ai.ml.retraining.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
 
 if TYPE_CHECKING:
     from ai.ml.core.types import ModelBundle

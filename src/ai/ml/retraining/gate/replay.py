@@ -1,7 +1,7 @@
 """The fresh process: it gets bundle directories and nothing else, and writes down what it finds in them.
 
-    python -I -m ai.ml.retraining.replay JOBS.json      {"jobs": [{"bundle_dir", "out_dir", "steps"}, …]}
-    python -I -m ai.ml.retraining.replay BUNDLE_DIR     replay alone, its report as JSON on the standard output
+    python -I -m ai.ml.retraining.gate.replay JOBS.json      {"jobs": [{"bundle_dir", "out_dir", "steps"}, …]}
+    python -I -m ai.ml.retraining.gate.replay BUNDLE_DIR     replay alone, its report as JSON on the standard output
 
 For each job `out_dir` gets `step`, the step it is at, `answers.npz` and, last, `report.json`; a job without a report is
 where the process died, and one without a step is where it hadn't begun.
@@ -34,7 +34,7 @@ from ai.ml.frameworks.pytorch.serialization.save import encode_bundle
 from ai.ml.retraining.evidence.answers import AnswerSet, encode_answers
 from ai.ml.retraining.evidence.evidence import Evidence, answer_probes, read_evidence
 from ai.ml.retraining.evidence.fingerprints import describe_structure
-from ai.ml.retraining.invariance import check_variants
+from ai.ml.retraining.gate.invariance import check_variants
 
 BUNDLE_FILE = "model_bundle.pt"
 SETTINGS = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "OMP_NUM_THREADS")

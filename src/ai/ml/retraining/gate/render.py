@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ai.ml.retraining.verdict import CheckResult, Environment, Verdict
+from ai.ml.retraining.gate.verdict import CheckResult, Environment, Verdict
 
 _MARKS = {"passed": "✅", "refused": "❌", "not applicable": "➖"}
 _COLOURS = {"PASSED": "bold green", "REFUSED": "bold red", "NOTHING_CHECKED": "bold yellow"}

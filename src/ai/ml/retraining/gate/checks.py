@@ -12,11 +12,11 @@ import numpy as np
 
 from ai.ml.core.bundle_dir import Manifest, check_files
 from ai.ml.core.contract import InputContract, target_values
-from ai.ml.retraining.environments import Fault
 from ai.ml.retraining.evidence.answers import AnswerSet
 from ai.ml.retraining.evidence.compare import compare_answers
 from ai.ml.retraining.evidence.evidence import Evidence
-from ai.ml.retraining.verdict import CheckResult
+from ai.ml.retraining.gate.environments import Fault
+from ai.ml.retraining.gate.verdict import CheckResult
 
 RMSE_TOLERANCE = 1e-9
 """Relative. A sum of squares depends on the order it is taken in; everything else is compared exactly."""
