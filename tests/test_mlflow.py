@@ -26,7 +26,7 @@ import json, sys
 from pathlib import Path
 from ai.ml.core.errors import BundleRefused, StorageFailed
 from ai.ml.retraining.batch.pinned import prove_pinned
-from ai.ml.retraining.mlflow_registry import publish_champion
+from ai.ml.retraining.integrations.mlflow_registry import publish_champion
 from ai.ml.retraining.store import Store
 uri, told = sys.argv[1], {}
 again = publish_champion(Store("store"), "m", uri)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from ai.ml.core.bundle_dir import write_manifest
 from ai.ml.core.errors import BundleRefused, UsageError
 from ai.ml.frameworks.pytorch.serialization import save_bundle
-from ai.ml.retraining.signature import check_signature, sign_bundle, signature_path
+from ai.ml.retraining.integrations.signing import check_signature, sign_bundle, signature_path
 
 
 def write_keys(folder: Path, name: str, password: bytes | None = None) -> tuple[Path, Path]:

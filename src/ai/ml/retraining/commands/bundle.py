@@ -38,7 +38,7 @@ def verify(arguments: Namespace) -> int:
     check_report_paths(arguments.junit, arguments.markdown)
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
     if arguments.key is not None:
-        from ai.ml.retraining.signature import check_signature
+        from ai.ml.retraining.integrations.signing import check_signature
 
         # Before anything in the directory is believed.
         check_signature(bundle_dir, arguments.key, arguments.signature)
@@ -117,7 +117,7 @@ def evidence(arguments: Namespace) -> int:
 def sign(arguments: Namespace) -> int:
     """Sign a bundle with a local key."""
     from ai.ml.core.bundle_dir import check_files, read_manifest
-    from ai.ml.retraining.signature import sign_bundle
+    from ai.ml.retraining.integrations.signing import sign_bundle
 
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
     problems = check_files(bundle_dir, read_manifest(bundle_dir))

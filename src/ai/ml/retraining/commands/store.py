@@ -94,7 +94,7 @@ def audit(arguments: Namespace) -> int:
 
 def publish(arguments: Namespace) -> int:
     """Register the champion in an MLflow registry, with the alias `champion`."""
-    from ai.ml.retraining.mlflow_registry import publish_champion
+    from ai.ml.retraining.integrations.mlflow_registry import publish_champion
 
     done = publish_champion(Store(arguments.store), arguments.name, arguments.mlflow)
     state = "is there already as" if done.already else "is registered as"

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from mlflow.models import set_model
 
-from ai.ml.retraining.mlflow_scorer import BundleScorer
+from ai.ml.retraining.integrations.mlflow_model import BundleScorer
 
 set_model(BundleScorer())

@@ -77,7 +77,7 @@ def publish_champion(store: Store, name: str, uri: str) -> Published:
 
 def _register(mlflow: Any, name: str, bundle_dir: Path, documents: dict[str, bytes]) -> str:
     """Upload the bundle as a model made from code; returns its version."""
-    from ai.ml.retraining.mlflow_scorer import BUNDLE, DIGEST
+    from ai.ml.retraining.integrations.mlflow_model import BUNDLE, DIGEST
 
     versions = current_versions()
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_name=f"publish {name}"):
