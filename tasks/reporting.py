@@ -36,7 +36,7 @@ from ai.ml.retraining.records import (
     ReportRef,
     VerdictRef,
 )
-from ai.ml.retraining.reporting.canvas import require_matplotlib
+from ai.ml.retraining.reporting.svg import require_matplotlib
 from ai.ml.retraining.summary import metrics_line
 from tasks.caching import KEPT, KeptNotReused
 

@@ -14,7 +14,7 @@ from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.decision.evaluation import Subject
 from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.gate.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
-from ai.ml.retraining.reporting.material import Material
+from ai.ml.retraining.reporting.inputs import Material
 
 EVIL_COLUMN = "<script>alert(1)</script>"
 EVIL_LABEL = "<img src=x onerror=alert(2)>"

@@ -25,12 +25,12 @@ from ai.ml.retraining.decision.decision import Scored
 from ai.ml.retraining.decision.evaluation import Subject
 from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.reporting.card import to_card
-from ai.ml.retraining.reporting.influence import partial_dependence
-from ai.ml.retraining.reporting.material import Material, Study, study
-from ai.ml.retraining.reporting.measures import measure_all, threshold_rows
+from ai.ml.retraining.reporting.files import write_report
+from ai.ml.retraining.reporting.importance import partial_dependence
+from ai.ml.retraining.reporting.inputs import Material, Study, study
+from ai.ml.retraining.reporting.metrics import measure_all, threshold_rows
 from ai.ml.retraining.reporting.model_charts import dependence_charts
 from ai.ml.retraining.reporting.page import to_html
-from ai.ml.retraining.reporting.writing import write_report
 
 
 class Page(HTMLParser):

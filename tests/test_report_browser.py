@@ -9,7 +9,7 @@ import pytest
 from chromium import browser_tab
 from report_scenes import trained
 
-from ai.ml.retraining.reporting.writing import write_report
+from ai.ml.retraining.reporting.files import write_report
 
 # Contrast of every text with the ground behind it, as WCAG 2 computes it; the smallest ratio and whose it is.
 CONTRAST = """

@@ -8,8 +8,8 @@ import pytest
 from store_samples import DECISION, promoted, sealed, verdict_on
 
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.reporting.upkeep import prune_reports
-from ai.ml.retraining.reporting.writing import all_reports, kept_reports
+from ai.ml.retraining.reporting.files import all_reports, kept_reports
+from ai.ml.retraining.reporting.prune import prune_reports
 from ai.ml.retraining.store import Store
 
 

@@ -22,7 +22,7 @@ from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining import search, steps
 from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.decision.evaluation import Subject
-from ai.ml.retraining.reporting.material import Material
+from ai.ml.retraining.reporting.inputs import Material
 from ai.ml.retraining.reporting.sections import sections
 from ai.ml.retraining.search import Searcher, Trial, propose, require_search, space_of
 

@@ -17,8 +17,8 @@ from ai.ml.retraining.store import Store
 def report(arguments: Namespace) -> int:
     """Write card and report of a bundle and say where."""
     from ai.ml.core.tables.reader import read_table
-    from ai.ml.retraining.reporting.canvas import require_matplotlib
     from ai.ml.retraining.reporting.sources import report_version
+    from ai.ml.retraining.reporting.svg import require_matplotlib
 
     require_matplotlib()
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)

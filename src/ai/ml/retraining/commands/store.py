@@ -16,8 +16,8 @@ from ai.ml.retraining.commands.cli import usual_store
 from ai.ml.retraining.console.progress import at_work, result_console
 from ai.ml.retraining.console.stdout import print_facts, print_json
 from ai.ml.retraining.ledger import Entry
-from ai.ml.retraining.reporting.upkeep import prune_reports
-from ai.ml.retraining.reporting.writing import PAGE, kept_reports
+from ai.ml.retraining.reporting.files import PAGE, kept_reports
+from ai.ml.retraining.reporting.prune import prune_reports
 from ai.ml.retraining.store import Store
 
 SHORT = 12

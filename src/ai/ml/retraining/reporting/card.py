@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Sequence
 
-from ai.ml.retraining.reporting.lineage import how_to, in_python, lineage_facts, refused
-from ai.ml.retraining.reporting.material import Material, Study
-from ai.ml.retraining.reporting.measures import interval_text
+from ai.ml.retraining.reporting.inputs import Material, Study
+from ai.ml.retraining.reporting.metrics import interval_text
+from ai.ml.retraining.reporting.provenance import how_to, in_python, lineage_facts, refused
 from ai.ml.retraining.reporting.sections import (
     BASELINE_HEAD,
     BASELINES,

@@ -9,7 +9,8 @@ from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay, confusion_matrix
 
 from ai.ml.retraining.decision.decision import Scored
-from ai.ml.retraining.reporting.canvas import (
+from ai.ml.retraining.reporting.metrics import percent
+from ai.ml.retraining.reporting.svg import (
     DASHES,
     INK,
     MUTED,
@@ -20,7 +21,6 @@ from ai.ml.retraining.reporting.canvas import (
     legend_room,
     turn_ticks,
 )
-from ai.ml.retraining.reporting.measures import percent
 
 MOST_CLASSES = 8
 """Curves in one chart."""

@@ -12,7 +12,11 @@ from sklearn.utils import Bunch
 
 from ai.ml.core.number_text import number
 from ai.ml.retraining.decision.decision import Scored
-from ai.ml.retraining.reporting.canvas import (
+from ai.ml.retraining.reporting.classification_charts import short
+from ai.ml.retraining.reporting.importance import DependenceCurve, Importance
+from ai.ml.retraining.reporting.metrics import Measure
+from ai.ml.retraining.reporting.regression_charts import points_note, some_rows
+from ai.ml.retraining.reporting.svg import (
     DASHES,
     INK,
     MUTED,
@@ -24,10 +28,6 @@ from ai.ml.retraining.reporting.canvas import (
     short_ticks,
     turn_ticks,
 )
-from ai.ml.retraining.reporting.classification_charts import short
-from ai.ml.retraining.reporting.influence import DependenceCurve, Importance
-from ai.ml.retraining.reporting.measures import Measure
-from ai.ml.retraining.reporting.regression_charts import points_note, some_rows
 
 MOST_BARS = 15
 MOST_CLASSES = 4

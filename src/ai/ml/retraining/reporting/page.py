@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from importlib.resources import files
 
-from ai.ml.retraining.reporting.markup import Section
-from ai.ml.retraining.reporting.material import Material, Study
+from ai.ml.retraining.reporting.html import Section
+from ai.ml.retraining.reporting.inputs import Material, Study
 from ai.ml.retraining.reporting.sections import sections
 
 # Even if a text slipped through unescaped: no script runs and nothing is loaded.

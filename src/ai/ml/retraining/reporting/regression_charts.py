@@ -9,7 +9,7 @@ from sklearn.metrics import PredictionErrorDisplay
 
 from ai.ml.core.number_text import number
 from ai.ml.retraining.decision.decision import Scored
-from ai.ml.retraining.reporting.canvas import INK, MUTED, SERIES, Chart, draw, legend_above, short_ticks
+from ai.ml.retraining.reporting.svg import INK, MUTED, SERIES, Chart, draw, legend_above, short_ticks
 
 MOST_POINTS = 600
 BANDS = 8

@@ -14,13 +14,11 @@ from ai.ml.retraining.decision.bootstrap import Interval
 from ai.ml.retraining.decision.decision import Scored
 from ai.ml.retraining.decision.evaluation import Subject, with_known_classes
 from ai.ml.retraining.gate.verdict import CheckResult
-from ai.ml.retraining.reporting import markup
-from ai.ml.retraining.reporting.canvas import Chart
+from ai.ml.retraining.reporting import html as markup
 from ai.ml.retraining.reporting.classification_charts import classification_charts, confusion
-from ai.ml.retraining.reporting.lineage import how_to, lineage_facts
-from ai.ml.retraining.reporting.markup import Section
-from ai.ml.retraining.reporting.material import Material, Study
-from ai.ml.retraining.reporting.measures import (
+from ai.ml.retraining.reporting.html import Section
+from ai.ml.retraining.reporting.inputs import Material, Study
+from ai.ml.retraining.reporting.metrics import (
     Measure,
     interval_text,
     percent,
@@ -35,7 +33,9 @@ from ai.ml.retraining.reporting.model_charts import (
     importance_chart,
     learning_curve,
 )
+from ai.ml.retraining.reporting.provenance import how_to, lineage_facts
 from ai.ml.retraining.reporting.regression_charts import predicted_actual, regression_charts
+from ai.ml.retraining.reporting.svg import Chart
 
 TILES = 4
 FIRST_DRIFTED = 12

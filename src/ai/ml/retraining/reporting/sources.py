@@ -16,8 +16,8 @@ from ai.ml.retraining.decision.evaluation import Subject
 from ai.ml.retraining.evidence.evidence import read_evidence
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import CandidateRef, DecisionRecord, FileRef, ReportRef, VerdictRef
-from ai.ml.retraining.reporting.material import Material
-from ai.ml.retraining.reporting.writing import CARD, HISTORY, PAGE, REMARKS, Written, kept_reports, write_report
+from ai.ml.retraining.reporting.files import CARD, HISTORY, PAGE, REMARKS, Written, kept_reports, write_report
+from ai.ml.retraining.reporting.inputs import Material
 from ai.ml.retraining.store import Store
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.reporting.material import Material
+from ai.ml.retraining.reporting.inputs import Material
 
 DEFAULT_STORE = str(RetrainConfig.model_fields["store"].default)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from ai.ml.retraining.reporting.canvas import Chart
+from ai.ml.retraining.reporting.svg import Chart
 
 
 @dataclass(frozen=True)

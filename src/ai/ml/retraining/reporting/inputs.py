@@ -15,13 +15,13 @@ from ai.ml.retraining.config import ReportSettings
 from ai.ml.retraining.decision.decision import Scored, incomparable
 from ai.ml.retraining.decision.evaluation import Subject
 from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.reporting.influence import (
+from ai.ml.retraining.reporting.importance import (
     DependenceCurve,
     Importance,
     partial_dependence,
     permutation_importance,
 )
-from ai.ml.retraining.reporting.measures import Measure, SliceMeasure, measure_all, measure_slices, slice_columns
+from ai.ml.retraining.reporting.metrics import Measure, SliceMeasure, measure_all, measure_slices, slice_columns
 
 OWNERS_WORDS = ("owner", "intended_use", "out_of_scope")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ai.ml.core.files.atomic import storage_failed
 from ai.ml.retraining.ledger import Entry
-from ai.ml.retraining.reporting.writing import all_reports
+from ai.ml.retraining.reporting.files import all_reports
 from ai.ml.retraining.shelf import NAME_OF_DIGEST
 from ai.ml.retraining.store import Store
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from ai.ml.core.files.atomic import dump_json, sweep_temps, write_atomic
 from ai.ml.core.tables.locations import is_url
-from ai.ml.retraining.reporting.canvas import require_matplotlib
+from ai.ml.retraining.reporting.svg import require_matplotlib
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 
 if TYPE_CHECKING:
     # torch comes in with it; who only asks where a report lies shall not wait for that.
-    from ai.ml.retraining.reporting.material import Material
+    from ai.ml.retraining.reporting.inputs import Material
 
 CARD, PAGE, HISTORY, PREVIEW = "card.md", "report.html", "history.json", "preview.svg"
 REMARKS = "remarks.json"
@@ -51,7 +51,7 @@ def write_report(material: Material, *folders: Path) -> Written:
     """
     require_matplotlib()
     from ai.ml.retraining.reporting.card import to_card
-    from ai.ml.retraining.reporting.material import study
+    from ai.ml.retraining.reporting.inputs import study
     from ai.ml.retraining.reporting.page import to_html
     from ai.ml.retraining.reporting.sections import preview
 
