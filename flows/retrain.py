@@ -11,13 +11,13 @@ from contextlib import ExitStack
 
 from prefect import flow
 
-from ai.ml.retraining import steps
-from ai.ml.retraining.approval import Draft
 from ai.ml.retraining.records import RetrainSummary
-from ai.ml.retraining.run_record import interrupted_run
+from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.runs.approval import Draft
+from ai.ml.retraining.runs.plan import pinned
+from ai.ml.retraining.runs.resume import interrupted_run
+from ai.ml.retraining.runs.summary import show_summary
 from ai.ml.retraining.settings_file import SettingsOrFile
-from ai.ml.retraining.summary import show_summary
-from ai.ml.retraining.training_plan import pinned
 from tasks.approval import approved, asked_before, require_server
 from tasks.cleanup import leave_clean
 from tasks.command_line import run_from_command_line

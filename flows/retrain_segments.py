@@ -13,10 +13,10 @@ from prefect.client.schemas.objects import State
 
 from ai.ml.retraining import segments
 from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.runs.summary import show_summary
 from ai.ml.retraining.segment_config import SegmentsConfig
 from ai.ml.retraining.segment_summary import SegmentOutcome, SegmentsSummary, show_segments
 from ai.ml.retraining.segments import SegmentPlan
-from ai.ml.retraining.summary import show_summary
 from flows.retrain import retrain
 from tasks.approval import require_server
 from tasks.cluster import cluster_runner, cluster_slots

@@ -11,7 +11,7 @@ import sys
 from prefect import flow
 
 from ai.ml.retraining.proof_config import ValidateConfig
-from ai.ml.retraining.validation import ValidationRecord, require_pass, show_validation
+from ai.ml.retraining.runs.validation import ValidationRecord, require_pass, show_validation
 from tasks.command_line import run_from_command_line
 from tasks.gate import prove_bundle
 

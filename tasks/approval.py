@@ -25,8 +25,13 @@ from prefect.states import Running
 from pydantic import Field, ValidationError, create_model
 
 from ai.ml.core.errors import Busy, UsageError
-from ai.ml.retraining import steps
-from ai.ml.retraining.approval import (
+from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.console.progress import logger
+from ai.ml.retraining.gate.render import to_markdown
+from ai.ml.retraining.gate.verdict import Verdict
+from ai.ml.retraining.records import Approval
+from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.runs.approval import (
     ApprovalRequest,
     Draft,
     declined,
@@ -36,11 +41,6 @@ from ai.ml.retraining.approval import (
     reopen,
     settle,
 )
-from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.console.progress import logger
-from ai.ml.retraining.gate.render import to_markdown
-from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.records import Approval
 from tasks.reporting import decision_markdown, emit_bundle_event, publish_markdown
 
 PLACE_WAIT_S = 3600.0

@@ -12,11 +12,11 @@ from prefect.logging.loggers import flow_run_logger
 from pydantic import ValidationError
 
 from ai.ml.core.errors import BundlegateError, Busy, UsageError
-from ai.ml.retraining import steps
 from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.runs.work_folder import held
 from ai.ml.retraining.settings_file import settings_of
 from ai.ml.retraining.store import Store
-from ai.ml.retraining.workplace import held
 
 CHECKPOINTS = ("data-*.parquet", "candidate-*", "verdict-*.json", "*.epochs", "awaiting-*")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from prefect import task
 
-from ai.ml.retraining import steps
 from ai.ml.retraining.batch.job import BatchReport
 from ai.ml.retraining.batch.runners import Runner
 from ai.ml.retraining.batch.scoring_job import score
@@ -12,6 +11,7 @@ from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import CandidateRef, ScoredRef
+from ai.ml.retraining.runs import retrain as steps
 from tasks.batch_reporting import BatchProgress, output_name, show_batch
 from tasks.caching import KEPT, KeptNotReused
 from tasks.reporting import emit_lineage

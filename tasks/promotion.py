@@ -6,7 +6,6 @@ from prefect import task
 from prefect.runtime import flow_run
 
 from ai.ml.core.errors import GateRefused
-from ai.ml.retraining import steps
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.proof_config import RollbackConfig
@@ -18,6 +17,7 @@ from ai.ml.retraining.records import (
     RollbackRecord,
     VerdictRef,
 )
+from ai.ml.retraining.runs import retrain as steps
 from tasks.caching import KEPT, KeptNotReused
 from tasks.reporting import emit_bundle_event, emit_outcome, show_decision
 from tasks.retries import RETRIED, RETRIED_FOR_DISK

@@ -37,7 +37,7 @@ from ai.ml.retraining.records import (
     VerdictRef,
 )
 from ai.ml.retraining.reporting.svg import require_matplotlib
-from ai.ml.retraining.summary import metrics_line
+from ai.ml.retraining.runs.summary import metrics_line
 from tasks.caching import KEPT, KeptNotReused
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.retraining import segments
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import RetrainSummary
+from ai.ml.retraining.runs.source_stamp import source_key
 from ai.ml.retraining.segment_config import SegmentsConfig
 from ai.ml.retraining.segment_summary import (
     SegmentOutcome,
@@ -36,7 +37,6 @@ from ai.ml.retraining.segment_summary import (
     summarize,
 )
 from ai.ml.retraining.segments import Segment, SegmentPlan, segment_config
-from ai.ml.retraining.source_state import source_key
 from tasks.caching import KEPT, ContentKey
 from tasks.reporting import publish_table
 from tasks.retries import RETRIED

@@ -31,8 +31,8 @@ import ai.ml.retraining.reporting.sources  # noqa: F401
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.gate.proof import environments, replay
 from ai.ml.retraining.records import code_version
-from ai.ml.retraining.run_record import interrupted_run
-from ai.ml.retraining.summary import show_summary
+from ai.ml.retraining.runs.resume import interrupted_run
+from ai.ml.retraining.runs.summary import show_summary
 from flows.retrain import retrain
 from tasks.command_line import run_from_command_line
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ai.ml.frameworks.pytorch.trainer.checkpoint import EpochCheckpoint
 from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.summary import show_summary
+from ai.ml.retraining.runs.summary import show_summary
 from flows.retrain import retrain
 from tasks.command_line import run_from_command_line
 

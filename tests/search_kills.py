@@ -19,7 +19,7 @@ from builders import mixed_table
 
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.config import TrainingSettings
-from ai.ml.retraining.search import Searcher, Trial, space_of
+from ai.ml.retraining.runs.search import Searcher, Trial, space_of
 
 TRIALS = 6
 

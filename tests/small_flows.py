@@ -14,9 +14,9 @@ from pathlib import Path
 from prefect import flow
 
 from ai.ml.core.errors import DataRefused
-from ai.ml.retraining import steps
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.records import RetrainSummary
+from ai.ml.retraining.runs import retrain as steps
 
 FILE = {"path": "none", "size": 0, "sha256": "0" * 64}
 

@@ -15,8 +15,12 @@ from store_samples import promoted, sealed, verdict_on
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, ExitCode, UsageError
 from ai.ml.core.files.atomic import write_atomic
-from ai.ml.retraining import steps, workplace
-from ai.ml.retraining.approval import (
+from ai.ml.retraining.commands.store import history
+from ai.ml.retraining.config import ApprovalSettings, DataSettings, RetrainConfig
+from ai.ml.retraining.records import Approval, BundleRef, CandidateRef, DataRef, DecisionRecord, FileRef, VerdictRef
+from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.runs import work_folder as workplace
+from ai.ml.retraining.runs.approval import (
     ApprovalRequest,
     Draft,
     declined,
@@ -26,9 +30,6 @@ from ai.ml.retraining.approval import (
     reopen,
     settle,
 )
-from ai.ml.retraining.commands.store import history
-from ai.ml.retraining.config import ApprovalSettings, DataSettings, RetrainConfig
-from ai.ml.retraining.records import Approval, BundleRef, CandidateRef, DataRef, DecisionRecord, FileRef, VerdictRef
 from ai.ml.retraining.store import Store
 from flows.retrain import retrain
 from tasks.approval import ApprovalForm, _answer, approved

@@ -23,7 +23,7 @@ from ai.ml.retraining.store_audit import audit
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 
-PLAIN = "ai.ml.retraining.steps"
+PLAIN = "ai.ml.retraining.runs.retrain"
 SHELF = "ai.ml.retraining.folder_shelf"
 FILES = "ai.ml.core.files.atomic"
 REPORT = "ai.ml.retraining.reporting"
@@ -34,7 +34,7 @@ POINTS: dict[str, tuple[str, ...]] = {
     "read.written": ("after", PLAIN, "write_table"),
     "read.end": ("after", PLAIN, "snapshot_data"),
     "drift.start": ("before", "tasks.training", "training_drift"),
-    "drift.measured": ("before", "ai.ml.retraining.drift_check", "write_atomic"),
+    "drift.measured": ("before", "ai.ml.retraining.runs.drift", "write_atomic"),
     "drift.end": ("after", "tasks.training", "training_drift"),
     "train.start": ("before", PLAIN, "build_candidate"),
     "train.an-epoch": ("after", "ai.ml.frameworks.pytorch.trainer.checkpoint:EpochCheckpoint", "save"),

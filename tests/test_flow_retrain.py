@@ -191,7 +191,7 @@ def run_wrapped(
         "from ai.ml.retraining import steps\n"
         f"{wrapping}"
         "from ai.ml.retraining.config import RetrainConfig\n"
-        "from ai.ml.retraining.summary import show_summary\n"
+        "from ai.ml.retraining.runs.summary import show_summary\n"
         "from flows.retrain import retrain\n"
         "from tasks.command_line import run_from_command_line\n"
         "sys.exit(run_from_command_line(retrain, RetrainConfig, show_summary))\n"

@@ -16,14 +16,14 @@ from verdict_samples import passed_verdict
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.environment_faults import is_machines
 from ai.ml.core.errors import BundleRefused, ExitCode, NothingChecked, StorageFailed, Unproved
-from ai.ml.retraining import steps
 from ai.ml.retraining.config import DataSettings, GateSettings, RetrainConfig
 from ai.ml.retraining.gate.environments import EnvironmentSpec, JobRequest, current_environment, run_jobs
 from ai.ml.retraining.gate.proof import GatePolicy, finding_of, prove
 from ai.ml.retraining.records import BundleRef, CandidateRef, FileRef, VerdictRef, problems
+from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.runs.inconclusive import FILE
 from ai.ml.retraining.selftest import selftest
 from ai.ml.retraining.store import Store
-from ai.ml.retraining.unproved import FILE
 
 BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))
 TOO_SHORT = 0.05

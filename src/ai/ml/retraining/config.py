@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.types import TrainingConfig
-from ai.ml.retraining.unproved import MOST_TIMEOUT_S, TIMEOUT_S
+from ai.ml.retraining.runs.inconclusive import MOST_TIMEOUT_S, TIMEOUT_S
 
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 

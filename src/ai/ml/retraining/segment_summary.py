@@ -11,8 +11,8 @@ from rich.text import Text
 from ai.ml.core.errors import ExitCode, worst_of
 from ai.ml.retraining.console.progress import result_console
 from ai.ml.retraining.records import Record, RetrainSummary
+from ai.ml.retraining.runs.summary import COLOURS
 from ai.ml.retraining.segments import Segment, SegmentPlan
-from ai.ml.retraining.summary import COLOURS
 
 DECIDED = ("PROMOTED", "HELD", "REJECTED")
 """Runs that came to their end; the others are told by the name of their exit code."""

@@ -26,7 +26,7 @@ from ai.ml.retraining.gate.checks import Finding
 from ai.ml.retraining.gate.environments import JobRequest, current_environment, run_jobs
 from ai.ml.retraining.gate.proof import GatePolicy, Ground, finding_of, judge, no_proof, prove, survey
 from ai.ml.retraining.gate.verdict import CheckResult
-from ai.ml.retraining.unproved import TIMEOUT_S
+from ai.ml.retraining.runs.inconclusive import TIMEOUT_S
 
 CATALOGUE = (*CONTROLS, *WEIGHT_DEFECTS, *PREPROCESSING_DEFECTS, *DIRECTORY_DEFECTS)
 STEPS = ("structure", "replay", "fixpoint")

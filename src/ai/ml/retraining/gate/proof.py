@@ -30,7 +30,7 @@ from ai.ml.retraining.gate.environments import (
 )
 from ai.ml.retraining.gate.proof import checks
 from ai.ml.retraining.gate.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
-from ai.ml.retraining.unproved import TIMEOUT_S
+from ai.ml.retraining.runs.inconclusive import TIMEOUT_S
 
 if TYPE_CHECKING:
     from ai.ml.core.types import ModelBundle

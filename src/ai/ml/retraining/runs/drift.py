@@ -19,9 +19,9 @@ from ai.ml.retraining.batch.runners import ScoringTask
 from ai.ml.retraining.batch.score_part import part_batches
 from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.records import DataRef, DriftRecord
-from ai.ml.retraining.steps import work_dir
+from ai.ml.retraining.runs.retrain import work_dir
+from ai.ml.retraining.runs.work_folder import keep_latest
 from ai.ml.retraining.store import Store
-from ai.ml.retraining.workplace import keep_latest
 
 
 def training_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:

@@ -26,9 +26,9 @@ from ai.ml.retraining.records import (
     VerdictRef,
     problems,
 )
-from ai.ml.retraining.steps import work_dir
+from ai.ml.retraining.runs.retrain import work_dir
+from ai.ml.retraining.runs.work_folder import KEEP_RUNS
 from ai.ml.retraining.store import Store
-from ai.ml.retraining.workplace import KEEP_RUNS
 
 REQUEST, ANSWER = "request.json", "answer.json"
 

@@ -42,13 +42,13 @@ from ai.ml.retraining.records import (
     content_key,
     problems,
 )
-from ai.ml.retraining.run_record import remove_run, write_run
-from ai.ml.retraining.source_state import source_stamps
+from ai.ml.retraining.runs.inconclusive import count_unproved, forget_unproved
+from ai.ml.retraining.runs.plan import TrainingPlan, pinned, plan_training, trials_path
+from ai.ml.retraining.runs.resume import remove_run, write_run
+from ai.ml.retraining.runs.source_stamp import source_stamps
+from ai.ml.retraining.runs.work_folder import KEY_PATTERN, held, keep_latest
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
-from ai.ml.retraining.training_plan import TrainingPlan, pinned, plan_training, trials_path
-from ai.ml.retraining.unproved import count_unproved, forget_unproved
-from ai.ml.retraining.workplace import KEY_PATTERN, held, keep_latest
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.trainer.training import EpochReport
