@@ -22,12 +22,13 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from ai.ml.core.cores import available_cores
 from ai.ml.core.errors import ExitCode, UsageError
-from ai.ml.retraining import segments
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import RetrainSummary
 from ai.ml.retraining.runs.source_stamp import source_key
 from ai.ml.retraining.segment_config import SegmentsConfig
-from ai.ml.retraining.segment_summary import (
+from ai.ml.retraining.segments.cut import Segment, SegmentPlan, segment_config
+from ai.ml.retraining.segments.cut import cut as segments
+from ai.ml.retraining.segments.outcome import (
     SegmentOutcome,
     SegmentsSummary,
     decided_segment,
@@ -36,7 +37,6 @@ from ai.ml.retraining.segment_summary import (
     segment_rows,
     summarize,
 )
-from ai.ml.retraining.segments import Segment, SegmentPlan, segment_config
 from tasks.caching import KEPT, ContentKey
 from tasks.reporting import publish_table
 from tasks.retries import RETRIED

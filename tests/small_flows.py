@@ -63,7 +63,7 @@ if __name__ == "__main__":
 
     import flows.retrain_segments as many
     from ai.ml.retraining.segment_config import SegmentsConfig
-    from ai.ml.retraining.segment_summary import show_segments
+    from ai.ml.retraining.segments.outcome import show_segments
     from tasks.command_line import run_from_command_line
 
     many.retrain = imported

@@ -12,7 +12,7 @@ from ai.ml.core.errors import ExitCode, worst_of
 from ai.ml.retraining.console.progress import result_console
 from ai.ml.retraining.records import Record, RetrainSummary
 from ai.ml.retraining.runs.summary import COLOURS
-from ai.ml.retraining.segments import Segment, SegmentPlan
+from ai.ml.retraining.segments.cut import Segment, SegmentPlan
 
 DECIDED = ("PROMOTED", "HELD", "REJECTED")
 """Runs that came to their end; the others are told by the name of their exit code."""
