@@ -25,9 +25,9 @@ from ai.ml.core.files.atomic import sha256_file
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle
-from ai.ml.retraining.defects import BUNDLE_FILE, CONTROLS, Copy, Defect, NotApplicable
 from ai.ml.retraining.evidence.evidence import Evidence, read_evidence
-from ai.ml.retraining.selftest import CATALOGUE, selftest
+from ai.ml.retraining.selftest.defect import BUNDLE_FILE, CONTROLS, Copy, Defect, NotApplicable
+from ai.ml.retraining.selftest.run import CATALOGUE, selftest
 
 PAGE = Path(__file__).parent.parent / "docs" / "gate-table.md"
 README = Path(__file__).parent.parent / "README.md"

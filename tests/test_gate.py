@@ -25,7 +25,6 @@ from sealed_bundles import sealed, trained
 from ai.ml.core.errors import ExitCode, NothingChecked, UsageError
 from ai.ml.frameworks.pytorch.inference.scorer import Answers, Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization.save import payload_of
-from ai.ml.retraining.defects import Copy
 from ai.ml.retraining.evidence.answers import AnswerSet
 from ai.ml.retraining.evidence.evidence import read_evidence
 from ai.ml.retraining.evidence.seal import stage_candidate
@@ -35,6 +34,7 @@ from ai.ml.retraining.gate.invariance import check_variants
 from ai.ml.retraining.gate.proof import GatePolicy, checks, prove
 from ai.ml.retraining.gate.render import to_junit, to_markdown
 from ai.ml.retraining.gate.verdict import CheckResult, Verdict
+from ai.ml.retraining.selftest.defect import Copy
 
 BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))
 SCHEMA = json.loads((ROOT / "docs" / "verdict.schema.json").read_bytes())

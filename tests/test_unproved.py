@@ -22,7 +22,7 @@ from ai.ml.retraining.gate.proof import GatePolicy, finding_of, prove
 from ai.ml.retraining.records import BundleRef, CandidateRef, FileRef, VerdictRef, problems
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.inconclusive import FILE
-from ai.ml.retraining.selftest import selftest
+from ai.ml.retraining.selftest.run import selftest
 from ai.ml.retraining.store import Store
 
 BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))

@@ -14,10 +14,10 @@ import pytest
 from conftest import ROOT
 from sealed_bundles import sealed
 
-from ai.ml.retraining.defects import Copy
 from ai.ml.retraining.gate.proof import GatePolicy, environments, prove
 from ai.ml.retraining.gate.render import to_junit
 from ai.ml.retraining.gate.verdict import Verdict
+from ai.ml.retraining.selftest.defect import Copy
 
 SCHEMA = json.loads((ROOT / "docs" / "verdict.schema.json").read_bytes())
 

@@ -59,7 +59,7 @@ def verify(arguments: Namespace) -> int:
 def selftest(arguments: Namespace) -> int:
     """Try the gate on damaged copies of a bundle."""
     from ai.ml.retraining.commands.selftest_view import show_selftest
-    from ai.ml.retraining.selftest import selftest as try_defects
+    from ai.ml.retraining.selftest.run import selftest as try_defects
 
     check_report_paths(arguments.json)
     with at_work("damaging copies and judging each"):

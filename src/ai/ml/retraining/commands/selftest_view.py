@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ai.ml.retraining.selftest import SelftestReport
+from ai.ml.retraining.selftest.run import SelftestReport
 
 
 def show_selftest(report: SelftestReport, console: Console) -> None:

@@ -17,10 +17,10 @@ from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.models.networks import build_model, model_config_of
-from ai.ml.retraining.defects import BUNDLE_FILE, Copy, Defect, NotApplicable, defect
 from ai.ml.retraining.evidence.answers import AnswerSet
 from ai.ml.retraining.evidence.evidence import answer_probes, plain_labels
 from ai.ml.retraining.evidence.fingerprints import describe_structure
+from ai.ml.retraining.selftest.defect import BUNDLE_FILE, Copy, Defect, NotApplicable, defect
 
 DIRECTORY_DEFECTS: list[Defect] = []
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.models.networks import build_model, model_config_of
-from ai.ml.retraining.defects import Defect, NotApplicable, payload_defect, saver_defect
+from ai.ml.retraining.selftest.defect import Defect, NotApplicable, payload_defect, saver_defect
 
 PREPROCESSING_DEFECTS: list[Defect] = []
 ONE_IN_A_MILLION = 1 + 1e-6

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.models.networks import build_model, model_config_of
-from ai.ml.retraining.defects import Defect, NotApplicable, payload_defect, saver_defect
+from ai.ml.retraining.selftest.defect import Defect, NotApplicable, payload_defect, saver_defect
 
 WEIGHT_DEFECTS: list[Defect] = []
 

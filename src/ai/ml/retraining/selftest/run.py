@@ -18,15 +18,15 @@ from typing import Any, Literal
 from ai.ml.core.bundle_dir import bundle_digest, read_manifest
 from ai.ml.core.errors import BundlegateError, BundleRefused, ExitCode, GateRefused, NothingChecked
 from ai.ml.core.files.scratch import scratch_folder
-from ai.ml.retraining.defects import CONTROLS, Copy, Defect, NotApplicable
-from ai.ml.retraining.defects_directory import DIRECTORY_DEFECTS
-from ai.ml.retraining.defects_preprocessing import PREPROCESSING_DEFECTS
-from ai.ml.retraining.defects_weights import WEIGHT_DEFECTS
 from ai.ml.retraining.gate.checks import Finding
 from ai.ml.retraining.gate.environments import JobRequest, current_environment, run_jobs
 from ai.ml.retraining.gate.proof import GatePolicy, Ground, finding_of, judge, no_proof, prove, survey
 from ai.ml.retraining.gate.verdict import CheckResult
 from ai.ml.retraining.runs.inconclusive import TIMEOUT_S
+from ai.ml.retraining.selftest.defect import CONTROLS, Copy, Defect, NotApplicable
+from ai.ml.retraining.selftest.directory import DIRECTORY_DEFECTS
+from ai.ml.retraining.selftest.preprocessing import PREPROCESSING_DEFECTS
+from ai.ml.retraining.selftest.weights import WEIGHT_DEFECTS
 
 CATALOGUE = (*CONTROLS, *WEIGHT_DEFECTS, *PREPROCESSING_DEFECTS, *DIRECTORY_DEFECTS)
 STEPS = ("structure", "replay", "fixpoint")
