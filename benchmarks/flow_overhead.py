@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 
 PLAIN = """
 from ai.ml.retraining import drift_check, steps
-from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.reporting import sources
 watch(drift_check, "training_drift")
 watch(sources, "report_candidate")
@@ -48,7 +48,7 @@ with steps.workplace(config):
 
 FLOW = """
 from flows.retrain import retrain
-from ai.ml.retraining.config import RetrainConfig
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.reporting import sources
 import tasks.training
 watch(tasks.training, "training_drift")

@@ -22,8 +22,8 @@ import pyarrow as pa
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.commands.example import penguins
-from ai.ml.retraining.config import DataSettings, RetrainConfig
 from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig
 
 
 def retrain(folder: Path, n_rows: int | None) -> tuple[Path, dict[str, float]]:

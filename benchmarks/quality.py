@@ -28,7 +28,7 @@ from scipy.stats import rankdata
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.trainer.split import split_holdout
 from ai.ml.frameworks.pytorch.trainer.training import train
-from ai.ml.retraining.config import TrainingSettings
+from ai.ml.retraining.settings.retrain import TrainingSettings
 
 OURS = ("mlp_ple", "tabm")
 Cell = dict[str, Any]

@@ -12,7 +12,7 @@ from prefect import flow
 
 from ai.ml.retraining.batch.job import BatchReport
 from ai.ml.retraining.batch.scoring_job import require_whole, show_report
-from ai.ml.retraining.batch_config import PredictConfig
+from ai.ml.retraining.settings.predict import PredictConfig
 from tasks.cluster import cluster_runner, cluster_started, run_on_cluster
 from tasks.command_line import run_from_command_line
 from tasks.prediction import score_parts

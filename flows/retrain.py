@@ -17,7 +17,7 @@ from ai.ml.retraining.runs.approval import Draft
 from ai.ml.retraining.runs.plan import pinned
 from ai.ml.retraining.runs.resume import interrupted_run
 from ai.ml.retraining.runs.summary import show_summary
-from ai.ml.retraining.settings_file import SettingsOrFile
+from ai.ml.retraining.settings.deployment import SettingsOrFile
 from tasks.approval import approved, asked_before, require_server
 from tasks.cleanup import leave_clean
 from tasks.command_line import run_from_command_line
@@ -79,7 +79,7 @@ def retrain(config: SettingsOrFile) -> RetrainSummary:
 
 
 if __name__ == "__main__":
-    from ai.ml.retraining.segment_config import SegmentsConfig
+    from ai.ml.retraining.settings.segments import SegmentsConfig
     from flows.retrain_segments import one_or_many
 
     sys.exit(run_from_command_line(retrain, SegmentsConfig, show_summary, choose=one_or_many, resume=interrupted_run))

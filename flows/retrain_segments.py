@@ -11,12 +11,12 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.runs.summary import show_summary
-from ai.ml.retraining.segment_config import SegmentsConfig
 from ai.ml.retraining.segments.cut import SegmentPlan
 from ai.ml.retraining.segments.cut import cut as segments
 from ai.ml.retraining.segments.outcome import SegmentOutcome, SegmentsSummary, show_segments
+from ai.ml.retraining.settings.retrain import RetrainConfig
+from ai.ml.retraining.settings.segments import SegmentsConfig
 from flows.retrain import retrain
 from tasks.approval import require_server
 from tasks.cluster import cluster_runner, cluster_slots

@@ -10,8 +10,8 @@ import sys
 
 from prefect import flow
 
-from ai.ml.retraining.proof_config import RollbackConfig
 from ai.ml.retraining.records import RollbackRecord
+from ai.ml.retraining.settings.proof import RollbackConfig
 from tasks.command_line import run_from_command_line
 from tasks.promotion import roll_back
 

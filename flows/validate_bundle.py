@@ -10,8 +10,8 @@ import sys
 
 from prefect import flow
 
-from ai.ml.retraining.proof_config import ValidateConfig
 from ai.ml.retraining.runs.validation import ValidationRecord, require_pass, show_validation
+from ai.ml.retraining.settings.proof import ValidateConfig
 from tasks.command_line import run_from_command_line
 from tasks.gate import prove_bundle
 

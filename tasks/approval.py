@@ -25,7 +25,6 @@ from prefect.states import Running
 from pydantic import Field, ValidationError, create_model
 
 from ai.ml.core.errors import Busy, UsageError
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.gate.render import to_markdown
 from ai.ml.retraining.gate.verdict import Verdict
@@ -41,6 +40,7 @@ from ai.ml.retraining.runs.approval import (
     reopen,
     settle,
 )
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.reporting import decision_markdown, emit_bundle_event, publish_markdown
 
 PLACE_WAIT_S = 3600.0

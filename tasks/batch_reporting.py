@@ -16,8 +16,8 @@ from ai.ml.retraining.batch.job import BatchReport
 from ai.ml.retraining.batch.parts import plan_parts
 from ai.ml.retraining.batch.pinned import BundlePin
 from ai.ml.retraining.batch.sample import BatchSample, sample_batch
-from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.console.progress import logger
+from ai.ml.retraining.settings.predict import PredictConfig
 from tasks.reporting import drift_rows, publish_markdown, publish_table, show_drift
 
 SHOWN_EVERY_S = 5.0

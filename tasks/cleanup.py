@@ -12,10 +12,10 @@ from prefect.logging.loggers import flow_run_logger
 from pydantic import ValidationError
 
 from ai.ml.core.errors import BundlegateError, Busy, UsageError
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.work_folder import held
-from ai.ml.retraining.settings_file import settings_of
+from ai.ml.retraining.settings.deployment import settings_of
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store import Store
 
 CHECKPOINTS = ("data-*.parquet", "candidate-*", "verdict-*.json", "*.epochs", "awaiting-*")

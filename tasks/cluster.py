@@ -19,7 +19,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 
 from ai.ml.core.errors import BundlegateError, StorageFailed, UsageError
 from ai.ml.retraining.batch.runners import Group, PartOutcome, ScoringTask, import_scoring, score_group_in_worker
-from ai.ml.retraining.batch_config import RunnerSettings
+from ai.ml.retraining.settings.predict import RunnerSettings
 
 # Dask's nannies set 64 kB, under which every batch's memory goes back to the system and comes again: that costs more
 # than twice the work itself. Workers that are started elsewhere take the same from

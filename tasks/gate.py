@@ -7,13 +7,13 @@ from pathlib import Path
 from prefect import task
 
 from ai.ml.core.errors import NothingChecked, Unproved
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.proof_config import ValidateConfig
 from ai.ml.retraining.records import CandidateRef, VerdictRef
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.validation import ValidationRecord, validate
+from ai.ml.retraining.settings.proof import ValidateConfig
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.caching import KEPT, KeptNotReused
 from tasks.reporting import emit_bundle_event, show_verdict
 from tasks.retries import RETRIED

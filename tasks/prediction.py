@@ -7,11 +7,11 @@ from prefect import task
 from ai.ml.retraining.batch.job import BatchReport
 from ai.ml.retraining.batch.runners import Runner
 from ai.ml.retraining.batch.scoring_job import score
-from ai.ml.retraining.batch_config import PredictConfig
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import CandidateRef, ScoredRef
 from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.settings.predict import PredictConfig
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.batch_reporting import BatchProgress, output_name, show_batch
 from tasks.caching import KEPT, KeptNotReused
 from tasks.reporting import emit_lineage

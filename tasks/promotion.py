@@ -6,9 +6,7 @@ from prefect import task
 from prefect.runtime import flow_run
 
 from ai.ml.core.errors import GateRefused
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.console.progress import at_work, logger
-from ai.ml.retraining.proof_config import RollbackConfig
 from ai.ml.retraining.records import (
     Approval,
     CandidateRef,
@@ -18,6 +16,8 @@ from ai.ml.retraining.records import (
     VerdictRef,
 )
 from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.settings.proof import RollbackConfig
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.caching import KEPT, KeptNotReused
 from tasks.reporting import emit_bundle_event, emit_outcome, show_decision
 from tasks.retries import RETRIED, RETRIED_FOR_DISK

@@ -24,7 +24,6 @@ from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
 from ai.ml.core.number_text import figure
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.gate.render import to_markdown
 from ai.ml.retraining.gate.verdict import Verdict
@@ -38,6 +37,7 @@ from ai.ml.retraining.records import (
 )
 from ai.ml.retraining.reporting.svg import require_matplotlib
 from ai.ml.retraining.runs.summary import metrics_line
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.caching import KEPT, KeptNotReused
 
 if TYPE_CHECKING:

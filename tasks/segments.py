@@ -25,7 +25,6 @@ from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import RetrainSummary
 from ai.ml.retraining.runs.source_stamp import source_key
-from ai.ml.retraining.segment_config import SegmentsConfig
 from ai.ml.retraining.segments.cut import Segment, SegmentPlan, segment_config
 from ai.ml.retraining.segments.cut import cut as segments
 from ai.ml.retraining.segments.outcome import (
@@ -37,6 +36,7 @@ from ai.ml.retraining.segments.outcome import (
     segment_rows,
     summarize,
 )
+from ai.ml.retraining.settings.segments import SegmentsConfig
 from tasks.caching import KEPT, ContentKey
 from tasks.reporting import publish_table
 from tasks.retries import RETRIED

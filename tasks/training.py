@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.console.progress import at_work, epoch_bar, logger
 from ai.ml.retraining.records import CandidateRef, DataRef, DriftRecord
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.drift import training_drift
 from ai.ml.retraining.runs.source_stamp import source_key
 from ai.ml.retraining.runs.summary import metrics_line
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.caching import KEPT, ContentKey, KeptNotReused
 from tasks.reporting import epoch_progress, publish_table, show_drift, show_metrics
 from tasks.retries import RETRIED

@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 from ai.ml.frameworks.pytorch.trainer.checkpoint import EpochCheckpoint
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.runs.summary import show_summary
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from flows.retrain import retrain
 from tasks.command_line import run_from_command_line
 

@@ -18,8 +18,8 @@ import torch
 from builders import mixed_table
 
 from ai.ml.core.types import TrainingConfig
-from ai.ml.retraining.config import TrainingSettings
 from ai.ml.retraining.runs.search import Searcher, Trial, space_of
+from ai.ml.retraining.settings.retrain import TrainingSettings
 
 TRIALS = 6
 

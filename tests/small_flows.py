@@ -14,9 +14,9 @@ from pathlib import Path
 from prefect import flow
 
 from ai.ml.core.errors import DataRefused
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.records import RetrainSummary
 from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.settings.retrain import RetrainConfig
 
 FILE = {"path": "none", "size": 0, "sha256": "0" * 64}
 
@@ -62,8 +62,8 @@ if __name__ == "__main__":
     from small_flows import small as imported
 
     import flows.retrain_segments as many
-    from ai.ml.retraining.segment_config import SegmentsConfig
     from ai.ml.retraining.segments.outcome import show_segments
+    from ai.ml.retraining.settings.segments import SegmentsConfig
     from tasks.command_line import run_from_command_line
 
     many.retrain = imported

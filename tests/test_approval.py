@@ -16,7 +16,6 @@ from store_samples import promoted, sealed, verdict_on
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, ExitCode, UsageError
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.retraining.commands.store import history
-from ai.ml.retraining.config import ApprovalSettings, DataSettings, RetrainConfig
 from ai.ml.retraining.records import Approval, BundleRef, CandidateRef, DataRef, DecisionRecord, FileRef, VerdictRef
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs import work_folder as workplace
@@ -30,6 +29,7 @@ from ai.ml.retraining.runs.approval import (
     reopen,
     settle,
 )
+from ai.ml.retraining.settings.retrain import ApprovalSettings, DataSettings, RetrainConfig
 from ai.ml.retraining.store import Store
 from flows.retrain import retrain
 from tasks.approval import ApprovalForm, _answer, approved

@@ -27,7 +27,7 @@ from ai.ml.core.errors import ExitCode, StorageFailed, UsageError
 from ai.ml.retraining.batch.job import predict_dataset
 from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.runners import PartOutcome
-from ai.ml.retraining.batch_config import RunnerSettings
+from ai.ml.retraining.settings.predict import RunnerSettings
 from tasks.cluster import cluster_runner, take_group, without_main
 
 # Starting a cluster and a server takes its time on a loaded machine.

@@ -21,10 +21,10 @@ import tasks.caching
 import tasks.gate
 import tasks.reporting
 from ai.ml.core.errors import Busy, DataNotFound, Unproved
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.records import BundleRef, CandidateRef, DataRef, FileRef, Record, ReportRef, VerdictRef
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.work_folder import keep_latest
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.caching import ContentKey
 from tasks.retries import failed_storage
 

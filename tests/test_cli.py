@@ -16,8 +16,8 @@ from builders import mixed_table
 from conftest import PATIENCE_S
 
 from ai.ml.core.tables.reader import read_table, write_table
-from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

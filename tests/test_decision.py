@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from ai.ml.core.errors import DataRefused, UsageError
-from ai.ml.retraining.arguments import add_settings, given_settings
-from ai.ml.retraining.config import DecisionSettings, RetrainConfig
 from ai.ml.retraining.decision.bootstrap import paired_gain
 from ai.ml.retraining.decision.decision import DecisionPolicy, Scored, decide, incomparable, measure
+from ai.ml.retraining.settings.flags import add_settings, given_settings
+from ai.ml.retraining.settings.retrain import DecisionSettings, RetrainConfig
 
 ROWS = 2_000
 

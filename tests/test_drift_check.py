@@ -20,9 +20,9 @@ from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.batch.job import BatchSettings, predict_dataset
 from ai.ml.retraining.batch.runners import ProcessRunner
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.config import DataSettings, DriftSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.drift import training_drift
+from ai.ml.retraining.settings.retrain import DataSettings, DriftSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store import Store
 
 

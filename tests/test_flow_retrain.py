@@ -190,7 +190,7 @@ def run_wrapped(
         "from pathlib import Path\n"
         "from ai.ml.retraining import steps\n"
         f"{wrapping}"
-        "from ai.ml.retraining.config import RetrainConfig\n"
+        "from ai.ml.retraining.settings.retrain import RetrainConfig\n"
         "from ai.ml.retraining.runs.summary import show_summary\n"
         "from flows.retrain import retrain\n"
         "from tasks.command_line import run_from_command_line\n"

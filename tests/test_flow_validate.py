@@ -15,8 +15,8 @@ from prefect_cli import ask_server
 from sealed_bundles import sealed
 
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store import Store
 
 pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow]

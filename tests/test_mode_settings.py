@@ -14,8 +14,8 @@ from ai.ml.core.training_modes import NOT_FOR, ONLY_FOR, has_use, unused_setting
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.models.networks import TRAINING_MODES
 from ai.ml.frameworks.pytorch.trainer.training import train
-from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 
 OTHER = {
     "n_bins": 7,

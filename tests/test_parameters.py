@@ -10,9 +10,9 @@ from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 from pydantic import BaseModel
 
-from ai.ml.retraining.batch_config import PredictConfig
-from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.proof_config import RollbackConfig, ValidateConfig
+from ai.ml.retraining.settings.predict import PredictConfig
+from ai.ml.retraining.settings.proof import RollbackConfig, ValidateConfig
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from flows.batch_predict import batch_predict
 from flows.retrain import retrain
 from flows.rollback import rollback

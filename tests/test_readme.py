@@ -16,12 +16,12 @@ import pytest
 from conftest import PATIENCE_S, ROOT
 
 from ai.ml.core.types import TrainingConfig
-from ai.ml.retraining.arguments import add_settings
-from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.commands.cli import build_parser
-from ai.ml.retraining.config import load_config
-from ai.ml.retraining.proof_config import RollbackConfig, ValidateConfig
-from ai.ml.retraining.segment_config import SegmentsConfig
+from ai.ml.retraining.settings.flags import add_settings
+from ai.ml.retraining.settings.predict import PredictConfig
+from ai.ml.retraining.settings.proof import RollbackConfig, ValidateConfig
+from ai.ml.retraining.settings.retrain import load_config
+from ai.ml.retraining.settings.segments import SegmentsConfig
 from flows.approve import build_parser as approve_parser
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -16,14 +16,14 @@ import pytest
 from pydantic import BaseModel
 
 from ai.ml.core.errors import UsageError
-from ai.ml.retraining.arguments import FLAG_NAMES, add_settings
-from ai.ml.retraining.batch_config import PredictConfig
 from ai.ml.retraining.commands.cli import build_parser, main
 from ai.ml.retraining.commands.init import section_of, starter_toml
-from ai.ml.retraining.config import RetrainConfig, load_config
-from ai.ml.retraining.proof_config import RollbackConfig, ValidateConfig
-from ai.ml.retraining.segment_config import SegmentsConfig
-from ai.ml.retraining.settings_file import settings_of
+from ai.ml.retraining.settings.deployment import settings_of
+from ai.ml.retraining.settings.flags import FLAG_NAMES, add_settings
+from ai.ml.retraining.settings.predict import PredictConfig
+from ai.ml.retraining.settings.proof import RollbackConfig, ValidateConfig
+from ai.ml.retraining.settings.retrain import RetrainConfig, load_config
+from ai.ml.retraining.settings.segments import SegmentsConfig
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"

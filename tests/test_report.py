@@ -20,7 +20,6 @@ from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.config import ReportSettings
 from ai.ml.retraining.decision.decision import Scored
 from ai.ml.retraining.decision.evaluation import Subject
 from ai.ml.retraining.evidence.seal import stage_candidate
@@ -31,6 +30,7 @@ from ai.ml.retraining.reporting.inputs import Material, Study, study
 from ai.ml.retraining.reporting.metrics import measure_all, threshold_rows
 from ai.ml.retraining.reporting.model_charts import dependence_charts
 from ai.ml.retraining.reporting.page import to_html
+from ai.ml.retraining.settings.retrain import ReportSettings
 
 
 class Page(HTMLParser):
@@ -273,9 +273,9 @@ def test_the_command_reports_on_the_rows_of_the_evidence(
 
 
 def test_a_report_that_fails_is_said_and_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ai.ml.retraining.config import RetrainConfig
     from ai.ml.retraining.console.progress import logger
     from ai.ml.retraining.records import BundleRef, CandidateRef, FileRef, VerdictRef
+    from ai.ml.retraining.settings.retrain import RetrainConfig
     from tasks.reporting import report
 
     # Prefect takes the logger's messages for itself when it is imported, so they are taken before that.

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from ai.ml.core.errors import Busy, UsageError
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.resume import interrupted_run
 from ai.ml.retraining.runs.work_folder import held
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from flows.retrain import retrain
 from tasks.command_line import run_from_command_line
 

@@ -15,8 +15,8 @@ from ai.ml.retraining.batch.parts import plan_parts
 from ai.ml.retraining.batch.pinned import pin_bundle
 from ai.ml.retraining.batch.sample import sample_batch
 from ai.ml.retraining.batch.scoring_job import score
-from ai.ml.retraining.batch_config import BatchSettings, JobSettings, PredictConfig, RunnerSettings
 from ai.ml.retraining.commands.cli import main
+from ai.ml.retraining.settings.predict import BatchSettings, JobSettings, PredictConfig, RunnerSettings
 from ai.ml.retraining.store import Store
 
 

@@ -19,13 +19,13 @@ from ai.ml.core.files.atomic import sha256_file
 from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.training import train
-from ai.ml.retraining.config import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.decision.evaluation import Subject
 from ai.ml.retraining.reporting.inputs import Material
 from ai.ml.retraining.reporting.sections import sections
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs import search
 from ai.ml.retraining.runs.search import Searcher, Trial, propose, require_search, space_of
+from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 
 SPACE = space_of(TrainingSettings(training_mode="mlp_ple"))
 GIVEN = TrainingConfig("y", training_mode="mlp_ple", epochs=2, hidden_dim=32, num_hidden_layers=1)

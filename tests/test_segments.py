@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from ai.ml.core.errors import SEVERITY, DataRefused, ExitCode, UsageError, worst_of
 from ai.ml.core.tables.reader import read_table, write_table
-from ai.ml.retraining.config import load_config
-from ai.ml.retraining.segment_config import SegmentsConfig
-from ai.ml.retraining.segment_names import LONGEST_BASE, segment_model
 from ai.ml.retraining.segments.cut import Segment, SegmentPlan, cut_table, segment_config
+from ai.ml.retraining.settings.retrain import load_config
+from ai.ml.retraining.settings.segment_names import LONGEST_BASE, segment_model
+from ai.ml.retraining.settings.segments import SegmentsConfig
 from ai.ml.retraining.store_place import checked_name
 
 ODD = ["a/b", "🐟", "x" * 300, "..", "a b", "-1", "a.", "con", "1.5", "2024-01-01 10:00:00", "q-0123abcd", "0123abcd"]

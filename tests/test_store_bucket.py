@@ -18,8 +18,8 @@ from ai.ml.core.files.bucket import open_objects
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.bucket_cache import cached_version
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.config import DataSettings, DecisionSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.settings.retrain import DataSettings, DecisionSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 

@@ -118,7 +118,9 @@ def test_a_deployments_run_tells_more_than_warnings() -> None:
     assert run.stdout.split() == ["True"]
 
 
-@pytest.mark.parametrize("package", ["ai.ml.core.errors", "ai.ml.retraining.commands.cli", "ai.ml.retraining.config"])
+@pytest.mark.parametrize(
+    "package", ["ai.ml.core.errors", "ai.ml.retraining.commands.cli", "ai.ml.retraining.settings.retrain"]
+)
 def test_imports_warn_of_nothing(package: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", f"import {package}"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S)

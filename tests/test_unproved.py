@@ -16,13 +16,13 @@ from verdict_samples import passed_verdict
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.environment_faults import is_machines
 from ai.ml.core.errors import BundleRefused, ExitCode, NothingChecked, StorageFailed, Unproved
-from ai.ml.retraining.config import DataSettings, GateSettings, RetrainConfig
 from ai.ml.retraining.gate.environments import EnvironmentSpec, JobRequest, current_environment, run_jobs
 from ai.ml.retraining.gate.proof import GatePolicy, finding_of, prove
 from ai.ml.retraining.records import BundleRef, CandidateRef, FileRef, VerdictRef, problems
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.inconclusive import FILE
 from ai.ml.retraining.selftest.run import selftest
+from ai.ml.retraining.settings.retrain import DataSettings, GateSettings, RetrainConfig
 from ai.ml.retraining.store import Store
 
 BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))

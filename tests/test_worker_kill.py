@@ -18,8 +18,8 @@ from conftest import PATIENCE_S, ROOT
 from prefect_cli import ask_server, copied_checkout, prefect
 
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store import Store
 
 LEASE_S = 300

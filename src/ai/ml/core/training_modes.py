@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ai.ml.retraining.config import TrainingSettings
+from ai.ml.retraining.settings.retrain import TrainingSettings
 
 PIECEWISE = frozenset({"mlp_ple", "tabm"})
 LINEAR = frozenset({"linear_glm_baseline"})

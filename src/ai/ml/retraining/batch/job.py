@@ -21,9 +21,9 @@ from ai.ml.retraining.batch.parts import Part, group_parts, plan_parts
 from ai.ml.retraining.batch.pinned import BundlePin, pin_bundle, prove_pinned
 from ai.ml.retraining.batch.receipts import AnswerTally, Failure, Receipt, total_answers, total_counts
 from ai.ml.retraining.batch.runners import PartOutcome, Runner, ScoringTask, run_inline
-from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.records import DriftRecord, Record
 from ai.ml.retraining.runs.drift import scoring_drift
+from ai.ml.retraining.settings.predict import BatchSettings
 
 FAILURES_TOLD = 5
 

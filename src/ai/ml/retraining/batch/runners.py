@@ -24,8 +24,8 @@ from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.pinned import BundlePin, prove_pinned
 from ai.ml.retraining.batch.receipts import Failure, Receipt
 from ai.ml.retraining.batch.score_part import ScoredPart
-from ai.ml.retraining.batch_config import BatchSettings
 from ai.ml.retraining.console.progress import logger
+from ai.ml.retraining.settings.predict import BatchSettings
 
 MOST_BROKEN_POOLS = 3
 """In a row without a group done between them: then it is no accident."""

@@ -14,7 +14,7 @@ from ai.ml.retraining.batch.columns import AnswerColumns
 from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.pinned import BundlePin, prove_pinned
 from ai.ml.retraining.batch.score_part import part_batches
-from ai.ml.retraining.batch_config import BatchSettings
+from ai.ml.retraining.settings.predict import BatchSettings
 
 SAMPLED_PARTS = 8
 SAMPLED_ROWS = 1_024

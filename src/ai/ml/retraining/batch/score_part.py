@@ -22,7 +22,7 @@ from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.pinned import BundlePin, ProvenBundle, pin_bundle, prove_pinned
 from ai.ml.retraining.batch.prefetch import ahead
 from ai.ml.retraining.batch.receipts import AnswerTally, Content, Receipt, compact_counts, file_content
-from ai.ml.retraining.batch_config import BatchSettings
+from ai.ml.retraining.settings.predict import BatchSettings
 
 BATCH_ROWS = 32_768
 """A multiple of the tile; part of what decides a receipt's sums, so no setting."""

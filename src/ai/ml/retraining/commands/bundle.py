@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files.atomic import dump_json, write_atomic
-from ai.ml.retraining.arguments import reading_of
 from ai.ml.retraining.console.progress import at_work, part_bar, result_console
 from ai.ml.retraining.console.stdout import print_bytes, print_json
 from ai.ml.retraining.references import bundle_directory
+from ai.ml.retraining.settings.flags import reading_of
 
 
 def inspect(arguments: Namespace) -> int:
@@ -73,8 +73,8 @@ def selftest(arguments: Namespace) -> int:
 def predict(arguments: Namespace) -> int:
     """Score a table or a folder of parts."""
     from ai.ml.retraining.batch.scoring_job import score
-    from ai.ml.retraining.batch_config import BatchSettings, JobSettings, PredictConfig
-    from ai.ml.retraining.config import load_config
+    from ai.ml.retraining.settings.predict import BatchSettings, JobSettings, PredictConfig
+    from ai.ml.retraining.settings.retrain import load_config
 
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     config = load_config(

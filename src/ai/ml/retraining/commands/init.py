@@ -16,9 +16,9 @@ from pydantic.fields import FieldInfo
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.tables.locations import is_url
-from ai.ml.retraining.arguments import READING, reading_of
-from ai.ml.retraining.config import load_config
-from ai.ml.retraining.segment_config import SegmentsConfig
+from ai.ml.retraining.settings.flags import READING, reading_of
+from ai.ml.retraining.settings.retrain import load_config
+from ai.ml.retraining.settings.segments import SegmentsConfig
 
 SETTINGS, DEPLOYMENTS = "retrain.toml", "prefect.yaml"
 PLACEHOLDERS = {"name": "my-model", "data.source": "my-table.csv", "data.target": "my_target"}

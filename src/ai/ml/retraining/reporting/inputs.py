@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from ai.ml.core.contract.drift import DriftReport, measure_drift
 from ai.ml.core.errors import BundlegateError
-from ai.ml.retraining.config import ReportSettings
 from ai.ml.retraining.decision.decision import Scored, incomparable
 from ai.ml.retraining.decision.evaluation import Subject
 from ai.ml.retraining.gate.verdict import Verdict
@@ -22,6 +21,7 @@ from ai.ml.retraining.reporting.importance import (
     permutation_importance,
 )
 from ai.ml.retraining.reporting.metrics import Measure, SliceMeasure, measure_all, measure_slices, slice_columns
+from ai.ml.retraining.settings.retrain import ReportSettings
 
 OWNERS_WORDS = ("owner", "intended_use", "out_of_scope")
 

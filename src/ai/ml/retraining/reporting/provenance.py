@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.reporting.inputs import Material
+from ai.ml.retraining.settings.retrain import RetrainConfig
 
 DEFAULT_STORE = str(RetrainConfig.model_fields["store"].default)
 

@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from ai.ml.core.errors import BundlegateError, BundleNotFound
 from ai.ml.core.tables.reader import read_table
-from ai.ml.retraining.config import ReportSettings, RetrainConfig
 from ai.ml.retraining.decision.evaluation import Subject
 from ai.ml.retraining.evidence.evidence import read_evidence
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import CandidateRef, DecisionRecord, FileRef, ReportRef, VerdictRef
 from ai.ml.retraining.reporting.files import CARD, HISTORY, PAGE, REMARKS, Written, kept_reports, write_report
 from ai.ml.retraining.reporting.inputs import Material
+from ai.ml.retraining.settings.retrain import ReportSettings, RetrainConfig
 from ai.ml.retraining.store import Store
 
 

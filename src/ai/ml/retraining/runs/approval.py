@@ -13,7 +13,6 @@ from pathlib import Path
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy
 from ai.ml.core.files.atomic import dump_json, publish_dir, write_atomic
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.records import (
     Approval,
     BundleRef,
@@ -28,6 +27,7 @@ from ai.ml.retraining.records import (
 )
 from ai.ml.retraining.runs.retrain import work_dir
 from ai.ml.retraining.runs.work_folder import KEEP_RUNS
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store import Store
 
 REQUEST, ANSWER = "request.json", "answer.json"

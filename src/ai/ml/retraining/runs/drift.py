@@ -17,10 +17,10 @@ from ai.ml.retraining.batch.pinned import prove_pinned
 from ai.ml.retraining.batch.receipts import Failure
 from ai.ml.retraining.batch.runners import ScoringTask
 from ai.ml.retraining.batch.score_part import part_batches
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.records import DataRef, DriftRecord
 from ai.ml.retraining.runs.retrain import work_dir
 from ai.ml.retraining.runs.work_folder import keep_latest
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store import Store
 
 

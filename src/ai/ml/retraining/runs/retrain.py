@@ -23,10 +23,8 @@ from ai.ml.core.errors import BundleRefused, Busy, DataRefused, Unproved
 from ai.ml.core.files.atomic import dump_json, publish_dir, sha256_bytes, write_atomic
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import ReadOptions, fingerprint, read_table, write_table
-from ai.ml.retraining.config import DataSettings, RetrainConfig
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.proof_config import RollbackConfig
 from ai.ml.retraining.records import (
     Approval,
     BundleRef,
@@ -47,6 +45,8 @@ from ai.ml.retraining.runs.plan import TrainingPlan, pinned, plan_training, tria
 from ai.ml.retraining.runs.resume import remove_run, write_run
 from ai.ml.retraining.runs.source_stamp import source_stamps
 from ai.ml.retraining.runs.work_folder import KEY_PATTERN, held, keep_latest
+from ai.ml.retraining.settings.proof import RollbackConfig
+from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig
 from ai.ml.retraining.store import Store
 from ai.ml.retraining.store_place import work_folder
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ai.ml.core.types import ModelBundle
     from ai.ml.frameworks.pytorch.trainer.trial import Rehearsal, Rehearsed
-    from ai.ml.retraining.config import TrainingSettings
+    from ai.ml.retraining.settings.retrain import TrainingSettings
 
 RANDOM_TRIALS = 8
 """Before the estimator has seen enough to propose anything."""

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from ai.ml.core.tables.dataset_files import data_files
-from ai.ml.retraining.config import DataSettings
 from ai.ml.retraining.records import FileRef, content_key
+from ai.ml.retraining.settings.retrain import DataSettings
 
 
 def source_key(data: DataSettings) -> str:

@@ -18,12 +18,12 @@ from ai.ml.core.tables.cells import as_texts, level_text, one_array
 from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining.config import RetrainConfig
 from ai.ml.retraining.records import FileRef, Record
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.work_folder import held
-from ai.ml.retraining.segment_config import Filter, SegmentsConfig, SegmentSettings
-from ai.ml.retraining.segment_names import segment_model
+from ai.ml.retraining.settings.retrain import RetrainConfig
+from ai.ml.retraining.settings.segment_names import segment_model
+from ai.ml.retraining.settings.segments import Filter, SegmentsConfig, SegmentSettings
 
 SHOWN_VALUE = 60
 """Characters of a value in messages and tables."""

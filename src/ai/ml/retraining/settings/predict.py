@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ai.ml.core.tables.reader import ReadOptions
-from ai.ml.retraining.config import (
+from ai.ml.retraining.settings.retrain import (
     DecimalMark,
     Delimiter,
     Encoding,

@@ -8,8 +8,8 @@ from typing import Annotated, Any, cast
 from pydantic import BeforeValidator
 
 from ai.ml.core.errors import UsageError
-from ai.ml.retraining.config import RetrainConfig, load_config
-from ai.ml.retraining.segment_config import SegmentsConfig
+from ai.ml.retraining.settings.retrain import RetrainConfig, load_config
+from ai.ml.retraining.settings.segments import SegmentsConfig
 
 FILE = "file"
 """No setting has this name at its top."""

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from ai.ml.core.cores import available_cores
-from ai.ml.retraining.batch_config import ClusterSettings, RunnerSettings
-from ai.ml.retraining.config import RetrainConfig
-from ai.ml.retraining.segment_names import is_plain, segment_model
+from ai.ml.retraining.settings.predict import ClusterSettings, RunnerSettings
+from ai.ml.retraining.settings.retrain import RetrainConfig
+from ai.ml.retraining.settings.segment_names import is_plain, segment_model
 
 # They change how the runs are made, never which segments there are.
 _NOT_IN_THE_PLAN = {"parallel", "runner", "scheduler"}

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ai.ml.retraining.config import MODEL_NAME, CpuMatrix, GateTimeout, Pythons, Section
 from ai.ml.retraining.runs.inconclusive import TIMEOUT_S
+from ai.ml.retraining.settings.retrain import MODEL_NAME, CpuMatrix, GateTimeout, Pythons, Section
 
 
 class ValidateConfig(Section):
