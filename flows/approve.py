@@ -12,7 +12,7 @@ import sys
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.retraining.console.exit_codes import run_command
 from ai.ml.retraining.records import Approval
-from ai.ml.retraining.writer import whoami
+from ai.ml.retraining.store.actor import whoami
 from tasks.waiting import find_waiting, list_waiting, question, send_answer
 
 

@@ -16,7 +16,7 @@ from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.work_folder import held
 from ai.ml.retraining.settings.deployment import settings_of
 from ai.ml.retraining.settings.retrain import RetrainConfig
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 CHECKPOINTS = ("data-*.parquet", "candidate-*", "verdict-*.json", "*.epochs", "awaiting-*")
 

@@ -13,7 +13,7 @@ from store_samples import DECISION, proving, verdict_on
 
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.errors import Busy, UsageError
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 
 def act(store: Store, order: str, bundle: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
 from ai.ml.frameworks.pytorch.serialization import load_bundle
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 
 def main(root: Path) -> None:

@@ -14,7 +14,7 @@ from verdict_samples import passed_verdict, refused_verdict
 from ai.ml.core.bundle_dir import bundle_digest, write_manifest
 from ai.ml.frameworks.pytorch.serialization import save_bundle
 from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 DECISION = {"reason": "better"}
 

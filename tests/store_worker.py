@@ -20,7 +20,7 @@ from store_samples import DECISION, proving, sealed, verdict_on
 
 from ai.ml.core.errors import Busy, UsageError
 from ai.ml.frameworks.pytorch.serialization import load_bundle
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 
 def retrain(store: Store, work: Path, number: int) -> None:

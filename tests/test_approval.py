@@ -30,7 +30,7 @@ from ai.ml.retraining.runs.approval import (
     settle,
 )
 from ai.ml.retraining.settings.retrain import ApprovalSettings, DataSettings, RetrainConfig
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 from flows.retrain import retrain
 from tasks.approval import ApprovalForm, _answer, approved
 

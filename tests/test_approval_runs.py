@@ -21,8 +21,8 @@ from store_samples import promoted
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.runs.work_folder import held
-from ai.ml.retraining.store import Store
-from ai.ml.retraining.store_audit import audit
+from ai.ml.retraining.store.audit import audit
+from ai.ml.retraining.store.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 

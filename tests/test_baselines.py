@@ -22,7 +22,7 @@ from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.decision.baselines import Baseline, measure_baselines
 from ai.ml.retraining.decision.decision import DecisionPolicy, Scored, baselines, decide
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 
 def test_the_figures_are_those_of_scikit_learn_on_the_same_rows() -> None:

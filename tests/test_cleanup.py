@@ -13,8 +13,8 @@ from deployed_runs import Deployed, deploy, until
 from store_samples import promoted, sealed
 
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining.store import Store
-from ai.ml.retraining.store_audit import audit
+from ai.ml.retraining.store.audit import audit
+from ai.ml.retraining.store.store import Store
 from flows.retrain import retrain
 from tasks.cleanup import leave_clean
 

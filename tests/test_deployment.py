@@ -19,7 +19,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect_cli import ask_server, copied_checkout, prefect
 
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
 

@@ -23,7 +23,7 @@ from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.drift import training_drift
 from ai.ml.retraining.settings.retrain import DataSettings, DriftSettings, RetrainConfig, TrainingSettings
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 
 def settings(folder: Path, source: str, **drift: str) -> RetrainConfig:

@@ -18,13 +18,13 @@ from builders import mixed_table
 from conftest import PATIENCE_S, ROOT
 
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining.store import Store
-from ai.ml.retraining.store_audit import audit
+from ai.ml.retraining.store.audit import audit
+from ai.ml.retraining.store.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 
 PLAIN = "ai.ml.retraining.runs.retrain"
-SHELF = "ai.ml.retraining.folder_shelf"
+SHELF = "ai.ml.retraining.store.folder"
 FILES = "ai.ml.core.files.atomic"
 REPORT = "ai.ml.retraining.reporting"
 

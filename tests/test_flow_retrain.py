@@ -14,7 +14,7 @@ from deployed_runs import Deployed
 from prefect_cli import ask_server, held_retraining, run_module
 
 from ai.ml.core.tables.reader import read_table, write_table
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 pytestmark = pytest.mark.xdist_group("prefect")
 

@@ -17,7 +17,7 @@ from sealed_bundles import sealed
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow]
 

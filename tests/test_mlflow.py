@@ -19,7 +19,7 @@ from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 PUBLISH_AGAIN_LOAD_AND_DAMAGE = """
 import json, sys
@@ -27,7 +27,7 @@ from pathlib import Path
 from ai.ml.core.errors import BundleRefused, StorageFailed
 from ai.ml.retraining.batch.pinned import prove_pinned
 from ai.ml.retraining.integrations.mlflow_registry import publish_champion
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 uri, told = sys.argv[1], {}
 again = publish_champion(Store("store"), "m", uri)
 told["again"] = [again.version, again.already]

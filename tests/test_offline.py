@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE_S, ROOT
 
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

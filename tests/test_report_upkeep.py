@@ -10,7 +10,7 @@ from store_samples import DECISION, promoted, sealed, verdict_on
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.reporting.files import all_reports, kept_reports
 from ai.ml.retraining.reporting.prune import prune_reports
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 
 def reported(store: Store, digest: str) -> str:

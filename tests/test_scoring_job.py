@@ -17,7 +17,7 @@ from ai.ml.retraining.batch.sample import sample_batch
 from ai.ml.retraining.batch.scoring_job import score
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.settings.predict import BatchSettings, JobSettings, PredictConfig, RunnerSettings
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from prefect_cli import ask_server
 from ai.ml.core.files.atomic import is_alive
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.runs.work_folder import held
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 # A loaded machine takes its time for a dozen processes.
 pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow, pytest.mark.timeout(2400)]

@@ -18,7 +18,7 @@ from ai.ml.retraining.segments.cut import Segment, SegmentPlan, cut_table, segme
 from ai.ml.retraining.settings.retrain import load_config
 from ai.ml.retraining.settings.segment_names import LONGEST_BASE, segment_model
 from ai.ml.retraining.settings.segments import SegmentsConfig
-from ai.ml.retraining.store_place import checked_name
+from ai.ml.retraining.store.location import checked_name
 
 ODD = ["a/b", "🐟", "x" * 300, "..", "a b", "-1", "a.", "con", "1.5", "2024-01-01 10:00:00", "q-0123abcd", "0123abcd"]
 

@@ -12,9 +12,9 @@ from store_samples import DECISION, promoted, proving, sealed, verdict_on
 
 from ai.ml.core.errors import Busy, StoreRefused, UsageError
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.ledger import Ledger
-from ai.ml.retraining.store import Store
-from ai.ml.retraining.store_audit import audit
+from ai.ml.retraining.store.audit import audit
+from ai.ml.retraining.store.ledger import Ledger
+from ai.ml.retraining.store.store import Store
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ import resource, sys
 from pathlib import Path
 from ai.ml.core.errors import StorageFailed
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.ledger import Ledger
+from ai.ml.retraining.store.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 size = ledger.path.stat().st_size if ledger.path.exists() else 0
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30, size + 30))
@@ -121,7 +121,7 @@ def test_a_disk_that_takes_half_a_line_leaves_the_ledger_as_it_was(tmp_path: Pat
 HOLDER = """
 import sys, time
 from pathlib import Path
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 with Store(Path(sys.argv[1])).shelf("m").writing():
     print("held", flush=True)
     time.sleep(600)

@@ -16,12 +16,12 @@ from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.errors import BundleRefused, StorageFailed, UsageError
 from ai.ml.core.files.bucket import open_objects
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining.bucket_cache import cached_version
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.settings.retrain import DataSettings, DecisionSettings, RetrainConfig, TrainingSettings
-from ai.ml.retraining.store import Store
-from ai.ml.retraining.store_place import work_folder
+from ai.ml.retraining.store.cache import cached_version
+from ai.ml.retraining.store.location import work_folder
+from ai.ml.retraining.store.store import Store
 
 pytestmark = pytest.mark.xdist_group("s3")
 

@@ -16,9 +16,9 @@ from store_samples import DECISION, BucketPlace, FolderPlace, Place, promoted, p
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, GateRefused, StoreRefused, UsageError
 from ai.ml.core.files.atomic import sha256_bytes
-from ai.ml.retraining.retention import REMOVAL_S
-from ai.ml.retraining.store import Store
-from ai.ml.retraining.store_audit import audit
+from ai.ml.retraining.store.audit import audit
+from ai.ml.retraining.store.retention import REMOVAL_S
+from ai.ml.retraining.store.store import Store
 
 
 @pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
@@ -269,7 +269,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 def test_the_audit_says_what_is_not_as_it_was_written(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ai.ml.retraining.store_audit.SECOND_LOOK_AFTER_S", 0.0)
+    monkeypatch.setattr("ai.ml.retraining.store.audit.SECOND_LOOK_AFTER_S", 0.0)
     store = place.store
     three = Three(*(promoted(store, tmp_path, seed) for seed in range(3)))
     store.record("m", "held", verdict_on("ab" * 32), decision=DECISION)
@@ -349,7 +349,7 @@ def test_what_was_pruned_can_be_promoted_again(place: Place, tmp_path: Path, mon
     if isinstance(place, BucketPlace):
         with pytest.raises(Busy, match=f"again {REMOVAL_S / 60:.0f} minutes after"):
             store.promote("m", tmp_path / "bundle0", verdict, decision=DECISION)
-        monkeypatch.setattr("ai.ml.retraining.retention.REMOVAL_S", 0.0)
+        monkeypatch.setattr("ai.ml.retraining.store.retention.REMOVAL_S", 0.0)
     store.promote("m", tmp_path / "bundle0", verdict, decision=DECISION)
     assert bundle_digest(store.resolve("m@champion")) == digests[0]
     assert audit(store, "m") == []

@@ -18,9 +18,9 @@ from conftest import PATIENCE_S
 from store_samples import DECISION, promoted, sealed, verdict_on
 
 from ai.ml.core.errors import StorageFailed
-from ai.ml.retraining.desk import moves
-from ai.ml.retraining.store import Store
-from ai.ml.retraining.store_audit import audit
+from ai.ml.retraining.store.audit import audit
+from ai.ml.retraining.store.state import moves
+from ai.ml.retraining.store.store import Store
 
 TESTS = Path(__file__).parent
 KILLS = 300

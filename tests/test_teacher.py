@@ -26,7 +26,7 @@ from ai.ml.frameworks.pytorch.trainer.training import student_of, train
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.plan import pinned
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 SETTINGS = TrainingConfig("y", training_mode="mlp_ple", epochs=3, batch_size=64)
 

@@ -14,8 +14,8 @@ from store_samples import promoted, sealed
 
 from ai.ml.core.bundle_dir import write_manifest
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.store import Store
-from ai.ml.retraining.writer import whoami
+from ai.ml.retraining.store.actor import whoami
+from ai.ml.retraining.store.store import Store
 
 SCRIPT = """
 from ai.ml.retraining.console.progress import at_work, part_bar

@@ -23,7 +23,7 @@ from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.inconclusive import FILE
 from ai.ml.retraining.selftest.run import selftest
 from ai.ml.retraining.settings.retrain import DataSettings, GateSettings, RetrainConfig
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))
 TOO_SHORT = 0.05

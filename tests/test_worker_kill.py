@@ -20,7 +20,7 @@ from prefect_cli import ask_server, copied_checkout, prefect
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.settings.retrain import RetrainConfig
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 LEASE_S = 300
 """Prefect's, of a deployment's slot."""

@@ -14,7 +14,7 @@ from prefect_cli import held_retraining, run_module
 from ai.ml.core.errors import Busy
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.runs.work_folder import held
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 HOLD = (
     "import sys, time; from pathlib import Path; from ai.ml.retraining.runs.work_folder import held\n"

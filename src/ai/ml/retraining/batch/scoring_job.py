@@ -9,8 +9,8 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.retraining.batch.job import BatchReport, open_job, run_job
 from ai.ml.retraining.batch.pinned import pin_bundle
 from ai.ml.retraining.batch.runners import ProcessRunner, Runner, run_inline
-from ai.ml.retraining.references import bundle_directory
 from ai.ml.retraining.settings.predict import PredictConfig
+from ai.ml.retraining.store.references import bundle_directory
 
 
 def score(

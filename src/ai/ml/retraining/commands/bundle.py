@@ -11,8 +11,8 @@ from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.retraining.console.progress import at_work, part_bar, result_console
 from ai.ml.retraining.console.stdout import print_bytes, print_json
-from ai.ml.retraining.references import bundle_directory
 from ai.ml.retraining.settings.flags import reading_of
+from ai.ml.retraining.store.references import bundle_directory
 
 
 def inspect(arguments: Namespace) -> int:

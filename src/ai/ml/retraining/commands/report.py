@@ -8,10 +8,10 @@ from pathlib import Path
 from ai.ml.core.errors import ExitCode
 from ai.ml.retraining.console.progress import at_work
 from ai.ml.retraining.console.stdout import print_json
-from ai.ml.retraining.references import bundle_directory
 from ai.ml.retraining.settings.flags import reading_of
 from ai.ml.retraining.settings.retrain import ReportSettings
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.references import bundle_directory
+from ai.ml.retraining.store.store import Store
 
 
 def report(arguments: Namespace) -> int:

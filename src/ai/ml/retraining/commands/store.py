@@ -15,10 +15,10 @@ from ai.ml.core.number_text import figure
 from ai.ml.retraining.commands.cli import usual_store
 from ai.ml.retraining.console.progress import at_work, result_console
 from ai.ml.retraining.console.stdout import print_facts, print_json
-from ai.ml.retraining.ledger import Entry
 from ai.ml.retraining.reporting.files import PAGE, kept_reports
 from ai.ml.retraining.reporting.prune import prune_reports
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.ledger import Entry
+from ai.ml.retraining.store.store import Store
 
 SHORT = 12
 SHOWN = ("live", "since", "why", "by", "metrics", "verdict", "path", "report", "go back")
@@ -77,7 +77,7 @@ def rollback(arguments: Namespace) -> int:
 
 def audit(arguments: Namespace) -> int:
     """Check the ledger's chain, every version's bytes and the pointer; exit 6 if anything isn't as it was written."""
-    from ai.ml.retraining.store_audit import audit as audit_model
+    from ai.ml.retraining.store.audit import audit as audit_model
 
     store = Store(arguments.store)
     problems = audit_model(store, arguments.name)

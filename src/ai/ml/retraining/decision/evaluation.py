@@ -16,7 +16,7 @@ from ai.ml.core.types import TaskType
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.retraining.decision.decision import Scored
-from ai.ml.retraining.references import BUNDLE_FILE
+from ai.ml.retraining.store.references import BUNDLE_FILE
 
 
 class Subject:

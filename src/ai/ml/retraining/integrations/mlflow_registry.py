@@ -17,7 +17,7 @@ from typing import Any
 from ai.ml.core.bundle_dir import current_versions
 from ai.ml.core.errors import BundlegateError, StorageFailed, StoreRefused, UsageError
 from ai.ml.core.files.atomic import dump_json
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 ALIAS = "champion"
 TAG = "bundlegate.digest"

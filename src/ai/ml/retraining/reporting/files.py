@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ai.ml.core.files.atomic import dump_json, sweep_temps, write_atomic
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.reporting.svg import require_matplotlib
-from ai.ml.retraining.store import Store
-from ai.ml.retraining.store_place import work_folder
+from ai.ml.retraining.store.location import work_folder
+from ai.ml.retraining.store.store import Store
 
 if TYPE_CHECKING:
     # torch comes in with it; who only asks where a report lies shall not wait for that.

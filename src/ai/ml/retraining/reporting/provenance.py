@@ -58,7 +58,10 @@ def in_python(material: Material) -> str:
     """The same in Python: load it and ask it."""
     if "@" in material.address:
         store = repr(material.store or DEFAULT_STORE)
-        found = ["from ai.ml.retraining.store import Store", f"folder = Store({store}).resolve({material.address!r})"]
+        found = [
+            "from ai.ml.retraining.store.store import Store",
+            f"folder = Store({store}).resolve({material.address!r})",
+        ]
     else:
         found = [
             "from pathlib import Path",

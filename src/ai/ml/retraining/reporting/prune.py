@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 from ai.ml.core.files.atomic import storage_failed
-from ai.ml.retraining.ledger import Entry
 from ai.ml.retraining.reporting.files import all_reports
-from ai.ml.retraining.shelf import NAME_OF_DIGEST
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.backend import NAME_OF_DIGEST
+from ai.ml.retraining.store.ledger import Entry
+from ai.ml.retraining.store.store import Store
 
 
 def prune_reports(store: Store, name: str, keep: int) -> list[Path]:

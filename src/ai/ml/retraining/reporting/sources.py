@@ -18,7 +18,7 @@ from ai.ml.retraining.records import CandidateRef, DecisionRecord, FileRef, Repo
 from ai.ml.retraining.reporting.files import CARD, HISTORY, PAGE, REMARKS, Written, kept_reports, write_report
 from ai.ml.retraining.reporting.inputs import Material
 from ai.ml.retraining.settings.retrain import ReportSettings, RetrainConfig
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 
 def report_candidate(

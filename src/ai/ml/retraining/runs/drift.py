@@ -21,7 +21,7 @@ from ai.ml.retraining.records import DataRef, DriftRecord
 from ai.ml.retraining.runs.retrain import work_dir
 from ai.ml.retraining.runs.work_folder import keep_latest
 from ai.ml.retraining.settings.retrain import RetrainConfig
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.store import Store
 
 
 def training_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:

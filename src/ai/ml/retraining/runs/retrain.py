@@ -47,8 +47,8 @@ from ai.ml.retraining.runs.source_stamp import source_stamps
 from ai.ml.retraining.runs.work_folder import KEY_PATTERN, held, keep_latest
 from ai.ml.retraining.settings.proof import RollbackConfig
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig
-from ai.ml.retraining.store import Store
-from ai.ml.retraining.store_place import work_folder
+from ai.ml.retraining.store.location import work_folder
+from ai.ml.retraining.store.store import Store
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.trainer.training import EpochReport

@@ -11,8 +11,8 @@ from ai.ml.retraining.gate.proof import GatePolicy, prove
 from ai.ml.retraining.gate.render import to_terminal
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import Record
-from ai.ml.retraining.references import bundle_directory
 from ai.ml.retraining.settings.proof import ValidateConfig
+from ai.ml.retraining.store.references import bundle_directory
 
 
 class ValidationRecord(Record):

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from ai.ml.core.errors import Busy
 from ai.ml.core.files.atomic import make_dirs, storage_failed, sweep_temps, write_atomic
-from ai.ml.retraining.writer import identity
+from ai.ml.retraining.store.actor import identity
 
 KEEP_RUNS = 3
 """Snapshots and candidates of the latest runs that stay in the work folder as checkpoints."""

@@ -27,9 +27,9 @@ from ai.ml.core.bundle_dir import MANIFEST_NAME, Manifest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed, StoreRefused
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.core.files.bucket import Objects, open_objects
-from ai.ml.retraining.bucket_cache import cached_version
-from ai.ml.retraining.ledger import Entry, Pages, next_entry, read_line, tip_json, tip_number
-from ai.ml.retraining.shelf import LineTaken, Pointer, Section, plain_files
+from ai.ml.retraining.store.backend import LineTaken, Pointer, Section, plain_files
+from ai.ml.retraining.store.cache import cached_version
+from ai.ml.retraining.store.ledger import Entry, Pages, next_entry, read_line, tip_json, tip_number
 
 MARKERS: dict[Section, str] = {"versions": MANIFEST_NAME, "quarantine": "verdict.json"}
 """The object that is put last and removed first: a directory without it isn't there."""

@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 
 from ai.ml.core.errors import StoreRefused
 from ai.ml.core.files.atomic import dump_json
-from ai.ml.retraining.ledger import Entry, Pages
+from ai.ml.retraining.store.ledger import Entry, Pages
 
 Section = Literal["versions", "quarantine"]
 NAME_OF_DIGEST = re.compile(r"[0-9a-f]{64}")

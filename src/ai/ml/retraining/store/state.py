@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ai.ml.core.errors import BundleRefused, Busy, StoreRefused
-from ai.ml.retraining.ledger import Entry, Pages
-from ai.ml.retraining.shelf import LineTaken, Pointer, Shelf
-from ai.ml.retraining.writer import identity, whoami
+from ai.ml.retraining.store.actor import identity, whoami
+from ai.ml.retraining.store.backend import LineTaken, Pointer, Shelf
+from ai.ml.retraining.store.ledger import Entry, Pages
 
 CHAMPION_ACTIONS = ("promoted", "rolled-back")
 

@@ -11,9 +11,9 @@ import time
 from datetime import UTC, datetime
 
 from ai.ml.core.errors import Busy, UsageError
-from ai.ml.retraining.desk import Desk, moves
-from ai.ml.retraining.ledger import Entry
-from ai.ml.retraining.shelf import Section
+from ai.ml.retraining.store.backend import Section
+from ai.ml.retraining.store.ledger import Entry
+from ai.ml.retraining.store.state import Desk, moves
 
 REMOVAL_S = 600.0
 """Where no lock keeps writers apart: what a `pruned` line names may be on its way out for so long, and then no more."""

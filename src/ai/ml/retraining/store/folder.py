@@ -37,9 +37,9 @@ from ai.ml.core.files.atomic import (
     write_atomic,
     write_new,
 )
-from ai.ml.retraining.ledger import Entry, Ledger, Pages, next_entry, tip_json, tip_number
-from ai.ml.retraining.shelf import Pointer, Section, plain_files
-from ai.ml.retraining.writer import identity
+from ai.ml.retraining.store.actor import identity
+from ai.ml.retraining.store.backend import Pointer, Section, plain_files
+from ai.ml.retraining.store.ledger import Entry, Ledger, Pages, next_entry, tip_json, tip_number
 
 LEFTOVERS = (".*.copy", ".*.gone")
 

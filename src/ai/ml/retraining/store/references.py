@@ -21,7 +21,7 @@ def bundle_directory(reference: str, store: Path | str) -> Path:
     if path.is_file():
         return path.parent
     if "@" in reference and "/" not in reference:
-        from ai.ml.retraining.store import Store
+        from ai.ml.retraining.store.store import Store
 
         return Store(store).resolve(reference)
     raise BundleNotFound(f"no bundle at {reference}: expected a bundle directory, a {BUNDLE_FILE}, or NAME@champion")

@@ -23,7 +23,12 @@ from typing import Any, TypeVar
 from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, GateRefused, StoreRefused, UsageError
 from ai.ml.core.tables.locations import is_url
-from ai.ml.retraining.desk import (
+from ai.ml.retraining.gate.verdict import Verdict
+from ai.ml.retraining.store.backend import LineTaken, Pointer, Shelf
+from ai.ml.retraining.store.ledger import Entry
+from ai.ml.retraining.store.location import checked_name, open_shelf
+from ai.ml.retraining.store.retention import prunable, refuse_leaving, remove_pruned
+from ai.ml.retraining.store.state import (
     CHAMPION_ACTIONS,
     Desk,
     last_promotion,
@@ -34,11 +39,6 @@ from ai.ml.retraining.desk import (
     refuse_damaged,
     refuse_overtaken,
 )
-from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.ledger import Entry
-from ai.ml.retraining.retention import prunable, refuse_leaving, remove_pruned
-from ai.ml.retraining.shelf import LineTaken, Pointer, Shelf
-from ai.ml.retraining.store_place import checked_name, open_shelf
 
 LOCK_TIMEOUT_S = 30.0
 LEAST_PREFIX = 6

@@ -8,7 +8,7 @@ from pathlib import Path
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.core.tables.locations import is_url
-from ai.ml.retraining.shelf import Shelf
+from ai.ml.retraining.store.backend import Shelf
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 BUCKET_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[^/]+)*)/?")
@@ -33,11 +33,11 @@ def open_shelf(place: Path | str, name: str, lock_timeout_s: float) -> Shelf:
         UsageError: the address is none that a store can have, or the extra `s3` isn't installed.
     """
     if not is_url(place):
-        from ai.ml.retraining.folder_shelf import FolderShelf
+        from ai.ml.retraining.store.folder import FolderShelf
 
         return FolderShelf(Path(place) / name, lock_timeout_s)
     bucket, prefix = bucket_address(str(place))
-    from ai.ml.retraining.bucket_shelf import open_bucket
+    from ai.ml.retraining.store.bucket import open_bucket
 
     return open_bucket(bucket, "/".join(filter(None, (prefix, name))))
 

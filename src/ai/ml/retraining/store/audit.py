@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, StoreRefused
 from ai.ml.core.files.atomic import sha256_bytes
-from ai.ml.retraining.desk import CHAMPION_ACTIONS, moves, read_pointer
 from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.ledger import Entry, Pages
-from ai.ml.retraining.shelf import Pointer, Shelf
-from ai.ml.retraining.store import Store
+from ai.ml.retraining.store.backend import Pointer, Shelf
+from ai.ml.retraining.store.ledger import Entry, Pages
+from ai.ml.retraining.store.state import CHAMPION_ACTIONS, moves, read_pointer
+from ai.ml.retraining.store.store import Store
 
 SECOND_LOOKS = 3
 SECOND_LOOK_AFTER_S = 0.3

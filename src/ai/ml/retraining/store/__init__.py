@@ -1,0 +1,1 @@
+"""The package `ai.ml.retraining.store`."""
