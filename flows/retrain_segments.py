@@ -12,8 +12,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from ai.ml.retraining.runs.summary import show_summary
+from ai.ml.retraining.segments import cut as segments
 from ai.ml.retraining.segments.cut import SegmentPlan
-from ai.ml.retraining.segments.cut import cut as segments
 from ai.ml.retraining.segments.outcome import SegmentOutcome, SegmentsSummary, show_segments
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.settings.segments import SegmentsConfig

@@ -28,7 +28,7 @@ import ai.ml.frameworks.pytorch.trainer.training
 import ai.ml.retraining.decision.baselines
 import ai.ml.retraining.evidence.seal
 import ai.ml.retraining.reporting.sources  # noqa: F401
-from ai.ml.retraining.gate.proof import environments, replay
+from ai.ml.retraining.gate import environments, replay
 from ai.ml.retraining.records import code_version
 from ai.ml.retraining.runs.resume import interrupted_run
 from ai.ml.retraining.runs.summary import show_summary

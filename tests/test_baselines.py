@@ -20,8 +20,9 @@ from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.trainer.training import train
+from ai.ml.retraining.decision import baselines
 from ai.ml.retraining.decision.baselines import Baseline, measure_baselines
-from ai.ml.retraining.decision.decision import DecisionPolicy, Scored, baselines, decide
+from ai.ml.retraining.decision.decision import DecisionPolicy, Scored, decide
 from ai.ml.retraining.store.store import Store
 
 

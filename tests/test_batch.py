@@ -17,8 +17,8 @@ from ai.ml.core.errors import BundleRefused, Busy, DataNotFound, DataRefused, Ex
 from ai.ml.core.files.lock import locked
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle
+from ai.ml.retraining.batch import score_part as partition
 from ai.ml.retraining.batch.job import BatchSettings, predict_dataset
-from ai.ml.retraining.batch.job import score_part as partition
 from ai.ml.retraining.batch.outputs import folder as folder_output
 from ai.ml.retraining.batch.part_writer import ROW_GROUP_ROWS
 from ai.ml.retraining.batch.pinned import BundlePin, pin_bundle, prove_pinned

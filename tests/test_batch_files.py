@@ -19,13 +19,13 @@ from builders import tiny_rows
 from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.tables.reader import write_table
+from ai.ml.retraining.batch import scoring_job
 from ai.ml.retraining.batch.job import (
     BatchReport,
     BatchSettings,
     choose_destination,
     open_job,
     predict_dataset,
-    scoring_job,
 )
 from ai.ml.retraining.batch.outputs import file as file_output
 from ai.ml.retraining.batch.outputs import folder as folder_output

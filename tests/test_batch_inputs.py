@@ -15,8 +15,8 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.training import train
+from ai.ml.retraining.batch import score_part as partition
 from ai.ml.retraining.batch.job import BatchSettings, predict_dataset
-from ai.ml.retraining.batch.job import score_part as partition
 from ai.ml.retraining.batch.parts import Part, plan_parts
 from ai.ml.retraining.batch.pinned import pin_bundle
 from ai.ml.retraining.batch.sample import sample_batch
@@ -92,7 +92,7 @@ def test_kept_texts_keep_their_marks_and_the_model_reads_them(bundle: Path, tmp_
 
 
 def test_a_kept_column_that_is_null_for_long(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ai.ml.core.tables.reader import sql_reader as sql_source
+    from ai.ml.core.tables import sql_reader as sql_source
 
     monkeypatch.setattr(sql_source, "_FETCH_ROWS", 8)
     rows = rows_to_score(24, seed=3).to_pandas()

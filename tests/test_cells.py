@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ai.ml.core.tables import cells
+from ai.ml.core.tables import number_locale as number_marks
 from ai.ml.core.tables.cells import as_texts, coerce, coerce_text, level_text
-from ai.ml.core.tables.reader import cells
-from ai.ml.core.tables.reader import number_locale as number_marks
 
 ODD = [
     " 12.5 ",

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.models.networks import PIECEWISE_MODES, build_model
+from ai.ml.frameworks.pytorch.trainer import loop as fitting
 from ai.ml.frameworks.pytorch.trainer.loop import Fitting, TrainingTensors
 from ai.ml.frameworks.pytorch.trainer.losses import Differentiated, distilled, hard_loss, soft_loss, watched_loss
 from ai.ml.frameworks.pytorch.trainer.mlp_gradients import DenseGradients, dense_gradients_of
 from ai.ml.frameworks.pytorch.trainer.tensor_codec import encode_tree
-from ai.ml.frameworks.pytorch.trainer.training import loop as fitting
 
 ROWS, COLUMNS = 203, 7
 """The last batch of 32 rows has 11."""

@@ -17,6 +17,7 @@ from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import ScoringSettings
 from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.evidence.seal import stage_candidate
+from ai.ml.retraining.gate import environments
 from ai.ml.retraining.gate.environments import (
     EnvironmentSpec,
     JobRequest,
@@ -25,7 +26,7 @@ from ai.ml.retraining.gate.environments import (
     python_environments,
     run_jobs,
 )
-from ai.ml.retraining.gate.proof import GatePolicy, environments, prove
+from ai.ml.retraining.gate.proof import GatePolicy, prove
 
 FIGURES = {"rows", "rows_differing", "label_flips", "largest_ulp", "first_stage", "rounding_margin"}
 

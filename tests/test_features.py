@@ -17,10 +17,10 @@ from sklearn.preprocessing import StandardScaler
 from ai.ml.core import parallel as column_threads
 from ai.ml.core.errors import BundleRefused, DataRefused
 from ai.ml.core.tables.cells import coerce
+from ai.ml.frameworks.pytorch.features import standard_scaler as moments
 from ai.ml.frameworks.pytorch.features.cells import known_columns, raw_cells, typed_cells
 from ai.ml.frameworks.pytorch.features.fit import fit_features
 from ai.ml.frameworks.pytorch.features.matrix import apply_features, encode_raw_table, encode_rows, encode_table
-from ai.ml.frameworks.pytorch.features.matrix import standard_scaler as moments
 from ai.ml.frameworks.pytorch.features.plan import ColumnPlan
 
 NUMBERS = st.one_of(

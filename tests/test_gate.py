@@ -28,10 +28,11 @@ from ai.ml.frameworks.pytorch.serialization.save import payload_of
 from ai.ml.retraining.evidence.answers import AnswerSet
 from ai.ml.retraining.evidence.evidence import read_evidence
 from ai.ml.retraining.evidence.seal import stage_candidate
+from ai.ml.retraining.gate import checks
 from ai.ml.retraining.gate.checks import Finding
 from ai.ml.retraining.gate.environments import JobRequest, current_environment, run_jobs
 from ai.ml.retraining.gate.invariance import check_variants
-from ai.ml.retraining.gate.proof import GatePolicy, checks, prove
+from ai.ml.retraining.gate.proof import GatePolicy, prove
 from ai.ml.retraining.gate.render import to_junit, to_markdown
 from ai.ml.retraining.gate.verdict import CheckResult, Verdict
 from ai.ml.retraining.selftest.defect import Copy

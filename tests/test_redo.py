@@ -14,7 +14,7 @@ import pytest
 from save_scenarios import NEW, OLD, THIRD, _write, listing, read, replace, seal
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, StorageFailed
-from ai.ml.core.files.atomic import lock as directory_lock
+from ai.ml.core.files import lock as directory_lock
 from ai.ml.core.files.lock import LOCK_NAME, locked
 from ai.ml.frameworks.pytorch.serialization import commit as redo
 

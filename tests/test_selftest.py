@@ -18,10 +18,10 @@ from ai.ml.core.errors import ExitCode, NothingChecked
 from ai.ml.core.types import TaskType
 from ai.ml.frameworks.pytorch.serialization.save import save_bundle
 from ai.ml.retraining.evidence.seal import make_evidence
-from ai.ml.retraining.gate.proof import checks
+from ai.ml.retraining.gate import checks
 from ai.ml.retraining.gate.verdict import CheckResult
+from ai.ml.retraining.selftest import run as selftest_module
 from ai.ml.retraining.selftest.run import CATALOGUE, SelftestReport, selftest
-from ai.ml.retraining.selftest.run import run as selftest_module
 
 
 @pytest.fixture(scope="module")

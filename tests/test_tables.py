@@ -14,7 +14,7 @@ from table_forms import shop_table
 from workbook import write_workbook
 
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
-from ai.ml.core.tables.reader import ReadOptions, fingerprint, read_batches, read_table, write_table
+from ai.ml.core.tables import ReadOptions, fingerprint, read_batches, read_table, write_table
 
 
 def read_bytes(folder: Path, data: bytes, name: str = "t.csv", **options: str) -> dict[str, list[object]]:
@@ -290,7 +290,7 @@ def database(path: Path, cells: list[object]) -> str:
 def test_no_cell_of_a_database_is_cut_whatever_came_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: object, late: list[object], expected: list[object]
 ) -> None:
-    from ai.ml.core.tables.reader import sql_reader as sql_source
+    from ai.ml.core.tables import sql_reader as sql_source
 
     monkeypatch.setattr(sql_source, "_FETCH_ROWS", 4)
     source, options = database(tmp_path / "d.db", [early] * 4 + late), ReadOptions(query="select x from t")

@@ -14,7 +14,8 @@ import pytest
 from conftest import ROOT
 from sealed_bundles import sealed
 
-from ai.ml.retraining.gate.proof import GatePolicy, environments, prove
+from ai.ml.retraining.gate import environments
+from ai.ml.retraining.gate.proof import GatePolicy, prove
 from ai.ml.retraining.gate.render import to_junit
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.selftest.defect import Copy

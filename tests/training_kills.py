@@ -18,7 +18,7 @@ import torch
 from builders import mixed_table
 
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.trainer.training import checkpoint as epoch_checkpoint
+from ai.ml.frameworks.pytorch.trainer import checkpoint as epoch_checkpoint
 from ai.ml.frameworks.pytorch.trainer.training import train
 
 EPOCHS = {"mlp_dense": 100, "mlp_ple": 40, "tabm": 20}

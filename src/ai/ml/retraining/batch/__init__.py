@@ -1,1 +1,1 @@
-"""The package `ai.ml.retraining.batch`."""
+"""Batch scoring of any size: parts in, parts out, each exactly once. Uses the store and what lies below it."""

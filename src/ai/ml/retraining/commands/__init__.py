@@ -1,1 +1,1 @@
-"""The package `ai.ml.retraining.commands`."""
+"""The console script `bundlegate`: one module for each family of commands. A leaf: nothing imports it."""

@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     from ai.ml.retraining.console.exit_codes import run_command
 
     module, _, function = arguments.run.partition(":")
-    return run_command(lambda: int(getattr(import_module(f"ai.ml.retraining.{module}"), function)(arguments)))
+    return run_command(lambda: int(getattr(import_module(f"ai.ml.retraining.commands.{module}"), function)(arguments)))
 
 
 def usual_store() -> str:
@@ -75,11 +75,11 @@ def _command(commands: Any, name: str, run: str, text: str) -> argparse.Argument
 
 
 def _add_bundle_commands(commands: Any) -> None:
-    inspect = _command(commands, "inspect", "bundle_commands:inspect", "show what a bundle is, loading nothing")
+    inspect = _command(commands, "inspect", "bundle:inspect", "show what a bundle is, loading nothing")
     inspect.add_argument("bundle", help=BUNDLE_HELP)
     inspect.add_argument("--json", action="store_true", help="for machines")
 
-    verify = _command(commands, "verify", "bundle_commands:verify", "run the gate on a bundle")
+    verify = _command(commands, "verify", "bundle:verify", "run the gate on a bundle")
     verify.add_argument("bundle", help=BUNDLE_HELP)
     verify.add_argument(
         "--python",
@@ -102,13 +102,13 @@ def _add_bundle_commands(commands: Any) -> None:
     _add_timeout(verify)
 
     selftest = _command(
-        commands, "selftest", "bundle_commands:selftest", "damage copies of a bundle and see the gate refuse each one"
+        commands, "selftest", "bundle:selftest", "damage copies of a bundle and see the gate refuse each one"
     )
     selftest.add_argument("bundle", help=BUNDLE_HELP)
     selftest.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
     _add_timeout(selftest)
 
-    sign = _command(commands, "sign", "bundle_commands:sign", "sign a bundle with a local elliptic key")
+    sign = _command(commands, "sign", "bundle:sign", "sign a bundle with a local elliptic key")
     sign.add_argument("bundle", help=BUNDLE_HELP)
     sign.add_argument(
         "--key",
@@ -122,13 +122,13 @@ def _add_bundle_commands(commands: Any) -> None:
     _add_predict(commands)
 
     evidence = _command(
-        commands, "evidence", "bundle_commands:evidence", "make evidence for a bundle that was trained elsewhere"
+        commands, "evidence", "bundle:evidence", "make evidence for a bundle that was trained elsewhere"
     )
     evidence.add_argument("bundle", help=BUNDLE_HELP)
     evidence.add_argument("--rows", required=True, metavar="FILE", help="table with rows as they come in production")
     _add_reading(evidence)
 
-    example = _command(commands, "example", "bundle_commands:example", "write the embedded example table")
+    example = _command(commands, "example", "bundle:example", "write the embedded example table")
     example.add_argument("output", type=Path, help="CSV or Parquet file to write")
 
 
@@ -168,7 +168,7 @@ def _add_paper_commands(commands: Any) -> None:
     _add_reading(report)
 
     init = _command(
-        commands, "init", "starter:init", "write a commented retrain.toml and a prefect.yaml for a table of yours"
+        commands, "init", "init:init", "write a commented retrain.toml and a prefect.yaml for a table of yours"
     )
     init.add_argument("folder", nargs="?", type=Path, default=Path(), help="where to (default: here)")
     init.add_argument("--name", help="the model's name")
@@ -178,7 +178,7 @@ def _add_paper_commands(commands: Any) -> None:
 
 
 def _add_predict(commands: Any) -> None:
-    predict = _command(commands, "predict", "bundle_commands:predict", "score a table or a folder of parts")
+    predict = _command(commands, "predict", "bundle:predict", "score a table or a folder of parts")
     predict.add_argument("bundle", help=BUNDLE_HELP)
     predict.add_argument(
         "input", help="CSV, Parquet or Excel file, a folder of parts, s3://BUCKET/PREFIX, or a database URL"
@@ -221,39 +221,35 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_store_commands(commands: Any) -> None:
-    history = _command(commands, "history", "store_commands:history", "show every decision on a model")
+    history = _command(commands, "history", "store:history", "show every decision on a model")
     history.add_argument("name")
     history.add_argument("--json", action="store_true", help="for machines")
 
-    show = _command(
-        commands, "show", "store_commands:show", "show which bundle is live, since when, why, and the way back"
-    )
+    show = _command(commands, "show", "store:show", "show which bundle is live, since when, why, and the way back")
     show.add_argument("name")
     show.add_argument("--json", action="store_true", help="for machines")
 
     rollback = _command(
-        commands, "rollback", "store_commands:rollback", "make a former champion live again, after proving it again"
+        commands, "rollback", "store:rollback", "make a former champion live again, after proving it again"
     )
     rollback.add_argument("name")
     rollback.add_argument("--to", metavar="DIGEST", help="which one (default: the champion before this one)")
     rollback.add_argument("--reason", required=True, help="goes into the ledger")
     _add_timeout(rollback)
 
-    publish = _command(commands, "publish", "store_commands:publish", "register the champion in an MLflow registry")
+    publish = _command(commands, "publish", "store:publish", "register the champion in an MLflow registry")
     publish.add_argument("name")
     publish.add_argument(
         "--mlflow", required=True, metavar="URI", help="tracking server or database, as sqlite:///mlflow.db"
     )
 
     audit = _command(
-        commands, "audit", "store_commands:audit", "check the ledger's chain, every version's bytes and the pointer"
+        commands, "audit", "store:audit", "check the ledger's chain, every version's bytes and the pointer"
     )
     audit.add_argument("name")
     audit.add_argument("--json", action="store_true", help="for machines")
 
-    prune = _command(
-        commands, "prune", "store_commands:prune", "remove old versions, quarantined bundles, and their reports"
-    )
+    prune = _command(commands, "prune", "store:prune", "remove old versions, quarantined bundles, and their reports")
     prune.add_argument("name")
     prune.add_argument("--keep", type=int, default=10, metavar="N", help="versions to keep (default: %(default)s)")
     prune.add_argument(

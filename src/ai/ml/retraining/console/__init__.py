@@ -1,1 +1,1 @@
-"""The package `ai.ml.retraining.console`."""
+"""What a process says and how it ends: progress, stdout, exit codes. Uses `ai.ml.core` only."""

@@ -1,1 +1,1 @@
-"""The package `ai.ml.retraining.decision`."""
+"""Champion against challenger: metrics, paired bootstrap, baselines, the policy. Uses evidence; knows no store."""

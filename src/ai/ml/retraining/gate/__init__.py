@@ -1,1 +1,1 @@
-"""The package `ai.ml.retraining.gate`."""
+"""The gate: proves that a saved bundle answers as the trained model did. Key type: `Verdict`. Uses evidence."""

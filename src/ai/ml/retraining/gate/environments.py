@@ -35,7 +35,7 @@ Fault = Literal["bundle", "machine", "installation"]
 """Whose doing it is that a process gave no answer: that of the bundle it had begun to look at; that of a machine that
 killed it or had no time, memory or room for it; that of an installation in which it never began."""
 _PROBE_TIMEOUT_S = 60.0
-_PROBE = "import importlib.util, sys; sys.exit(importlib.util.find_spec('ai.ml.retraining.gate.replay') is None)"
+_PROBE = "import importlib.util, sys; sys.exit(importlib.util.find_spec('ai.ml.retraining.replay') is None)"
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _run_process(
         empty, job_file = room / "empty", room / "jobs.json"
         empty.mkdir()
         job_file.write_text(json.dumps({"jobs": jobs}), "utf-8")
-        command = [spec.python, "-I", "-B", "-m", "ai.ml.retraining.gate.replay", str(job_file)]
+        command = [spec.python, "-I", "-B", "-m", "ai.ml.retraining.replay", str(job_file)]
         try:
             done = subprocess.run(
                 command,

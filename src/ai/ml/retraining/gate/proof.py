@@ -17,6 +17,7 @@ from ai.ml.core.errors import BundlegateError, BundleNotFound, BundleRefused, No
 from ai.ml.core.files.scratch import scratch_folder
 from ai.ml.retraining.evidence.answers import read_answers
 from ai.ml.retraining.evidence.evidence import Evidence, read_evidence
+from ai.ml.retraining.gate import checks
 from ai.ml.retraining.gate.checks import Finding
 from ai.ml.retraining.gate.environments import (
     CURRENT,
@@ -28,7 +29,6 @@ from ai.ml.retraining.gate.environments import (
     python_environments,
     run_jobs,
 )
-from ai.ml.retraining.gate.proof import checks
 from ai.ml.retraining.gate.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
 from ai.ml.retraining.runs.inconclusive import TIMEOUT_S
 

@@ -1,1 +1,1 @@
-"""The package `ai.ml.retraining.integrations`."""
+"""Other systems: MLflow's registry and signatures. Uses the store and what lies below it."""

@@ -21,8 +21,8 @@ from ai.ml.core.bundle_dir import bundle_digest, read_manifest
 from ai.ml.core.contract.target import with_known_target
 from ai.ml.core.errors import BundleRefused, Busy, DataRefused, Unproved
 from ai.ml.core.files.atomic import dump_json, publish_dir, sha256_bytes, write_atomic
+from ai.ml.core.tables import ReadOptions, fingerprint, read_table, write_table
 from ai.ml.core.tables.locations import source_name
-from ai.ml.core.tables.reader import ReadOptions, fingerprint, read_table, write_table
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import (
@@ -227,7 +227,7 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     Raises:
         BundleRefused: candidate or holdout rows have changed since they were made, or the champion is damaged.
     """
-    from ai.ml.retraining.decision.decision import decision as rules
+    from ai.ml.retraining.decision import decision as rules
 
     changed = problems(candidate)
     if changed:

@@ -1,1 +1,1 @@
-"""The package `ai.ml.retraining.segments`."""
+"""Many models from one table, one for each value of a column. Uses runs."""

@@ -1,1 +1,1 @@
-"""The package `ai.ml.retraining.settings`."""
+"""Everything that can be configured, as pydantic models, and their flags and files. Uses `ai.ml.core` only."""

@@ -1,1 +1,1 @@
-"""The package `ai.ml.retraining.store`."""
+"""The store: versions, ledger and champion pointer, in a folder or a bucket. Key type: `Store`. Uses `gate.verdict`."""

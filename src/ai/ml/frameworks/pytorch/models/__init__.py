@@ -1,1 +1,45 @@
-"""The package `ai.ml.frameworks.pytorch.models`."""
+"""The networks of the training modes, and what can be read off a live one. Uses nothing of ours."""
+
+from ai.ml.frameworks.pytorch.models.networks import (
+    DEFAULT_DROPOUT,
+    DEFAULT_HIDDEN_DIM,
+    DEFAULT_NUM_HIDDEN_LAYERS,
+    DEFAULT_TRAINING_MODE,
+    MLP,
+    PIECEWISE_MODES,
+    TRAINING_MODES,
+    LinearBaseline,
+    ResidualBlock,
+    TabResNet,
+    build_model,
+    compute_class_weights,
+    model_config_of,
+    model_dropout,
+    model_hidden_dim,
+    model_num_hidden_layers,
+    model_temperature,
+    model_training_mode,
+    set_temperature,
+)
+
+__all__ = [
+    "DEFAULT_DROPOUT",
+    "DEFAULT_HIDDEN_DIM",
+    "DEFAULT_NUM_HIDDEN_LAYERS",
+    "DEFAULT_TRAINING_MODE",
+    "MLP",
+    "PIECEWISE_MODES",
+    "TRAINING_MODES",
+    "LinearBaseline",
+    "ResidualBlock",
+    "TabResNet",
+    "build_model",
+    "compute_class_weights",
+    "model_config_of",
+    "model_dropout",
+    "model_hidden_dim",
+    "model_num_hidden_layers",
+    "model_temperature",
+    "model_training_mode",
+    "set_temperature",
+]

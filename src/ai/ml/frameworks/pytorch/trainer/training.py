@@ -18,7 +18,7 @@ from ai.ml.core.contract import Finding, derive_contract, target_values
 from ai.ml.core.errors import TrainingDiverged, UsageError
 from ai.ml.core.files.atomic import dump_json, sha256_bytes
 from ai.ml.core.number_text import figure
-from ai.ml.core.tables.reader import fingerprint
+from ai.ml.core.tables import fingerprint
 from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.inference.tiling import TiledNetwork
