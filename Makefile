@@ -34,8 +34,8 @@ gate-table: demo
 
 # The pages that are made from the code; a test says when one is stale.
 docs: $(STAMP)
-	PYTHONPATH=tests $(BIN)/python tests/test_reference.py
-	$(BIN)/python tests/test_traceability.py
+	PYTHONPATH=tests:tests/support $(BIN)/python tests/system/test_reference.py
+	$(BIN)/python tests/system/test_traceability.py
 
 # The lock is the whole environment, so nothing is resolved at installation; the project itself goes in last.
 $(STAMP): requirements.lock pyproject.toml

@@ -23,6 +23,8 @@ os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "bundlegate")
 os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 
 ROOT = Path(__file__).parent.parent
+SUPPORT = ROOT / "tests" / "support"
+"""What the tests share, on the path of their processes, too."""
 PATIENCE_S = 600
 """How long anything may take on a loaded machine that comes within seconds on a quiet one."""
 
@@ -104,7 +106,7 @@ def s3_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
         "AWS_REGION": "us-east-1",
     }
     log = log_path.open("wb")
-    command = [sys.executable, str(ROOT / "tests" / "s3_server.py"), endpoint.rpartition(":")[2]]
+    command = [sys.executable, str(SUPPORT / "s3_server.py"), endpoint.rpartition(":")[2]]
     server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
         _wait_for(endpoint, server, log_path)

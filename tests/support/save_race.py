@@ -1,6 +1,6 @@
 """Two processes save into one directory while two others read it, for some seconds.
 
-A script, as `crash_harness`: `python tests/save_race.py light 3` prints one JSON object.
+A script, as `crash_harness`: `python tests/support/save_race.py light 3` prints one JSON object.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A child is forked that will save; strace attaches, the child goes, and strace ki
 n-th call of a name. As the child is forked from a process that has imported everything, a point costs some ten
 milliseconds. Run as a script, since forking a process with threads (a test runner may have some) isn't safe:
 
-    python tests/crash_harness.py kill light
+    python tests/support/crash_harness.py kill light
 
 prints one JSON object per scenario. strace kills on the way **into** a call: the points are every state between two
 calls, from before the first to before the last; the state after the last is a finished save.

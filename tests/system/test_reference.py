@@ -25,7 +25,7 @@ from ai.ml.retraining.settings.proof import RollbackConfig, ValidateConfig
 from ai.ml.retraining.settings.retrain import RetrainConfig, load_config
 from ai.ml.retraining.settings.segments import SegmentsConfig
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
 FLOWS = {
     "retrain": RetrainConfig,

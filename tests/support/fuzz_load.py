@@ -1,6 +1,6 @@
 """A fuzzer for the loader: damaged zips, and pickles whose opcodes were changed, moved, doubled or swapped.
 
-    python tests/fuzz_load.py 10
+    python tests/support/fuzz_load.py 10
 
 runs for ten minutes, each round of examples with another seed; the tests run one bounded round. What must hold of every
 input is in `check`. What is found becomes a file of `attack_corpus.py`.

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE_S
+from conftest import PATIENCE_S, SUPPORT
 from store_samples import DECISION, promoted, sealed, verdict_on
 
 from ai.ml.core.errors import StorageFailed
@@ -22,7 +22,6 @@ from ai.ml.retraining.store.audit import audit
 from ai.ml.retraining.store.state import moves
 from ai.ml.retraining.store.store import Store
 
-TESTS = Path(__file__).parent
 KILLS = 300
 
 
@@ -30,7 +29,7 @@ class Script:
     """A script of the tests as a process that answers line by line."""
 
     def __init__(self, name: str, *arguments: Path | str, environment: dict[str, str] | None = None) -> None:
-        command = [sys.executable, str(TESTS / name), *map(str, arguments)]
+        command = [sys.executable, str(SUPPORT / name), *map(str, arguments)]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

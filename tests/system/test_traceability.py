@@ -1,6 +1,6 @@
 """`docs/traceability.md`: which test shows which requirement of PT-SERIAL-001; made from the tests themselves.
 
-Run `python tests/test_traceability.py` to write it anew.
+Run `python tests/system/test_traceability.py` to write it anew.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import ast
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "traceability.md"
-SPEC_TESTS = ROOT / "tests" / "test_spec_pt_serial_001.py"
+SPEC_TESTS = ROOT / "tests" / "pytorch" / "serialization" / "test_spec_pt_serial_001.py"
 CRITERIA = [f"AC-S{number:02}" for number in range(1, 11)] + ["AC-S03b"]
 INVARIANTS = [f"INV-S{number:02}" for number in range(1, 4)]
 EDGE_CASES = [f"EC-S{number:02}" for number in range(1, 4)]
@@ -35,7 +35,7 @@ def page() -> str:
     lines = [
         "# Traceability of PT-SERIAL-001",
         "",
-        "Made from `tests/test_spec_pt_serial_001.py` by `python tests/test_traceability.py`; a test fails when stale.",
+        f"Made from `{SPEC_TESTS.relative_to(ROOT)}` by `make docs`; a test fails when stale.",
         "",
         "| ID | shown by |",
         "|---|---|",

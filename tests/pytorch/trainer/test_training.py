@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 import torch
 from builders import mixed_table
+from conftest import SUPPORT
 from sklearn.model_selection import train_test_split
 
 from ai.ml.core.errors import DataRefused, UsageError
@@ -309,7 +310,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["mlp_dense", "mlp_ple", "tabm"])
 def test_killed_at_twenty_random_moments_it_ends_with_the_same_bits(mode: str, tmp_path: Path) -> None:
-    script = Path(__file__).parent / "training_kills.py"
+    script = SUPPORT / "training_kills.py"
     run = subprocess.run([sys.executable, str(script), mode, "20", str(tmp_path)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     told = json.loads(run.stdout)
@@ -334,7 +335,7 @@ def test_two_processes_seal_the_same_digests(tmp_path: Path) -> None:
     found: list[str] = []
     for seed in ("1", "2"):
         run = subprocess.run(
-            [sys.executable, "-c", DIGESTS.format(tests=str(Path(__file__).parent)), str(tmp_path / seed)],
+            [sys.executable, "-c", DIGESTS.format(tests=str(SUPPORT)), str(tmp_path / seed)],
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONHASHSEED": seed},

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from conftest import PATIENCE_S, ROOT
+from conftest import PATIENCE_S, ROOT, SUPPORT
 
 
 def run_module(
@@ -53,7 +53,7 @@ def held_retraining(environment: dict[str, str], arguments: list[str], log: Path
     work = Path(arguments[arguments.index("--store") + 1]) / arguments[arguments.index("--name") + 1] / "work"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "held_retrain.py"), *arguments],
+            [sys.executable, str(SUPPORT / "held_retrain.py"), *arguments],
             cwd=ROOT,
             env={**environment, "PYTHONPATH": str(ROOT)},
             stdout=file,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from rich.console import Console
 
 from ai.ml.core.errors import BundleRefused
@@ -22,7 +23,7 @@ from ai.ml.frameworks.pytorch.serialization.reader import inspect_payload
 from ai.ml.frameworks.pytorch.serialization.save import save_bundle
 from ai.ml.retraining.commands.inspect import bundle_facts, show_facts
 
-LEGACY = Path(__file__).parent / "legacy"
+LEGACY = ROOT / "tests" / "legacy"
 ANSWERS: dict[str, dict[str, Any]] = {
     path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(LEGACY.glob("*/answers.json"))
 }

@@ -6,19 +6,16 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE_S
-
-HERE = Path(__file__).parent
+from conftest import PATIENCE_S, SUPPORT
 
 
 def play(script: str, *arguments: str) -> list[dict[str, Any]]:
     """Run a harness in a process without threads; returns what it printed, one object a line."""
-    command = [sys.executable, str(HERE / script), *arguments]
-    environment = {"PYTHONPATH": f"{HERE.parent / 'src'}:{HERE}", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, str(SUPPORT / script), *arguments]
+    environment = {"PYTHONPATH": f"{SUPPORT.parent / 'src'}:{SUPPORT}", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from builders import mixed_table
+from conftest import SUPPORT
 
 from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.errors import DataRefused, UsageError
@@ -202,7 +203,7 @@ def test_a_search_that_its_budget_ends_says_how_far_it_came(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_killed_after_a_trial_it_makes_the_same_ones_and_none_twice(tmp_path: Path) -> None:
-    script = Path(__file__).parent / "search_kills.py"
+    script = SUPPORT / "search_kills.py"
     run = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stderr == "", "a search is quiet"

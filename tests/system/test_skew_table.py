@@ -1,6 +1,6 @@
 """Fourteen kinds of skew through every source: what the contract makes of each. Also writes docs/skew.md:
 
-python tests/test_skew_table.py
+python tests/system/test_skew_table.py
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.core.tables.reader import read_table
 from ai.ml.core.types import TrainingConfig
 
-PAGE = Path(__file__).parent.parent / "docs" / "skew.md"
+PAGE = Path(__file__).parents[2] / "docs" / "skew.md"
 SHOWN = ("CSV", "Parquet", "Excel", "SQL", "pandas", "polars", "dicts")
 COUNTED = ("missing", "unseen", "coerced", "out_of_range")
 NOT_THERE = "—"
@@ -151,7 +151,7 @@ read. *Counted*: the cells are scored as missing or unknown and the contract's c
 turns that into a refusal. *Refused*: exit code 4, with a sentence that names the column. There is no fourth outcome: a
 test fails if anything changes without being counted.
 
-This page is written by `python tests/test_skew_table.py`, and a test fails when it is stale.
+This page is written by `python tests/system/test_skew_table.py`, and a test fails when it is stale.
 
 """
 
@@ -169,7 +169,9 @@ def page(found: dict[str, dict[str, str]]) -> str:
 
 
 def test_the_page_is_what_the_code_does(tmp_path: Path) -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(skew_outcomes(tmp_path)), "run python tests/test_skew_table.py"
+    assert PAGE.read_text(encoding="utf-8") == page(skew_outcomes(tmp_path)), (
+        "run python tests/system/test_skew_table.py"
+    )
 
 
 EXPECTED = {

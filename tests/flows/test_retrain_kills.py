@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from builders import mixed_table
-from conftest import PATIENCE_S, ROOT
+from conftest import PATIENCE_S, ROOT, SUPPORT
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store.audit import audit
@@ -78,7 +78,7 @@ class Scene:
         own = {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "scratch")}
         own["PREFECT_LOCAL_STORAGE_PATH"] = str(folder / "results")
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "flow_killer.py")],
+            [sys.executable, str(SUPPORT / "flow_killer.py")],
             cwd=ROOT,
             env=environment | own,
             stdin=subprocess.PIPE,

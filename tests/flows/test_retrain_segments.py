@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from builders import mixed_table
-from conftest import PATIENCE_S, ROOT
+from conftest import PATIENCE_S, ROOT, SUPPORT
 from prefect_cli import ask_server
 
 from ai.ml.core.files.atomic import is_alive
@@ -41,7 +41,7 @@ def start(environment: dict[str, str], script: list[str], folder: Path, *argumen
     return subprocess.Popen(
         [sys.executable, *script, *told, "--segments", "c", "--json", *arguments],
         cwd=ROOT,
-        env={**environment, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
+        env={**environment, "PYTHONPATH": os.pathsep.join([str(ROOT), str(SUPPORT)])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -49,7 +49,7 @@ def start(environment: dict[str, str], script: list[str], folder: Path, *argumen
     )
 
 
-SMALL, REAL = [str(ROOT / "tests" / "small_flows.py")], ["-m", "flows.retrain"]
+SMALL, REAL = [str(SUPPORT / "small_flows.py")], ["-m", "flows.retrain"]
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, dict[str, dict[str, Any]], str]:

@@ -6,12 +6,11 @@ import json
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
 from attack_corpus import CANARY, files
-from conftest import PATIENCE_S
+from conftest import PATIENCE_S, SUPPORT
 
 from ai.ml.core.errors import BundleRefused
 
@@ -64,7 +63,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, int, di
         for name, content in files():
             (folder / f"{len(names)}.pt").write_bytes(content)
             names.append((name, len(content)))
-    environment = {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    environment = {"PYTHONPATH": str(SUPPORT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-W", "error", "-c", LOADER, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_S, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]

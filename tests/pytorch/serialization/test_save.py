@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from builders import tiny_bundle, tiny_rows
+from conftest import SUPPORT
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import LabelEncoder, MinMaxScaler, StandardScaler
 from torch import nn
@@ -75,7 +76,7 @@ def test_two_processes_write_the_same_bytes() -> None:
         "import hashlib, builders; from ai.ml.frameworks.pytorch.serialization.save import encode_bundle\n"
         "print(hashlib.sha256(encode_bundle(builders.tiny_bundle())).hexdigest())"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path])}
     digests = {
         subprocess.run(
             [sys.executable, "-c", script],
@@ -229,7 +230,7 @@ def test_a_full_disk_is_one_sentence_and_the_old_pair_stays(tmp_path: Path) -> N
         "try: save_bundle(bundle, sys.argv[1])\n"
         "except StorageFailed as error: print(error)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path])}
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, env=environment
     )
@@ -254,7 +255,7 @@ def test_a_read_only_directory() -> None:
         "try: save_bundle(bundle, sys.argv[1])\n"
         "except StorageFailed as error: print(error)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path])}
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to nobody
         place = Path(folder) / "bundle"
         save_bundle(tiny_bundle(), place)
