@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.contract.casting import Conformer
 from ai.ml.core.contract.drift import DriftMeter, DriftReport, measure_drift
-from ai.ml.core.contract.schema import InputContract
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.files.atomic import dump_json, write_atomic
+from ai.ml.core.input_contract import InputContract
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import ReadOptions, read_table
 from ai.ml.retraining.batch.parts import Part
