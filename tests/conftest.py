@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from machine_needs import missing_needs, refuse_in_ci, without_unmet
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "bundlegate")
@@ -34,6 +35,22 @@ PORTS = range(20_000, 32_000)
 # Generated tables come with fixed seeds, so that a red build is red on every machine.
 settings.register_profile("bundlegate", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("bundlegate")
+
+
+MISSING = missing_needs()
+
+
+def pytest_configure() -> None:
+    refuse_in_ci(MISSING)
+
+
+def pytest_report_header() -> list[str]:
+    return [need.sentence for need in MISSING.values()]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items[:], left_out = without_unmet(items, MISSING)
+    config.hook.pytest_deselected(items=left_out)
 
 
 def free_port() -> int:
@@ -147,7 +164,7 @@ def postgresql_url() -> Iterator[str]:
         yield server.url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgresql"))])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database."""
     if request.param == "sqlite":
