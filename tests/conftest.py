@@ -18,6 +18,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from machine_needs import missing_needs, refuse_in_ci, without_unmet
+from processor_seconds import ProcessorSeconds, add_options
+from soak import Totals, chosen
+from soak import effort as effort
+from soak import total as total
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "bundlegate")
@@ -40,8 +44,14 @@ settings.load_profile("bundlegate")
 MISSING = missing_needs()
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
     refuse_in_ci(MISSING)
+    config.pluginmanager.register(ProcessorSeconds(config))
+    config.pluginmanager.register(Totals())
 
 
 def pytest_report_header() -> list[str]:
@@ -49,8 +59,9 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items[:], left_out = without_unmet(items, MISSING)
-    config.hook.pytest_deselected(items=left_out)
+    of_this_run, others = chosen(items)
+    items[:], unmet = without_unmet(of_this_run, MISSING)
+    config.hook.pytest_deselected(items=others + unmet)
 
 
 def free_port() -> int:
