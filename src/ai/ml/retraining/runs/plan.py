@@ -38,7 +38,8 @@ class TrainingPlan:
 
     def findings(self, config: RetrainConfig) -> list[str]:
         """What a person should know of it."""
-        found, training = unused_settings(config.training), config.training
+        given = config.training.model_dump(exclude_defaults=True)
+        found, training = unused_settings(config.training.training_mode, given), config.training
         if self.search is not None and training.budget_seconds is not None:
             done, left = len(self.search.trials), figure(self.search.training.budget_seconds or 0.0)
             told = f"the budget of {figure(training.budget_seconds)} s had room for {done} of {training.tune} trials"

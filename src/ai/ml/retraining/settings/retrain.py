@@ -10,22 +10,11 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ai.ml.core.errors import UsageError
+from ai.ml.core.training_modes import MODES, TrainingModeName, defaults_text, readers_text
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.runs.inconclusive import MOST_TIMEOUT_S, TIMEOUT_S
 
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-
-TrainingMode = Literal[
-    "mlp_dense",
-    "imbalance_aware",
-    "calibrated_classifier",
-    "tree_teacher_distillation",
-    "linear_glm_baseline",
-    "tabresnet",
-    "mlp_ple",
-    "tabm",
-]
-
 
 Pythons = Annotated[
     tuple[str, ...],
@@ -42,11 +31,6 @@ GateTimeout = Annotated[
 ]
 _NETWORK = ("hidden_dim", "num_hidden_layers", "dropout")
 _PACE = ("learning_rate", "patience")
-_PACE_OF: dict[str, dict[str, Any]] = {
-    "mlp_ple": {"learning_rate": 2e-3},
-    "tabm": {"learning_rate": 3e-3, "patience": 12},
-}
-"""Where a mode does as well in less time than at the record's own defaults; `benchmarks/README.md` has the figures."""
 
 
 class Section(BaseModel):
@@ -97,7 +81,7 @@ class TrainingSettings(Section):
     """How to train; `ai.ml.core.types.TrainingConfig` says more about each."""
 
     training_mode: Annotated[
-        TrainingMode, Field(description="Architecture and loss; tabm is the best one, mlp_ple the fast one")
+        TrainingModeName, Field(description="Architecture and loss; tabm is the best one, mlp_ple the fast one")
     ] = "tabm"
     task: Annotated[
         Literal["auto", "classification", "regression"],
@@ -110,7 +94,7 @@ class TrainingSettings(Section):
         int | None, Field(ge=2, description="Rows per update; when not given, by the number of rows, from 32 to 1024")
     ] = None
     learning_rate: Annotated[
-        float | None, Field(gt=0, le=10, description="Adam's step size; 0.003 for tabm, 0.002 for mlp_ple, else 0.001")
+        float | None, Field(gt=0, le=10, description=f"Adam's step size; {defaults_text('learning_rate', 0.001)}")
     ] = None
     hidden_dim: Annotated[
         int | None, Field(ge=1, le=65_536, description="Width of a hidden layer; 128, or half the teacher's")
@@ -132,7 +116,10 @@ class TrainingSettings(Section):
     ] = 0.1
     patience: Annotated[
         int | None,
-        Field(ge=1, description="Epochs without a better validation loss before stopping; 12 for tabm, else 20"),
+        Field(
+            ge=1,
+            description=f"Epochs without a better validation loss before stopping; {defaults_text('patience', 20)}",
+        ),
     ] = None
     exclude_columns: Annotated[
         tuple[str, ...], Field(description="Columns that the model must not see", examples=[["customer_id"]])
@@ -161,9 +148,11 @@ class TrainingSettings(Section):
     ] = None
     class_weights: Annotated[bool, Field(description="Every class counts the same in the loss, however rare")] = False
     label_smoothing: Annotated[float, Field(ge=0, lt=1, description="Share of a label spread over all classes")] = 0.0
-    n_bins: Annotated[int, Field(ge=2, le=256, description="mlp_ple, tabm: pieces of each number's curve")] = 16
-    d_emb: Annotated[int, Field(ge=1, le=256, description="mlp_ple, tabm: values that a number becomes")] = 8
-    members: Annotated[int, Field(ge=1, le=256, description="tabm: networks in the ensemble")] = 8
+    n_bins: Annotated[
+        int, Field(ge=2, le=256, description=f"{readers_text('n_bins')}: pieces of each number's curve")
+    ] = 16
+    d_emb: Annotated[int, Field(ge=1, le=256, description=f"{readers_text('d_emb')}: values that a number becomes")] = 8
+    members: Annotated[int, Field(ge=1, le=256, description=f"{readers_text('members')}: networks in the ensemble")] = 8
     calibrate: Annotated[
         bool, Field(description="mlp_ple, tabm: temperature scaling where it lowers the validation log loss")
     ] = True
@@ -191,7 +180,8 @@ class TrainingSettings(Section):
         """The trainer's own record of these settings; what isn't given is the mode's default, or the record's."""
         unset = {name for name in (*_NETWORK, *_PACE) if getattr(self, name) is None}
         given = self.model_dump(exclude={"teacher", "tune", *unset})
-        return TrainingConfig(target_column=target, **(_PACE_OF.get(self.training_mode, {}) | given))
+        defaults: dict[str, Any] = dict(MODES[self.training_mode].defaults)
+        return TrainingConfig(target_column=target, **(defaults | given))
 
     @property
     def given_network(self) -> dict[str, int | float]:
