@@ -18,9 +18,9 @@ from conftest import PATIENCE_S, ROOT
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.commands.cli import build_parser
 from ai.ml.retraining.settings.flags import add_settings
+from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.predict import PredictConfig
 from ai.ml.retraining.settings.proof import RollbackConfig, ValidateConfig
-from ai.ml.retraining.settings.retrain import load_config
 from ai.ml.retraining.settings.segments import SegmentsConfig
 from flows.approve import build_parser as approve_parser
 

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ai.ml.core.bundle_dir import MANIFEST_NAME, bundle_digest, check_files, current_versions, read_manifest
+from ai.ml.core.bundle_dir import (
+    BUNDLE_NAME,
+    MANIFEST_NAME,
+    bundle_digest,
+    check_files,
+    current_versions,
+    read_manifest,
+)
 from ai.ml.core.errors import BundleNotFound, BundleRefused, GateRefused, NothingChecked
 from ai.ml.core.files.atomic import sha256_file
 from ai.ml.core.types import ModelBundle
@@ -14,8 +21,6 @@ from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.retraining.evidence.compare import compare_answers
 from ai.ml.retraining.evidence.evidence import answer_probes, read_evidence
-
-BUNDLE_FILE = "model_bundle.pt"
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def pin_bundle(path: Path) -> BundlePin:
         BundleNotFound: there is none.
     """
     path = path.absolute()
-    file = path / BUNDLE_FILE if path.is_dir() else path
+    file = path / BUNDLE_NAME if path.is_dir() else path
     if not file.is_file():
         raise BundleNotFound(f"no bundle at {path}: expected a bundle directory or a .pt file")
     folder = file.parent
@@ -86,7 +91,7 @@ def prove_pinned(pin: BundlePin, device: str = "cpu") -> ProvenBundle:
     problems = check_files(folder, manifest)
     if problems:
         raise BundleRefused(f"{folder}: {'; '.join(problems)}")
-    bundle = load_bundle(folder / BUNDLE_FILE, map_location="cpu")
+    bundle = load_bundle(folder / BUNDLE_NAME, map_location="cpu")
     settings = ScoringSettings.from_manifest(manifest.scoring)
     # Again: the loader has read the manifest for itself, and the directory may have been exchanged meanwhile.
     _check_digest(pin, bundle_digest(folder))

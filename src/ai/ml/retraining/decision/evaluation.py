@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ai.ml.core.bundle_dir import Manifest, bundle_digest, read_manifest
+from ai.ml.core.bundle_dir import BUNDLE_NAME, Manifest, bundle_digest, read_manifest
 from ai.ml.core.contract import InputContract, target_values
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.types import TaskType
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.retraining.decision.decision import Scored
-from ai.ml.retraining.store.references import BUNDLE_FILE
 
 
 class Subject:
@@ -49,7 +48,7 @@ class Subject:
     @cached_property
     def scorer(self) -> Scorer:
         """Over the loaded bundle, on the CPU."""
-        bundle = load_bundle(self.bundle_dir / BUNDLE_FILE, map_location="cpu")
+        bundle = load_bundle(self.bundle_dir / BUNDLE_NAME, map_location="cpu")
         return Scorer(bundle, ScoringSettings.from_manifest(self.manifest.scoring), "cpu")
 
     def truth(self, table: pa.Table) -> np.ndarray:

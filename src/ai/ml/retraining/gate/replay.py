@@ -24,7 +24,7 @@ from typing import Any, TextIO
 
 import torch
 
-from ai.ml.core.bundle_dir import bundle_digest, current_versions, read_manifest
+from ai.ml.core.bundle_dir import BUNDLE_NAME, bundle_digest, current_versions, read_manifest
 from ai.ml.core.environment_faults import is_machines
 from ai.ml.core.errors import BundlegateError, ExitCode, UsageError
 from ai.ml.core.files.atomic import dump_json, sha256_bytes, write_atomic
@@ -36,7 +36,6 @@ from ai.ml.retraining.evidence.evidence import Evidence, answer_probes, read_evi
 from ai.ml.retraining.evidence.fingerprints import describe_structure
 from ai.ml.retraining.gate.invariance import check_variants
 
-BUNDLE_FILE = "model_bundle.pt"
 SETTINGS = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "OMP_NUM_THREADS")
 
 
@@ -61,7 +60,7 @@ class Subject:
     @classmethod
     def load(cls, job: Job) -> Subject:
         """Raises whatever the loader, the manifest or the evidence raises."""
-        bundle = load_bundle(job.bundle_dir / BUNDLE_FILE, map_location="cpu")
+        bundle = load_bundle(job.bundle_dir / BUNDLE_NAME, map_location="cpu")
         settings = ScoringSettings.from_manifest(read_manifest(job.bundle_dir).scoring)
         return cls(job, Scorer(bundle, settings, "cpu"), read_evidence(job.bundle_dir))
 
@@ -115,10 +114,10 @@ def _fixpoint(subject: Subject) -> dict[str, str]:
     """What saving gives after loading, once and twice: sha-256 of the file, of its copy and of the copy's copy."""
     first = encode_bundle(subject.scorer.bundle)
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / BUNDLE_FILE
+        copy = Path(folder) / BUNDLE_NAME
         copy.write_bytes(first)
         second = encode_bundle(load_bundle(copy, map_location="cpu"))
-    documents = {"file": (subject.job.bundle_dir / BUNDLE_FILE).read_bytes(), "saved": first, "saved_again": second}
+    documents = {"file": (subject.job.bundle_dir / BUNDLE_NAME).read_bytes(), "saved": first, "saved_again": second}
     return {name: sha256_bytes(document) for name, document in documents.items()}
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ai.ml.core.bundle_dir import bundle_digest, read_manifest
+from ai.ml.core.bundle_dir import BUNDLE_NAME, bundle_digest, read_manifest
 from ai.ml.core.contract.target import with_known_target
 from ai.ml.core.errors import BundleRefused, Busy, DataRefused, Unproved
 from ai.ml.core.files.atomic import dump_json, publish_dir, sha256_bytes, write_atomic
@@ -367,7 +367,7 @@ def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
     from ai.ml.frameworks.pytorch.serialization import load_bundle
 
     folder = Path(candidate.bundle.path)
-    bundle = load_bundle(folder / "model_bundle.pt", map_location="cpu")
+    bundle = load_bundle(folder / BUNDLE_NAME, map_location="cpu")
     table = read_table(candidate.holdout.path)
     scorer = Scorer(bundle, ScoringSettings.from_manifest(read_manifest(folder).scoring), "cpu")
     answers = scorer.score_table(table)

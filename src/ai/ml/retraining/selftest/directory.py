@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from ai.ml.core.bundle_dir import read_manifest
+from ai.ml.core.bundle_dir import BUNDLE_NAME, read_manifest
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.models.networks import build_model, model_config_of
 from ai.ml.retraining.evidence.answers import AnswerSet
 from ai.ml.retraining.evidence.evidence import answer_probes, plain_labels
 from ai.ml.retraining.evidence.fingerprints import describe_structure
-from ai.ml.retraining.selftest.defect import BUNDLE_FILE, Copy, Defect, NotApplicable, defect
+from ai.ml.retraining.selftest.defect import Copy, Defect, NotApplicable, defect
 
 DIRECTORY_DEFECTS: list[Defect] = []
 
@@ -35,21 +35,21 @@ def _flip(path: Path, share: float) -> None:
 
 @defect(DIRECTORY_DEFECTS, "a bit flipped at the beginning of the bundle file", "files")
 def _(copy: Copy) -> None:
-    _flip(copy.bundle_dir / BUNDLE_FILE, 0.0)
+    _flip(copy.bundle_dir / BUNDLE_NAME, 0.0)
 
 
 @defect(DIRECTORY_DEFECTS, "a bit flipped in the middle of the bundle file", "files")
 def _(copy: Copy) -> None:
-    _flip(copy.bundle_dir / BUNDLE_FILE, 0.5)
+    _flip(copy.bundle_dir / BUNDLE_NAME, 0.5)
 
 
 @defect(DIRECTORY_DEFECTS, "a bit flipped in the last byte of the bundle file", "files")
 def _(copy: Copy) -> None:
-    _flip(copy.bundle_dir / BUNDLE_FILE, 1.0)
+    _flip(copy.bundle_dir / BUNDLE_NAME, 1.0)
 
 
 def _flip_in_record(copy: Copy, choose: Callable[[list[ZipInfo]], ZipInfo]) -> None:
-    path = copy.bundle_dir / BUNDLE_FILE
+    path = copy.bundle_dir / BUNDLE_NAME
     with ZipFile(path) as archive:
         record = choose([record for record in archive.infolist() if record.file_size > 0])
     content = bytearray(path.read_bytes())
@@ -77,23 +77,23 @@ def _(copy: Copy) -> None:
 
 @defect(DIRECTORY_DEFECTS, "the bundle file cut off", "files")
 def _(copy: Copy) -> None:
-    path = copy.bundle_dir / BUNDLE_FILE
+    path = copy.bundle_dir / BUNDLE_NAME
     path.write_bytes(path.read_bytes()[:-512])
 
 
 @defect(DIRECTORY_DEFECTS, "the bundle file empty", "files")
 def _(copy: Copy) -> None:
-    (copy.bundle_dir / BUNDLE_FILE).write_bytes(b"")
+    (copy.bundle_dir / BUNDLE_NAME).write_bytes(b"")
 
 
 @defect(DIRECTORY_DEFECTS, "the bundle file gone", "files")
 def _(copy: Copy) -> None:
-    (copy.bundle_dir / BUNDLE_FILE).unlink()
+    (copy.bundle_dir / BUNDLE_NAME).unlink()
 
 
 @defect(DIRECTORY_DEFECTS, "the bundle file a link to its copy", "files")
 def _(copy: Copy) -> None:
-    path = copy.bundle_dir / BUNDLE_FILE
+    path = copy.bundle_dir / BUNDLE_NAME
     elsewhere = copy.bundle_dir.with_name(f"{copy.bundle_dir.name}.pt")
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
