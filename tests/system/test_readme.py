@@ -112,7 +112,6 @@ def untidy_csv(path: Path, rows: int, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_the_blocks_of_the_readme_run_on_an_untidy_table(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
     """In the README's order, from a folder of one's own; the network is made small to save time."""
     for name, rows, seed in (("churn.csv", 300, 1), ("new-customers.csv", 20, 2), ("newer-customers.csv", 120, 3)):
