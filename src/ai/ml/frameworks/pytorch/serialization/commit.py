@@ -22,12 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from ai.ml.core.bundle_dir import MANIFEST_NAME
+from ai.ml.core.bundle_dir import BUNDLE_NAME, MANIFEST_NAME
 from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed, storage_failed
 from ai.ml.core.files.atomic import dump_json, fsync_dir, sha256_bytes, sha256_file, sweep_temps, temp_path, write_new
 from ai.ml.core.files.lock import LOCK_NAME, locked
 
-BUNDLE_NAME = "model_bundle.pt"
 METRICS_NAME = "metrics.json"
 RECORD_NAME = ".bundle-commit.json"
 RECORD_FORMAT = 1
