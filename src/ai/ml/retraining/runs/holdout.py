@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.tables import read_table, write_table
 from ai.ml.retraining.console.progress import logger
@@ -31,25 +30,24 @@ def score_known(bundle_dir: Path, table: pa.Table, slice_column: str | None = No
     """
     import numpy as np
 
-    from ai.ml.retraining.decision.evaluation import Subject
+    from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 
-    subject = Subject(bundle_dir)
+    evaluated = EvaluatedBundle(bundle_dir)
     if slice_column is not None and slice_column not in table.column_names:
         raise DataRefused(f"slice column {slice_column!r} is not in the table")
     slices = None if slice_column is None else np.array([str(value) for value in table[slice_column].to_pylist()])
-    return dataclasses.replace(subject.scored(table), slices=slices)
+    return dataclasses.replace(evaluated.scored(table), slices=slices)
 
 
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
     """The holdout rows with the candidate's answers beside the known ones, for a person to look at."""
-    from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
-    from ai.ml.frameworks.pytorch.serialization import load_bundle
+    from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle
 
     folder = Path(candidate.bundle.path)
-    bundle = load_bundle(folder / "model_bundle.pt", map_location="cpu")
+    opened = OpenedBundle(folder)
+    bundle = opened.bundle
     table = read_table(candidate.holdout.path)
-    scorer = Scorer(bundle, ScoringSettings.from_manifest(read_manifest(folder).scoring), "cpu")
-    answers = scorer.score_table(table)
+    answers = opened.scorer.score_table(table)
     decoded = answers.decoded.astype(str) if bundle.task == "classification" else answers.decoded
     scored = table.append_column(f"{bundle.target_column}_predicted", pa.array(decoded))
     path = folder.parent / "holdout-scored.parquet"
