@@ -52,7 +52,7 @@ from ai.ml.retraining.store.store import Store
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.trainer.training import EpochReport
-    from ai.ml.retraining.decision.decision import Scored
+    from ai.ml.retraining.decision.decision import Predictions
 
 
 def work_dir(config: RetrainConfig) -> Path:
@@ -233,37 +233,35 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     if changed:
         raise BundleRefused(f"what was trained isn't there as it was made: {changed[0]}; nothing is decided")
 
-    settings = config.decision
-    policy = rules.DecisionPolicy(
-        margin=settings.margin,
-        confidence=settings.confidence,
-        resamples=settings.resamples,
-        floors=settings.floors,
-        slice_floors=settings.slice_floors,
-        incomparable=settings.incomparable,
-        beaten_by=_beaten_by(candidate),
-        baselines=settings.baselines,
-    )
+    policy, better_baseline = config.decision, _better_baseline(candidate)
     store = Store(config.store)
     digest = store.champion(config.name)
     holdout = read_table(candidate.holdout.path)
-    challenger = score_known(Path(candidate.bundle.path), holdout, settings.slice_column)
-    champion, unfit = None, None
+    challenger = score_known(Path(candidate.bundle.path), holdout, policy.slice_column)
+    champion, reason = None, None
     if digest == candidate.bundle.digest:
-        decision = rules.decide(challenger, None, policy)
+        decision = rules.decide(challenger, None, policy, better_baseline=better_baseline)
         reason = "this very bundle is the champion already"
         return DecisionRecord(outcome="PROMOTE", reason=reason, champion=digest, document=decision.to_dict())
     if digest is not None:
         try:
-            champion = score_known(store.resolve(f"{config.name}@{digest}"), holdout, settings.slice_column)
-            unfit = rules.incomparable(challenger, champion)
+            champion = score_known(store.resolve(f"{config.name}@{digest}"), holdout, policy.slice_column)
+            reason = rules.incomparable(challenger, champion)
         except DataRefused as error:
-            unfit = str(error)
-    outcome = rules.decide(challenger, None if unfit else champion, policy, unfit=unfit)
-    return DecisionRecord(outcome=outcome.outcome, reason=outcome.reason, champion=digest, document=outcome.to_dict())
+            reason = str(error)
+    decision = rules.decide(
+        challenger,
+        None if reason else champion,
+        policy,
+        incomparable_reason=reason,
+        better_baseline=better_baseline,
+    )
+    return DecisionRecord(
+        outcome=decision.outcome, reason=decision.reason, champion=digest, document=decision.to_dict()
+    )
 
 
-def _beaten_by(candidate: CandidateRef) -> str | None:
+def _better_baseline(candidate: CandidateRef) -> str | None:
     """Which simpler model surely does better, in a sentence."""
     from ai.ml.retraining.decision.baselines import Baseline
 
@@ -271,7 +269,7 @@ def _beaten_by(candidate: CandidateRef) -> str | None:
     return next((baseline.sentence for baseline in baselines if baseline.surely_wins), None)
 
 
-def score_known(bundle_dir: Path, table: pa.Table, slice_column: str | None = None) -> Scored:
+def score_known(bundle_dir: Path, table: pa.Table, slice_column: str | None = None) -> Predictions:
     """A bundle's answers to rows whose truth is in the table, as the decision takes them.
 
     Raises:
@@ -285,7 +283,7 @@ def score_known(bundle_dir: Path, table: pa.Table, slice_column: str | None = No
     if slice_column is not None and slice_column not in table.column_names:
         raise DataRefused(f"slice column {slice_column!r} is not in the table")
     slices = None if slice_column is None else np.array([str(value) for value in table[slice_column].to_pylist()])
-    return dataclasses.replace(subject.scored(table), slices=slices)
+    return dataclasses.replace(subject.predictions(table), slices=slices)
 
 
 def promote(
