@@ -24,7 +24,7 @@ from ai.ml.core.cores import available_cores
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import RetrainSummary
-from ai.ml.retraining.runs.source_stamp import source_key
+from ai.ml.retraining.runs.source import source_key
 from ai.ml.retraining.segments import cut as segments
 from ai.ml.retraining.segments.cut import Segment, SegmentPlan, segment_config
 from ai.ml.retraining.segments.outcome import (

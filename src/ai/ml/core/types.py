@@ -43,9 +43,9 @@ class ModelBundle:
     feature_medians: np.ndarray | None
     """`(input_dim,)` float64; `None` in files from before it was stored: missing cells become 0."""
     label_encoder: LabelEncoder | None
-    """Classification only."""
+    """Classification only; `None` in files that lack it: answers are class indices."""
     target_scaler: StandardScaler | None
-    """Regression only."""
+    """Regression only; `None` in files that lack it: answers are raw outputs."""
     target_column: str
     input_dim: int
     output_dim: int
