@@ -64,7 +64,7 @@ def column_wise(path: Path) -> np.ndarray:
 
 
 def column_wise_on_one_thread(path: Path) -> np.ndarray:
-    column_threads.MOST_THREADS = 1
+    column_threads.MAX_THREADS = 1
     pa.set_cpu_count(1)
     return column_wise(path)
 

@@ -20,7 +20,7 @@ from quality_peers import original_model, train_original_loop
 
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.models.networks import build_model
-from ai.ml.frameworks.pytorch.trainer.loop import Fitting, TrainingTensors
+from ai.ml.frameworks.pytorch.trainer.loop import TrainingLoop, TrainingTensors
 from ai.ml.frameworks.pytorch.trainer.losses import CrossEntropy
 from ai.ml.frameworks.pytorch.trainer.optimizer import batch_size_for
 
@@ -37,7 +37,7 @@ def fresh(mode: str, columns: int) -> torch.nn.Module:
 def ours(mode: str, batch: int | None, x: torch.Tensor, y: torch.Tensor) -> Epoch:
     config = TrainingConfig("y", training_mode=mode, batch_size=batch, epochs=10**6)
     losses = (CrossEntropy(), CrossEntropy())
-    return Fitting(fresh(mode, x.shape[1]), TrainingTensors(x, y), losses, config).run_epoch
+    return TrainingLoop(fresh(mode, x.shape[1]), TrainingTensors(x, y), losses, config).run_epoch
 
 
 def original(x: torch.Tensor, y: torch.Tensor) -> Epoch:

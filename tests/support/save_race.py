@@ -79,7 +79,7 @@ def real_acts() -> list[Act]:
     import builders
     import torch
 
-    from ai.ml.frameworks.pytorch.serialization.reader import load_checked
+    from ai.ml.frameworks.pytorch.serialization.load import load_bundle
     from ai.ml.frameworks.pytorch.serialization.save import save_bundle
 
     bundles = [builders.tiny_bundle(seed=seed) for seed in range(2)]
@@ -93,7 +93,7 @@ def real_acts() -> list[Act]:
         return write
 
     def load(directory: Path) -> str:
-        loaded = redo.read_committed(directory / redo.BUNDLE_NAME, load_checked).model.state_dict()
+        loaded = load_bundle(directory / redo.BUNDLE_NAME).model.state_dict()
         whole = any(all(torch.equal(loaded[name], known[name]) for name in known) for known in weights)
         return "whole" if whole else "torn"
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from pair_reader import open_pair
+
 from ai.ml.core.bundle_dir import write_manifest
 from ai.ml.core.errors import BundleNotFound
 from ai.ml.core.files.atomic import make_dirs, sha256_bytes, write_atomic, write_new
@@ -229,7 +231,7 @@ def _judge_recovery(scenario: Scenario, directory: Path, found: str, complain: C
 def read(directory: Path) -> Pair:
     """The pair as a reader of ours finds it."""
     try:
-        stream, metrics = redo.open_pair(directory)
+        stream, metrics = open_pair(directory)
     except BundleNotFound:
         return NOTHING
     with stream:

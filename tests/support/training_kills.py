@@ -22,7 +22,7 @@ from ai.ml.frameworks.pytorch.trainer import checkpoint as epoch_checkpoint
 from ai.ml.frameworks.pytorch.trainer.training import train
 
 EPOCHS = {"mlp_dense": 100, "mlp_ple": 40, "tabm": 20}
-SHIPPED = epoch_checkpoint.LEAST_SECONDS
+SHIPPED = epoch_checkpoint.MIN_SECONDS
 
 
 def train_in_child(mode: str, state: Path | None, answer: Path, between: float = SHIPPED) -> int:
@@ -35,7 +35,7 @@ def train_in_child(mode: str, state: Path | None, answer: Path, between: float =
         return child
     code = 1
     try:
-        epoch_checkpoint.LEAST_SECONDS = between
+        epoch_checkpoint.MIN_SECONDS = between
         config = TrainingConfig("y", training_mode=mode, epochs=EPOCHS[mode], patience=None, hidden_dim=64)
         model = train(mixed_table(400, seed=9), config, checkpoint=state).bundle.model
         blob = b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pytest
 from table_forms import SOURCES, shop_table
 
-from ai.ml.core.contract import Conformed, InputContract, Limits, conform, derive_contract
+from ai.ml.core.contract import Conformed, Conformer, InputContract, Limits, derive_contract
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.tables.reader import read_table
 from ai.ml.core.types import TrainingConfig
@@ -104,7 +104,7 @@ def arrive(skew: Skew, source: str, table: pa.Table, folder: Path) -> pa.Table |
 def outcome(contract: InputContract, plain: Conformed, came: pa.Table, extra_rows: int) -> str:
     """`same bits`, `counted: …` or `refused`; raises if something changed that nobody would hear of."""
     try:
-        conformed = conform(contract, came)
+        conformed = Conformer(contract).table(came)
         Limits().check(conformed.counts, contract)
     except DataRefused:
         return "refused"
@@ -132,7 +132,7 @@ def texts(table: pa.Table) -> dict[str, object]:
 
 def skew_outcomes(folder: Path) -> dict[str, dict[str, str]]:
     contract, table = trained()
-    plain = conform(contract, table)
+    plain = Conformer(contract).table(table)
     found: dict[str, dict[str, str]] = {}
     for skew in SKEWS:
         came = {source: arrive(skew, source, table, folder) for source in SHOWN}
@@ -197,13 +197,13 @@ def test_a_skew_has_one_outcome_through_every_source(name: str, source: str, tmp
     skew = next(skew for skew in SKEWS if skew.name == name)
     came = arrive(skew, source, table, tmp_path)
     if came is not None:
-        assert outcome(contract, conform(contract, table), came, skew.extra_rows) == EXPECTED[name]
+        assert outcome(contract, Conformer(contract).table(table), came, skew.extra_rows) == EXPECTED[name]
 
 
 def test_cents_for_dollars_are_out_of_range(tmp_path: Path) -> None:
     contract, table = trained()
     cents = next(skew for skew in SKEWS if skew.name == "cents for dollars").change(table)
-    counted = conform(contract, cents).counts.columns["income"].out_of_range
+    counted = Conformer(contract).table(cents).counts.columns["income"].out_of_range
     limit = contract.columns[1].maximum
     assert counted == pc.sum(pc.greater(cents["income"], limit)).as_py() > 30
 

@@ -18,8 +18,6 @@ from ai.ml.core.contract import (
     ContractCounts,
     InputContract,
     Limits,
-    conform,
-    conform_rows,
     derive_contract,
 )
 from ai.ml.core.errors import BundleRefused, DataRefused
@@ -48,8 +46,8 @@ def test_one_table_through_every_source(source: str, trained_on: str, tmp_path: 
     training = SOURCES[trained_on](shop_table(200), tmp_path)
     contract = derive_contract(training, config).contract
     table = shop_table(60, seed=1)
-    came = conform(contract, SOURCES[source](table, tmp_path))
-    assert typed_texts(came.table) == typed_texts(conform(contract, SOURCES[trained_on](table, tmp_path)).table)
+    came = Conformer(contract).table(SOURCES[source](table, tmp_path))
+    assert typed_texts(came.table) == typed_texts(Conformer(contract).table(SOURCES[trained_on](table, tmp_path)).table)
     assert all(c.coerced == c.unseen == c.missing == 0 for c in came.counts.columns.values())
 
 
@@ -78,7 +76,8 @@ def forms(table: pa.Table) -> dict[str, pa.Table]:
 @pytest.mark.parametrize("form", forms(shop_table()))
 def test_harmless_forms_are_the_same_table(form: str) -> None:
     contract, table = shop_contract()
-    assert typed_texts(conform(contract, forms(table)[form]).table) == typed_texts(conform(contract, table).table)
+    conformer = Conformer(contract)
+    assert typed_texts(conformer.table(forms(table)[form]).table) == typed_texts(conformer.table(table).table)
 
 
 @settings(max_examples=40, deadline=None)
@@ -96,7 +95,7 @@ def test_rows_and_tables_agree() -> None:
     contract, table = shop_contract()
     rows = table.drop_columns(["sold"]).to_pylist()
     copy = json.dumps(rows, default=str)
-    assert typed_texts(conform_rows(contract, rows).table) == typed_texts(conform(contract, table).table)
+    assert typed_texts(Conformer(contract).rows(rows).table) == typed_texts(Conformer(contract).table(table).table)
     assert json.dumps(rows, default=str) == copy
 
 
@@ -106,24 +105,24 @@ def test_an_absent_key_a_null_and_a_blank_are_one_thing() -> None:
     for name in row:
         absent = {key: value for key, value in row.items() if key != name}
         forms_of_it = [absent, *({**row, name: cell} for cell in (None, "", " ", "n/a", float("nan"), pd.NA))]
-        results = [conform_rows(contract, [form]) for form in forms_of_it]
+        results = [Conformer(contract).rows([form]) for form in forms_of_it]
         assert all(typed_texts(r.table) == typed_texts(results[0].table) for r in results)
         assert {r.counts.columns[name].missing for r in results} == {1}
 
 
 def test_no_rows_keep_the_columns() -> None:
     contract, table = shop_contract()
-    assert conform_rows(contract, []).table.schema == conform(contract, table).table.schema
-    assert conform(contract, table.slice(0, 0)).table.num_rows == 0
+    assert Conformer(contract).rows([]).table.schema == Conformer(contract).table(table).table.schema
+    assert Conformer(contract).table(table.slice(0, 0)).table.num_rows == 0
 
 
 def test_a_digits_only_chunk_stays_a_category() -> None:
     contract = derive_contract(
         pa.table({"c": ["a", "12", "b", "a"] * 9, "y": ["p", "q"] * 18}), TrainingConfig("y")
     ).contract
-    came = conform(contract, pa.table({"c": [12, 12]})).table
+    came = Conformer(contract).table(pa.table({"c": [12, 12]})).table
     assert came["c"].to_pylist() == ["12", "12"]
-    assert conform(contract, pa.table({"c": [12.0, 12.0]})).table["c"].to_pylist() == ["12", "12"]
+    assert Conformer(contract).table(pa.table({"c": [12.0, 12.0]})).table["c"].to_pylist() == ["12", "12"]
 
 
 def test_counts_per_column() -> None:
@@ -137,7 +136,7 @@ def test_counts_per_column() -> None:
             "signup": ["2020-05-05", "soon", None, "1999-01-01", "2020-05-05 10:00", ""],
         }
     )
-    counts = conform(contract, table).counts
+    counts = Conformer(contract).table(table).counts
     found = {n: (c.missing, c.unseen, c.coerced, c.out_of_range) for n, c in counts.columns.items()}
     assert found == {
         "age": (1, 0, 3, 2),
@@ -176,19 +175,19 @@ def test_what_scoring_refuses(table: dict[str, object], sentence: str) -> None:
         (name,) = table
         came = base.set_column(base.schema.get_field_index(name), name, came[name])
     with pytest.raises(DataRefused, match=sentence):
-        conform(contract, came)
+        Conformer(contract).table(came)
 
 
 def test_few_odd_cells_are_counted_in_any_batch() -> None:
     contract = derive_contract(mixed_table(), TrainingConfig("y")).contract
-    assert conform_rows(contract, [{"age": "old", "city": "Oslo"}]).counts.columns["age"].coerced == 1
+    assert Conformer(contract).rows([{"age": "old", "city": "Oslo"}]).counts.columns["age"].coerced == 1
 
 
 def test_rows_without_a_known_key_are_refused() -> None:
     contract = derive_contract(mixed_table(), TrainingConfig("y")).contract
     with pytest.raises(DataRefused, match=r"row 1: .*'age' \(is it 'AGE'\?\)"):
-        conform_rows(contract, [{"age": 1}, {"AGE": 1}])
-    counts = conform_rows(contract, [{}, {"age": None}, {"age": 1}]).counts
+        Conformer(contract).rows([{"age": 1}, {"AGE": 1}])
+    counts = Conformer(contract).rows([{}, {"age": None}, {"age": 1}]).counts
     assert counts.empty_rows == 2
     with pytest.raises(DataRefused, match="2 of 3 rows hold nothing"):
         Limits().check(counts, contract)
@@ -197,18 +196,18 @@ def test_rows_without_a_known_key_are_refused() -> None:
 
 def test_strict_names_the_column_the_figure_and_the_limit() -> None:
     contract, table = shop_contract()
-    STRICT.check(conform(contract, table).counts, contract)
+    STRICT.check(Conformer(contract).table(table).counts, contract)
     unseen = table.set_column(2, "city", pa.array(["Atlantis"] + ["Oslo"] * 59))
     with pytest.raises(DataRefused, match=r"'city': 1\.67% of the cells are unseen, the limit is 1\.00%"):
-        STRICT.check(conform(contract, unseen).counts, contract)
+        STRICT.check(Conformer(contract).table(unseen).counts, contract)
     with pytest.raises(DataRefused, match=r"'age': 100\.00% of the cells are out of range"):
-        STRICT.check(conform(contract, table.set_column(0, "age", pa.array([999] * 60))).counts, contract)
+        STRICT.check(Conformer(contract).table(table.set_column(0, "age", pa.array([999] * 60))).counts, contract)
 
 
 def test_headers_with_spaces_are_noted() -> None:
     contract, table = shop_contract()
-    came = conform(contract, table.rename_columns([f" {name} " for name in table.column_names]))
-    assert typed_texts(came.table) == typed_texts(conform(contract, table).table)
+    came = Conformer(contract).table(table.rename_columns([f" {name} " for name in table.column_names]))
+    assert typed_texts(came.table) == typed_texts(Conformer(contract).table(table).table)
     assert "column ' age ' was read as 'age'" in came.counts.notes
 
 
@@ -247,4 +246,4 @@ def test_cells_from_which_nothing_can_be_read_are_told(name: str, cells: pa.Arra
     contract, table = shop_contract()
     odd = table.set_column(table.column_names.index(name), name, cells)
     with pytest.raises(DataRefused, match=rf"column '{name}' holds \S+.*, from which no (category|date) can be read"):
-        conform(contract, odd)
+        Conformer(contract).table(odd)

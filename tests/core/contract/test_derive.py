@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from builders import mixed_table
 
-from ai.ml.core.contract import Derived, conform, derive_contract, target_values
+from ai.ml.core.contract import Conformer, Derived, derive_contract, target_values
 from ai.ml.core.contract.target import with_known_target
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.types import TrainingConfig
@@ -119,7 +119,7 @@ def test_wishes_win() -> None:
     columns = {"code": [1, 2, 3] * 20, "day": ["11/02/2020", "01/02/2020"] * 30, "x": NUMBERS}
     derived = derive(columns, category_columns=("code",), date_columns=("day:%d/%m/%Y",), exclude_columns=("x",))
     assert kinds(derived) == {"code": "category", "day": "date"}
-    typed = conform(derived.contract, pa.table(columns)).table
+    typed = Conformer(derived.contract).table(pa.table(columns)).table
     assert typed["day_month"].to_pylist()[:2] == [2.0, 2.0]
     assert typed["code"].to_pylist()[:3] == ["1", "2", "3"]
     assert "day" not in typed.column_names

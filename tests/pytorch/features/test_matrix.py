@@ -18,9 +18,9 @@ from ai.ml.core import parallel as column_threads
 from ai.ml.core.errors import BundleRefused, DataRefused
 from ai.ml.core.tables.cells import coerce
 from ai.ml.frameworks.pytorch.features import standard_scaler as moments
-from ai.ml.frameworks.pytorch.features.cells import known_columns, raw_cells, typed_cells
+from ai.ml.frameworks.pytorch.features.cells import known_columns, raw_cells, raw_columns, row_columns, typed_cells
 from ai.ml.frameworks.pytorch.features.fit import fit_features
-from ai.ml.frameworks.pytorch.features.matrix import apply_features, encode_raw_table, encode_rows, encode_table
+from ai.ml.frameworks.pytorch.features.matrix import apply_features, encode_table, fill_matrix
 from ai.ml.frameworks.pytorch.features.plan import ColumnPlan
 
 NUMBERS = st.one_of(
@@ -100,7 +100,7 @@ def test_fitting_gives_what_scikit_learn_fits(table: pa.Table) -> None:
 
 @pytest.mark.parametrize("names", [["n0"], ["c0"], ["n0", "n1"], ["c0", "n0"], ["n0", "n1", "n2", "c0", "c1"]])
 def test_sums_over_many_blocks_and_threads_are_scikit_learns(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(column_threads, "LEAST_ROWS", 0)
+    monkeypatch.setattr(column_threads, "MIN_ROWS", 0)
     monkeypatch.setattr(moments, "BLOCK_BYTES", 1 << 14)
     rng = np.random.default_rng(3)
     columns: dict[str, pa.Array] = {}
@@ -141,6 +141,14 @@ def test_encoding_gives_what_scikit_learn_transforms(
     assert same_bits(ours, sklearn_features(vectorizer, medians, scaler, as_rows(table)))
 
 
+def raw_matrix(vectorizer: DictVectorizer, table: pa.Table) -> np.ndarray:
+    return fill_matrix(vectorizer, raw_columns(table, known_columns(vectorizer)), table.num_rows)
+
+
+def rows_matrix(vectorizer: DictVectorizer, rows: list[dict[str, Any]]) -> np.ndarray:
+    return fill_matrix(vectorizer, row_columns(rows, known_columns(vectorizer)), len(rows))
+
+
 RAW_CELLS = st.one_of(
     st.none(),
     st.sampled_from(
@@ -160,7 +168,7 @@ def test_rows_follow_the_cell_rules_and_an_absent_key_stays_zero(rows: list[dict
     ]
     vectorizer = DictVectorizer(sparse=False).fit([*coerced, {"a": 1.0, "b": "red"}])
     before = [dict(row) for row in rows]
-    assert same_bits(encode_rows(vectorizer, rows), np.asarray(vectorizer.transform(coerced), dtype=np.float64))
+    assert same_bits(rows_matrix(vectorizer, rows), np.asarray(vectorizer.transform(coerced), dtype=np.float64))
     assert repr(rows) == repr(before)
 
 
@@ -172,7 +180,7 @@ def test_a_raw_table_gives_the_bits_of_its_rows(cells: list[str | None]) -> None
     vectorizer = DictVectorizer(sparse=False).fit(
         [{key: (np.nan if (value := coerce(cell)) is None else value) for key, cell in row.items()} for row in rows]
     )
-    assert same_bits(encode_raw_table(vectorizer, table), encode_rows(vectorizer, rows))
+    assert same_bits(raw_matrix(vectorizer, table), rows_matrix(vectorizer, rows))
 
 
 def test_two_columns_with_one_feature_are_refused() -> None:
@@ -211,9 +219,9 @@ def test_dates_and_decimals_in_a_raw_table_are_what_they_are_in_rows() -> None:
     prices = [Decimal("0.10"), Decimal("12345678901234.567"), None]
     table = pa.table({"day": pa.array(days), "price": pa.array(prices, pa.decimal128(20, 3))})
     vectorizer = DictVectorizer(sparse=False).fit([{"day": "2024-02-29", "price": 1.0}, {"day": 0.0}])
-    encoded = encode_raw_table(vectorizer, table)
+    encoded = raw_matrix(vectorizer, table)
     rows = [{"day": day, "price": price} for day, price in zip(days, prices, strict=True)]
-    assert same_bits(encoded, encode_rows(vectorizer, rows))
+    assert same_bits(encoded, rows_matrix(vectorizer, rows))
     assert encoded[0, vectorizer.vocabulary_["day=2024-02-29"]] == 1
     assert encoded[1, vectorizer.vocabulary_["price"]] == 12345678901234.567
 
@@ -225,8 +233,8 @@ def test_columns_without_a_feature_stay_unread() -> None:
     assert "cit" not in known
     assert "b" not in known
     odd = pa.table({"a": [2.0], "b": [[1, 2]], "x=y": ["z"]})
-    assert encode_raw_table(vectorizer, odd).tolist() == [[2.0, 0.0, 1.0]]
-    assert encode_rows(vectorizer, [{"a": 2.0, "b": [1, 2], "x=y": "z"}]).tolist() == [[2.0, 0.0, 1.0]]
+    assert raw_matrix(vectorizer, odd).tolist() == [[2.0, 0.0, 1.0]]
+    assert rows_matrix(vectorizer, [{"a": 2.0, "b": [1, 2], "x=y": "z"}]).tolist() == [[2.0, 0.0, 1.0]]
 
 
 @settings(max_examples=150)

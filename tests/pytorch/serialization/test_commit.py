@@ -10,13 +10,19 @@ import threading
 import time
 from pathlib import Path
 
+import builders
 import pytest
-from save_scenarios import NEW, OLD, THIRD, _write, listing, read, replace, seal
+from pair_reader import open_pair
+from save_scenarios import NEW, OLD, THIRD, Pair, _write, listing, read, replace, seal
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, StorageFailed
 from ai.ml.core.files import lock as directory_lock
 from ai.ml.core.files.lock import LOCK_NAME, locked
 from ai.ml.frameworks.pytorch.serialization import commit as redo
+from ai.ml.frameworks.pytorch.serialization import load
+from ai.ml.frameworks.pytorch.serialization.load import load_bundle
+from ai.ml.frameworks.pytorch.serialization.reader import Loaded, load_checked
+from ai.ml.frameworks.pytorch.serialization.save import encode_bundle, save_bundle
 
 
 @pytest.fixture
@@ -31,7 +37,6 @@ def test_a_reader_takes_the_committed_pair_and_writes_nothing(committed: Path) -
     before = listing(committed)
     assert (committed / "model_bundle.pt").read_bytes() == OLD.bundle
     assert read(committed) == NEW
-    assert redo.read_committed(committed / "model_bundle.pt", Path.read_bytes) == NEW.bundle
     assert {name: path.read_bytes() for name, path in redo.committed_files(committed).items()} == {
         "model_bundle.pt": NEW.bundle,
         "metrics.json": NEW.metrics,
@@ -49,27 +54,34 @@ def test_a_committed_pair_without_metrics_has_none(tmp_path: Path) -> None:
 def test_without_a_record_the_files_lie_under_their_names(tmp_path: Path) -> None:
     replace(tmp_path, OLD)
     assert redo.committed_files(tmp_path) == {}
-    assert redo.read_committed(tmp_path / "model_bundle.pt", Path.read_bytes) == OLD.bundle
+    assert read(tmp_path) == OLD
     with pytest.raises(FileNotFoundError):
-        redo.read_committed(tmp_path / "other.pt", Path.read_bytes)
+        load_bundle(tmp_path / "other.pt")
 
 
 def test_there_is_no_bundle(tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "gone"):
         with pytest.raises(BundleNotFound, match="no bundle at"):
-            redo.open_pair(directory)
+            open_pair(directory)
+        with pytest.raises(BundleNotFound, match="no bundle at"):
+            load_bundle(directory / "model_bundle.pt")
 
 
-def test_a_reader_that_is_overtaken_looks_again(committed: Path) -> None:
+def test_a_reader_that_is_overtaken_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = (builders.tiny_bundle(seed=seed) for seed in range(2))
+    save_bundle(old, tmp_path)
+    content = encode_bundle(new)
+    redo._commit(tmp_path, lambda temp: _write(temp, Pair(content, None)), None)
     looks: list[Path] = []
 
-    def overtaken(path: Path) -> bytes:
+    def overtaken(path: Path, map_location: object) -> Loaded:
         looks.append(path)
         if len(looks) == 1:
-            redo.finish_pending(committed)
-        return path.read_bytes()
+            redo.finish_pending(tmp_path)
+        return load_checked(path, map_location)
 
-    assert redo.read_committed(committed / "model_bundle.pt", overtaken) == NEW.bundle
+    monkeypatch.setattr(load, "load_checked", overtaken)
+    assert encode_bundle(load_bundle(tmp_path / "model_bundle.pt")) == content
     assert [path.name == "model_bundle.pt" for path in looks] == [False, True]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_softmax
 
-from ai.ml.frameworks.pytorch.trainer.calibration import LEAST_ROWS, best_temperature
+from ai.ml.frameworks.pytorch.trainer.calibration import MIN_ROWS, best_temperature
 
 
 def drawn(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +29,7 @@ def test_an_overconfident_model_is_cooled_and_new_rows_gain() -> None:
 
 
 def test_few_rows_change_nothing() -> None:
-    logits, y = drawn(LEAST_ROWS - 1)
+    logits, y = drawn(MIN_ROWS - 1)
     assert best_temperature(3 * logits, y) == 1.0
 
 

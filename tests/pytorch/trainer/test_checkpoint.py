@@ -16,21 +16,21 @@ from builders import mixed_table
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.checkpoint import EpochCheckpoint
-from ai.ml.frameworks.pytorch.trainer.dataset import Problem
-from ai.ml.frameworks.pytorch.trainer.loop import Fitting
+from ai.ml.frameworks.pytorch.trainer.dataset import TrainingData
+from ai.ml.frameworks.pytorch.trainer.loop import TrainingLoop
 from ai.ml.frameworks.pytorch.trainer.setup import assemble
 from ai.ml.frameworks.pytorch.trainer.tensor_codec import decode_tree, encode_tree
-from ai.ml.frameworks.pytorch.trainer.training import pose, train
+from ai.ml.frameworks.pytorch.trainer.training import prepare_dataset, train
 
 CONFIG = TrainingConfig("y", training_mode="tabm", epochs=3, hidden_dim=8, members=2, n_bins=4, d_emb=2)
 
 
 @functools.cache
-def problem() -> Problem:
-    return pose(mixed_table(160), CONFIG, None)[0]
+def problem() -> TrainingData:
+    return prepare_dataset(mixed_table(160), CONFIG, None)[0]
 
 
-def fitting_of(**changes: Any) -> Fitting:
+def fitting_of(**changes: Any) -> TrainingLoop:
     config = dataclasses.replace(CONFIG, **changes)
     return assemble(problem(), config, torch.device("cpu"), [])[1]
 

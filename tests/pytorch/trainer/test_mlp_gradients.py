@@ -12,8 +12,8 @@ from torch import Tensor
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.models.networks import PIECEWISE_MODES, build_model
 from ai.ml.frameworks.pytorch.trainer import loop as fitting
-from ai.ml.frameworks.pytorch.trainer.loop import Fitting, TrainingTensors
-from ai.ml.frameworks.pytorch.trainer.losses import Differentiated, distilled, hard_loss, soft_loss, watched_loss
+from ai.ml.frameworks.pytorch.trainer.loop import TrainingLoop, TrainingTensors
+from ai.ml.frameworks.pytorch.trainer.losses import Differentiated, distilled, early_stopping_loss, hard_loss, soft_loss
 from ai.ml.frameworks.pytorch.trainer.mlp_gradients import DenseGradients, dense_gradients_of
 from ai.ml.frameworks.pytorch.trainer.tensor_codec import encode_tree
 
@@ -43,7 +43,7 @@ def trained(mode: str, task: TaskType, *, smoothing: float = 0.0, **settings: An
     model = build_model(COLUMNS, classes, mode, 16, config.num_hidden_layers, config.dropout, **shape)
     data = TrainingTensors(x, y, teacher, x[:50], y[:50])
     training = distilled(hard, soft_loss(task)) if distills else hard
-    fit = Fitting(model, data, (training, watched_loss(task, hard)), config)
+    fit = TrainingLoop(model, data, (training, early_stopping_loss(task, hard)), config)
     while fit.stop_reason is None:
         fit.run_epoch()
     state = fit.state_dict()

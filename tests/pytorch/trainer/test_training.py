@@ -30,7 +30,13 @@ from ai.ml.frameworks.pytorch.models.networks import (
     model_training_mode,
 )
 from ai.ml.frameworks.pytorch.trainer.loop import EpochReport
-from ai.ml.frameworks.pytorch.trainer.losses import LABEL_SMOOTHING, hard_loss, soft_loss, teach, watched_loss
+from ai.ml.frameworks.pytorch.trainer.losses import (
+    LABEL_SMOOTHING,
+    early_stopping_loss,
+    fit_teacher,
+    hard_loss,
+    soft_loss,
+)
 from ai.ml.frameworks.pytorch.trainer.mlp_gradients import DenseGradients
 from ai.ml.frameworks.pytorch.trainer.split import split_validation
 from ai.ml.frameworks.pytorch.trainer.training import TrainingResult, choose_device, train
@@ -213,7 +219,7 @@ def test_losses_are_the_ones_of_their_modes() -> None:
 
 def test_the_teacher_answers_for_classes_that_its_rows_lack() -> None:
     x = np.random.default_rng(0).normal(size=(40, 3))
-    answers = teach("classification", x, np.array([0, 2] * 20), 3, seed=0)
+    answers = fit_teacher("classification", x, np.array([0, 2] * 20), 3, seed=0)
     assert answers.shape == (40, 3)
     assert answers.dtype == np.float32
     assert (answers[:, 1] == 0).all()
@@ -223,9 +229,9 @@ def test_the_teacher_answers_for_classes_that_its_rows_lack() -> None:
 def test_a_teacher_in_a_hurry_grows_the_first_trees_of_the_same_forest(task: TaskType) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 3)), rng.integers(0, 2, 60)
-    whole = teach(task, x, y, 2, seed=5)
-    assert (teach(task, x, y, 2, seed=5, seconds=1e9) == whole).all()
-    hurried = teach(task, x, y, 2, seed=5, seconds=0.0)
+    whole = fit_teacher(task, x, y, 2, seed=5)
+    assert (fit_teacher(task, x, y, 2, seed=5, seconds=1e9) == whole).all()
+    hurried = fit_teacher(task, x, y, 2, seed=5, seconds=0.0)
     assert hurried.shape == whole.shape
     # One tree: each answer is that of one leaf, whose rows of 60 are few.
     assert len(np.unique(hurried)) < len(np.unique(whole))
@@ -389,8 +395,8 @@ def test_no_single_validation_row_decides_when_training_stops() -> None:
     y = torch.zeros(100, 1)
     worse, better = torch.full((100, 1), 0.5), torch.full((100, 1), 0.3)
     worse[0], better[0] = 20.0, 21.0
-    watched = watched_loss("regression", torch.nn.functional.mse_loss)
+    watched = early_stopping_loss("regression", torch.nn.functional.mse_loss)
     assert torch.nn.functional.mse_loss(worse, y) < torch.nn.functional.mse_loss(better, y)
     assert watched(better, y) < watched(worse, y)
     assert watched(better[1:], y[1:]).item() == pytest.approx(0.09)
-    assert watched_loss("classification", torch.nn.functional.cross_entropy) is torch.nn.functional.cross_entropy
+    assert early_stopping_loss("classification", torch.nn.functional.cross_entropy) is torch.nn.functional.cross_entropy

@@ -14,7 +14,7 @@ from sealed_bundles import sealed
 from verdict_samples import passed_verdict
 
 from ai.ml.core.bundle_dir import bundle_digest
-from ai.ml.core.environment_faults import is_machines
+from ai.ml.core.environment_faults import is_environment_fault
 from ai.ml.core.errors import BundleRefused, ExitCode, NothingChecked, StorageFailed, Unproved
 from ai.ml.retraining.gate.environments import EnvironmentSpec, JobRequest, current_environment, run_jobs
 from ai.ml.retraining.gate.proof import GatePolicy, finding_of, prove
@@ -95,10 +95,10 @@ def test_a_process_that_had_begun_and_fell_is_the_bundles_doing(tmp_path: Path, 
     ],
 )
 def test_what_tells_of_the_machine(error: Exception, machines: bool) -> None:
-    assert is_machines(error) is machines
+    assert is_environment_fault(error) is machines
     wrapped = ValueError("the bundle can't be read")
     wrapped.__context__ = error
-    assert is_machines(wrapped) is machines
+    assert is_environment_fault(wrapped) is machines
 
 
 def test_what_a_replay_raises_for_want_of_memory_or_room_is_no_finding(whole: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ai.ml.core.environment_faults import raise_machines
+from ai.ml.core.environment_faults import raise_if_environment_fault
 from ai.ml.core.errors import BundleNotFound, BundleRefused, storage_failed
 from ai.ml.core.files.atomic import dump_json, open_plain, sha256_bytes, write_atomic
 
@@ -178,6 +178,17 @@ def check_files(bundle_dir: Path, manifest: Manifest) -> list[str]:
     return problems + [f"{name} is not in the manifest" for name in sorted(present - set(manifest.files))]
 
 
+def directory_problems(path: Path, digest: str) -> list[str]:
+    """What isn't so in a bundle directory that should have this digest; every file is hashed."""
+    try:
+        found = bundle_digest(path)
+        if found != digest:
+            return [f"its manifest has the digest {found[:12]}, not {digest[:12]}"]
+        return check_files(path, read_manifest(path))
+    except BundleRefused as error:
+        return [str(error)]
+
+
 def _difference(path: Path, name: str, expected: FileEntry) -> str | None:
     try:
         with open_plain(path) as stream:
@@ -186,7 +197,7 @@ def _difference(path: Path, name: str, expected: FileEntry) -> str | None:
                 return f"{name} has {size} bytes, the manifest says {expected.size}"
             found = hashlib.file_digest(stream, "sha256").hexdigest()
     except (OSError, ValueError) as error:
-        raise_machines(path, error)
+        raise_if_environment_fault(path, error)
         return f"{name} is a link, not a plain file, or can't be read"
     if found != expected.sha256:
         return f"{name} has changed: sha-256 {found[:12]}…, the manifest says {expected.sha256[:12]}…"
@@ -208,7 +219,7 @@ def _manifest_bytes(bundle_dir: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise BundleNotFound(f"no {MANIFEST_NAME} in {bundle_dir}: not a sealed bundle directory") from None
     except (OSError, ValueError) as error:
-        raise_machines(path, error)
+        raise_if_environment_fault(path, error)
         raise BundleRefused(f"{path} is a link, not a plain file, or can't be read: {error}") from None
     if len(content) > MANIFEST_MAX_BYTES:
         raise BundleRefused(f"{path} has more than {MANIFEST_MAX_BYTES:,} bytes")

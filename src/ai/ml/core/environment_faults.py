@@ -24,7 +24,7 @@ _WORDS = ("can't allocate memory", "not enough memory", "can't start new thread"
 """As torch and Python say it in a plain `RuntimeError`."""
 
 
-def is_machines(error: BaseException | None) -> bool:
+def is_environment_fault(error: BaseException | None) -> bool:
     """Whether an error, or one that it was raised from or while handling, is the machine's doing."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -39,11 +39,11 @@ def is_machines(error: BaseException | None) -> bool:
     return False
 
 
-def raise_machines(path: Path, error: Exception) -> None:
+def raise_if_environment_fault(path: Path, error: Exception) -> None:
     """Of an error while reading: a disk that fails, or a process without handles, says nothing of what lies there.
 
     Raises:
         StorageFailed: it was the machine's doing.
     """
-    if isinstance(error, OSError) and is_machines(error):
+    if isinstance(error, OSError) and is_environment_fault(error):
         raise storage_failed(f"reading {path}", error, "nothing was changed") from error

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-MOST_THREADS = 4
+MAX_THREADS = 4
 """More would wait for the memory, not for a core."""
-LEAST_ROWS = 100_000
+MIN_ROWS = 100_000
 """Smaller tables are done before a thread has started; a batch is smaller too, and has a thread that reads ahead."""
 
 _Piece = TypeVar("_Piece")
@@ -26,15 +26,15 @@ def map_columns(work: Callable[[_Piece], _Result], pieces: Sequence[_Piece], n_r
         What `work` raises for the first piece in order that fails.
     """
     threads = min(thread_count(), len(pieces))
-    if threads < 2 or n_rows < LEAST_ROWS:
+    if threads < 2 or n_rows < MIN_ROWS:
         return [work(piece) for piece in pieces]
     with ThreadPoolExecutor(threads, thread_name_prefix="columns") as pool:
         return list(pool.map(work, pieces))
 
 
 def thread_count() -> int:
-    """The cores that this process may use, at most `MOST_THREADS`."""
-    return min(available_cores(), MOST_THREADS)
+    """The cores that this process may use, at most `MAX_THREADS`."""
+    return min(available_cores(), MAX_THREADS)
 
 
 def available_cores() -> int:

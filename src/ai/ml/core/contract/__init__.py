@@ -4,7 +4,7 @@ The parts: `input_contract` (the record), `derivation` (from a training table), 
 `counts` (what was odd, and limits on it), `target` (the column to predict).
 """
 
-from ai.ml.core.contract.casting import Conformed, Conformer, conform, conform_rows
+from ai.ml.core.contract.casting import Conformed, Conformer
 from ai.ml.core.contract.counts import STRICT, ColumnCounts, ContractCounts, Limits
 from ai.ml.core.contract.derive import Derived, derive_contract
 from ai.ml.core.contract.findings import Finding
@@ -22,8 +22,6 @@ __all__ = [
     "Finding",
     "InputContract",
     "Limits",
-    "conform",
-    "conform_rows",
     "derive_contract",
     "target_values",
 ]

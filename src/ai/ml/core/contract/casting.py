@@ -222,16 +222,6 @@ class _Levels:
                 )
 
 
-def conform(contract: InputContract, table: pa.Table | pa.RecordBatch) -> Conformed:
-    """`Conformer(contract).table(table)`, for one table."""
-    return Conformer(contract).table(table)
-
-
-def conform_rows(contract: InputContract, rows: Sequence[Mapping[str, Any]]) -> Conformed:
-    """`Conformer(contract).rows(rows)`, for one list of rows."""
-    return Conformer(contract).rows(rows)
-
-
 def _truth_codes(levels: Sequence[str], codes: Mapping[str, int]) -> dict[str, int]:
     """For a column of two truth values: how others write them, in lower case, and the level meant."""
     folded = {text.casefold(): codes[text] for text in levels}

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-MOST_CODES = 1000
+MAX_CODES = 1000
 FEW_SHARE = 0.05
 """Of the cells: with more different values, one feature for each would be learned from too few rows."""
-MOST_UNNAMED = 50
+MAX_UNNAMED = 50
 """Different values of a column whose name says nothing."""
 SPARSE = 0.2
 """Share of the whole numbers between the least and the greatest that occur: amounts fill their range, codes don't."""
@@ -51,13 +51,13 @@ def judge_codes(name: str, ordered: np.ndarray) -> Literal["codes", "maybe", "no
     if (ordered != np.floor(ordered)).any() or ordered[0] < 0:
         return "no"
     distinct = ordered[np.append(True, np.diff(ordered) != 0)]
-    few = len(distinct) <= min(MOST_CODES, max(20, FEW_SHARE * len(ordered))) and 2 * len(distinct) <= len(ordered)
+    few = len(distinct) <= min(MAX_CODES, max(20, FEW_SHARE * len(ordered))) and 2 * len(distinct) <= len(ordered)
     if _CODE_NAME.search(name) or _KEY_NAME.search(name):
         return "codes" if few else "maybe"
     least, greatest = int(distinct[0]), int(distinct[-1])
     is_years = least >= 1900 and greatest <= 2100
     same_length = least >= 100 and len(str(least)) == len(str(greatest))
-    unnamed = few and 3 <= len(distinct) <= min(MOST_UNNAMED, FEW_SHARE * len(ordered)) and same_length
+    unnamed = few and 3 <= len(distinct) <= min(MAX_UNNAMED, FEW_SHARE * len(ordered)) and same_length
     if not unnamed or is_years or np.gcd.reduce(np.diff(distinct).astype(np.int64)) >= GRID:
         return "no"
     if len(distinct) < SPARSE * (greatest - least + 1):

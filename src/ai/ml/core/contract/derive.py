@@ -49,7 +49,7 @@ def derive_contract(table: pa.Table, config: TrainingConfig) -> Derived:
         raise DataRefused(f"more than one column is called {', '.join(map(repr, twice))}; rename or drop all but one")
     if not table.num_rows:
         raise DataRefused(f"the table has no rows, only the names {', '.join(map(repr, names[:20]))}")
-    check_wishes(names, config)
+    check_column_options(names, config)
     task, classes = find_task(table, config)
     rules = KindRules(config)
     findings: list[Finding] = []
@@ -70,7 +70,7 @@ def derive_contract(table: pa.Table, config: TrainingConfig) -> Derived:
     return Derived(contract, (*findings, *find_leaks(contract, table)))
 
 
-def check_wishes(names: Sequence[str], config: TrainingConfig) -> None:
+def check_column_options(names: Sequence[str], config: TrainingConfig) -> None:
     """Hold what a config says of columns against a table's.
 
     Raises:

@@ -23,9 +23,9 @@ PSI_MODERATE = 0.1
 PSI_MAJOR = 0.25
 KS_DISTANCE = 0.1
 P_VALUE = 0.01
-LEAST_SHARE = 1e-4
+MIN_SHARE = 1e-4
 """Stands for the share of a bin that nothing fell into, or one bin would make the index infinite."""
-LEAST_EXPECTED = 0.25
+MIN_EXPECTED = 0.25
 """Cells in a bin that counts by itself in the chi-square test."""
 
 Severity = Literal["stable", "moderate", "major"]
@@ -212,7 +212,7 @@ def _psi(expected: np.ndarray, came: np.ndarray, rows: int, training_rows: int) 
     used = (expected > 0) | (came > 0)
     if not rows or not training_rows or used.sum() < 2:
         return 0.0, 1.0
-    before, after = np.maximum(expected[used], LEAST_SHARE), np.maximum(came[used], LEAST_SHARE)
+    before, after = np.maximum(expected[used], MIN_SHARE), np.maximum(came[used], MIN_SHARE)
     psi = float(((after - before) * np.log(after / before)).sum())
     return psi, _chi_square(expected[used], came[used], rows, training_rows)
 
@@ -222,7 +222,7 @@ def _chi_square(before: np.ndarray, after: np.ndarray, rows: int, training_rows:
 
     pooled = (training_rows * before + rows * after) / (training_rows + rows)
     # The test is off where hardly a cell is expected in a bin: such bins count together.
-    thin = pooled * min(rows, training_rows) < LEAST_EXPECTED
+    thin = pooled * min(rows, training_rows) < MIN_EXPECTED
     if thin.sum() > 1:
         before, after, pooled = (np.append(part[~thin], part[thin].sum()) for part in (before, after, pooled))
     statistic = float(((after - before) ** 2 / pooled).sum()) / (1 / rows + 1 / training_rows)

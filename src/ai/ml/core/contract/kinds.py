@@ -38,7 +38,7 @@ _IDENTIFIER_NAME = re.compile(r"(?i:(?:^|[_\s.-])(?:id|uuid|guid|key|rowid|index
 
 
 @dataclass(frozen=True)
-class Inferred:
+class InferredColumn:
     """A column's contract, None if it is no input, and what there is to say."""
 
     column: ColumnContract | None
@@ -54,7 +54,7 @@ class KindRules:
         self.numbers = set(config.number_columns)
         self.date_formats = dict(map(_split_date_column, config.date_columns))
 
-    def infer(self, name: str, values: pa.ChunkedArray) -> Inferred:
+    def infer(self, name: str, values: pa.ChunkedArray) -> InferredColumn:
         """Decide a column's kind and sum it up.
 
         Raises:
@@ -74,7 +74,7 @@ class KindRules:
             return self._text(name, array)
         return self._number(name, array)
 
-    def _text(self, name: str, array: pa.Array) -> Inferred:
+    def _text(self, name: str, array: pa.Array) -> InferredColumn:
         # Texts that are no numbers repeat, as a rule: what they mean is decided once per distinct one.
         if not pa.types.is_dictionary(array.type) and not looks_numeric(array):
             array = array.dictionary_encode()
@@ -91,7 +91,7 @@ class KindRules:
             return self._number(name, array)
         return self._category(name, array)
 
-    def _number(self, name: str, array: pa.Array) -> Inferred:
+    def _number(self, name: str, array: pa.Array) -> InferredColumn:
         numbers, odd = read_numbers(array)
         finite = np.sort(numbers[np.isfinite(numbers)])
         unread = np.flatnonzero(odd & np.isnan(numbers))
@@ -104,9 +104,9 @@ class KindRules:
             findings = (Finding("mixed", name, said),)
         if not len(finite):
             return _all_missing(name)
-        if name not in self.kept | self.numbers and _counts_up(name, finite):
+        if name not in self.kept | self.numbers and _is_row_number(name, finite):
             said = f"{name!r} looks like a row number or identifier: left out; --keep-column {name!r} keeps it"
-            return Inferred(None, (Finding("identifier", name, said),))
+            return InferredColumn(None, (Finding("identifier", name, said),))
         verdict = "no" if name in self.numbers else judge_codes(name, finite)
         if verdict == "codes":
             said = f"{name!r} holds codes such as {finite[0]:.0f}: a category; --number {name!r} reads amounts"
@@ -122,28 +122,28 @@ class KindRules:
             float(finite[-1]),
             percentiles(finite),
         )
-        return Inferred(column, findings)
+        return InferredColumn(column, findings)
 
-    def _category(self, name: str, array: pa.Array, findings: tuple[Finding, ...] = ()) -> Inferred:
+    def _category(self, name: str, array: pa.Array, findings: tuple[Finding, ...] = ()) -> InferredColumn:
         levels, missing = count_levels(array)
         content = len(array) - missing
         if not content:
             return _all_missing(name)
-        meant = None if name in self.categories else _meant_as(name, levels)
+        meant = None if name in self.categories else _suggest_kind(name, levels)
         wanted = name in self.kept or name in self.categories
         if not wanted and content >= MIN_IDENTIFIER_ROWS and len(levels) >= IDENTIFIER_SHARE * content:
             kind, what, remedy = meant or ("identifier", "identifiers", f"--keep-column {name!r} keeps it")
             said = f"{name!r} holds {what}, {len(levels)} different ones in {content} cells: left out; {remedy}"
-            return Inferred(None, (Finding(kind, name, said),))
+            return InferredColumn(None, (Finding(kind, name, said),))
         if meant is not None:
             kind, what, remedy = meant
             findings = (
                 *findings,
                 Finding(kind, name, f"{name!r} looks like {what} but is used as a category: {remedy}"),
             )
-        return Inferred(ColumnContract(name, "category", missing / len(array), levels=levels), findings)
+        return InferredColumn(ColumnContract(name, "category", missing / len(array), levels=levels), findings)
 
-    def _date(self, name: str, array: pa.Array) -> Inferred:
+    def _date(self, name: str, array: pa.Array) -> InferredColumn:
         date_format = self.date_formats.get(name) or ISO
         texts = as_texts(array)[1] if holds_texts(array.type) else None
         if texts is not None and not self.date_formats.get(name):
@@ -166,7 +166,7 @@ class KindRules:
             findings = (Finding("mixed", name, said),)
         ends = float(known[0]), float(known[-1])
         share = 1 - len(known) / len(array)
-        return Inferred(
+        return InferredColumn(
             ColumnContract(name, "date", share, *ends, percentiles(known), date_format=date_format), findings
         )
 
@@ -210,11 +210,11 @@ def _is_number_type(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
-def _all_missing(name: str) -> Inferred:
-    return Inferred(None, (Finding("all_missing", name, f"{name!r} holds nothing but missing cells: left out"),))
+def _all_missing(name: str) -> InferredColumn:
+    return InferredColumn(None, (Finding("all_missing", name, f"{name!r} holds nothing but missing cells: left out"),))
 
 
-def _counts_up(name: str, ordered: np.ndarray) -> bool:
+def _is_row_number(name: str, ordered: np.ndarray) -> bool:
     """Whole numbers, all different, and either nearly without gaps or by their name an identifier."""
     if len(ordered) < MIN_IDENTIFIER_ROWS or (ordered != np.floor(ordered)).any() or (np.diff(ordered) == 0).any():
         return False
@@ -222,7 +222,7 @@ def _counts_up(name: str, ordered: np.ndarray) -> bool:
     return bool(dense or _IDENTIFIER_NAME.search(name))
 
 
-def _meant_as(name: str, levels: dict[str, int]) -> tuple[FindingKind, str, str] | None:
+def _suggest_kind(name: str, levels: dict[str, int]) -> tuple[FindingKind, str, str] | None:
     """Dates or numbers in a category's texts: the finding's kind, what they are, and how to have them read."""
     sample = list(levels)[:: max(1, len(levels) // 200)]
     flags = flags_for(sample) if len(levels) > FEW_LEVELS else None

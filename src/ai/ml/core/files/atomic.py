@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from ai.ml.core.errors import BundlegateError, storage_failed
 
-MOST_NAME_BYTES = 255
+MAX_NAME_BYTES = 255
 """Of one name in a directory, on the file systems that matter."""
 
 _TEMP_NAME = re.compile(r"^\..+\.(?P<pid>\d+)\.[0-9a-f]{16}\.tmp$")
@@ -51,7 +51,7 @@ def fsync_dir(path: Path) -> None:
 def temp_path(path: Path) -> Path:
     """A name beside `path` that no other writer uses and that tells whose it is, cut where it would be too long."""
     end = f".{os.getpid()}.{secrets.token_hex(8)}.tmp"
-    name = os.fsencode(path.name)[: MOST_NAME_BYTES - 1 - len(end)].decode(errors="ignore") or "_"
+    name = os.fsencode(path.name)[: MAX_NAME_BYTES - 1 - len(end)].decode(errors="ignore") or "_"
     return path.with_name(f".{name}{end}")
 
 

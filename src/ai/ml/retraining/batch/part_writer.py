@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -17,6 +15,7 @@ from pyarrow import csv
 
 from ai.ml.core.errors import DataRefused, storage_failed
 from ai.ml.core.files.atomic import make_dirs, write_atomic
+from ai.ml.core.files.hashing import HashingStream
 from ai.ml.core.files.scratch import scratch_folder
 from ai.ml.core.tables.type_promotion import widened, wider_type
 from ai.ml.retraining.batch.receipts import Content
@@ -51,36 +50,11 @@ def write_part(path: Path, tables: Iterable[pa.Table]) -> Content:
     return held[0]
 
 
-class _Written(io.RawIOBase):
-    """Hashes what passes through, so that nothing need be read back."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream = stream
-        self.digest = hashlib.sha256()
-        self.size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes, /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.digest.update(data)
-        written = self.stream.write(data)
-        self.size += written
-        return written
-
-    def tell(self) -> int:
-        return self.size
-
-    @property
-    def content(self) -> Content:
-        return Content(sha256=self.digest.hexdigest(), size=self.size)
-
-
 def _write_parquet(stream: BinaryIO, tables: Iterator[pa.Table], path: Path) -> Content:
     first = next(tables)
     with ExitStack() as spools:
         while True:
-            schema, late, written = first.schema, list[pa.Table](), _Written(stream)
+            schema, late, written = first.schema, list[pa.Table](), HashingStream(stream)
             try:
                 with (
                     pa.PythonFile(written, mode="w") as sink,
@@ -91,7 +65,7 @@ def _write_parquet(stream: BinaryIO, tables: Iterator[pa.Table], path: Path) -> 
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise DataRefused(f"{path.name}: Parquet can't hold these rows: {error}") from None
             if not late:
-                return written.content
+                return Content(sha256=written.sha256, size=written.size)
             # What is written goes through once more, in a schema that holds this table too.
             spool = spools.enter_context(scratch_folder()) / "rows.parquet"
             _move(stream, spool)
@@ -101,7 +75,7 @@ def _write_parquet(stream: BinaryIO, tables: Iterator[pa.Table], path: Path) -> 
 
 def _write_csv(stream: BinaryIO, tables: Iterator[pa.Table], path: Path) -> Content:
     delimiter = "\t" if path.suffix == ".tsv" else ","
-    written = _Written(stream)
+    written = HashingStream(stream)
     with pa.PythonFile(written, mode="w") as sink:
         for place, (_, run) in enumerate(groupby(tables, key=lambda table: table.schema)):
             options = csv.WriteOptions(delimiter=delimiter, include_header=place == 0)
@@ -112,7 +86,7 @@ def _write_csv(stream: BinaryIO, tables: Iterator[pa.Table], path: Path) -> Cont
                         writer.write_table(table)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise DataRefused(f"{path.name}: CSV can't hold these rows: {error}") from None
-    return written.content
+    return Content(sha256=written.sha256, size=written.size)
 
 
 def _fitting(tables: Iterator[pa.Table], schema: pa.Schema, late: list[pa.Table]) -> Iterator[pa.Table]:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ai.ml.core.environment_faults import raise_machines
+from ai.ml.core.environment_faults import raise_if_environment_fault
 from ai.ml.core.errors import BundleRefused, DataRefused, NothingChecked
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.core.tables.cells import one_array
@@ -224,7 +224,7 @@ def read_evidence(bundle_dir: Path) -> Evidence:
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         if isinstance(error, (BundleRefused, MemoryError)):
             raise
-        raise_machines(folder, error)
+        raise_if_environment_fault(folder, error)
         raise BundleRefused(f"the evidence of {bundle_dir.name} can't be read: {error!r}") from error
     if evidence.rows == 0:
         raise NothingChecked(f"the evidence of {bundle_dir.name} holds no probes, so nothing can be proved")

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ai.ml.core.environment_faults import is_machines
+from ai.ml.core.environment_faults import is_environment_fault
 from ai.ml.core.errors import ExitCode, Unproved, UsageError
 from ai.ml.core.files.scratch import scratch_folder
 
@@ -189,7 +189,7 @@ def _run_process(
         except subprocess.TimeoutExpired:
             return f"the replay process gave no answer within {timeout_s:g} s", "machine"
         except OSError as error:
-            fault: Fault = "machine" if is_machines(error) else "installation"
+            fault: Fault = "machine" if is_environment_fault(error) else "installation"
             return f"the replay process can't be started: {error}", fault
     return _ending(done.returncode, done.stderr.decode("utf-8", "replace"))
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ai.ml.core.environment_faults import is_machines
+from ai.ml.core.environment_faults import is_environment_fault
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.frameworks.pytorch.inference.scorer import Answers, Scorer
 from ai.ml.retraining.evidence.answers import AnswerSet
@@ -57,7 +57,7 @@ def _run(variant: Variant, answers: AnswerSet) -> dict[str, Any]:
         got = variant.answer()
     # Whatever a variant raises is what the check is there to find.
     except Exception as error:
-        if is_machines(error):
+        if is_environment_fault(error):
             raise
         return {"variant": variant.name, "error": f"{type(error).__name__}: {error}", "difference": None}
     expected = answers.raw[variant.rows], answers.decoded[variant.rows]

@@ -25,7 +25,7 @@ from typing import Any, TextIO
 import torch
 
 from ai.ml.core.bundle_dir import BUNDLE_NAME, bundle_digest, current_versions
-from ai.ml.core.environment_faults import is_machines
+from ai.ml.core.environment_faults import is_environment_fault
 from ai.ml.core.errors import BundlegateError, ExitCode, UsageError
 from ai.ml.core.files.atomic import dump_json, sha256_bytes, write_atomic
 from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle
@@ -89,7 +89,7 @@ def run_job(job: Job) -> dict[str, Any]:
     # A damaged bundle may raise anything: what it raises is the finding.
     except Exception as error:
         said = {"step": step, "type": type(error).__name__, "message": str(error)}
-        report["error"] = said | {"machine": is_machines(error)}
+        report["error"] = said | {"machine": is_environment_fault(error)}
     write_atomic(job.out_dir / "report.json", dump_json(report))
     return report
 

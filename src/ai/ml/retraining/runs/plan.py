@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai.ml.core.bundle_dir import BUNDLE_NAME
+from ai.ml.core.bundle_dir import BUNDLE_NAME, directory_problems
 from ai.ml.core.errors import BundleRefused
 from ai.ml.core.number_text import figure
 from ai.ml.core.training_modes import unused_settings
 from ai.ml.retraining.records import DataRef, code_version, content_key
 from ai.ml.retraining.runs.search import Search, Searcher, require_search, space_of
 from ai.ml.retraining.settings.retrain import RetrainConfig
-from ai.ml.retraining.store.folder import directory_problems
 from ai.ml.retraining.store.store import Store
 
 if TYPE_CHECKING:

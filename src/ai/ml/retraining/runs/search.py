@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ai.ml.core.types import ModelBundle
-    from ai.ml.frameworks.pytorch.trainer.trial import Rehearsal, Rehearsed
+    from ai.ml.frameworks.pytorch.trainer.trial import TrialResult, TrialRunner
     from ai.ml.retraining.settings.retrain import TrainingSettings
 
 RANDOM_TRIALS = 8
@@ -114,13 +114,13 @@ class Searcher:
         Raises:
             DataRefused: the table can't be learned from, or every trial diverged.
         """
-        from ai.ml.frameworks.pytorch.trainer.trial import Rehearsal
+        from ai.ml.frameworks.pytorch.trainer.trial import TrialRunner
 
         given: Settings = {name: getattr(training, name) for name in self.space}
-        rehearsal: Rehearsal | None = None
+        rehearsal: TrialRunner | None = None
         while len(self.trials) < most and self._has_time(training.budget_seconds):
             began, number = time.perf_counter(), len(self.trials)
-            rehearsal = rehearsal or Rehearsal(table, training, teacher)
+            rehearsal = rehearsal or TrialRunner(table, training, teacher)
             proposed = propose(self.space, self.trials, training.random_seed) if number else given
             share = self._share(training.budget_seconds)
             trial = Trial(number=number, settings=proposed, loss=None, epochs=0, seconds=0)
@@ -152,7 +152,7 @@ class Searcher:
         """What a trial may take: the other half is for the training after it."""
         return None if budget is None else (budget - self._spent) / 2
 
-    def _try(self, judge: Callable[..., Rehearsed], settings: TrainingConfig, trial: Trial) -> Trial:
+    def _try(self, judge: Callable[..., TrialResult], settings: TrainingConfig, trial: Trial) -> Trial:
         from ai.ml.frameworks.pytorch.trainer.checkpoint import EpochCheckpoint
 
         began = time.perf_counter()

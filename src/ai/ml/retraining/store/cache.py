@@ -8,10 +8,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from ai.ml.core.bundle_dir import MANIFEST_NAME, Manifest
+from ai.ml.core.bundle_dir import MANIFEST_NAME, Manifest, directory_problems
 from ai.ml.core.errors import BundleNotFound, BundleRefused
 from ai.ml.core.files.atomic import make_dirs, publish_dir, sha256_bytes, write_atomic
-from ai.ml.retraining.store.folder import directory_problems
 
 Download = Callable[[str, Path, int], bool]
 """Key below the version, file to write, most bytes; False if there is no such object or it is longer."""

@@ -24,7 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
+from ai.ml.core.bundle_dir import bundle_digest, directory_problems
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, StorageFailed, storage_failed
 from ai.ml.core.files.atomic import (
     fsync_dir,
@@ -220,17 +220,6 @@ class FolderShelf:
                     shutil.rmtree(leftover, ignore_errors=True)
         for folder in (self.folder, self.folder / "verdicts"):
             sweep_temps(folder)
-
-
-def directory_problems(path: Path, digest: str) -> list[str]:
-    """What isn't so in a bundle directory that should have this digest; every file is hashed."""
-    try:
-        found = bundle_digest(path)
-        if found != digest:
-            return [f"its manifest has the digest {found[:12]}, not {digest[:12]}"]
-        return check_files(path, read_manifest(path))
-    except BundleRefused as error:
-        return [str(error)]
 
 
 def _write_beside(temp: Path, data: bytes) -> None:

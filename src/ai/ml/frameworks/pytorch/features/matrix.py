@@ -3,13 +3,13 @@
 The vectorizer stays a plain `sklearn.feature_extraction.DictVectorizer`, but no row ever becomes a dict: a column of
 numbers fills one column of the matrix, a column of texts is dictionary-encoded and sets one cell per row through a
 look-up table. The values are exactly those of `DictVectorizer.transform`, impute and `StandardScaler.transform` on
-float64 input. Fitting is in `feature_fit`.
+float64 input. Fitting is in `fit`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +20,6 @@ from ai.ml.core.errors import BundleRefused
 from ai.ml.frameworks.pytorch.features.cells import (
     ColumnCells,
     feature_name,
-    known_columns,
-    raw_columns,
-    row_columns,
     typed_cells,
 )
 
@@ -31,16 +28,6 @@ def encode_table(vectorizer: DictVectorizer, table: pa.Table | pa.RecordBatch) -
     """Vectorize a typed table: `(n_rows, n_features)` float64, NaN where a number is missing."""
     columns = [typed_cells(name, table.column(name)) for name in table.column_names]
     return fill_matrix(vectorizer, columns, table.num_rows)
-
-
-def encode_raw_table(vectorizer: DictVectorizer, table: pa.Table | pa.RecordBatch) -> np.ndarray:
-    """The same for a table without a contract: texts that read as numbers are numbers, blank cells are missing."""
-    return fill_matrix(vectorizer, raw_columns(table, known_columns(vectorizer)), table.num_rows)
-
-
-def encode_rows(vectorizer: DictVectorizer, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """The same for rows as dicts; a key that a row lacks leaves its features 0, as `DictVectorizer` does."""
-    return fill_matrix(vectorizer, row_columns(rows, known_columns(vectorizer)), len(rows))
 
 
 def apply_features(

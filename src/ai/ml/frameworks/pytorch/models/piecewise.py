@@ -27,7 +27,7 @@ _ENORMOUS = 1e15
 DEFAULT_BINS = 16
 DEFAULT_EMBEDDING_DIM = 8
 DEFAULT_MEMBERS = 8
-_MOST_ROWS_FOR_BINS = 1 << 18
+_MAX_ROWS_FOR_BINS = 1 << 18
 """Quantiles of more rows cost time and say the same; `torch.quantile` refuses 2**24."""
 
 
@@ -152,7 +152,7 @@ def find_bins(x: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         `(n_num,)` int64, columns with more than two values; `(n_num, n_bins + 1)` float32.
     """
-    step = -(-len(x) // _MOST_ROWS_FOR_BINS)
+    step = -(-len(x) // _MAX_ROWS_FOR_BINS)
     sample = x[::step].astype(np.float32)
     columns = np.array([place for place, column in enumerate(sample.T) if _has_three_values(column)], dtype=np.int64)
     if not len(columns) or len(sample) <= n_bins:

@@ -15,15 +15,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
 from ai.ml.core.bundle_dir import BUNDLE_NAME, MANIFEST_NAME
-from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed, storage_failed
+from ai.ml.core.errors import BundleRefused, StorageFailed, storage_failed
 from ai.ml.core.files.atomic import dump_json, fsync_dir, sha256_bytes, sha256_file, sweep_temps, temp_path, write_new
 from ai.ml.core.files.lock import LOCK_NAME, locked
 
@@ -35,9 +34,7 @@ RECORD_FORMAT = 1
 _OUR_TEMPS = re.compile(r"\.(?:model_bundle\.pt|metrics\.json|\.bundle-commit\.json)\.\d+\.[0-9a-f]{16}\.tmp")
 _EVIDENCE_FILE = re.compile(r"evidence/[\w-][\w.-]*")
 # A reader that is overtaken looks again; each look is overtaken only by another whole save.
-_MOST_LOOKS = 1000
-
-T = TypeVar("T")
+_MAX_LOOKS = 1000
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ def committed_files(directory: Path) -> dict[str, Path]:
         BundleRefused: the record can't be read, or what it names isn't there.
     """
     record = None
-    for _ in range(_MOST_LOOKS):
+    for _ in range(_MAX_LOOKS):
         before, record = record, read_record(directory)
         if record is None:
             return {}
@@ -119,38 +116,6 @@ def committed_files(directory: Path) -> dict[str, Path]:
     raise BundleRefused(
         f"{directory / RECORD_NAME} names files of an unfinished save that aren't in {directory}: save the bundle again"
     )
-
-
-def read_committed(path: Path, read: Callable[[Path], T]) -> T:
-    """Call `read` with the place where the committed content of a bundle file lies, again if a writer moves it.
-
-    Raises:
-        FileNotFoundError: as `read` raises it, when there is no such file.
-        BundleRefused: as `committed_files`.
-    """
-    for _ in range(_MOST_LOOKS):
-        file = committed_files(path.parent).get(path.name, path)
-        try:
-            return read(file)
-        except FileNotFoundError:
-            if file == path:
-                raise
-    raise BundleRefused(f"{path} was replaced {_MOST_LOOKS} times while it was read")
-
-
-def open_pair(directory: Path) -> tuple[BinaryIO, bytes | None]:
-    """The bundle file, open for reading, and the metrics that belong to it, whatever writers do meanwhile.
-
-    Raises:
-        BundleNotFound: there is no bundle.
-        BundleRefused: as `committed_files`.
-    """
-    for _ in range(_MOST_LOOKS):
-        record = read_record(directory)
-        pair = _open_final(directory) if record is None else _open_pending(directory, record)
-        if pair is not None:
-            return pair
-    raise BundleRefused(f"{directory} was replaced {_MOST_LOOKS} times while it was read")
 
 
 def read_record(directory: Path) -> Record | None:
@@ -252,50 +217,6 @@ def _check_targets(directory: Path) -> None:
             raise StorageFailed(f"saving into {directory} failed: {name} is a directory there; nothing was changed")
 
 
-def _open_final(directory: Path) -> tuple[BinaryIO, bytes | None] | None:
-    """The pair under its own names; None if a writer came in between."""
-    bundle = directory / BUNDLE_NAME
-    try:
-        stream = bundle.open("rb")
-    except FileNotFoundError:
-        if read_record(directory) is None and not _is_there(bundle):
-            raise BundleNotFound(f"no bundle at {bundle}") from None
-        return None
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(stream)
-        # Bundle, record, metrics, record, bundle, in this order: a save that was under way at the first look at the
-        # record shows there; one that touched the metrics later shows at the second, or is over and has put another
-        # bundle here. The open stream keeps the inode's number from being used again.
-        if read_record(directory) is not None:
-            return None
-        try:
-            metrics = (directory / METRICS_NAME).read_bytes()
-        except FileNotFoundError:
-            metrics = None
-        if read_record(directory) is not None or not _is_open(stream, bundle):
-            return None
-        stack.pop_all()
-        return stream, metrics
-
-
-def _open_pending(directory: Path, record: Record) -> tuple[BinaryIO, bytes | None] | None:
-    """The pair that a record names; None if a writer came in between."""
-    files = _locate(directory, record)
-    if files is None:
-        committed_files(directory)  # raises where looking again is of no use
-        return None
-    with contextlib.ExitStack() as stack:
-        try:
-            stream = stack.enter_context(files[BUNDLE_NAME].open("rb"))
-            metrics = files[METRICS_NAME].read_bytes() if METRICS_NAME in files else None
-        except FileNotFoundError:
-            return None
-        if read_record(directory) != record:
-            return None
-        stack.pop_all()
-        return stream, metrics
-
-
 def _locate(directory: Path, record: Record) -> dict[str, Path] | None:
     """The place of each file of the record; None if one is at neither of its places."""
     files: dict[str, Path] = {}
@@ -313,13 +234,6 @@ def _locate(directory: Path, record: Record) -> dict[str, Path] | None:
 def _holds(path: Path, expected: NewFile) -> bool:
     try:
         return path.stat().st_size == expected.size and sha256_file(path) == expected.sha256
-    except FileNotFoundError:
-        return False
-
-
-def _is_open(stream: BinaryIO, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except FileNotFoundError:
         return False
 

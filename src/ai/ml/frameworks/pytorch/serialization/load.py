@@ -1,4 +1,4 @@
-"""`load_bundle`: a bundle file back into memory, by the closed loader of `safe_load`."""
+"""`load_bundle`: a bundle file back into memory, by the closed loader of `reader`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,14 @@ def _load_with_manifest(path: Path, map_location: Any) -> tuple[Loaded, Manifest
         # A save that was cut off after its commit is finished by the next writer; until then its files are read in
         # place.
         committed = committed_files(path.parent)
-        loaded = load_checked(committed.get(path.name, path), map_location)
+        file = committed.get(path.name, path)
+        try:
+            loaded = load_checked(file, map_location)
+        except BundleNotFound:
+            if file == path:
+                raise
+            # Meanwhile a writer gave it its own name.
+            continue
         entry = None if manifest is None else manifest.files.get(path.name)
         if entry is None or entry.sha256 == loaded.sha256:
             return loaded, manifest if entry is not None else None

@@ -77,36 +77,6 @@ def load_checked(path: Path, map_location: Any = None, *, expect_sha256: str | N
     return Loaded(plan.payload, model.requires_grad_(True).eval(), plan.model_config, sha256)
 
 
-def read_payload(path: Path, *, expect_sha256: str | None = None) -> dict[str, Any]:
-    """The payload of a bundle file as the twelve keys of its format, every value fresh, tensors on the CPU.
-
-    Args:
-        path: the `.pt` file.
-        expect_sha256: refuse any other content.
-
-    Raises:
-        BundleRefused: the file is damaged, forged, not a bundle, or not the expected one.
-        BundleNotFound: there is no file.
-        StorageFailed: the disk failed.
-    """
-    loaded = load_checked(path, "cpu", expect_sha256=expect_sha256)
-    payload = loaded.payload
-    return {
-        "state_dict": loaded.model.state_dict(),
-        "task": payload.task,
-        "target_column": payload.target_column,
-        "input_dim": payload.input_dim,
-        "output_dim": payload.output_dim,
-        "class_names": payload.class_names,
-        "vectorizer": payload.vectorizer,
-        "scaler": payload.scaler,
-        "feature_medians": payload.feature_medians,
-        "label_encoder": payload.label_encoder,
-        "target_scaler": payload.target_scaler,
-        "model_config": loaded.model_config,
-    }
-
-
 def check_structure(path: Path) -> None:
     """Everything that `load_checked` checks but the bytes of the tensors: what a writer asks before it commits.
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
-import hashlib
 import io
 import json
 import math
 import pickle
-import threading
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +23,7 @@ from torch import Tensor, nn
 from ai.ml.core.bundle_dir import BUNDLE_NAME
 from ai.ml.core.errors import BundleRefused
 from ai.ml.core.files.atomic import make_dirs, write_new
+from ai.ml.core.files.hashing import HashingStream
 from ai.ml.core.types import Metrics, ModelBundle
 from ai.ml.frameworks.pytorch.models.networks import model_config_of
 from ai.ml.frameworks.pytorch.models.piecewise import check_embedding
@@ -181,44 +180,28 @@ def _write_checked(payload: dict[str, Any], temp: Path) -> str:
         check_structure(temp)
     except BundleRefused as error:
         raise BundleRefused(f"the bundle can't be saved so that it loads again: {error}") from None
-    return sinks[0].digest.hexdigest()
+    return sinks[0].sha256
 
 
-_LARGE_BYTES = 8 << 20
-
-
-class _Sink:
-    """What torch's writer writes to: hashes on the way, so that nobody has to read a large file again.
+class _Sink(HashingStream):
+    """What torch's writer writes to.
 
     An error of the disk waits until torch is done: its C++ would turn it into one that says nothing of the cause.
     """
 
-    def __init__(self, stream: BinaryIO):
-        self.stream = stream
-        self.digest = hashlib.sha256()
-        self.error: OSError | None = None
+    error: OSError | None = None
 
-    def write(self, data: Any) -> int:
+    def write(self, data: Any, /) -> int:
         """Take all of `data`; returns its size in bytes."""
-        view = memoryview(data).cast("B")
-        if self.error is not None:
-            return len(view)
-        # hashlib lets go of the interpreter: a large tensor is hashed while it is written.
-        hashing = threading.Thread(target=self.digest.update, args=(view,)) if len(view) > _LARGE_BYTES else None
-        if hashing is None:
-            self.digest.update(view)
-        else:
-            hashing.start()
-        try:
-            self.stream.write(view)
-        except OSError as error:
-            self.error = error
-        if hashing is not None:
-            hashing.join()
-        return len(view)
+        if self.error is None:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.error = error
+        return memoryview(data).nbytes
 
     def flush(self) -> None:
-        """Nothing: the file is flushed and fsynced when it is whole."""
+        """Leave it to who wrote the file: it is flushed and fsynced when it is whole."""
 
 
 def _write_payload(payload: dict[str, Any], sink: _Sink) -> None:

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 LEAST, MOST = 0.5, 2.0
-LEAST_ROWS = 200
+MIN_ROWS = 200
 """Fewer validation rows say too little."""
 DIGITS = 4
 """Decimals kept: more would be noise."""
@@ -27,7 +27,7 @@ def best_temperature(logits: np.ndarray, y: np.ndarray) -> float:
         y: `(n_rows,)` class indices.
     """
     logits = logits.astype(np.float64)
-    if len(y) < LEAST_ROWS:
+    if len(y) < MIN_ROWS:
         return 1.0
     halves = [(logits[start::2], y[start::2]) for start in (0, 1)]
     for found_on, tried_on in (halves, reversed(halves)):

@@ -14,7 +14,7 @@ from typing import Any
 from ai.ml.core.files.atomic import sha256_bytes, write_atomic
 from ai.ml.frameworks.pytorch.trainer.tensor_codec import decode_tree, encode_tree
 
-LEAST_SECONDS = 5.0
+MIN_SECONDS = 5.0
 """Between two checkpoints: writing one must stay a small share of the training."""
 
 
@@ -40,7 +40,7 @@ class EpochCheckpoint:
         content = self.fingerprint.encode() + b"\n" + encode_tree(state)
         write_atomic(self.path, sha256_bytes(content).encode() + b"\n" + content)
         # At most a twentieth of the time goes into checkpoints.
-        self._next = time.monotonic() + max(LEAST_SECONDS, 20 * (time.monotonic() - began))
+        self._next = time.monotonic() + max(MIN_SECONDS, 20 * (time.monotonic() - began))
 
     def resume(self, take_up: Callable[[dict[str, Any]], None]) -> str | None:
         """Hand over the state to go on from; why there is none, unless there simply is no file.

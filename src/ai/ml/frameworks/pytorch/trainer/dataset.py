@@ -11,7 +11,7 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from ai.ml.core.contract import Conformer, InputContract, target_values
-from ai.ml.core.contract.derive import check_wishes
+from ai.ml.core.contract.derive import check_column_options
 from ai.ml.core.contract.kinds import date_name
 from ai.ml.core.contract.target import find_task
 from ai.ml.core.errors import DataRefused, UsageError
@@ -22,7 +22,7 @@ from ai.ml.frameworks.pytorch.trainer.split import split_holdout
 
 
 @dataclass(frozen=True)
-class Problem:
+class TrainingData:
     """The table as numbers."""
 
     contract: InputContract
@@ -51,7 +51,7 @@ class Problem:
         return 1 if self.label_encoder is None else len(np.asarray(self.label_encoder.classes_))
 
 
-def prepare(table: pa.Table, contract: InputContract, config: TrainingConfig) -> Problem:
+def prepare(table: pa.Table, contract: InputContract, config: TrainingConfig) -> TrainingData:
     """Split, and fit vectorizer, medians, scaler and target encoding on the training rows.
 
     Raises:
@@ -68,10 +68,10 @@ def prepare(table: pa.Table, contract: InputContract, config: TrainingConfig) ->
         refuse_enormous(labels, contract.target_column)
         target_scaler = _fit_target_scaler(labels[train_rows], contract.target_column)
         y = np.asarray(target_scaler.transform(labels[train_rows, None]))[:, 0]
-    return Problem(contract, features, label_encoder, target_scaler, y, train_rows, holdout_rows, labels)
+    return TrainingData(contract, features, label_encoder, target_scaler, y, train_rows, holdout_rows, labels)
 
 
-def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingConfig) -> Problem:
+def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingConfig) -> TrainingData:
     """The same with everything that is fitted taken from a teacher, and its answers to the training rows.
 
     Raises:
@@ -86,7 +86,7 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
         raise UsageError(f"the teacher predicts {contract.target_column!r}, the student {config.target_column!r}")
     if config.task not in ("auto", teacher.task):
         raise UsageError(f"the teacher does {teacher.task}, the student {config.task}")
-    check_wishes(table.column_names, config)
+    check_column_options(table.column_names, config)
     read = [column.name for column in contract.columns if column.name in config.exclude_columns]
     if read:
         raise UsageError(f"the teacher reads column {read[0]!r}, which exclude_columns leaves out: train without it")
@@ -108,10 +108,10 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
     medians = np.zeros(matrix.shape[1]) if teacher.feature_medians is None else teacher.feature_medians
     features = FittedFeatures(teacher.vectorizer, teacher.scaler, medians, scaled)
     fitted = (encoder, target_scaler, y, train_rows, holdout_rows, labels)
-    return Problem(contract, features, *fitted, answers.astype(np.float32))
+    return TrainingData(contract, features, *fitted, answers.astype(np.float32))
 
 
-def overruled_wishes(contract: InputContract, config: TrainingConfig) -> list[str]:
+def overridden_column_options(contract: InputContract, config: TrainingConfig) -> list[str]:
     """What a config says of columns and a teacher's contract says otherwise: `category_columns 'zip'`."""
     kinds = {column.name: column.kind for column in contract.columns}
     wishes = {

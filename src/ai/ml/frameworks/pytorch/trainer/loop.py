@@ -75,7 +75,7 @@ class FitState:
     """Seconds that earlier processes worked on it; they decide the bits only where there is a budget."""
 
 
-class Fitting:
+class TrainingLoop:
     """One training, an epoch at a time."""
 
     def __init__(
@@ -97,7 +97,7 @@ class Fitting:
             began: of the budget, by `time.perf_counter`; now, if it isn't given.
         """
         self.model, self.data, self.config = model, data, config
-        self.train_loss, self.watched_loss = losses
+        self.train_loss, self.early_stopping_loss = losses
         self.optimizer = make_optimizer(model, config)
         self.average = average_of(model, config)
         self._weights = list(model.parameters())
@@ -225,7 +225,7 @@ class Fitting:
         data = self.data
         if data.x_validation is None or data.y_validation is None:
             return None
-        return float(self.watched_loss(_outputs(self.judged, data.x_validation), data.y_validation))
+        return float(self.early_stopping_loss(_outputs(self.judged, data.x_validation), data.y_validation))
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only."""

@@ -156,7 +156,7 @@ def hard_loss(
     return lambda logits, y: functional.cross_entropy(logits, y, _like(weights, logits), label_smoothing=smoothing)
 
 
-def watched_loss(task: TaskType, hard: Criterion) -> Criterion:
+def early_stopping_loss(task: TaskType, hard: Criterion) -> Criterion:
     """What early stopping watches: `hard`, but for regression no single validation row may decide.
 
     Squared error as far as one standard deviation of the target, linear beyond (twice Huber's loss): of a few hundred
@@ -184,7 +184,7 @@ def soft_loss(task: TaskType) -> Criterion:
     return divergence
 
 
-def teach(
+def fit_teacher(
     task: TaskType, x: np.ndarray, y: np.ndarray, output_dim: int, seed: int, seconds: float | None = None
 ) -> np.ndarray:
     """Fit the teacher, a random forest, and return its answers to the rows that it was fitted on.

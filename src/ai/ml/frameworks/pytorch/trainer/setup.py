@@ -17,9 +17,16 @@ from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.precision import full_precision
 from ai.ml.frameworks.pytorch.models.networks import PIECEWISE_MODES, build_model
 from ai.ml.frameworks.pytorch.models.piecewise import find_bins, set_bins
-from ai.ml.frameworks.pytorch.trainer.dataset import Problem
-from ai.ml.frameworks.pytorch.trainer.loop import Fitting, TrainingTensors
-from ai.ml.frameworks.pytorch.trainer.losses import Criterion, distilled, hard_loss, soft_loss, teach, watched_loss
+from ai.ml.frameworks.pytorch.trainer.dataset import TrainingData
+from ai.ml.frameworks.pytorch.trainer.loop import TrainingLoop, TrainingTensors
+from ai.ml.frameworks.pytorch.trainer.losses import (
+    Criterion,
+    distilled,
+    early_stopping_loss,
+    fit_teacher,
+    hard_loss,
+    soft_loss,
+)
 from ai.ml.frameworks.pytorch.trainer.split import split_validation
 
 TEACHER_BUDGET = 1 / 3
@@ -27,8 +34,8 @@ TEACHER_BUDGET = 1 / 3
 
 
 def assemble(
-    problem: Problem, config: TrainingConfig, device: torch.device, findings: list[Finding]
-) -> tuple[nn.Module, Fitting, Criterion]:
+    problem: TrainingData, config: TrainingConfig, device: torch.device, findings: list[Finding]
+) -> tuple[nn.Module, TrainingLoop, Criterion]:
     """Split off the validation rows, and put model, optimiser and losses together.
 
     Args:
@@ -58,7 +65,7 @@ def assemble(
     elif MODES[config.training_mode].fits_own_teacher:
         x_taught, y_taught = scaled[fitting_rows], problem.y[fitting_rows]
         seconds = None if config.budget_seconds is None else TEACHER_BUDGET * config.budget_seconds
-        answers = teach(task, x_taught, y_taught, problem.output_dim, config.random_seed, seconds)
+        answers = fit_teacher(task, x_taught, y_taught, problem.output_dim, config.random_seed, seconds)
         teacher = _to_device(torch.from_numpy(answers), device)
         loss = distilled(hard, soft_loss(task))
     data = TrainingTensors(
@@ -70,7 +77,7 @@ def assemble(
     )
     model = _fresh_model(config, scaled[fitting_rows], problem.output_dim).to(device)
     criterion = hard if device.type == "cpu" else _hard_loss(config, task, y.cpu(), problem.output_dim)
-    return model, Fitting(model, data, (loss, watched_loss(task, hard)), config), criterion
+    return model, TrainingLoop(model, data, (loss, early_stopping_loss(task, hard)), config), criterion
 
 
 def _fresh_model(config: TrainingConfig, x: np.ndarray, output_dim: int) -> nn.Module:

@@ -36,16 +36,21 @@ from ai.ml.frameworks.pytorch.models.networks import (
 from ai.ml.frameworks.pytorch.serialization.save import encode_bundle
 from ai.ml.frameworks.pytorch.trainer.calibration import best_temperature
 from ai.ml.frameworks.pytorch.trainer.checkpoint import EpochCheckpoint
-from ai.ml.frameworks.pytorch.trainer.dataset import Problem, overruled_wishes, prepare, prepare_for_student
-from ai.ml.frameworks.pytorch.trainer.loop import EpochReport, Fitting
+from ai.ml.frameworks.pytorch.trainer.dataset import (
+    TrainingData,
+    overridden_column_options,
+    prepare,
+    prepare_for_student,
+)
+from ai.ml.frameworks.pytorch.trainer.loop import EpochReport, TrainingLoop
 from ai.ml.frameworks.pytorch.trainer.losses import Criterion, check_loss, check_mode, mean_loss
 from ai.ml.frameworks.pytorch.trainer.setup import assemble, choose_device, training_environment
 
-LEAST_STUDENT_WIDTH = 16
-MOST_STUDENT_DROPOUT = 0.5
-MOST_READING, MOST_SCORING = 0.1, 0.5
+MIN_STUDENT_WIDTH = 16
+MAX_STUDENT_DROPOUT = 0.5
+MAX_READING_SHARE, MAX_SCORING_SHARE = 0.1, 0.5
 """Of a budget, for the metrics."""
-MOST_THREADS = 1_024
+MAX_THREADS = 1_024
 """Tens of thousands end the process without a word."""
 
 
@@ -97,7 +102,7 @@ def train(
     """
     began = time.perf_counter()
     check_config(config)
-    problem, findings = pose(table, config, teacher)
+    problem, findings = prepare_dataset(table, config, teacher)
     prepared = time.perf_counter() - began
     with training_environment(config) as device:
         model, fitting, criterion = assemble(problem, config, device, findings)
@@ -122,10 +127,10 @@ def _reserve(budget: float, prepared: float, scoring: float) -> float:
 
     In a young process the preparation is no measure of the reading, hence a limit; another leaves time to learn.
     """
-    return min(prepared, budget * MOST_READING) + min(scoring, budget * MOST_SCORING)
+    return min(prepared, budget * MAX_READING_SHARE) + min(scoring, budget * MAX_SCORING_SHARE)
 
 
-def _scoring_seconds(model: nn.Module, problem: Problem, scoring: ScoringSettings | None) -> float:
+def _scoring_seconds(model: nn.Module, problem: TrainingData, scoring: ScoringSettings | None) -> float:
     """How long the network takes for the metrics' rows, by one tile of them."""
     settings = scoring or ScoringSettings()
     shape = (problem.features.scaled.shape[1], problem.output_dim)
@@ -143,7 +148,7 @@ def _scoring_seconds(model: nn.Module, problem: Problem, scoring: ScoringSetting
 def _resumed(
     checkpoint: Path | None,
     inputs: tuple[pa.Table, TrainingConfig, ModelBundle | None],
-    fitting: Fitting,
+    fitting: TrainingLoop,
     findings: list[Finding],
 ) -> EpochCheckpoint | None:
     """The keeper of a training's state, with what it kept for the same inputs already taken up."""
@@ -157,7 +162,7 @@ def _resumed(
 
 
 def run_epochs(
-    fitting: Fitting, progress: Callable[[EpochReport], None] | None, keeper: EpochCheckpoint | None
+    fitting: TrainingLoop, progress: Callable[[EpochReport], None] | None, keeper: EpochCheckpoint | None
 ) -> None:
     """Train to the end, putting the state away now and then."""
     while fitting.stop_reason is None:
@@ -168,7 +173,7 @@ def run_epochs(
             keeper.save(fitting.state_dict())
 
 
-def _budget_sentence(fitting: Fitting) -> str:
+def _budget_sentence(fitting: TrainingLoop) -> str:
     epochs, updates, budget = fitting.state.epoch, fitting.state.schedule.updates, fitting.config.budget_seconds or 0.0
     place = "in the first epoch" if epochs == 1 else f"after {epochs} epochs"
     return f"the budget of {figure(budget)} s ended the training {place}, after {updates} updates"
@@ -204,8 +209,8 @@ def check_config(config: TrainingConfig) -> None:
         "d_emb": ("from 1 to 256", 1 <= config.d_emb <= 256),
         "members": ("from 1 to 256", 1 <= config.members <= 256),
         "num_threads": (
-            f"from 1 to {MOST_THREADS:,}, or None",
-            config.num_threads is None or 1 <= config.num_threads <= MOST_THREADS,
+            f"from 1 to {MAX_THREADS:,}, or None",
+            config.num_threads is None or 1 <= config.num_threads <= MAX_THREADS,
         ),
     }
     for name, (rule, holds) in rules.items():
@@ -227,7 +232,7 @@ def evaluate(
     value = 0.0
     for rows in (train_rows, holdout_rows):
         answers = scorer.score_table(table.take(pa.array(rows)))
-        _refuse_no_numbers(answers.raw, rows)
+        _refuse_nonfinite(answers.raw, rows)
         losses.append(mean_loss(criterion, answers.raw, _target_tensor(bundle, labels[rows])))
         if bundle.task == "classification":
             value = float(np.mean(answers.decoded.astype(str) == labels[rows].astype(str)))
@@ -242,7 +247,7 @@ def evaluate(
     return Metrics(bundle.task, losses[0], losses[1], name, value)
 
 
-def _refuse_no_numbers(raw: np.ndarray, rows: np.ndarray) -> None:
+def _refuse_nonfinite(raw: np.ndarray, rows: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
     if len(bad) == len(rows):
         raise TrainingDiverged(f"none of {len(rows)} rows gets a finite answer: lower the learning rate")
@@ -253,7 +258,9 @@ def _refuse_no_numbers(raw: np.ndarray, rows: np.ndarray) -> None:
         )
 
 
-def pose(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -> tuple[Problem, list[Finding]]:
+def prepare_dataset(
+    table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None
+) -> tuple[TrainingData, list[Finding]]:
     """The table as numbers, by a contract of its own or the teacher's, and what a person should know of it."""
     if teacher is not None:
         check_mode(config.training_mode, teacher.task)
@@ -268,9 +275,9 @@ def pose(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -
     return prepare(table, derived.contract, config), list(derived.findings)
 
 
-def _student_findings(problem: Problem, config: TrainingConfig, teacher: ModelBundle) -> list[Finding]:
+def _student_findings(problem: TrainingData, config: TrainingConfig, teacher: ModelBundle) -> list[Finding]:
     found: list[Finding] = []
-    overruled = overruled_wishes(problem.contract, config)
+    overruled = overridden_column_options(problem.contract, config)
     if overruled:
         message = f"the teacher's contract says what the columns are: {', '.join(overruled)} doesn't count"
         found.append(Finding("training", None, message))
@@ -291,13 +298,13 @@ def student_of(config: TrainingConfig, teacher: ModelBundle) -> TrainingConfig:
     width, layers = (0, 0) if is_linear else (model_hidden_dim(teacher.model), model_num_hidden_layers(teacher.model))
     return dataclasses.replace(
         config,
-        hidden_dim=max(LEAST_STUDENT_WIDTH, width // 2),
+        hidden_dim=max(MIN_STUDENT_WIDTH, width // 2),
         num_hidden_layers=max(1, layers - 1),
-        dropout=min(MOST_STUDENT_DROPOUT, round(model_dropout(teacher.model) + 0.05, 6)),
+        dropout=min(MAX_STUDENT_DROPOUT, round(model_dropout(teacher.model) + 0.05, 6)),
     )
 
 
-def _calibrate(model: nn.Module, fitting: Fitting, config: TrainingConfig) -> None:
+def _calibrate(model: nn.Module, fitting: TrainingLoop, config: TrainingConfig) -> None:
     """Keep a temperature where one lowers the validation log loss; the other modes' files have no place for it."""
     y, outputs = fitting.data.y_validation, fitting.validation_outputs()
     wanted = config.calibrate and config.training_mode in PIECEWISE_MODES
@@ -305,7 +312,7 @@ def _calibrate(model: nn.Module, fitting: Fitting, config: TrainingConfig) -> No
         set_temperature(model, best_temperature(outputs.cpu().numpy(), y.cpu().numpy()))
 
 
-def _bundle(problem: Problem, config: TrainingConfig, model: nn.Module) -> ModelBundle:
+def _bundle(problem: TrainingData, config: TrainingConfig, model: nn.Module) -> ModelBundle:
     encoder = problem.label_encoder
     bundle = ModelBundle(
         model=model.eval(),

@@ -17,11 +17,11 @@ from ai.ml.core.errors import DataRefused, TrainingDiverged
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.checkpoint import EpochCheckpoint
 from ai.ml.frameworks.pytorch.trainer.setup import assemble, training_environment
-from ai.ml.frameworks.pytorch.trainer.training import check_config, pose, run_epochs
+from ai.ml.frameworks.pytorch.trainer.training import check_config, prepare_dataset, run_epochs
 
 
 @dataclass(frozen=True)
-class Rehearsed:
+class TrialResult:
     """What settings are worth."""
 
     loss: float
@@ -32,7 +32,7 @@ class Rehearsed:
     """Those before a kill included."""
 
 
-class Rehearsal:
+class TrialRunner:
     """A table split and encoded, on which settings can be tried that don't change either."""
 
     def __init__(self, table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None = None):
@@ -43,9 +43,9 @@ class Rehearsal:
             DataRefused: the table can't be learned from.
         """
         check_config(config)
-        self.problem, _ = pose(table, config, teacher)
+        self.problem, _ = prepare_dataset(table, config, teacher)
 
-    def judge(self, config: TrainingConfig, keeper: Callable[[TrainingConfig], EpochCheckpoint]) -> Rehearsed:
+    def judge(self, config: TrainingConfig, keeper: Callable[[TrainingConfig], EpochCheckpoint]) -> TrialResult:
         """Train with these settings to the weights that `train` would end with, and measure them.
 
         Args:
@@ -72,7 +72,7 @@ class Rehearsal:
             loss = _loss(fitting.validation_outputs(), y)
         if not math.isfinite(loss):
             raise TrainingDiverged(f"the validation loss is {loss}")
-        return Rehearsed(loss, fitting.state.epoch, fitting.elapsed)
+        return TrialResult(loss, fitting.state.epoch, fitting.elapsed)
 
 
 def _loss(outputs: Tensor | None, y: Tensor) -> float:

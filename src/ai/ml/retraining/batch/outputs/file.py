@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from ai.ml.core.errors import DataRefused, UsageError, storage_failed
-from ai.ml.core.files.atomic import MOST_NAME_BYTES, fsync_dir, temp_path, write_atomic
+from ai.ml.core.files.atomic import MAX_NAME_BYTES, fsync_dir, temp_path, write_atomic
 from ai.ml.core.tables.reader import read_batches
 from ai.ml.retraining.batch.outputs.base import (
     JobRecord,
@@ -59,7 +59,7 @@ class FileOutput:
             raise UsageError(
                 f"can't write {path}: a file's name must end in .csv, .tsv or .parquet, and a folder's in a slash"
             )
-        if len(os.fsencode(self._manifest().name)) > MOST_NAME_BYTES:
+        if len(os.fsencode(self._manifest().name)) > MAX_NAME_BYTES:
             raise UsageError(f"can't write {path}: its name leaves no room for the manifest's, which is longer")
         if not path.parent.is_dir():
             raise UsageError(f"can't write {path}: there is no folder {path.parent}")

@@ -22,7 +22,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from ai.ml.core.errors import Busy, UsageError, storage_failed
-from ai.ml.core.files.atomic import MOST_NAME_BYTES, fsync_dir, make_dirs, sha256_bytes, sweep_temps, write_atomic
+from ai.ml.core.files.atomic import MAX_NAME_BYTES, fsync_dir, make_dirs, sha256_bytes, sweep_temps, write_atomic
 from ai.ml.core.files.lock import locked
 from ai.ml.retraining.batch.outputs.base import (
     JobRecord,
@@ -195,7 +195,7 @@ class FolderOutput:
 
     def _receipt_path(self, name: str) -> Path:
         place = self._path() / PROGRESS / "receipts" / f"{name}.json"
-        if len(os.fsencode(place.name)) <= MOST_NAME_BYTES:
+        if len(os.fsencode(place.name)) <= MAX_NAME_BYTES:
             return place
         return place.with_name(f"{sha256_bytes(os.fsencode(place.name))}.json")
 
