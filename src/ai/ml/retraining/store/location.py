@@ -8,9 +8,9 @@ from pathlib import Path
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.core.tables.locations import is_url
+from ai.ml.retraining.settings.fields import MODEL_NAME
 from ai.ml.retraining.store.backend import Shelf
 
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 BUCKET_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[^/]+)*)/?")
 LOCAL_WORK = Path(".bundlegate/work")
 
@@ -21,8 +21,11 @@ def checked_name(name: str) -> str:
     Raises:
         UsageError: it has characters that a name can't have.
     """
-    if not NAME_PATTERN.fullmatch(name):
-        raise UsageError(f"model name {name!r}: letters, digits, dot, dash and underscore only, at most 64, none first")
+    if not re.fullmatch(MODEL_NAME, name):
+        raise UsageError(
+            f"model name {name!r}: expected 1–64 characters: letters, digits, '.', '-', '_'; must start with a letter "
+            "or digit"
+        )
     return name
 
 
