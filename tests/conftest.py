@@ -11,12 +11,18 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from machine_needs import missing_needs, refuse_in_ci, without_unmet
+from processor_seconds import ProcessorSeconds, add_options
+from soak import Totals, chosen
+from soak import effort as effort
+from soak import total as total
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "bundlegate")
@@ -34,6 +40,37 @@ PORTS = range(20_000, 32_000)
 # Generated tables come with fixed seeds, so that a red build is red on every machine.
 settings.register_profile("bundlegate", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("bundlegate")
+
+
+MISSING = missing_needs()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    refuse_in_ci(MISSING)
+    config.pluginmanager.register(ProcessorSeconds(config))
+    config.pluginmanager.register(Totals())
+
+
+def pytest_report_header() -> list[str]:
+    return [need.sentence for need in MISSING.values()]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    of_this_run, others = chosen(items)
+    items[:], unmet = without_unmet(of_this_run, MISSING)
+    config.hook.pytest_deselected(items=others + unmet)
+    if hasattr(config, "workerinput"):
+        longest_files_first(items)
+
+
+def longest_files_first(items: list[pytest.Item]) -> None:
+    """So that the processes of a run end at about the same time; it hands out whole files, in this order."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow") is not None)
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def free_port() -> int:
@@ -147,7 +184,7 @@ def postgresql_url() -> Iterator[str]:
         yield server.url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgresql"))])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database."""
     if request.param == "sqlite":

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+import typing
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,11 @@ import pytest
 from builders import mixed_table
 
 from ai.ml.core.tables.reader import write_table
-from ai.ml.core.training_modes import NOT_FOR, ONLY_FOR, has_use, unused_settings
+from ai.ml.core.training_modes import MODE_SETTINGS, MODES, SEARCH_RANGES, TrainingModeName, unused_settings
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.models.networks import TRAINING_MODES
+from ai.ml.frameworks.pytorch.models.networks import BUILDERS, PIECEWISE_BUILDERS, PIECEWISE_MODES, TRAINING_MODES
+from ai.ml.frameworks.pytorch.trainer.losses import MODE_LOSSES
+from ai.ml.frameworks.pytorch.trainer.optimizer import MODE_OPTIMIZERS
 from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
@@ -43,7 +49,8 @@ OTHER = {
     ],
 )
 def test_what_a_mode_does_not_read_is_named(settings: dict[str, Any], named: list[str]) -> None:
-    told = unused_settings(TrainingSettings(**settings))
+    training = TrainingSettings(**settings)
+    told = unused_settings(training.training_mode, training.model_dump(exclude_defaults=True))
     assert told == ([f"the mode {settings['training_mode']} has no use for {', '.join(named)}"] if named else [])
 
 
@@ -56,10 +63,36 @@ def test_the_weights_depend_on_a_setting_where_it_has_a_use_and_nowhere_else(mod
         return [tensor.numpy().tobytes() for tensor in train(table, config).bundle.model.state_dict().values()]
 
     first = weights(plain)
-    assert OTHER.keys() == {*ONLY_FOR, *NOT_FOR}
+    assert OTHER.keys() == set(MODE_SETTINGS)
     for name, value in OTHER.items():
         changed = weights(dataclasses.replace(plain, **{name: value})) != first
-        assert changed == has_use(mode, name), name
+        assert changed == MODES[mode].reads(name), name
+
+
+def test_every_mode_has_a_row_a_network_a_loss_and_an_optimizer() -> None:
+    parts: dict[str, Collection[str]] = {
+        "TrainingModeName": typing.get_args(TrainingModeName),
+        "BUILDERS": (*BUILDERS, *PIECEWISE_BUILDERS),
+        "MODE_LOSSES": MODE_LOSSES,
+        "MODE_OPTIMIZERS": MODE_OPTIMIZERS,
+    }
+    lacking = {name: sorted(MODES.keys() ^ set(part)) for name, part in parts.items() if MODES.keys() ^ set(part)}
+    assert not lacking, f"modes that are in MODES or in the part, but not in both: {lacking}"
+    assert tuple(MODES) == typing.get_args(TrainingModeName)
+    assert {name for name, mode in MODES.items() if mode.reads("n_bins")} == set(PIECEWISE_MODES)
+
+
+def test_a_row_names_settings_that_there_are() -> None:
+    known = {field.name for field in dataclasses.fields(TrainingConfig)}
+    assert set(MODE_SETTINGS) | set(SEARCH_RANGES) <= known
+    for mode in MODES.values():
+        assert mode.settings <= set(MODE_SETTINGS), mode.name
+        assert mode.defaults.keys() <= known, mode.name
+
+
+def test_the_settings_of_a_mode_import_no_torch() -> None:
+    code = "import sys, ai.ml.core.training_modes; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_run_says_it(tmp_path: Path) -> None:

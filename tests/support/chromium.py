@@ -90,7 +90,7 @@ class Tab:
 def browser_tab(profile: Path) -> Iterator[Tab]:
     """Start a browser with a profile of its own, and give its first page."""
     program = shutil.which("chromium")
-    assert program is not None, "the browser tests need Debian's package chromium; .ci/run installs it"
+    assert program is not None, "the test says that it needs chromium"
     log = (profile.parent / "chromium.log").open("wb")
     command = [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
     browser = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)

@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import quote
 
 import psycopg
-import pytest
 from conftest import PATIENCE_S, free_port
+from machine_needs import postgresql_program
 
 PASSWORD = "s3:cr@t/pw"
 _SETTINGS = ("-c", "listen_addresses=127.0.0.1", "-c", "fsync=off")
@@ -46,7 +46,8 @@ class Server:
 @contextmanager
 def postgresql() -> Generator[Server]:
     """Make a cluster, start it, and remove both."""
-    initdb = _binary("initdb")
+    initdb = postgresql_program("initdb")
+    assert initdb is not None, "the test says that it needs postgresql"
     # The server refuses to run as root.
     owner: dict[str, Any] = {}
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
@@ -91,15 +92,6 @@ def postgresql() -> Generator[Server]:
             process.wait(PATIENCE_S)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _binary(name: str) -> Path:
-    found = shutil.which(name)
-    places = [Path(found)] if found else sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    if not places:
-        said = "no PostgreSQL server here: apt-get install postgresql"
-        pytest.fail(said) if os.environ.get("CI") else pytest.skip(said)
-    return places[-1]
 
 
 def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:

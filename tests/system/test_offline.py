@@ -23,12 +23,8 @@ CI = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "BUILDKITE", "TF_BUILD
 """With one of these set Prefect counts nobody by itself."""
 
 
-def may_unshare() -> bool:
-    return os.geteuid() == 0 and subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode == 0
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not may_unshare(), reason="a network namespace needs root")
+@pytest.mark.needs("root")
 def test_the_demo_needs_no_network(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
     environment |= {**PREFECT, "PREFECT_HOME": str(tmp_path / "prefect")}

@@ -41,6 +41,7 @@ CONTRAST = """
 
 
 @pytest.mark.slow
+@pytest.mark.needs("chromium")
 def test_the_report_is_still_small_and_readable(tmp_path: Path) -> None:
     page = write_report(trained(tmp_path / "bundle", "classification", epochs=2), tmp_path / "report").page
     url = page.as_uri()

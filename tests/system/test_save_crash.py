@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from typing import Any
@@ -21,13 +20,8 @@ def play(script: str, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.fixture(autouse=True)
-def strace() -> None:
-    if shutil.which("strace") is None:
-        pytest.fail("these tests need strace: apt-get install strace")
-
-
 @pytest.mark.slow
+@pytest.mark.needs("strace")
 @pytest.mark.parametrize("weight", ["light", "real"])
 @pytest.mark.parametrize(("mode", "fewest_points"), [("kill", 60), ("fault", 200), ("power", 100)])
 def test_no_pair_is_torn(mode: str, fewest_points: int, weight: str, record_testsuite_property: Any) -> None:
@@ -44,6 +38,7 @@ def test_no_pair_is_torn(mode: str, fewest_points: int, weight: str, record_test
     print(f"{mode}, {weight}: {sum(report['points'] for report in reports)} points, torn 0")
 
 
+@pytest.mark.needs("strace")
 @pytest.mark.parametrize("mode", ["kill", "power"])
 def test_the_harness_finds_out_naive_ways_to_save(mode: str) -> None:
     reports = {report["scenario"]: report for report in play("crash_harness.py", mode, "naive")}

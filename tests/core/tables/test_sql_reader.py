@@ -19,6 +19,8 @@ from ai.ml.core.errors import BundlegateError, DataRefused
 from ai.ml.core.tables.reader import ReadOptions, read_batches, read_table
 from ai.ml.core.types import TrainingConfig
 
+pytestmark = pytest.mark.needs("postgresql")
+
 ODD = """
 create table odd (
     n numeric(8, 2), free numeric, i smallint, big bigint, r real, d double precision, ok boolean, day date,

@@ -146,6 +146,7 @@ def test_two_runs_never_write_to_one_table(
         insert(bundle, source, database)
 
 
+@pytest.mark.needs("postgresql")
 def test_the_lock_of_a_run_that_is_ending_is_waited_for(bundle: Path, tmp_path: Path, postgresql_url: str) -> None:
     """As after a kill: PostgreSQL lets go of it when it notices."""
     source, held = dataset(tmp_path / "in", 1), ExitStack()
@@ -192,6 +193,7 @@ def drop_all(url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.needs("postgresql")
 def test_messages_show_no_password(bundle: Path, tmp_path: Path, postgresql_url: str) -> None:
     source = dataset(tmp_path / "in", 1)
     wrong = postgresql_url.replace(quote(PASSWORD, safe=""), "hunter2")

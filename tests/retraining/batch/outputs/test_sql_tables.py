@@ -152,6 +152,7 @@ def test_names_that_no_column_can_have_are_refused(bundle: Path, tmp_path: Path,
         run_job(job)
 
 
+@pytest.mark.needs("postgresql")
 def test_a_table_has_one_lock_however_it_is_called(postgresql_url: str) -> None:
     with lock_table(postgresql_url, "scored"), pytest.raises(Busy), lock_table(postgresql_url, "public.scored"):
         pass

@@ -31,7 +31,7 @@ __all__ = ["BatchJob", "BatchReport", "BatchSettings", "open_job", "predict_data
 
 
 class BatchReport(Record):
-    """What a run did."""
+    """What a batch prediction did: rows and parts, the bundle that scored them, what was unexpected in them."""
 
     output: str
     bundle: str

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ai.ml.core.bundle_dir import BUNDLE_NAME
 from ai.ml.core.errors import BundleRefused
 from ai.ml.core.number_text import figure
 from ai.ml.core.training_modes import unused_settings
@@ -14,7 +15,6 @@ from ai.ml.retraining.records import DataRef, code_version, content_key
 from ai.ml.retraining.runs.search import Search, Searcher, require_search, space_of
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.folder import directory_problems
-from ai.ml.retraining.store.references import BUNDLE_FILE
 from ai.ml.retraining.store.store import Store
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class TrainingPlan:
 
     def findings(self, config: RetrainConfig) -> list[str]:
         """What a person should know of it."""
-        found, training = unused_settings(config.training), config.training
+        given = config.training.model_dump(exclude_defaults=True)
+        found, training = unused_settings(config.training.training_mode, given), config.training
         if self.search is not None and training.budget_seconds is not None:
             done, left = len(self.search.trials), figure(self.search.training.budget_seconds or 0.0)
             told = f"the budget of {figure(training.budget_seconds)} s had room for {done} of {training.tune} trials"
@@ -116,5 +117,5 @@ def _with_teacher(config: RetrainConfig) -> tuple[TrainingConfig, ModelBundle | 
     problems = directory_problems(folder, name.partition("@")[2])
     if problems:
         raise BundleRefused(f"{name} can't teach: {problems[0]} ({folder})")
-    teacher = load_bundle(folder / BUNDLE_FILE, map_location="cpu")
+    teacher = load_bundle(folder / BUNDLE_NAME, map_location="cpu")
     return dataclasses.replace(student_of(training, teacher), **config.training.given_network), teacher

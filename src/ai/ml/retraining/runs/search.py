@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai.ml.core.errors import DataRefused, TrainingDiverged, UsageError
 from ai.ml.core.files.atomic import dump_json, sha256_bytes, write_atomic
-from ai.ml.core.training_modes import has_use
+from ai.ml.core.training_modes import MODES, SearchRange
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import Record
@@ -36,26 +36,7 @@ RANDOM_TRIALS = 8
 Settings = dict[str, int | float]
 
 
-@dataclass(frozen=True)
-class Range:
-    """Where a setting is looked for: both ends included."""
-
-    low: int | float
-    high: int | float
-    is_log: bool = True
-
-
 NETWORK = ("hidden_dim", "num_hidden_layers")
-RANGES = {
-    "learning_rate": Range(2e-4, 1e-2),
-    "hidden_dim": Range(32, 512),
-    "num_hidden_layers": Range(1, 4, is_log=False),
-    "dropout": Range(0.0, 0.5, is_log=False),
-    "n_bins": Range(4, 64),
-    "d_emb": Range(2, 24),
-    "members": Range(4, 16),
-}
-"""The settings that matter, of the modes that have a use for them."""
 
 
 class Trial(Record):
@@ -100,23 +81,21 @@ def require_search(training: TrainingSettings) -> None:
         raise UsageError("--tune has nothing to search: every setting of this mode was given")
 
 
-def space_of(training: TrainingSettings) -> dict[str, Range]:
+def space_of(training: TrainingSettings) -> dict[str, SearchRange]:
     """The settings to search: those of the mode that were left at their defaults; a student keeps its size."""
     fixed = NETWORK if training.teacher is not None else ()
     fields = type(training).model_fields
     return {
         name: place
-        for name, place in RANGES.items()
-        if has_use(training.training_mode, name)
-        and name not in fixed
-        and getattr(training, name) == fields[name].default
+        for name, place in MODES[training.training_mode].search_space.items()
+        if name not in fixed and getattr(training, name) == fields[name].default
     }
 
 
 class Searcher:
     """A search in a work folder."""
 
-    def __init__(self, space: dict[str, Range], path: Path, fingerprint: str):
+    def __init__(self, space: dict[str, SearchRange], path: Path, fingerprint: str):
         """Take up the trials of a search that was killed.
 
         Args:
@@ -196,7 +175,7 @@ class Searcher:
         logger.info("trial     %s: %s with %s", trial.number, _worth(trial), told_settings(trial.settings))
 
 
-def propose(space: dict[str, Range], trials: Sequence[Trial], seed: int) -> Settings:
+def propose(space: dict[str, SearchRange], trials: Sequence[Trial], seed: int) -> Settings:
     """What to try next: the same answer for the same trials and seed.
 
     Floats are rounded to what a person would type, so that the record repeats the run.
@@ -221,7 +200,7 @@ def propose(space: dict[str, Range], trials: Sequence[Trial], seed: int) -> Sett
         optuna.logging.set_verbosity(verbosity)
 
 
-def _distribution(place: Range) -> Any:
+def _distribution(place: SearchRange) -> Any:
     from optuna.distributions import FloatDistribution, IntDistribution
 
     if isinstance(place.low, int) and isinstance(place.high, int):
@@ -250,7 +229,7 @@ def _seconds(trial: Trial) -> float:
     return trial.seconds
 
 
-def _read(path: Path, fingerprint: str, space: dict[str, Range]) -> list[Trial]:
+def _read(path: Path, fingerprint: str, space: dict[str, SearchRange]) -> list[Trial]:
     """The trials of the same search; what can't be read costs time and nothing else."""
     try:
         record = json.loads(path.read_bytes())
@@ -267,7 +246,7 @@ def _read(path: Path, fingerprint: str, space: dict[str, Range]) -> list[Trial]:
     return trials
 
 
-def _fits(trial: Trial, number: int, space: dict[str, Range]) -> bool:
+def _fits(trial: Trial, number: int, space: dict[str, SearchRange]) -> bool:
     """Whether a trial is one of this search: its settings, within their ranges, and figures that are some."""
     within = trial.settings.keys() == space.keys() and all(
         type(value) in (int, type(space[name].low)) and space[name].low <= value <= space[name].high

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ class TabResNet(nn.Module):
         return self.head(x)
 
 
-_BUILDERS: dict[str, Callable[[int, int, int, int, float], nn.Module]] = {
+BUILDERS: Mapping[str, Callable[[int, int, int, int, float], nn.Module]] = {
     "mlp_dense": MLP,
     "imbalance_aware": MLP,
     "calibrated_classifier": MLP,
@@ -95,10 +95,10 @@ _BUILDERS: dict[str, Callable[[int, int, int, int, float], nn.Module]] = {
     "linear_glm_baseline": lambda input_dim, output_dim, *_: LinearBaseline(input_dim, output_dim),
     "tabresnet": TabResNet,
 }
-_PIECEWISE: dict[str, type[PiecewiseMLP] | type[TabM]] = {"mlp_ple": PiecewiseMLP, "tabm": TabM}
-PIECEWISE_MODES = tuple(_PIECEWISE)
+PIECEWISE_BUILDERS: Mapping[str, type[PiecewiseMLP] | type[TabM]] = {"mlp_ple": PiecewiseMLP, "tabm": TabM}
+PIECEWISE_MODES = tuple(PIECEWISE_BUILDERS)
 """Modes with keys of their own in `model_config`."""
-TRAINING_MODES = tuple(sorted((*_BUILDERS, *_PIECEWISE)))
+TRAINING_MODES = tuple(sorted((*BUILDERS, *PIECEWISE_BUILDERS)))
 
 
 def build_model(
@@ -134,8 +134,8 @@ def build_model(
     if training_mode not in TRAINING_MODES:
         raise ValueError(f"unknown {training_mode=}: known are {', '.join(TRAINING_MODES)}")
     sizes = (input_dim, output_dim, hidden_dim, num_hidden_layers, dropout)
-    piecewise = _PIECEWISE.get(training_mode)
-    model = _BUILDERS[training_mode](*sizes) if piecewise is None else piecewise(*sizes, PiecewiseShape(**shape))
+    piecewise = PIECEWISE_BUILDERS.get(training_mode)
+    model = BUILDERS[training_mode](*sizes) if piecewise is None else piecewise(*sizes, PiecewiseShape(**shape))
     set_temperature(model, temperature)
     return model
 

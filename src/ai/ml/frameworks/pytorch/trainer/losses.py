@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ai.ml.core.errors import UsageError
+from ai.ml.core.training_modes import MODES
 from ai.ml.core.types import TaskType
 from ai.ml.frameworks.pytorch.models.networks import compute_class_weights
 
@@ -77,13 +78,37 @@ def _like(weights: Tensor | None, outputs: Tensor) -> Tensor | None:
     return None if weights is None else weights.to(outputs.dtype)
 
 
+@dataclass(frozen=True)
+class ModeLoss:
+    """How a mode's cross-entropy differs from the plain one; a regression has the mean squared error in every mode."""
+
+    class_weights: bool = False
+    """Every class counts the same, whatever the config says."""
+    label_smoothing: float | None = None
+    """Instead of the config's."""
+
+
+PLAIN = ModeLoss()
+MODE_LOSSES: Mapping[str, ModeLoss] = {
+    "mlp_dense": PLAIN,
+    "imbalance_aware": ModeLoss(class_weights=True),
+    "calibrated_classifier": ModeLoss(label_smoothing=LABEL_SMOOTHING),
+    "tree_teacher_distillation": PLAIN,
+    "linear_glm_baseline": PLAIN,
+    "tabresnet": PLAIN,
+    "mlp_ple": PLAIN,
+    "tabm": PLAIN,
+}
+"""By the modes of `ai.ml.core.training_modes`."""
+
+
 def check_mode(training_mode: str, task: TaskType) -> None:
     """Refuse what a mode can't do.
 
     Raises:
         UsageError: the mode is for classification only.
     """
-    if task == "regression" and training_mode in ("imbalance_aware", "calibrated_classifier"):
+    if task not in MODES[training_mode].tasks:
         raise UsageError(f"training_mode {training_mode!r} is for classification; the target is a regression")
 
 
@@ -109,8 +134,8 @@ def hard_loss(
 ) -> Criterion:
     """The loss against the known answers.
 
-    Cross-entropy; class-weighted for `imbalance_aware`; with label smoothing for `calibrated_classifier`; mean squared
-    error for regression. It is what a mode is trained with, never what models are compared by.
+    Cross-entropy as `MODE_LOSSES` has it; mean squared error for regression. It is what a mode is trained with, never
+    what models are compared by.
 
     Args:
         training_mode: one of the known modes.
@@ -122,8 +147,9 @@ def hard_loss(
     """
     if task == "regression":
         return SquaredError()
-    smoothing = LABEL_SMOOTHING if training_mode == "calibrated_classifier" else label_smoothing
-    weighted = class_weights or training_mode == "imbalance_aware"
+    own = MODE_LOSSES[training_mode]
+    smoothing = label_smoothing if own.label_smoothing is None else own.label_smoothing
+    weighted = class_weights or own.class_weights
     weights = compute_class_weights(y_train, output_dim, y_train.device) if weighted else None
     if smoothing == 0:
         return CrossEntropy(weights)

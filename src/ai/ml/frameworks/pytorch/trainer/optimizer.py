@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,6 @@ from torch.optim.adamw import adamw
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.models.networks import PIECEWISE_MODES
 
 WEIGHT_DECAY = 1e-4
 DECOUPLED_WEIGHT_DECAY = 1e-2
@@ -36,16 +35,51 @@ class Schedule:
     """Epoch."""
 
 
+def _adam(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    """Adam with coupled decay; fused, so one kernel moves all weights."""
+    return torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+
+
+def _adamw(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    """AdamW with decoupled decay of the matrices; fused."""
+    # Vectors are biases and scales: decay would only pull them off. What `tabm` has per member and the embedding
+    # per column is two-dimensional and decays; every figure of the benchmark was measured so.
+    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
+    others = [weight for weight in model.parameters() if weight.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": DECOUPLED_WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+
+@dataclass(frozen=True)
+class ModeOptimizer:
+    """How a mode's weights move."""
+
+    make: Callable[[nn.Module, float], torch.optim.Optimizer]
+    """From a model and a learning rate."""
+    warms_up: bool
+    """A linear warm-up, and drops of the learning rate where the validation loss stands still."""
+    averages: bool
+    """It is judged and kept by the exponential moving average of its weights."""
+
+
+ADAM = ModeOptimizer(_adam, warms_up=False, averages=False)
+AVERAGED_ADAMW = ModeOptimizer(_adamw, warms_up=True, averages=True)
+MODE_OPTIMIZERS: Mapping[str, ModeOptimizer] = {
+    "mlp_dense": ADAM,
+    "imbalance_aware": ADAM,
+    "calibrated_classifier": ADAM,
+    "tree_teacher_distillation": ADAM,
+    "linear_glm_baseline": ADAM,
+    "tabresnet": ADAM,
+    "mlp_ple": AVERAGED_ADAMW,
+    "tabm": AVERAGED_ADAMW,
+}
+"""By the modes of `ai.ml.core.training_modes`."""
+
+
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW for the piecewise modes, Adam with coupled decay for the others; fused, so one kernel moves all weights."""
-    if config.training_mode in PIECEWISE_MODES:
-        # Vectors are biases and scales: decay would only pull them off. What `tabm` has per member and the embedding
-        # per column is two-dimensional and decays; every figure of the benchmark was measured so.
-        matrices = [weight for weight in model.parameters() if weight.ndim > 1]
-        others = [weight for weight in model.parameters() if weight.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": DECOUPLED_WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-    return torch.optim.Adam(model.parameters(), lr=config.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+    """The mode's optimiser over a model's weights."""
+    return MODE_OPTIMIZERS[config.training_mode].make(model, config.learning_rate)
 
 
 def quick_step(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
@@ -75,8 +109,8 @@ def quick_step(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainingConfig, schedule: Schedule) -> None:
-    """Before an update of a piecewise mode: a linear warm-up, times the drops so far."""
-    if config.training_mode in PIECEWISE_MODES:
+    """Before an update of a mode that warms up: a linear warm-up, times the drops so far."""
+    if MODE_OPTIMIZERS[config.training_mode].warms_up:
         warm = min(1.0, (schedule.updates + 1) / WARM_UP_UPDATES)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * warm * schedule.scale
@@ -90,8 +124,8 @@ def drop_if_stale(schedule: Schedule, config: TrainingConfig, epoch: int, best_e
 
 
 def average_of(model: nn.Module, config: TrainingConfig) -> AveragedModel | None:
-    """The exponential moving average of the weights, which is what the piecewise modes are judged and kept by."""
-    if config.training_mode not in PIECEWISE_MODES:
+    """The exponential moving average of the weights, for the modes that are judged and kept by it."""
+    if not MODE_OPTIMIZERS[config.training_mode].averages:
         return None
     return AveragedModel(model, multi_avg_fn=_ema)
 

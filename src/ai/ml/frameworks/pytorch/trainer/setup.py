@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ai.ml.core.contract import Finding
 from ai.ml.core.errors import UsageError
+from ai.ml.core.training_modes import MODES
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.precision import full_precision
 from ai.ml.frameworks.pytorch.models.networks import PIECEWISE_MODES, build_model
@@ -54,7 +55,7 @@ def assemble(
     if problem.teacher is not None:
         teacher = _to_device(torch.from_numpy(problem.teacher[fitting_rows]), device)
         loss = distilled(hard, soft_loss(task))
-    elif config.training_mode == "tree_teacher_distillation":
+    elif MODES[config.training_mode].fits_own_teacher:
         x_taught, y_taught = scaled[fitting_rows], problem.y[fitting_rows]
         seconds = None if config.budget_seconds is None else TEACHER_BUDGET * config.budget_seconds
         answers = teach(task, x_taught, y_taught, problem.output_dim, config.random_seed, seconds)

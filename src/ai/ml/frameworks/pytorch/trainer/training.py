@@ -19,6 +19,7 @@ from ai.ml.core.errors import TrainingDiverged, UsageError
 from ai.ml.core.files.atomic import dump_json, sha256_bytes
 from ai.ml.core.number_text import figure
 from ai.ml.core.tables import fingerprint
+from ai.ml.core.training_modes import MODES
 from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.inference.tiling import TiledNetwork
@@ -257,8 +258,8 @@ def pose(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -
     if teacher is not None:
         check_mode(config.training_mode, teacher.task)
         check_loss(config.class_weights, config.label_smoothing, teacher.task)
-        if config.training_mode == "tree_teacher_distillation":
-            raise UsageError("training_mode 'tree_teacher_distillation' has a teacher of its own: choose another mode")
+        if MODES[config.training_mode].fits_own_teacher:
+            raise UsageError(f"training_mode {config.training_mode!r} has a teacher of its own: choose another mode")
         problem = prepare_for_student(table, teacher, config)
         return problem, _student_findings(problem, config, teacher)
     derived = derive_contract(table, config)
