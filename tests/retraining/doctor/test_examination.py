@@ -229,10 +229,8 @@ def test_a_store_in_a_bucket(
     assert "takes new files" in lines["writing"][0][1]
     assert Store(place).models() == ["churn"]
     lines = examined(capsys, 74, "--store", "s3://no-such-bucket/x")
-    assert [(lines[name][0][0], "no such bucket" in lines[name][0][1]) for name in ("store", "writing")] == [
-        ("fail", True),
-        ("fail", True),
-    ]
+    assert {lines[name][0][0] for name in ("store", "writing")} == {"fail"}
+    assert "no-such-bucket" in lines["writing"][0][1]
     assert examined(capsys, 2, "--store", "gs://x")["store"][0][0] == "fail"
 
 

@@ -11,7 +11,7 @@ from odd_server import POOL, Answers, at, deployment, flow_run, healthy, odd_ser
 
 from ai.ml.retraining.doctor.diagnosis import HealthCheck
 from ai.ml.retraining.doctor.prefect_api import PrefectApi
-from ai.ml.retraining.doctor.schedules import check_schedules
+from ai.ml.retraining.doctor.schedules import check_schedules, is_ours
 
 NEXT, LAST = "NEXT_SCHEDULED_START_TIME_ASC", "EXPECTED_START_TIME_DESC"
 
@@ -146,6 +146,22 @@ def test_deployments_that_score_or_prove_a_model_belong_to_it() -> None:
     ]
     assert looked_at(answers)[0].message == "retrain/churn-nightly, retrain/score, retrain/prove"
     assert "retrain/other" in looked_at(answers, None)[0].message
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "ours"),
+    [
+        ("flows/retrain.py:retrain", True),
+        ("/srv/bundlegate/flows/batch_predict.py:batch_predict", True),
+        ("bundlegate.flows.rollback:rollback", True),
+        ("bundlegate.flows.rollback.rollback", True),
+        ("workflows/retrain.py:retrain", False),
+        ("flows/other.py:retrain", False),
+        (None, False),
+    ],
+)
+def test_a_flow_of_ours_is_known_without_its_tag(entrypoint: str | None, ours: bool) -> None:
+    assert is_ours(deployment(tags=[], entrypoint=entrypoint), "churn") == ours
 
 
 def test_names_of_others_are_quoted_in_commands() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from ai.ml.retraining.doctor.diagnosis import HealthCheck, doubtful, failed, fin
 from ai.ml.retraining.doctor.prefect_api import PrefectApi
 
 PAGE = 200
-FLOWS = ("retrain", "retrain_segments", "batch_predict", "validate_bundle", "rollback")
+ENTRYPOINT = re.compile(
+    r"(.*[./])?flows[./](retrain|retrain_segments|batch_predict|validate_bundle|rollback)(\.py)?[:.]\w+"
+)
+"""Of a flow of ours, as a file or as a module."""
 LATE_S = 120.0
 """A worker looks every 10 to 15 s."""
 NEW_S = 120.0
@@ -72,8 +76,7 @@ def check_schedules(api: PrefectApi, name: str | None, now: datetime) -> list[He
 
 def is_ours(record: Mapping[str, Any], name: str | None) -> bool:
     """Whether a deployment runs a flow of ours; where a model is named, whether it is about that model."""
-    module = str(record["entrypoint"] or "").rpartition(":")[0].removesuffix(".py").replace("/", ".")
-    if "bundlegate" not in record["tags"] and module not in {f"flows.{flow}" for flow in FLOWS}:
+    if "bundlegate" not in record["tags"] and not ENTRYPOINT.fullmatch(record["entrypoint"] or ""):
         return False
     config = record["parameters"].get("config")
     return name is None or (isinstance(config, dict) and name in _models_of(config))
