@@ -64,7 +64,7 @@ def model_names(place: Path | str) -> list[str]:
             raise BundleNotFound(f"there is no store at {place}: the first decision makes it, or say --store") from None
         except OSError as error:
             raise storage_failed(f"listing {place}", error, "nothing was changed") from error
-    return [name for name in names if NAME_PATTERN.fullmatch(name)]
+    return [name for name in names if re.fullmatch(MODEL_NAME, name)]
 
 
 def bucket_address(url: str) -> tuple[str, str]:
