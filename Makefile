@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-from-lock
 
-.PHONY: demo test fast check docs gate-table lock clean
+.PHONY: demo test fast measure soak check docs gate-table lock clean
 
 demo: $(STAMP)
 	@$(BIN)/bundlegate example demo/penguins.csv
@@ -14,12 +14,24 @@ demo: $(STAMP)
 		code=$$?; if [ $$code -ne 0 ] && [ $$code -ne 3 ]; then exit $$code; fi
 	@$(BIN)/bundlegate show penguins --store demo/store
 
+# A file's tests stay in one of the two processes, which has servers of its own; conftest puts the longest files first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# A test that takes 20 processor seconds belongs elsewhere; a processor that is shared counts up to twice as many.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not gpu"
+	$(PYTEST) --processor-limit 40
 
 # The everyday subset.
 fast: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
+
+# On a quiet machine: what each test takes, and none takes more than it may.
+measure: $(STAMP)
+	$(PYTEST) --processor-limit 20 --processor-table processor_seconds.json --durations 25
+
+# Hours of what depends on chance: kills at random moments, races, fuzzing, saves at full weight; tells how often at its end.
+soak: $(STAMP)
+	BUNDLEGATE_SOAK=1 $(PYTEST)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

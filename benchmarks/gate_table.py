@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ai.ml.core.bundle_dir import read_manifest
+from ai.ml.core.bundle_dir import BUNDLE_NAME, read_manifest
 from ai.ml.core.files.atomic import sha256_file
 from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.retraining.evidence.evidence import Evidence, read_evidence
-from ai.ml.retraining.selftest.defect import BUNDLE_FILE, CONTROLS, Copy, Defect, NotApplicable
+from ai.ml.retraining.selftest.defect import CONTROLS, Copy, Defect, NotApplicable
 from ai.ml.retraining.selftest.run import CATALOGUE, selftest
 
 PAGE = Path(__file__).parent.parent / "docs" / "gate-table.md"
@@ -48,7 +48,7 @@ class Judge:
     def __init__(self, bundle_dir: Path):
         self.evidence: Evidence = read_evidence(bundle_dir)
         self.settings = ScoringSettings.from_manifest(read_manifest(bundle_dir).scoring)
-        whole = load_bundle(bundle_dir / BUNDLE_FILE, map_location="cpu")
+        whole = load_bundle(bundle_dir / BUNDLE_NAME, map_location="cpu")
         self.contract = whole.contract
         self.raw = self.evidence.answers.raw[: self.evidence.holdout.num_rows]
         self.metric = self._metric(
@@ -90,7 +90,7 @@ class Judge:
 def try_defects(bundle_dir: Path) -> dict[str, set[str]]:
     """For every defect that changes the model's file: the gates that refuse it."""
     judge = Judge(bundle_dir)
-    own = sha256_file(bundle_dir / BUNDLE_FILE)
+    own = sha256_file(bundle_dir / BUNDLE_NAME)
     found: dict[str, set[str]] = {}
     for defect in CATALOGUE:
         if defect in CONTROLS:
@@ -110,7 +110,7 @@ def _seeded(defect: Defect, bundle_dir: Path, folder: Path) -> Path | None:
         defect.seed(copy)
     except NotApplicable:
         return None
-    source, alone = copy.bundle_dir / BUNDLE_FILE, folder / "alone" / BUNDLE_FILE
+    source, alone = copy.bundle_dir / BUNDLE_NAME, folder / "alone" / BUNDLE_NAME
     if not source.is_file() or source.is_symlink():
         return None
     alone.parent.mkdir()

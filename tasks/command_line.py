@@ -14,8 +14,9 @@ from prefect.client.schemas.objects import State
 from ai.ml.core.errors import Busy, ExitCode, UsageError
 from ai.ml.retraining.console.exit_codes import run_command
 from ai.ml.retraining.console.progress import log_to_terminal
+from ai.ml.retraining.settings.fields import Section, SomeSection
 from ai.ml.retraining.settings.flags import add_settings, given_settings
-from ai.ml.retraining.settings.retrain import Section, SomeSection, load_config
+from ai.ml.retraining.settings.load import load_config
 from tasks.server import server_answers
 
 _NO_SERVER = "; start it, or unset PREFECT_API_URL for one of this run's own; what is done is kept"

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from machine_needs import missing_needs, refuse_in_ci, without_unmet
+from processor_seconds import ProcessorSeconds, add_options
+from soak import Totals, chosen
+from soak import effort as effort
+from soak import total as total
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "bundlegate")
@@ -40,8 +45,14 @@ settings.load_profile("bundlegate")
 MISSING = missing_needs()
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
     refuse_in_ci(MISSING)
+    config.pluginmanager.register(ProcessorSeconds(config))
+    config.pluginmanager.register(Totals())
 
 
 def pytest_report_header() -> list[str]:
@@ -49,8 +60,17 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items[:], left_out = without_unmet(items, MISSING)
-    config.hook.pytest_deselected(items=left_out)
+    of_this_run, others = chosen(items)
+    items[:], unmet = without_unmet(of_this_run, MISSING)
+    config.hook.pytest_deselected(items=others + unmet)
+    if hasattr(config, "workerinput"):
+        longest_files_first(items)
+
+
+def longest_files_first(items: list[pytest.Item]) -> None:
+    """So that the processes of a run end at about the same time; it hands out whole files, in this order."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow") is not None)
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def free_port() -> int:

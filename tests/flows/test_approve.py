@@ -24,7 +24,7 @@ from ai.ml.retraining.runs.work_folder import held
 from ai.ml.retraining.store.audit import audit
 from ai.ml.retraining.store.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
+pytestmark = pytest.mark.slow
 
 
 @dataclass

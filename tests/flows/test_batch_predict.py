@@ -14,7 +14,7 @@ from prefect_cli import ask_server
 
 from ai.ml.retraining.batch.job import predict_dataset
 
-pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 def predict(environment: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -86,7 +86,6 @@ def check_examples(model: type[BaseModel]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_a_server_refuses_a_bad_value_before_anything_starts(prefect_environment: dict[str, str]) -> None:
     from deployed_runs import deploy
 

@@ -16,8 +16,6 @@ from prefect_cli import ask_server, held_retraining, run_module
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining.store.store import Store
 
-pytestmark = pytest.mark.xdist_group("prefect")
-
 
 def run_flow(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return run_module(environment, "flows.retrain", *arguments)

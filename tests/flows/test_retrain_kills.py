@@ -21,7 +21,7 @@ from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store.audit import audit
 from ai.ml.retraining.store.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
+pytestmark = pytest.mark.slow
 
 PLAIN = "ai.ml.retraining.runs.retrain"
 SHELF = "ai.ml.retraining.store.folder"

@@ -23,7 +23,7 @@ from ai.ml.retraining.runs.work_folder import held
 from ai.ml.retraining.store.store import Store
 
 # A loaded machine takes its time for a dozen processes.
-pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 def table_of(folder: Path, rows: dict[str, int]) -> Path:

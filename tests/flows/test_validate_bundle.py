@@ -19,7 +19,7 @@ from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store.store import Store
 
-pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 def validate(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -50,7 +50,6 @@ def create(environment: dict[str, str], file: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_a_rollback_is_heard_of_and_starts_what_waits_for_it(
     tmp_path: Path, prefect_environment: dict[str, str]
 ) -> None:
@@ -92,7 +91,6 @@ def roll_back_by_flow(environment: dict[str, str], store: Store, name: str) -> s
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_a_run_whose_worker_was_killed_with_it_ends_as_crashed(
     tmp_path: Path, prefect_environment: dict[str, str]
 ) -> None:

@@ -20,7 +20,7 @@ from ai.ml.frameworks.pytorch.trainer.training import TrainingResult, train
 from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.gate.proof import prove
 
-pytestmark = [pytest.mark.gpu, pytest.mark.xdist_group("gpu")]
+pytestmark = pytest.mark.gpu
 
 
 def config(mode: str = "mlp_ple") -> TrainingConfig:

@@ -57,7 +57,6 @@ def test_the_nightly_run_never_overlaps_itself() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_deployed_and_run_by_a_process_worker_it_ends_completed(
     tmp_path: Path, prefect_environment: dict[str, str]
 ) -> None:

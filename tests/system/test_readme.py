@@ -18,9 +18,9 @@ from conftest import PATIENCE_S, ROOT
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.commands.cli import build_parser
 from ai.ml.retraining.settings.flags import add_settings
+from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.predict import PredictConfig
 from ai.ml.retraining.settings.proof import RollbackConfig, ValidateConfig
-from ai.ml.retraining.settings.retrain import load_config
 from ai.ml.retraining.settings.segments import SegmentsConfig
 from flows.approve import build_parser as approve_parser
 
@@ -112,7 +112,6 @@ def untidy_csv(path: Path, rows: int, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_the_blocks_of_the_readme_run_on_an_untidy_table(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
     """In the README's order, from a folder of one's own; the network is made small to save time."""
     for name, rows, seed in (("churn.csv", 300, 1), ("new-customers.csv", 20, 2), ("newer-customers.csv", 120, 3)):

@@ -20,9 +20,10 @@ from ai.ml.retraining.commands.cli import build_parser, main
 from ai.ml.retraining.commands.init import section_of, starter_toml
 from ai.ml.retraining.settings.deployment import settings_of
 from ai.ml.retraining.settings.flags import FLAG_NAMES, add_settings
+from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.predict import PredictConfig
 from ai.ml.retraining.settings.proof import RollbackConfig, ValidateConfig
-from ai.ml.retraining.settings.retrain import RetrainConfig, load_config
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.settings.segments import SegmentsConfig
 
 ROOT = Path(__file__).parents[2]

@@ -97,7 +97,7 @@ def test_killed_at_random_moments_readers_never_fail_and_the_next_run_recovers(t
     assert len(seen["digests"]) > 5
 
 
-@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
+@pytest.fixture(params=["folder", "bucket"])
 def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A store that two processes fight for."""
     if request.param == "folder":

@@ -75,7 +75,6 @@ def start_worker(checkout: Path, environment: dict[str, str], log: Path) -> subp
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_killed_with_its_worker_the_next_run_goes_on(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
     url, log = prefect_environment["PREFECT_API_URL"], tmp_path / "worker.log"
     write_table(mixed_table(300, seed=3), tmp_path / "table.csv")

@@ -95,7 +95,6 @@ def process_of(place: Deployed, folder: Path, name: str) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_a_cancelled_run_and_a_killed_one_leave_the_store_clean(
     tmp_path: Path, prefect_environment: dict[str, str]
 ) -> None:

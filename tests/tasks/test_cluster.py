@@ -31,7 +31,7 @@ from ai.ml.retraining.settings.predict import RunnerSettings
 from tasks.cluster import cluster_runner, take_group, without_main
 
 # Starting a cluster and a server takes its time on a loaded machine.
-pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 OTHER_BITS = """
 import torch

@@ -181,7 +181,7 @@ def test_a_killed_process_that_nobody_waited_for_is_dead(tmp_path: Path) -> None
 
 def test_core_files_imports_no_torch() -> None:
     script = (
-        "import sys, ai.ml.frameworks.pytorch.serialization.commit, ai.ml.core.bundle_dir\n"
+        "import sys, ai.ml.core.files.atomic, ai.ml.core.bundle_dir\n"
         "print(json.dumps(sorted({'torch', 'sklearn', 'numpy', 'pyarrow'} & set(sys.modules))))"
     )
     done = subprocess.run([sys.executable, "-c", f"import json\n{script}"], capture_output=True, text=True, check=True)

@@ -163,7 +163,6 @@ def test_a_policy_holds_what_a_baseline_surely_beats() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_the_console_holds_it_only_where_it_is_told_to(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
     source = tmp_path / "table.csv"
     write_table(mixed_table(600, seed=1), source)

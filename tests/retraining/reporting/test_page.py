@@ -21,7 +21,7 @@ from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.decision.decision import Scored
-from ai.ml.retraining.decision.evaluation import Subject
+from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.reporting.card import to_card
 from ai.ml.retraining.reporting.files import write_report
@@ -192,7 +192,7 @@ def test_a_date_has_its_curve_and_a_column_of_one_value_is_named(tmp_path: Path)
     result = train(table, TrainingConfig("y", epochs=1, hidden_dim=4, test_size=0.4, date_columns=("signup",)))
     (tmp_path / "bundle").mkdir()
     stage_candidate(tmp_path / "bundle", result, table.take(pa.array(result.holdout_rows)), lineage={})
-    subject = Subject(tmp_path / "bundle")
+    subject = EvaluatedBundle(tmp_path / "bundle")
     (date,), rest = partial_dependence(subject, table, ["signup", "same"])
     assert (date.kind, rest) == ("date", ["same"])
     column = next(column for column in subject.contract.columns if column.name == "signup")
@@ -264,7 +264,7 @@ def test_metrics_and_thresholds_are_those_of_the_answers() -> None:
 def test_the_command_reports_on_the_rows_of_the_evidence(
     binary: tuple[Material, Study], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = binary[0].subject.bundle_dir
+    bundle = binary[0].subject.path
     assert main(["report", str(bundle), "--output", str(tmp_path / "out"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert Path(told["report"]).read_text(encoding="utf-8").startswith("<!doctype html>")

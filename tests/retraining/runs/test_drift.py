@@ -122,7 +122,6 @@ def test_drift_is_measured_over_all_parts_whoever_scores_them(folder: Path, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_a_flow_that_refuses_drift_trains_nothing(folder: Path, prefect_environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "flows.retrain", "--name", "m", "--target", "y", "--store", str(folder / "store")]
     command += ["--data", str(folder / "moved.csv"), "--epochs", "1"]

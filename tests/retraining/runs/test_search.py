@@ -20,7 +20,7 @@ from ai.ml.core.files.atomic import sha256_file
 from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.training import train
-from ai.ml.retraining.decision.evaluation import Subject
+from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 from ai.ml.retraining.reporting.inputs import Material
 from ai.ml.retraining.reporting.sections import sections
 from ai.ml.retraining.runs import retrain as steps
@@ -190,7 +190,7 @@ def test_the_winner_is_trained_named_in_the_manifest_and_repeatable_without_a_se
     file = "model_bundle.pt"
     assert sha256_file(Path(repeated.bundle.path) / file) == sha256_file(folder / file)
 
-    material = Material("m", Subject(folder), mixed_table(20), "rows", trials=candidate.trials)
+    material = Material("m", EvaluatedBundle(folder), mixed_table(20), "rows", trials=candidate.trials)
     training = next(section for section in sections(material, None) if section.key == "training")
     assert "Trials of the search, 2" in "".join(training.parts)
 

@@ -53,7 +53,6 @@ def test_a_run_that_raises_lets_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_two_flows_at_once_and_one_after_a_kill(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
     table = tmp_path / "table.csv"
     write_table(mixed_table(300, seed=3), table)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ai.ml.core.errors import SEVERITY, DataRefused, ExitCode, UsageError, worst_of
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining.segments.cut import Segment, SegmentPlan, cut_table, segment_config
-from ai.ml.retraining.settings.retrain import load_config
+from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.segment_names import LONGEST_BASE, segment_model
 from ai.ml.retraining.settings.segments import SegmentsConfig
 from ai.ml.retraining.store.location import checked_name

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from ai.ml.core.errors import UsageError
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.settings.flags import add_settings, given_settings
-from ai.ml.retraining.settings.retrain import RetrainConfig, TrainingSettings, load_config
+from ai.ml.retraining.settings.load import load_config
+from ai.ml.retraining.settings.retrain import RetrainConfig, TrainingSettings
 from flows.retrain import retrain
 
 TOML = """

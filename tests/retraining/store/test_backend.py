@@ -21,7 +21,7 @@ from ai.ml.retraining.store.retention import REMOVAL_S
 from ai.ml.retraining.store.store import Store
 
 
-@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
+@pytest.fixture(params=["folder", "bucket"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     if request.param == "folder":
         return FolderPlace(tmp_path / "store")

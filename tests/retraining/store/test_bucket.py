@@ -23,8 +23,6 @@ from ai.ml.retraining.store.cache import cached_version
 from ai.ml.retraining.store.location import work_folder
 from ai.ml.retraining.store.store import Store
 
-pytestmark = pytest.mark.xdist_group("s3")
-
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_bucket: dict[str, str]) -> BucketPlace:

@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ai.ml.core.bundle_dir import MANIFEST_NAME, bundle_digest, check_files, current_versions, read_manifest
+from ai.ml.core.bundle_dir import (
+    BUNDLE_NAME,
+    MANIFEST_NAME,
+    bundle_digest,
+    check_files,
+    current_versions,
+    read_manifest,
+)
 from ai.ml.core.errors import BundleNotFound, BundleRefused, GateRefused, NothingChecked
 from ai.ml.core.files.atomic import sha256_file
 from ai.ml.core.types import ModelBundle
-from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
-from ai.ml.frameworks.pytorch.serialization import load_bundle
+from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle
+from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.retraining.evidence.compare import compare_answers
 from ai.ml.retraining.evidence.evidence import answer_probes, read_evidence
-
-BUNDLE_FILE = "model_bundle.pt"
 
 
 @dataclass(frozen=True)
@@ -38,15 +43,18 @@ class ProvenBundle:
     """A pinned bundle, loaded and held against its evidence in this process."""
 
     pin: BundlePin
-    bundle: ModelBundle
-    settings: ScoringSettings
-    device: str
+    opened: OpenedBundle
     proof: str
     """What was proved, in a few words."""
 
+    @property
+    def bundle(self) -> ModelBundle:
+        """The loaded bundle."""
+        return self.opened.bundle
+
     def scorer(self) -> Scorer:
         """A scorer with counts of its own."""
-        return Scorer(self.bundle, self.settings, self.device)
+        return self.opened.new_scorer()
 
 
 def pin_bundle(path: Path) -> BundlePin:
@@ -59,7 +67,7 @@ def pin_bundle(path: Path) -> BundlePin:
         BundleNotFound: there is none.
     """
     path = path.absolute()
-    file = path / BUNDLE_FILE if path.is_dir() else path
+    file = path / BUNDLE_NAME if path.is_dir() else path
     if not file.is_file():
         raise BundleNotFound(f"no bundle at {path}: expected a bundle directory or a .pt file")
     folder = file.parent
@@ -78,19 +86,19 @@ def prove_pinned(pin: BundlePin, device: str = "cpu") -> ProvenBundle:
     """
     if not pin.sealed:
         _check_digest(pin, sha256_file(Path(pin.path)))
-        bundle = load_bundle(Path(pin.path), map_location="cpu")
-        return ProvenBundle(pin, bundle, ScoringSettings(), device, "nothing: the bundle has no manifest")
+        alone = OpenedBundle(Path(pin.path), device)
+        alone.new_scorer()  # reads the file now, as it was checked, and finds a device that isn't there
+        return ProvenBundle(pin, alone, "nothing: the bundle has no manifest")
     folder = Path(pin.path)
     _check_digest(pin, bundle_digest(folder))
-    manifest = read_manifest(folder)
-    problems = check_files(folder, manifest)
+    opened = OpenedBundle(folder, device)
+    problems = check_files(folder, opened.manifest)
     if problems:
         raise BundleRefused(f"{folder}: {'; '.join(problems)}")
-    bundle = load_bundle(folder / BUNDLE_FILE, map_location="cpu")
-    settings = ScoringSettings.from_manifest(manifest.scoring)
+    scorer = opened.new_scorer()
     # Again: the loader has read the manifest for itself, and the directory may have been exchanged meanwhile.
     _check_digest(pin, bundle_digest(folder))
-    return ProvenBundle(pin, bundle, settings, device, _replay(folder, Scorer(bundle, settings, device)))
+    return ProvenBundle(pin, opened, _replay(folder, scorer))
 
 
 def _check_digest(pin: BundlePin, found: str) -> None:

@@ -73,8 +73,8 @@ def selftest(arguments: Namespace) -> int:
 def predict(arguments: Namespace) -> int:
     """Score a table or a folder of parts."""
     from ai.ml.retraining.batch.scoring_job import score
+    from ai.ml.retraining.settings.load import load_config
     from ai.ml.retraining.settings.predict import BatchSettings, JobSettings, PredictConfig
-    from ai.ml.retraining.settings.retrain import load_config
 
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     config = load_config(

@@ -17,7 +17,7 @@ from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.settings.flags import READING, reading_of
-from ai.ml.retraining.settings.retrain import load_config
+from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.segments import SegmentsConfig
 
 SETTINGS, DEPLOYMENTS = "retrain.toml", "prefect.yaml"

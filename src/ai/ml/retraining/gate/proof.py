@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai.ml.core.bundle_dir import Manifest, bundle_digest, read_manifest
+from ai.ml.core.bundle_dir import BUNDLE_NAME, MANIFEST_NAME, Manifest, bundle_digest, read_manifest
 from ai.ml.core.contract import InputContract
 from ai.ml.core.errors import BundlegateError, BundleNotFound, BundleRefused, NothingChecked, Unproved
 from ai.ml.core.files.scratch import scratch_folder
@@ -30,13 +30,12 @@ from ai.ml.retraining.gate.environments import (
     run_jobs,
 )
 from ai.ml.retraining.gate.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
-from ai.ml.retraining.runs.inconclusive import TIMEOUT_S
+from ai.ml.retraining.settings.fields import GATE_TIMEOUT_S
 
 if TYPE_CHECKING:
     from ai.ml.core.types import ModelBundle
 
 ALL_STEPS = ("replay", "structure", "fixpoint", "invariance")
-BUNDLE_FILE = "model_bundle.pt"
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class GatePolicy:
     """Replay under every CPU capability × MKL mode × thread count that this machine has."""
     expect_digest: str | None = None
     """The digest that the bundle directory must have."""
-    timeout_s: float = TIMEOUT_S
+    timeout_s: float = GATE_TIMEOUT_S
     """Seconds that one replay process may take."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,9 +126,9 @@ def survey(bundle_dir: Path, expect_digest: str | None = None) -> Ground:
     Raises:
         BundleNotFound: there is no bundle in that directory.
     """
-    if not bundle_dir.is_dir() or not any((bundle_dir / name).exists() for name in (BUNDLE_FILE, "manifest.json")):
+    if not bundle_dir.is_dir() or not any((bundle_dir / name).exists() for name in (BUNDLE_NAME, MANIFEST_NAME)):
         raise BundleNotFound(
-            f"expected a bundle directory with {BUNDLE_FILE} and manifest.json, found none: {bundle_dir}"
+            f"expected a bundle directory with {BUNDLE_NAME} and {MANIFEST_NAME}, found none: {bundle_dir}"
         )
     try:
         manifest = read_manifest(bundle_dir)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from ai.ml.core.contract.drift import DriftReport, measure_drift
 from ai.ml.core.errors import BundlegateError
 from ai.ml.retraining.decision.decision import Scored, incomparable
-from ai.ml.retraining.decision.evaluation import Subject
+from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.reporting.importance import (
     DependenceCurve,
@@ -31,7 +31,7 @@ class Material:
     """All that is known of a candidate or a version."""
 
     name: str
-    subject: Subject
+    subject: EvaluatedBundle
     rows: pa.Table
     """Raw rows with their truth that the model wasn't trained on."""
     rows_from: str
@@ -44,7 +44,7 @@ class Material:
     reason: str = ""
     decision: Mapping[str, Any] | None = None
     """The decision's document."""
-    champion: Subject | None = None
+    champion: EvaluatedBundle | None = None
     """What this model is compared with."""
     findings: Sequence[str] = ()
     """What the training remarked on."""
@@ -157,7 +157,7 @@ def _sample(table: pa.Table, most: int) -> pa.Table:
     return table.take(pa.array(np.sort(np.random.default_rng(0).permutation(table.num_rows)[:most])))
 
 
-def _compare(champion: Subject | None, scored: Scored, table: pa.Table) -> tuple[Scored | None, str | None]:
+def _compare(champion: EvaluatedBundle | None, scored: Scored, table: pa.Table) -> tuple[Scored | None, str | None]:
     if champion is None:
         return None, None
     try:
@@ -168,7 +168,7 @@ def _compare(champion: Subject | None, scored: Scored, table: pa.Table) -> tuple
     return (None, unfit) if unfit else (other, None)
 
 
-def _drift(champion: Subject, table: pa.Table) -> DriftReport | None:
+def _drift(champion: EvaluatedBundle, table: pa.Table) -> DriftReport | None:
     try:
         return measure_drift(champion.contract, [table])
     except BundlegateError:

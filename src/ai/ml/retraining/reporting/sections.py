@@ -12,7 +12,7 @@ from ai.ml.core.contract.drift import ColumnDrift, DriftReport
 from ai.ml.core.number_text import number
 from ai.ml.retraining.decision.bootstrap import Interval
 from ai.ml.retraining.decision.decision import Scored
-from ai.ml.retraining.decision.evaluation import Subject, with_known_classes
+from ai.ml.retraining.decision.evaluation import EvaluatedBundle, with_known_classes
 from ai.ml.retraining.gate.verdict import CheckResult
 from ai.ml.retraining.reporting import html as markup
 from ai.ml.retraining.reporting.classification_charts import classification_charts, confusion
@@ -127,7 +127,7 @@ def _answers(material: Material, study: Study) -> Section:
     return Section("answers", "Answers", (left, markup.figures(charts), table))
 
 
-def preview(study: Study, subject: Subject) -> Chart | None:
+def preview(study: Study, subject: EvaluatedBundle) -> Chart | None:
     """The chart that says most, for places that show one."""
     scored = with_known_classes(study.scored)
     if not len(scored.truth):

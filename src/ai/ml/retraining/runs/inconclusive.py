@@ -15,8 +15,6 @@ from typing import Any
 from ai.ml.core.errors import BundlegateError, NothingChecked, Unproved
 from ai.ml.core.files.atomic import dump_json, write_atomic
 
-TIMEOUT_S, MOST_TIMEOUT_S = 600.0, 24 * 3600
-"""Seconds for each fresh process of a proof: where nothing else is said, and the most that may be."""
 FILE = "unproved.json"
 PATIENCE = 3
 """Runs in a row without a proof that count as a busy machine, this one included, before somebody must look."""

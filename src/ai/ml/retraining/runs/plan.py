@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ai.ml.core.bundle_dir import BUNDLE_NAME
 from ai.ml.core.errors import BundleRefused
 from ai.ml.core.number_text import figure
 from ai.ml.core.training_modes import unused_settings
@@ -14,7 +15,6 @@ from ai.ml.retraining.records import DataRef, code_version, content_key
 from ai.ml.retraining.runs.search import Search, Searcher, require_search, space_of
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.folder import directory_problems
-from ai.ml.retraining.store.references import BUNDLE_FILE
 from ai.ml.retraining.store.store import Store
 
 if TYPE_CHECKING:
@@ -117,5 +117,5 @@ def _with_teacher(config: RetrainConfig) -> tuple[TrainingConfig, ModelBundle | 
     problems = directory_problems(folder, name.partition("@")[2])
     if problems:
         raise BundleRefused(f"{name} can't teach: {problems[0]} ({folder})")
-    teacher = load_bundle(folder / BUNDLE_FILE, map_location="cpu")
+    teacher = load_bundle(folder / BUNDLE_NAME, map_location="cpu")
     return dataclasses.replace(student_of(training, teacher), **config.training.given_network), teacher

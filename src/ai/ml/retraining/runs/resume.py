@@ -11,7 +11,8 @@ from typing import Any
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.core.tables.locations import source_name
-from ai.ml.retraining.settings.retrain import RetrainConfig, load_config
+from ai.ml.retraining.settings.load import load_config
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.location import checked_name, work_folder
 
 FILE = "run.json"

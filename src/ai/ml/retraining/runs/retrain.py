@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ai.ml.core.bundle_dir import bundle_digest, read_manifest
+from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.contract.target import with_known_target
 from ai.ml.core.errors import BundleRefused, Busy, DataRefused, Unproved
 from ai.ml.core.files.atomic import dump_json, publish_dir, sha256_bytes, write_atomic
@@ -279,9 +279,9 @@ def score_known(bundle_dir: Path, table: pa.Table, slice_column: str | None = No
     """
     import numpy as np
 
-    from ai.ml.retraining.decision.evaluation import Subject
+    from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 
-    subject = Subject(bundle_dir)
+    subject = EvaluatedBundle(bundle_dir)
     if slice_column is not None and slice_column not in table.column_names:
         raise DataRefused(f"slice column {slice_column!r} is not in the table")
     slices = None if slice_column is None else np.array([str(value) for value in table[slice_column].to_pylist()])
@@ -363,14 +363,13 @@ def _note(config: RetrainConfig, flow_run_id: str | None) -> dict[str, Any]:
 
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
     """The holdout rows with the candidate's answers beside the known ones, for a person to look at."""
-    from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
-    from ai.ml.frameworks.pytorch.serialization import load_bundle
+    from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle
 
     folder = Path(candidate.bundle.path)
-    bundle = load_bundle(folder / "model_bundle.pt", map_location="cpu")
+    opened = OpenedBundle(folder)
+    bundle = opened.bundle
     table = read_table(candidate.holdout.path)
-    scorer = Scorer(bundle, ScoringSettings.from_manifest(read_manifest(folder).scoring), "cpu")
-    answers = scorer.score_table(table)
+    answers = opened.scorer.score_table(table)
     decoded = answers.decoded.astype(str) if bundle.task == "classification" else answers.decoded
     scored = table.append_column(f"{bundle.target_column}_predicted", pa.array(decoded))
     path = folder.parent / "holdout-scored.parquet"

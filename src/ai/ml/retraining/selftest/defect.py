@@ -16,16 +16,14 @@ from typing import Any, Literal
 
 import torch
 
-from ai.ml.core.bundle_dir import read_manifest, write_manifest
+from ai.ml.core.bundle_dir import BUNDLE_NAME, read_manifest, write_manifest
 from ai.ml.core.errors import BundleRefused
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.types import ModelBundle
-from ai.ml.frameworks.pytorch.serialization.load import load_bundle
+from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle
 from ai.ml.frameworks.pytorch.serialization.save import encode_bundle, encode_payload, payload_of
 from ai.ml.frameworks.pytorch.serialization.schema import PAYLOAD_KEYS
 from ai.ml.retraining.evidence.evidence import Evidence, read_evidence, write_evidence
-
-BUNDLE_FILE = "model_bundle.pt"
 
 Family = Literal["control", "files", "saver", "evidence", "manifest"]
 """What made it: nothing at all (a control), a disk or a hand, a faulty saver, stale evidence, a wrong manifest."""
@@ -43,7 +41,11 @@ class Copy:
 
     def bundle(self) -> ModelBundle:
         """Its bundle, loaded afresh."""
-        return load_bundle(self.bundle_dir / BUNDLE_FILE, map_location="cpu")
+        return self.opened().bundle
+
+    def opened(self) -> OpenedBundle:
+        """Bundle, scoring settings and scorer, read afresh."""
+        return OpenedBundle(self.bundle_dir)
 
     def evidence(self) -> Evidence:
         """Its evidence, read afresh."""
@@ -60,7 +62,7 @@ class Copy:
 
     def replace(self, content: bytes) -> None:
         """Replace the bundle file and seal the directory."""
-        write_atomic(self.bundle_dir / BUNDLE_FILE, content)
+        write_atomic(self.bundle_dir / BUNDLE_NAME, content)
         self.seal()
 
     def replace_evidence(self, evidence: Evidence) -> None:

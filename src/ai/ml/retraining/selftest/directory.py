@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from ai.ml.core.bundle_dir import read_manifest
+from ai.ml.core.bundle_dir import BUNDLE_NAME, read_manifest
 from ai.ml.core.files.atomic import dump_json, write_atomic
-from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.models.networks import build_model, model_config_of
 from ai.ml.retraining.evidence.answers import AnswerSet
 from ai.ml.retraining.evidence.evidence import answer_probes, plain_labels
 from ai.ml.retraining.evidence.fingerprints import describe_structure
-from ai.ml.retraining.selftest.defect import BUNDLE_FILE, Copy, Defect, NotApplicable, defect
+from ai.ml.retraining.selftest.defect import Copy, Defect, NotApplicable, defect
 
 DIRECTORY_DEFECTS: list[Defect] = []
 
@@ -35,21 +34,21 @@ def _flip(path: Path, share: float) -> None:
 
 @defect(DIRECTORY_DEFECTS, "a bit flipped at the beginning of the bundle file", "files")
 def _(copy: Copy) -> None:
-    _flip(copy.bundle_dir / BUNDLE_FILE, 0.0)
+    _flip(copy.bundle_dir / BUNDLE_NAME, 0.0)
 
 
 @defect(DIRECTORY_DEFECTS, "a bit flipped in the middle of the bundle file", "files")
 def _(copy: Copy) -> None:
-    _flip(copy.bundle_dir / BUNDLE_FILE, 0.5)
+    _flip(copy.bundle_dir / BUNDLE_NAME, 0.5)
 
 
 @defect(DIRECTORY_DEFECTS, "a bit flipped in the last byte of the bundle file", "files")
 def _(copy: Copy) -> None:
-    _flip(copy.bundle_dir / BUNDLE_FILE, 1.0)
+    _flip(copy.bundle_dir / BUNDLE_NAME, 1.0)
 
 
 def _flip_in_record(copy: Copy, choose: Callable[[list[ZipInfo]], ZipInfo]) -> None:
-    path = copy.bundle_dir / BUNDLE_FILE
+    path = copy.bundle_dir / BUNDLE_NAME
     with ZipFile(path) as archive:
         record = choose([record for record in archive.infolist() if record.file_size > 0])
     content = bytearray(path.read_bytes())
@@ -77,23 +76,23 @@ def _(copy: Copy) -> None:
 
 @defect(DIRECTORY_DEFECTS, "the bundle file cut off", "files")
 def _(copy: Copy) -> None:
-    path = copy.bundle_dir / BUNDLE_FILE
+    path = copy.bundle_dir / BUNDLE_NAME
     path.write_bytes(path.read_bytes()[:-512])
 
 
 @defect(DIRECTORY_DEFECTS, "the bundle file empty", "files")
 def _(copy: Copy) -> None:
-    (copy.bundle_dir / BUNDLE_FILE).write_bytes(b"")
+    (copy.bundle_dir / BUNDLE_NAME).write_bytes(b"")
 
 
 @defect(DIRECTORY_DEFECTS, "the bundle file gone", "files")
 def _(copy: Copy) -> None:
-    (copy.bundle_dir / BUNDLE_FILE).unlink()
+    (copy.bundle_dir / BUNDLE_NAME).unlink()
 
 
 @defect(DIRECTORY_DEFECTS, "the bundle file a link to its copy", "files")
 def _(copy: Copy) -> None:
-    path = copy.bundle_dir / BUNDLE_FILE
+    path = copy.bundle_dir / BUNDLE_NAME
     elsewhere = copy.bundle_dir.with_name(f"{copy.bundle_dir.name}.pt")
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
@@ -163,12 +162,11 @@ def _(copy: Copy) -> None:
 
 def _answered_by(copy: Copy, change: Any) -> None:
     """Evidence that a changed model gave, structure and all."""
-    bundle, evidence = copy.bundle(), copy.evidence()
+    opened, evidence = copy.opened(), copy.evidence()
     with torch.no_grad():
-        change(bundle)
-    settings = ScoringSettings.from_manifest(read_manifest(copy.bundle_dir).scoring)
-    answers = answer_probes(Scorer(bundle, settings, "cpu"), evidence.holdout, evidence.generated)
-    structure = describe_structure(bundle)
+        change(opened.bundle)
+    answers = answer_probes(opened.scorer, evidence.holdout, evidence.generated)
+    structure = describe_structure(opened.bundle)
     copy.replace_evidence(dataclasses.replace(evidence, answers=answers, structure=structure))
 
 
@@ -202,10 +200,10 @@ def _(copy: Copy) -> None:
 
 @defect(DIRECTORY_DEFECTS, "answers given in train mode", "evidence")
 def _(copy: Copy) -> None:
-    bundle, evidence = copy.bundle(), copy.evidence()
+    opened, evidence = copy.opened(), copy.evidence()
+    bundle, scorer = opened.bundle, opened.scorer
     if not any(isinstance(layer, nn.Dropout | nn.BatchNorm1d) for layer in bundle.model.modules()):
         raise NotApplicable("no layer answers otherwise in train mode")
-    scorer = Scorer(bundle, ScoringSettings.from_manifest(read_manifest(copy.bundle_dir).scoring), "cpu")
     matrix = np.concatenate([scorer.matrix(evidence.holdout), scorer.rows_matrix(evidence.generated.rows())])
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(11)

@@ -22,11 +22,11 @@ from ai.ml.retraining.gate.checks import Finding
 from ai.ml.retraining.gate.environments import JobRequest, current_environment, run_jobs
 from ai.ml.retraining.gate.proof import GatePolicy, Ground, finding_of, judge, no_proof, prove, survey
 from ai.ml.retraining.gate.verdict import CheckResult
-from ai.ml.retraining.runs.inconclusive import TIMEOUT_S
 from ai.ml.retraining.selftest.defect import CONTROLS, Copy, Defect, NotApplicable
 from ai.ml.retraining.selftest.directory import DIRECTORY_DEFECTS
 from ai.ml.retraining.selftest.preprocessing import PREPROCESSING_DEFECTS
 from ai.ml.retraining.selftest.weights import WEIGHT_DEFECTS
+from ai.ml.retraining.settings.fields import GATE_TIMEOUT_S
 
 CATALOGUE = (*CONTROLS, *WEIGHT_DEFECTS, *PREPROCESSING_DEFECTS, *DIRECTORY_DEFECTS)
 STEPS = ("structure", "replay", "fixpoint")
@@ -119,7 +119,7 @@ class _Seeded:
 
 
 def selftest(
-    bundle_dir: Path, catalogue: Sequence[Defect] = CATALOGUE, *, processes: int = 2, timeout_s: float = TIMEOUT_S
+    bundle_dir: Path, catalogue: Sequence[Defect] = CATALOGUE, *, processes: int = 2, timeout_s: float = GATE_TIMEOUT_S
 ) -> SelftestReport:
     """Seed every defect of a catalogue into a copy of its own, and let the gate judge them all.
 

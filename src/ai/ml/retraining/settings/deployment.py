@@ -8,7 +8,8 @@ from typing import Annotated, Any, cast
 from pydantic import BeforeValidator
 
 from ai.ml.core.errors import UsageError
-from ai.ml.retraining.settings.retrain import RetrainConfig, load_config
+from ai.ml.retraining.settings.load import load_config
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.settings.segments import SegmentsConfig
 
 FILE = "file"

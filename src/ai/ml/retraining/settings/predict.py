@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ai.ml.core.tables.reader import ReadOptions
-from ai.ml.retraining.settings.retrain import (
+from ai.ml.retraining.settings.fields import (
     DecimalMark,
     Delimiter,
     Encoding,

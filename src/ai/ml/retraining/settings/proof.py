@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ai.ml.retraining.runs.inconclusive import TIMEOUT_S
-from ai.ml.retraining.settings.retrain import MODEL_NAME, CpuMatrix, GateTimeout, Pythons, Section
+from ai.ml.retraining.settings.fields import GATE_TIMEOUT_S, MODEL_NAME, CpuMatrix, GateTimeout, Pythons, Section
 
 
 class ValidateConfig(Section):
@@ -29,7 +28,7 @@ class ValidateConfig(Section):
     ] = None
     pythons: Pythons = ()
     cpu_matrix: CpuMatrix = False
-    timeout_seconds: GateTimeout = TIMEOUT_S
+    timeout_seconds: GateTimeout = GATE_TIMEOUT_S
 
 
 class RollbackConfig(Section):
@@ -50,4 +49,4 @@ class RollbackConfig(Section):
     reason: Annotated[
         str, Field(min_length=1, description="Why; the ledger keeps it", examples=["complaints since Monday's model"])
     ]
-    timeout_seconds: GateTimeout = TIMEOUT_S
+    timeout_seconds: GateTimeout = GATE_TIMEOUT_S

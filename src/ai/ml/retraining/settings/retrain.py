@@ -2,53 +2,31 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from ai.ml.core.errors import UsageError
 from ai.ml.core.training_modes import MODES, TrainingModeName, defaults_text, readers_text
 from ai.ml.core.types import TrainingConfig
-from ai.ml.retraining.runs.inconclusive import MOST_TIMEOUT_S, TIMEOUT_S
+from ai.ml.retraining.settings.fields import (
+    GATE_TIMEOUT_S,
+    MODEL_NAME,
+    CpuMatrix,
+    DecimalMark,
+    Delimiter,
+    Encoding,
+    GateTimeout,
+    Pythons,
+    RefusedDrift,
+    Section,
+    Sheet,
+    ThousandsMark,
+)
 
-MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-
-Pythons = Annotated[
-    tuple[str, ...],
-    Field(description="Further interpreters that must give the same bits", examples=[["/opt/serving/bin/python"]]),
-]
-CpuMatrix = Annotated[bool, Field(description="Also replay under other CPU capabilities and thread counts")]
-GateTimeout = Annotated[
-    float,
-    Field(
-        gt=0,
-        le=MOST_TIMEOUT_S,
-        description="Seconds for each fresh process of a proof; without an answer by then it's exit code 75",
-    ),
-]
 _NETWORK = ("hidden_dim", "num_hidden_layers", "dropout")
 _PACE = ("learning_rate", "patience")
-
-
-class Section(BaseModel):
-    """A group of settings; unknown keys, infinity and NaN are refused, values can't change after the check."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-SomeSection = TypeVar("SomeSection", bound=Section)
-
-
-Delimiter = Annotated[str | None, Field(description="CSV delimiter; found by itself when not given", examples=[";"])]
-Encoding = Annotated[
-    str | None, Field(description="CSV encoding; found by itself when not given", examples=["utf-8", "cp1252"])
-]
-DecimalMark = Annotated[Literal[".", ","], Field(description="Decimal mark of numbers written as text")]
-ThousandsMark = Annotated[str | None, Field(description="Thousands mark of numbers written as text", examples=[" "])]
-Sheet = Annotated[str | None, Field(description="Excel sheet by name; the first when not given", examples=["2026"])]
+NO_FLOORS: dict[str, float] = {}
+NO_LABELS: dict[str, str] = {}
 
 
 class DataSettings(Section):
@@ -198,7 +176,7 @@ class GateSettings(Section):
     ] = "exact"
     pythons: Pythons = ()
     cpu_matrix: CpuMatrix = False
-    timeout_seconds: GateTimeout = TIMEOUT_S
+    timeout_seconds: GateTimeout = GATE_TIMEOUT_S
 
 
 class DecisionSettings(Section):
@@ -215,13 +193,13 @@ class DecisionSettings(Section):
             description="Metric limits: at least for accuracy and auc, at most for log_loss, rmse and mae",
             examples=[{"accuracy": 0.8, "log_loss": 0.5}],
         ),
-    ] = {}
+    ] = NO_FLOORS
     slice_column: Annotated[
         str | None, Field(description="Column whose values are judged one by one", examples=["region"])
     ] = None
     slice_floors: Annotated[
         dict[str, float], Field(description="The same limits for every slice", examples=[{"accuracy": 0.7}])
-    ] = {}
+    ] = NO_FLOORS
     baselines: Annotated[
         Literal["report", "hold"],
         Field(description="What to do when a linear model or gradient boosting surely does better on the same split"),
@@ -248,12 +226,6 @@ class ReportSettings(Section):
     out_of_scope: Annotated[
         str | None, Field(description="What it must not be used for, for its card", examples=["Refusing a contract"])
     ] = None
-
-
-RefusedDrift = Annotated[
-    Literal["moderate", "major"],
-    Field(description="From where on to refuse: a PSI of 0.1 or a KS distance of 0.1, or a PSI of 0.25"),
-]
 
 
 class DriftSettings(Section):
@@ -295,7 +267,7 @@ class RetrainConfig(Section):
     labels: Annotated[
         dict[str, str],
         Field(description="Facts that go into the ledger with the decision", examples=[{"ticket": "OPS-12"}]),
-    ] = {}
+    ] = NO_LABELS
     data: DataSettings
     drift: DriftSettings = DriftSettings()
     training: TrainingSettings = TrainingSettings()
@@ -303,64 +275,3 @@ class RetrainConfig(Section):
     decision: DecisionSettings = DecisionSettings()
     approval: ApprovalSettings = ApprovalSettings()
     report: ReportSettings = ReportSettings()
-
-
-def load_config(
-    model: type[SomeSection], file: Path | None = None, overrides: dict[str, Any] | None = None
-) -> SomeSection:
-    """Check a TOML file with the flags' values laid over it.
-
-    Args:
-        model: the settings to fill, such as `RetrainConfig`.
-        file: TOML with the same sections and keys; `None` starts from nothing.
-        overrides: nested like the file; these win.
-
-    Raises:
-        UsageError: the file can't be read, or a key or value is off; the sentence names it.
-    """
-    values = _read_toml(file) if file is not None else {}
-    merged = _merge(values, overrides or {})
-    try:
-        return model.model_validate(merged)
-    except ValidationError as error:
-        where = f"{file}: " if file is not None else ""
-        raise UsageError(where + "; ".join(_sentence(model, dict(issue)) for issue in error.errors())) from None
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"no configuration file at {file}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{file} can't be read as TOML: {error}") from None
-
-
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        inner = merged.get(key)
-        both = isinstance(value, dict) and isinstance(inner, dict)
-        merged[key] = _merge(cast("dict[str, Any]", inner), cast("dict[str, Any]", value)) if both else value
-    return merged
-
-
-def _sentence(model: type[BaseModel], issue: dict[str, Any]) -> str:
-    path = ".".join(str(part) for part in issue["loc"])
-    match issue["type"]:
-        case "extra_forbidden":
-            near = difflib.get_close_matches(str(issue["loc"][-1]), _known_keys(model, issue["loc"][:-1]), n=1)
-            return f"unknown key {path}" + (f": did you mean {near[0]}?" if near else "")
-        case "missing":
-            return f"{path} is missing"
-        case _:
-            return f"{path} = {issue['input']!r}: {issue['msg'][0].lower()}{issue['msg'][1:]}"
-
-
-def _known_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return []
-        model = field.annotation
-    return list(model.model_fields)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ai.ml.core.bundle_dir import BUNDLE_NAME
 from ai.ml.core.errors import BundleNotFound
-
-BUNDLE_FILE = "model_bundle.pt"
 
 
 def bundle_directory(reference: str, store: Path | str) -> Path:
@@ -24,4 +23,4 @@ def bundle_directory(reference: str, store: Path | str) -> Path:
         from ai.ml.retraining.store.store import Store
 
         return Store(store).resolve(reference)
-    raise BundleNotFound(f"no bundle at {reference}: expected a bundle directory, a {BUNDLE_FILE}, or NAME@champion")
+    raise BundleNotFound(f"no bundle at {reference}: expected a bundle directory, a {BUNDLE_NAME}, or NAME@champion")

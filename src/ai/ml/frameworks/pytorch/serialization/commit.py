@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from ai.ml.core.bundle_dir import MANIFEST_NAME
+from ai.ml.core.bundle_dir import BUNDLE_NAME, MANIFEST_NAME
 from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed
 from ai.ml.core.files.atomic import (
     dump_json,
@@ -36,7 +36,6 @@ from ai.ml.core.files.atomic import (
 )
 from ai.ml.core.files.lock import LOCK_NAME, locked
 
-BUNDLE_NAME = "model_bundle.pt"
 METRICS_NAME = "metrics.json"
 RECORD_NAME = ".bundle-commit.json"
 RECORD_FORMAT = 1

@@ -22,12 +22,13 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 from torch import Tensor, nn
 
+from ai.ml.core.bundle_dir import BUNDLE_NAME
 from ai.ml.core.errors import BundleRefused
 from ai.ml.core.files.atomic import make_dirs, write_new
 from ai.ml.core.types import Metrics, ModelBundle
 from ai.ml.frameworks.pytorch.models.networks import model_config_of
 from ai.ml.frameworks.pytorch.models.piecewise import check_embedding
-from ai.ml.frameworks.pytorch.serialization.commit import BUNDLE_NAME, replace_pair
+from ai.ml.frameworks.pytorch.serialization.commit import replace_pair
 from ai.ml.frameworks.pytorch.serialization.reader import check_structure
 
 # Attributes in the order in which they are written; what scikit-learn may add later stays out until it is known here.

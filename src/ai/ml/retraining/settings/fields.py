@@ -1,0 +1,50 @@
+"""What several settings share: the section they are made of, and the fields that mean the same in each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""A model's name in a store, where it is a folder's name, too."""
+GATE_TIMEOUT_S = 600.0
+MAX_GATE_TIMEOUT_S = 24 * 3600
+"""Seconds for each fresh process of a proof: where nothing else is said, and the most that may be."""
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys, infinity and NaN are refused, values can't change after the check."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+SomeSection = TypeVar("SomeSection", bound=Section)
+
+
+Delimiter = Annotated[str | None, Field(description="CSV delimiter; found by itself when not given", examples=[";"])]
+Encoding = Annotated[
+    str | None, Field(description="CSV encoding; found by itself when not given", examples=["utf-8", "cp1252"])
+]
+DecimalMark = Annotated[Literal[".", ","], Field(description="Decimal mark of numbers written as text")]
+ThousandsMark = Annotated[str | None, Field(description="Thousands mark of numbers written as text", examples=[" "])]
+Sheet = Annotated[str | None, Field(description="Excel sheet by name; the first when not given", examples=["2026"])]
+
+
+Pythons = Annotated[
+    tuple[str, ...],
+    Field(description="Further interpreters that must give the same bits", examples=[["/opt/serving/bin/python"]]),
+]
+CpuMatrix = Annotated[bool, Field(description="Also replay under other CPU capabilities and thread counts")]
+GateTimeout = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=MAX_GATE_TIMEOUT_S,
+        description="Seconds for each fresh process of a proof; without an answer by then it's exit code 75",
+    ),
+]
+RefusedDrift = Annotated[
+    Literal["moderate", "major"],
+    Field(description="From where on to refuse: a PSI of 0.1 or a KS distance of 0.1, or a PSI of 0.25"),
+]
