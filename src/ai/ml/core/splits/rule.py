@@ -68,6 +68,20 @@ class SplitRule:
                 raise
             raise BundleRefused(f"the rule of the split can't be read: {error!r}") from None
 
+    @property
+    def words(self) -> str:
+        """How rows were chosen, for a person."""
+        columns = " and ".join(self.key)
+        match self.kind:
+            case "time":
+                return f"the newest by {self.time}, learned from before {self.learned_before}"
+            case "group":
+                return f"whole groups by a hash of {columns}"
+            case "hash":
+                return f"by a hash of {columns}" if columns else "by a hash of the cells that the model reads"
+            case "random":
+                return "at random"
+
     def missing_columns(self, table: pa.Table) -> list[str]:
         """The columns that the rule goes by and that a table doesn't have."""
         time = () if self.time is None else (self.time.partition(":%")[0],)

@@ -125,7 +125,7 @@ def snapshot_data(config: RetrainConfig) -> DataRef:
 
 def candidate_key(config: RetrainConfig, data: DataRef) -> str:
     """What decides a candidate's bits, the machine aside."""
-    settings = (config.data.target, pinned(config).training, config.gate.precision)
+    settings = (config.data.target, config.split, pinned(config).training, config.gate.precision)
     return content_key(data.fingerprint, *settings, code_version())
 
 
@@ -161,7 +161,8 @@ def build_candidate(
         shutil.rmtree(leftover, ignore_errors=True)
     building.mkdir(parents=True)
     holdout: pa.Table = table.take(pa.array(result.holdout_rows))
-    stage_candidate(building / "bundle", result, holdout, settings=scoring, lineage=_lineage(config, data, plan))
+    lineage = _lineage(config, data, plan) | {"split": result.rule.to_json()}
+    stage_candidate(building / "bundle", result, holdout, settings=scoring, lineage=lineage)
     write_table(holdout, building / "holdout.parquet")
     history = [dataclasses.asdict(report) for report in result.history]
     write_atomic(building / "history.json", dump_json(history))

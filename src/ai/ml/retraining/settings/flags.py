@@ -27,6 +27,7 @@ FLAG_NAMES = {
     "training.exclude_columns": ["--exclude", "--exclude-column"],
     "training.category_columns": ["--category", "--category-column"],
     "training.number_columns": ["--number", "--number-column"],
+    "split.by": ["--split"],
     "decision.slice_column": ["--slice", "--slice-column"],
     "approval.hours": ["--approval-hours"],
     "report.enabled": ["--report"],
@@ -93,7 +94,8 @@ def _add_flag(parser: Any, path: str, field: FieldInfo) -> None:
     if bool in kinds:
         options["action"] = argparse.BooleanOptionalAction
     elif tuple in kinds:
-        options |= {"action": "extend", "nargs": "+", "metavar": "COLUMN" if "columns" in path else "VALUE"}
+        holds_columns = "columns" in path or path == "split.key"
+        options |= {"action": "extend", "nargs": "+", "metavar": "COLUMN" if holds_columns else "VALUE"}
     elif dict in kinds:
         options |= {"action": _Pairs, "nargs": "+", "metavar": PAIRS.get(path, "METRIC=LIMIT")}
     else:

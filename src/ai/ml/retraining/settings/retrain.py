@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from ai.ml.core.splits.config import SplitConfig
 from ai.ml.core.training_modes import MODES, TrainingModeName, defaults_text, readers_text
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.settings.fields import (
@@ -22,6 +23,7 @@ from ai.ml.retraining.settings.fields import (
     Sheet,
     ThousandsMark,
 )
+from ai.ml.retraining.settings.split import SplitSettings
 
 _NETWORK = ("hidden_dim", "num_hidden_layers", "dropout")
 _PACE = ("learning_rate", "patience")
@@ -66,7 +68,7 @@ class TrainingSettings(Section):
         Field(description="auto: numeric targets with many distinct values are regression"),
     ] = "auto"
     test_size: Annotated[float, Field(gt=0, lt=1, description="Share of rows held out for the decision")] = 0.2
-    random_seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of split, weights and order")] = 42
+    random_seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of weights, order and a random split")] = 42
     epochs: Annotated[int, Field(ge=1, le=100_000, description="Most epochs; early stopping ends sooner")] = 500
     batch_size: Annotated[
         int | None, Field(ge=2, description="Rows per update; when not given, by the number of rows, from 32 to 1024")
@@ -154,12 +156,13 @@ class TrainingSettings(Section):
         ),
     ] = None
 
-    def for_target(self, target: str) -> TrainingConfig:
+    def for_target(self, target: str, split: SplitConfig | None = None) -> TrainingConfig:
         """The trainer's own record of these settings; what isn't given is the mode's default, or the record's."""
         unset = {name for name in (*_NETWORK, *_PACE) if getattr(self, name) is None}
         given = self.model_dump(exclude={"teacher", "tune", *unset})
         defaults: dict[str, Any] = dict(MODES[self.training_mode].defaults)
-        return TrainingConfig(target_column=target, **(defaults | given))
+        split = split or SplitConfig()
+        return TrainingConfig(target_column=target, split=split, **(defaults | given))
 
     @property
     def given_network(self) -> dict[str, int | float]:
@@ -270,6 +273,7 @@ class RetrainConfig(Section):
     ] = NO_LABELS
     data: DataSettings
     drift: DriftSettings = DriftSettings()
+    split: SplitSettings = SplitSettings()
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
     decision: DecisionSettings = DecisionSettings()
