@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.split_config import SplitConfig
 from ai.ml.core.splits.by_time import TimedSides, sides_by_time
-from ai.ml.core.splits.config import SplitConfig
 from ai.ml.core.splits.instants import read_instants
 
 DAYS = np.datetime64("2026-01-01") + np.arange(20)

@@ -13,7 +13,7 @@ from builders import mixed_table
 from table_forms import SOURCES, shop_table
 
 from ai.ml.core.errors import DataRefused, UsageError
-from ai.ml.core.splits.config import SplitConfig
+from ai.ml.core.split_config import SplitConfig
 from ai.ml.core.splits.rule import SplitRule
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.dataset import Problem

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ai.ml.core.errors import DataRefused, UsageError
-from ai.ml.core.splits.config import SplitConfig, holdout_of, span_of
+from ai.ml.core.split_config import SplitConfig, holdout_of, span_of
 from ai.ml.core.splits.instants import Instants
 
 

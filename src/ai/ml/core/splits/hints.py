@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ai.ml.core.contract.findings import Finding
-from ai.ml.core.contract.schema import InputContract
+from ai.ml.core.input_contract import InputContract
 from ai.ml.core.splits.instants import read_instants
 from ai.ml.core.tables.cells import one_array
 from ai.ml.core.types import TrainingConfig

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.errors import BundleRefused
+from ai.ml.core.split_config import SplitKind
 from ai.ml.core.splits.by_hash import limit_of
-from ai.ml.core.splits.config import SplitKind
 from ai.ml.core.splits.instants import read_instants
 from ai.ml.core.splits.row_keys import RULE_FORMAT, row_keys
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from ai.ml.core.splits.config import SplitConfig, SplitKind
+from ai.ml.core.split_config import SplitConfig, SplitKind
 from ai.ml.retraining.settings.fields import Section
 
 
