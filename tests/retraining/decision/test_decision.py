@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.retraining.decision.bootstrap import paired_gain
-from ai.ml.retraining.decision.decision import Predictions, decide, incomparable, measure
+from ai.ml.retraining.decision.decision import Predictions, decide, incomparable, measure, unseen_rows
 from ai.ml.retraining.settings.decision import DecisionSettings
 from ai.ml.retraining.settings.flags import add_settings, given_settings
 from ai.ml.retraining.settings.load import load_config
@@ -179,3 +180,24 @@ def test_the_slice_column_has_a_short_flag() -> None:
     add_settings(parser, RetrainConfig)
     given = given_settings(parser.parse_args(["--slice", "city", "--slice-floors", "accuracy=0.8"]))
     assert given == {"decision": {"slice_column": "city", "slice_floors": {"accuracy": "0.8"}}}
+
+
+def test_rows_that_were_learned_from_count_for_the_floors_but_not_for_the_comparison() -> None:
+    challenger, champion = classifier(1.0), classifier(1.0, seed=1)
+    # The champion knows half of the rows by heart.
+    seen = np.arange(ROWS) < ROWS // 2
+    answers = champion.answers.copy()
+    answers[seen] = np.where(np.eye(2)[champion.truth[seen]] > 0, 0.999, 0.001)
+    by_heart = replace(champion, answers=answers)
+    biased = decide(challenger, by_heart)
+    assert biased.gain is not None
+    assert biased.gain.high < 0, "today's comparison calls it surely worse"
+    fair = decide(challenger, unseen_rows(by_heart, seen), seen=seen)
+    assert fair.gain is not None
+    assert fair.gain.low < 0 < fair.gain.high
+    assert fair.rows == ROWS // 2
+    assert fair.challenger == measure(unseen_rows(challenger, seen))
+    assert fair.champion == measure(unseen_rows(champion, seen))
+    limit = measure(challenger)["accuracy"]
+    kept = decide(challenger, unseen_rows(by_heart, seen), DecisionSettings(floors={"accuracy": limit}), seen=seen)
+    assert kept.outcome == "HOLD", "the floor is held against all rows"

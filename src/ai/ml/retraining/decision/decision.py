@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -75,15 +75,20 @@ def decide(
     *,
     incomparable_reason: str | None = None,
     better_baseline: str | None = None,
+    seen: np.ndarray | None = None,
 ) -> Decision:
     """Compare a challenger with the champion.
 
     Args:
         challenger: its answers to the holdout rows.
-        champion: its answers to the same rows in the same order; None if there is none, or if it can't score them.
+        champion: its answers to the same rows in the same order, without those in `seen`; None if there is none, or
+            if it can't score them.
         policy: margin, confidence, floors, and what to do in the two cases below.
         incomparable_reason: why the champion can't be compared on these rows, where it can't; `champion` is None then.
         better_baseline: which simpler model surely does better on the same split, in a sentence.
+
+        seen: `(n_rows,)` bool: rows of `challenger` that one of the two learned from. They count for the floors, not
+            for the comparison.
 
     Raises:
         DataRefused: there are no rows, or the two were scored on different ones.
@@ -92,11 +97,15 @@ def decide(
     if not len(challenger.truth):
         raise DataRefused("no rows to decide on: the holdout is empty")
     metric = "log_loss" if challenger.task == "classification" else "rmse"
-    metrics, slices = measure(challenger), measure_slices(challenger)
+    everywhere, slices = measure(challenger), measure_slices(challenger)
+    metrics = everywhere
+    if champion is not None and seen is not None and seen.any():
+        challenger = unseen_rows(challenger, seen)
+        metrics = measure(challenger)
     # Where the challenger's answers are no numbers there is nothing to resample, and it is rejected below.
     gains = {} if champion is None or not _finite(metrics) else _gains(challenger, champion, policy)
     gain = gains.get(metric)
-    rejection = _rejection(metric, metrics, slices, policy)
+    rejection = _rejection(metric, everywhere, slices, policy)
     if rejection is not None:
         outcome, reason = "REJECT", rejection
     elif better_baseline is not None and policy.baselines == "hold":
@@ -120,6 +129,13 @@ def decide(
         slices,
         better_baseline,
     )
+
+
+def unseen_rows(predictions: Predictions, seen: np.ndarray) -> Predictions:
+    """Without the rows that were learned from, `(n_rows,)` bool."""
+    left = ~seen
+    slices = None if predictions.slices is None else predictions.slices[left]
+    return replace(predictions, truth=predictions.truth[left], answers=predictions.answers[left], slices=slices)
 
 
 def _rejection(

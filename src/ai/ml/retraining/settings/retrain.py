@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ai.ml.core.split_config import SplitConfig
 from ai.ml.core.training_modes import MODES, TrainingModeName, defaults_text, readers_text
@@ -249,3 +249,9 @@ class RetrainConfig(Section):
     decision: DecisionSettings = DecisionSettings()
     approval: ApprovalSettings = ApprovalSettings()
     report: ReportSettings = ReportSettings()
+
+    @model_validator(mode="after")
+    def _split_fits(self) -> Self:
+        # Here and not in the section, so that a form may fill in one of its fields after the other.
+        self.split.rule()
+        return self

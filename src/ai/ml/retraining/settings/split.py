@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ai.ml.core.split_config import SplitConfig, SplitKind
 from ai.ml.retraining.settings.fields import Section
@@ -45,11 +45,6 @@ class SplitSettings(Section):
     salt: Annotated[
         str, Field(description="For hash and group: another text, other rows held out", examples=["second choice"])
     ] = ""
-
-    @model_validator(mode="after")
-    def _fits(self) -> SplitSettings:
-        self.rule()
-        return self
 
     def rule(self) -> SplitConfig:
         """The trainer's own record of these settings.
