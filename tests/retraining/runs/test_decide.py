@@ -83,6 +83,7 @@ def test_a_champion_of_an_older_version_is_compared_and_it_is_said(
     random_store: tuple[Path, CandidateRef], tmp_path: Path
 ) -> None:
     config = night(tmp_path, 400, "random")
+    steps.read_data(config)
     shutil.copytree(Path(random_store[1].bundle.path).parent, tmp_path / "old")
     bundle = tmp_path / "old" / "bundle"
     manifest = read_manifest(bundle)
