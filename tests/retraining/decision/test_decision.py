@@ -201,3 +201,40 @@ def test_rows_that_were_learned_from_count_for_the_floors_but_not_for_the_compar
     limit = measure(challenger)["accuracy"]
     kept = decide(challenger, unseen_rows(by_heart, seen), DecisionSettings(floors={"accuracy": limit}), seen=seen)
     assert kept.outcome == "HOLD", "the floor is held against all rows"
+
+
+def test_a_hold_says_what_its_rows_could_have_shown() -> None:
+    held = decide(classifier(1.0, seed=1), classifier(1.0))
+    assert held.gain is not None
+    assert held.least_gain == pytest.approx(held.gain.estimate - held.gain.low)
+    assert f"with these 2,000 rows a gain below {held.least_gain:.2g} can't be told from none" in held.reason
+    assert held.to_dict()["least_gain"] == held.least_gain
+    few = decide(classifier(1.0, seed=1, rows=50), classifier(1.0, rows=50))
+    assert few.least_gain is not None
+    assert few.least_gain > 3 * held.least_gain
+
+
+def test_not_worse_promotes_what_surely_harms_less_than_the_tolerance() -> None:
+    champion, alike, worse = classifier(1.0), classifier(1.0, seed=1), classifier(0.6)
+    loss = measure(champion)["log_loss"]
+    policy = DecisionSettings(policy="not-worse", tolerance="10%")
+    told = decide(alike, champion, policy)
+    assert (told.outcome, told.rule, told.tolerance) == ("PROMOTE", "not-worse", pytest.approx(loss / 10))
+    assert told.reason.startswith("not worse: log_loss gets ")
+    assert told.reason.endswith(f"surely within the tolerance {loss / 10:.4g}")
+    assert decide(alike, champion).outcome == "HOLD"
+    absolute = decide(alike, champion, DecisionSettings(policy="not-worse", tolerance=str(loss / 10)))
+    assert absolute.reason == told.reason
+    held = decide(worse, champion, policy)
+    assert held.outcome == "HOLD"
+    assert held.reason.startswith("it may be worse: log_loss gets worse by ")
+    assert decide(champion, champion, policy).outcome == "PROMOTE", "the same answers from fresher data"
+    assert decide(champion, champion, DecisionSettings(policy="not-worse", tolerance="0")).outcome == "HOLD"
+    better = decide(classifier(2.0), champion, policy)
+    assert "above the margin 0" in better.reason
+
+
+@pytest.mark.parametrize("tolerance", ["-1", "a bit", "nan%", "inf", "%"])
+def test_a_tolerance_that_is_none(tolerance: str) -> None:
+    with pytest.raises(ValueError, match="is no number from 0 on and no per cent of the champion's loss, as 1%"):
+        DecisionSettings(tolerance=tolerance)

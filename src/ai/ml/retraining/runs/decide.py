@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, DataRefused
+from ai.ml.core.split_config import span_of
 from ai.ml.core.splits.rule import SplitRule
 from ai.ml.core.tables import read_table
 from ai.ml.retraining.console.progress import logger
@@ -68,6 +70,9 @@ def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
                 champion = rules.unseen_rows(champion, seen)
         except DataRefused as error:
             incomparable_reason = str(error)
+    aged = None if digest is None else _aged(config, store, digest)
+    if aged is not None:
+        policy = policy.model_copy(update={"policy": "not-worse"})
     decision = rules.decide(
         challenger,
         None if incomparable_reason else champion,
@@ -78,9 +83,20 @@ def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     )
     facts = _row_facts(store.history(config.name), Path(candidate.bundle.path), holdout, overlap)
     said = "" if overlap is None or incomparable_reason else overlap.sentence
-    reason = decision.reason + (f"; {said}" if said else "")
+    reason = "; ".join(part for part in (decision.reason, aged, said) if part)
     document = decision.to_dict() | {"reason": reason} | facts
     return DecisionRecord(outcome=decision.outcome, reason=reason, champion=digest, document=document)
+
+
+def _aged(config: RetrainConfig, store: Store, champion: str) -> str | None:
+    """That the champion is older than `max_age`, in words: not-worse is enough then."""
+    if config.decision.max_age is None:
+        return None
+    since = datetime.fromisoformat(str(store.promotion_of(config.name, champion).body["time"]))
+    age = datetime.now(UTC) - since
+    if age <= span_of("max_age", config.decision.max_age).astype(timedelta):
+        return None
+    return f"the champion is {age.days} days old, so with max_age {config.decision.max_age} what isn't worse is enough"
 
 
 def _overlap(config: RetrainConfig, champion_dir: Path, candidate_dir: Path, holdout: pa.Table) -> Overlap:
