@@ -237,6 +237,12 @@ def _add_store_commands(commands: Any) -> None:
     rollback.add_argument("--reason", required=True, help="goes into the ledger")
     _add_timeout(rollback)
 
+    promote = _command(commands, "promote", "store:promote", "make a held candidate the champion, over its HOLD")
+    promote.add_argument("name")
+    promote.add_argument("--candidate", required=True, metavar="DIGEST", help="of the held bundle, or its beginning")
+    promote.add_argument("--reason", required=True, help="goes into the ledger")
+    promote.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
+
     publish = _command(commands, "publish", "store:publish", "register the champion in an MLflow registry")
     publish.add_argument("name")
     publish.add_argument(

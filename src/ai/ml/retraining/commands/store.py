@@ -1,4 +1,4 @@
-"""The console commands that take a model's name: history, show, rollback, audit, prune."""
+"""The console commands that take a model's name: history, show, rollback, promote, audit, prune."""
 
 from __future__ import annotations
 
@@ -72,6 +72,17 @@ def rollback(arguments: Namespace) -> int:
     with at_work("proving the former champion in a fresh process"):
         promotion = store.rollback(arguments.name, arguments.to, reason=arguments.reason, prove=proving)
     print(promotion.rolled_back(arguments.name))
+    return ExitCode.OK
+
+
+def promote(arguments: Namespace) -> int:
+    """Make a held candidate the champion, over the decision."""
+    from ai.ml.retraining.runs.overrule import overrule, plan_overruling
+
+    store = Store(arguments.store)
+    _entries(arguments)
+    plan = plan_overruling(store, arguments.name, arguments.candidate)
+    print(f"would: {plan.sentence}" if arguments.dry_run else overrule(store, plan, arguments.reason))
     return ExitCode.OK
 
 
