@@ -176,6 +176,16 @@ def test_the_rule_says_later_which_rows_were_learned_from(asked: dict[str, Any])
     assert rule.may_have_learned(table.select(fewer)) is None, "its columns are gone"
 
 
+def test_a_key_and_a_time_need_no_other_columns() -> None:
+    table = mixed_table(200).append_column("id", pa.array(range(200)))
+    for asked in ({"key": ("id",)}, {"kind": "time", "time": "signup"}):
+        rule = splitted(table, **asked).rule
+        known, later = rule.may_have_learned(table), rule.may_have_learned(table.select(["id", "signup"]))
+        assert known is not None
+        assert later is not None
+        assert later.tolist() == known.tolist()
+
+
 def test_a_time_column_and_the_order_of_the_rows_are_hinted_at() -> None:
     table = mixed_table(300)
     assert splitted(table).findings == ()

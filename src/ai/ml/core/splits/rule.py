@@ -83,9 +83,13 @@ class SplitRule:
                 return "at random"
 
     def missing_columns(self, table: pa.Table) -> list[str]:
-        """The columns that the rule goes by and that a table doesn't have."""
-        time = () if self.time is None else (self.time.partition(":%")[0],)
-        return [name for name in (*self.key, *time, *self.cells) if name not in table.column_names]
+        """The columns that the rule needs for these rows and that aren't there; cells only where a row has no key."""
+        needed = (*self.key, *self.cells)
+        if self.time is not None:
+            needed = (self.time.partition(":%")[0],)
+        elif self.key and set(self.key) <= set(table.column_names) and row_keys(table, self.key)[1].all():
+            needed = self.key
+        return [name for name in needed if name not in table.column_names]
 
     def may_have_learned(self, table: pa.Table) -> np.ndarray | None:
         """`(n_rows,)` bool: whether each row is on the side that was learned from; None where the rule can't say.
