@@ -22,6 +22,7 @@ from ai.ml.retraining.settings.fields import Section
 from ai.ml.retraining.settings.flags import asked_settings, settings_parser
 from ai.ml.retraining.settings.predict import PredictConfig
 from ai.ml.retraining.settings.proof import ValidateConfig
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.settings.segments import SegmentsConfig
 
 CHECKOUT = Path(__file__).parents[5]
@@ -49,14 +50,16 @@ class FlowCommand:
         return interrupted_run
 
 
-def _retrain(config: SegmentsConfig) -> tuple[Any, Callable[[Any], None]]:
+def _retrain(config: RetrainConfig) -> tuple[Any, Callable[[Any], None]]:
     from ai.ml.retraining.pipeline import retrain, retrain_segments
     from ai.ml.retraining.runs.summary import show_summary
     from ai.ml.retraining.segments.outcome import show_segments
 
-    if isinstance(config, SegmentsConfig) and config.segments.wanted:
+    if not isinstance(config, SegmentsConfig):
+        return retrain(config), show_summary
+    if config.segments.wanted:
         return retrain_segments(config), show_segments
-    return retrain(config.single if isinstance(config, SegmentsConfig) else config), show_summary
+    return retrain(config.single), show_summary
 
 
 def _predict(config: PredictConfig) -> tuple[Any, Callable[[Any], None]]:
