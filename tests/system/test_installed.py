@@ -1,4 +1,4 @@
-"""What somebody has who installs the wheel and has no checkout: the flows in a folder of their own, and without Prefect."""
+"""What somebody has who installs the wheel, without a checkout: the flows in a folder of their own, and no Prefect."""
 
 from __future__ import annotations
 
