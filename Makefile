@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed-from-lock
 
 demo: $(STAMP)
 	@$(BIN)/bundlegate example demo/penguins.csv
-	@$(BIN)/python -m flows.retrain --name penguins --data demo/penguins.csv --target species --store demo/store; \
+	@$(BIN)/bundlegate retrain --name penguins --data demo/penguins.csv --target species --store demo/store; \
 		code=$$?; if [ $$code -ne 0 ] && [ $$code -ne 3 ]; then exit $$code; fi
 	@$(BIN)/bundlegate show penguins --store demo/store
 
