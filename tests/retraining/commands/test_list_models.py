@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from pathlib import Path
 
@@ -60,12 +61,16 @@ def test_a_model_that_cant_be_read_takes_no_other_with_it(tmp_path: Path, capsys
         promoted(Store(place), tmp_path, seed, name)
     (place / "bad" / "champion").write_text("{}")
     (place / "cut" / "ledger.jsonl").write_bytes(b"\x1b[2J\n" + (place / "cut" / "ledger.jsonl").read_bytes())
+    shutil.copytree(place / "good", place / "odd")
+    odd = place / "odd" / "ledger.jsonl"
+    odd.write_bytes(odd.read_bytes().replace(b'"decision": {"reason": "better"}', b'"decision": "better"'))
     (place / "work-only" / "work").mkdir(parents=True)
     assert main(["list", "--store", str(place), "--json"]) == 6
-    bad, cut, good = json.loads(capsys.readouterr().out)["models"]
+    bad, cut, good, odd_one = json.loads(capsys.readouterr().out)["models"]
     assert "champion is damaged" in bad["problem"]
     assert "line 1 is damaged" in cut["problem"]
-    assert (bad["exit_code"], cut["exit_code"], good["exit_code"]) == (6, 6, 0)
+    assert "holds what nobody of us wrote" in odd_one["problem"]
+    assert [model["exit_code"] for model in (bad, cut, good, odd_one)] == [6, 6, 0, 6]
     assert main(["list", "--store", str(place)]) == 6
     assert "\x1b" not in capsys.readouterr().out
 

@@ -41,13 +41,22 @@ def list_models(arguments: Namespace) -> int:
 
 def model_facts(store: Store, name: str, now: datetime) -> dict[str, Any]:
     """What `list` says of a model; one that can't be read says why and takes no other with it."""
-    facts: dict[str, Any] = {"name": name, "live": None, "since": None, "age_days": None, "last": None, "trend": None}
+    unknown = dict.fromkeys(("live", "since", "age_days", "last", "trend"))
     try:
-        pointer = store.pointer(name)
-        store.refuse_damage(name)
-        entries = store.history(name)
+        facts = _readable_facts(store, name, now)
     except BundlegateError as error:
-        return facts | {"problem": str(error), "exit_code": int(error.exit_code)}
+        return {"name": name, **unknown, "problem": str(error), "exit_code": int(error.exit_code)}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = f"holds what nobody of us wrote ({type(error).__name__}: {error}): run `bundlegate audit {name}`"
+        return {"name": name, **unknown, "problem": problem, "exit_code": int(ExitCode.INTEGRITY)}
+    return {"name": name, **unknown, **facts, "problem": None, "exit_code": int(ExitCode.OK)}
+
+
+def _readable_facts(store: Store, name: str, now: datetime) -> dict[str, Any]:
+    pointer = store.pointer(name)
+    store.refuse_damage(name)
+    entries = store.history(name)
+    facts: dict[str, Any] = {}
     nights = [entry for entry in entries if entry.action in NIGHTS]
     if pointer is not None:
         facts |= {"live": pointer.digest, "since": pointer.since, "age_days": _days(pointer.since, now)}
@@ -55,7 +64,7 @@ def model_facts(store: Store, name: str, now: datetime) -> dict[str, Any]:
         last = nights[-1]
         said = {"time": last.body.get("time"), "digest": last.digest, "reason": reason_of(last.body)}
         facts |= {"last": {"outcome": last.action, **said}, "trend": _trend(nights)}
-    return facts | {"problem": None, "exit_code": int(ExitCode.OK)}
+    return facts
 
 
 def _trend(nights: list[Entry]) -> dict[str, Any] | None:
