@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 from batch_scenes import dataset, kill_at, parts_done, predict_process, rows_to_score, sealed_bundle, tree
 from conftest import PATIENCE_S
+from soak import Effort, Total
 
 from ai.ml.core.errors import ExitCode
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.batch.job import predict_dataset
 from ai.ml.retraining.batch.runners import ProcessRunner
-
-KILLS = 20
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,10 @@ def is_at(out: Path, done: int) -> bool:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
+    bundle: Path, tmp_path: Path, effort: Effort, total: Total
+) -> None:
+    kills = effort(ci=8, soak=100)
     source = dataset(tmp_path / "in", 12, 20_000)
     began = time.monotonic()
     predict_dataset(bundle, str(source), str(tmp_path / "expected"))
@@ -42,10 +44,10 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(bundle: Path, tmp_pat
     expected = tree(tmp_path / "expected")
     rng = random.Random(8)
     kept: list[int] = []
-    for kill in range(KILLS):
+    for kill in range(kills):
         out = tmp_path / f"out-{kill}"
         # Any moment of one part after the other: which ones these are is no matter of the machine's speed.
-        done = kill * 12 // KILLS
+        done = kill * 12 // kills
         process = predict_process(bundle, source, out)
         kill_at(partial(is_at, out, done), process, rng.uniform(0, a_part))
         assert (out / "_SUCCESS").exists() <= (tree(out).items() >= expected.items())
@@ -55,6 +57,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(bundle: Path, tmp_pat
     # The kills fell before, between and after parts, or they would have shown nothing.
     assert min(kept) < 6 < max(kept), kept
     assert len(set(kept)) >= 5, kept
+    total("kills of a batch into a folder", kills)
 
 
 @pytest.mark.slow
