@@ -6,9 +6,10 @@ milliseconds. Run as a script, since forking a process with threads (a test runn
 
     python tests/support/crash_harness.py kill light all
 
-prints one JSON object per scenario. `each` in place of `all` tries half of the faults at each call, in turn; `ends`
-does so at the first and the last call of each name. strace kills on the way **into** a call: the points are every state
-between two calls, from before the first to before the last; the state after the last is a finished save.
+prints one JSON object per scenario; names of scenarios may follow. `each` in place of `all` tries half of the faults at
+each call, in turn; `ends` does so at the first and the last call of each name. strace kills on the way **into** a call:
+the points are every state between two calls, from before the first to before the last; the state after the last is a
+finished save.
 """
 
 from __future__ import annotations
@@ -320,9 +321,10 @@ class Arena:
 
 def main() -> None:
     """Play and report."""
-    mode, weight, which = sys.argv[1:]
+    mode, weight, which, *names = sys.argv[1:]
     play = {"kill": try_kills, "fault": try_faults, "power": try_power_cuts}[mode]
-    for report in play(scenarios_of(weight), which):
+    scenarios = [scenario for scenario in scenarios_of(weight) if not names or scenario.name in names]
+    for report in play(scenarios, which):
         print(json.dumps(vars(report)), flush=True)
 
 

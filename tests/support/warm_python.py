@@ -1,10 +1,10 @@
 """An interpreter that has imported everything already: what is run by it is forked from a warm process.
 
-`warm_python(environment, folder)` gives the path of a program to put in place of `sys.executable`: the imports of a flow
-take seven processor seconds, which here are paid once. `PROGRAM -m MODULE ...` and `PROGRAM SCRIPT.py ...` do what
+`warm_python(environment, folder)` gives the path of a program to put in place of `sys.executable`: the imports of a
+flow take seven processor seconds, which here are paid once. `PROGRAM -m MODULE ...` and `PROGRAM SCRIPT.py ...` do what
 they do with Python, in a process with the caller's environment, folder and standard streams, and end with its exit
 status or signal; so do the processes that they start by `sys.executable`. All else is left to the cold interpreter:
-other ways to call it, another Prefect server or home, more than one OpenMP thread. Tests of how a process starts, and of
+other ways to call it, another Prefect server or home, settings of CPU kernels. Tests of how a process starts, and of
 what it imports, take `sys.executable`.
 
 The process that is forked from has one thread: what others hold at a fork stays held for good.
@@ -13,6 +13,7 @@ The process that is forked from has one thread: what others hold at a fork stays
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import random
@@ -49,27 +50,29 @@ MODULES = (
     "flows.rollback",
     "flows.validate_bundle",
 )
-_GATES = ("ai.ml.retraining.replay", "ai.ml.retraining.gate.replay")
-"""The gate's processes know nothing of Prefect, and so may be forked whatever its settings are."""
-_FRESH = ("flows.", "tasks.sub_run", "ai.ml.retraining.commands.cli", *_GATES)
+_APART = ("ai.ml.retraining.replay", "ai.ml.retraining.gate.replay", "ai.ml.retraining.commands.cli")
+"""These know nothing of Prefect, and so may be forked whatever its settings are."""
+_FRESH = ("flows.", "tasks.sub_run", *_APART)
 """Modules that are run: each time anew, as Python does."""
 
-# What the caller starts: small, since each call pays for it. {0} is the cold interpreter, {1} the socket, {2} its settings.
+# What the caller starts: small, since each call pays for it.
 _PROGRAM = """#!{0} -IS
 import os, signal, socket, sys
 
-COLD, PLACE, WARM, GATES = {0!r}, {1!r}, {2!r}, {3!r}
+COLD, PLACE, WARM, APART = {0!r}, {1!r}, {2!r}, {3!r}
 given = [word for word in sys.argv[1:] if word not in ("-I", "-B", "-P")]
 own = {{name: value for name, value in os.environ.items() if name.startswith("PREFECT_")}}
 known = given[:1] == ["-m"] and len(given) > 1 or given[:1] and given[0].endswith(".py")
-alike = given[1:2] and given[1] in GATES or own == WARM and os.environ.get("OMP_NUM_THREADS") == "1"
-if not known or not alike:
+alike = own == WARM or given[1:2] and given[1] in APART
+usual = os.environ.get("OMP_NUM_THREADS", "1") == "1" and not any(name[:4] in ("ATEN", "MKL_") for name in os.environ)
+if not (known and alike and usual):
     os.execv(COLD, [COLD, *sys.argv[1:]])
 
 import json
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 server.connect(PLACE)
 asked = {{"pid": os.getpid(), "argv": given, "env": dict(os.environ), "cwd": os.getcwd()}}
+asked["leads"] = os.getpgrp() == os.getpid()
 socket.send_fds(server, [json.dumps(asked).encode()], [0, 1, 2])
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, lambda number, frame: server.send(str(number).encode()))
@@ -92,7 +95,7 @@ def warm_python(environment: dict[str, str], folder: Path) -> Generator[Path]:
     place = Path(tempfile.mkdtemp(prefix="warm-", dir="/tmp")) / "socket"
     settings = {name: value for name, value in environment.items() if name.startswith("PREFECT_")}
     program = folder / "python"
-    program.write_text(_PROGRAM.format(sys.executable, str(place), settings, _GATES))
+    program.write_text(_PROGRAM.format(sys.executable, str(place), settings, _APART))
     program.chmod(0o755)
     root, log = Path(__file__).parents[2], (folder / "warm.log").open("wb")
     server = subprocess.Popen(
@@ -136,7 +139,8 @@ class _Server:
         self.listener.listen(64)
         self.events = selectors.DefaultSelector()
         self.events.register(self.listener, selectors.EVENT_READ)
-        self.running: dict[int, socket.socket] = {}
+        self.running: dict[int, tuple[socket.socket, Path]] = {}
+        """Who asked for it, and where its number is written."""
 
     def serve(self) -> dict[str, Any]:
         """What a forked process is asked to do; in the server itself it never ends."""
@@ -145,10 +149,10 @@ class _Server:
                 if key.fileobj is self.listener:
                     if (asked := self._accept()) is not None:
                         return asked
-                elif isinstance(key.fileobj, socket.socket):
-                    self._pass_on(key.fileobj, key.data)
-                else:
+                elif not isinstance(key.fileobj, socket.socket):
                     self._bury(key.fd, key.data)
+                elif key.data in self.running:
+                    self._pass_on(key.fileobj, key.data)
 
     def _accept(self) -> dict[str, Any] | None:
         connection, _ = self.listener.accept()
@@ -162,13 +166,16 @@ class _Server:
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
                 os.close(stream)
-            for other in (self.listener, connection, *self.running.values()):
+            for other in (self.listener, connection, *(client for client, _ in self.running.values())):
                 other.close()
             return asked
         for stream in streams:
             os.close(stream)
-        Path(self.program).with_name(f"pid-{asked['pid']}").write_text(str(pid))
-        self.running[pid] = connection
+        if asked["leads"]:
+            os.setpgid(pid, pid)
+        note = Path(self.program).with_name(f"pid-{asked['pid']}")
+        note.write_text(str(pid))
+        self.running[pid] = (connection, note)
         self.events.register(connection, selectors.EVENT_READ, pid)
         self.events.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
         return None
@@ -178,15 +185,16 @@ class _Server:
             if word := connection.recv(99):
                 os.kill(pid, int(word))
                 return
-        # Who asked has been killed.
+        # Who asked has been killed, and where it led a group, so was that.
         self.events.unregister(connection)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(-pid if os.getpgid(pid) == pid else pid, signal.SIGKILL)
 
     def _bury(self, pidfd: int, pid: int) -> None:
         self.events.unregister(pidfd)
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
-        connection = self.running.pop(pid)
+        connection, note = self.running.pop(pid)
+        note.unlink()
         with contextlib.suppress(KeyError, ValueError):
             self.events.unregister(connection)
         with contextlib.suppress(OSError):
@@ -202,6 +210,10 @@ class _Server:
 def _become(asked: dict[str, Any], program: str) -> None:
     """What Python does with these arguments, in this process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if asked["leads"]:
+        os.setpgid(0, 0)
+    os.getppid = lambda: _parent_of(asked["pid"])
     os.environ.clear()
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
@@ -220,6 +232,14 @@ def _become(asked: dict[str, Any], program: str) -> None:
         runpy.run_path(what, run_name="__main__")
 
 
+def _parent_of(pid: int) -> int:
+    """Whose child it is; 1 where it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 1
+
+
 def main(place: str, program: str) -> None:
     for name in MODULES:
         __import__(name)
@@ -235,6 +255,9 @@ def main(place: str, program: str) -> None:
     threads = [(task / "comm").read_text().strip() for task in Path(f"/proc/{os.getpid()}/task").iterdir()]
     if len(threads) - threads.count("jemalloc_bg_thd") > 1:
         sys.exit(f"importing has started threads, and a process that has some can't be forked: {threads}")
+    # Else a forked process that ends would look at all there is, and so copy it.
+    gc.collect()
+    gc.freeze()
     server = _Server(place, program)
     signal.signal(signal.SIGTERM, server.stop)
     print("ready", flush=True)
