@@ -197,7 +197,7 @@ def test_a_failing_proof_quarantines_and_fails_the_run(
         warm_environment,
         tmp_path,
         classification_csv,
-        "real = steps.build_candidate\n"
+        "real = steps.train_candidate\n"
         "def damaged(*args, **kwargs):\n"
         "    candidate = real(*args, **kwargs)\n"
         "    file = Path(candidate.bundle.path) / 'model_bundle.pt'\n"
@@ -205,7 +205,7 @@ def test_a_failing_proof_quarantines_and_fails_the_run(
         "    content[len(content) // 2] ^= 1\n"
         "    file.write_bytes(content)\n"
         "    return candidate\n"
-        "steps.build_candidate = damaged\n",
+        "steps.train_candidate = damaged\n",
     )
     assert run.returncode == 1, run.stderr
     assert "model_bundle.pt" in run.stderr

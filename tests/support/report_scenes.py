@@ -11,7 +11,7 @@ from builders import mixed_table
 
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.training import train
-from ai.ml.retraining.decision.evaluation import Subject
+from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.gate.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
 from ai.ml.retraining.reporting.inputs import Material
@@ -55,7 +55,7 @@ def trained(folder: Path, task: TaskType, *, classes: int = 2, epochs: int = 3, 
     findings = [finding.message for finding in result.findings]
     return Material(
         "churn",
-        Subject(folder),
+        EvaluatedBundle(folder),
         holdout,
         "the rows held out from training",
         history,

@@ -20,8 +20,8 @@ from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.decision.decision import Scored
-from ai.ml.retraining.decision.evaluation import Subject
+from ai.ml.retraining.decision.decision import Predictions
+from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.reporting.card import to_card
 from ai.ml.retraining.reporting.files import write_report
@@ -192,7 +192,7 @@ def test_a_date_has_its_curve_and_a_column_of_one_value_is_named(tmp_path: Path)
     result = train(table, TrainingConfig("y", epochs=1, hidden_dim=4, test_size=0.4, date_columns=("signup",)))
     (tmp_path / "bundle").mkdir()
     stage_candidate(tmp_path / "bundle", result, table.take(pa.array(result.holdout_rows)), lineage={})
-    subject = Subject(tmp_path / "bundle")
+    subject = EvaluatedBundle(tmp_path / "bundle")
     (date,), rest = partial_dependence(subject, table, ["signup", "same"])
     assert (date.kind, rest) == ("date", ["same"])
     column = next(column for column in subject.contract.columns if column.name == "signup")
@@ -251,12 +251,12 @@ def test_metrics_and_thresholds_are_those_of_the_answers() -> None:
     truth = np.array([0, 0, 1, 1])
     answers = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.8, 0.2]])
     found = {
-        item.name: item.value.estimate for item in measure_all(Scored("a", "classification", truth, answers), None)
+        item.name: item.value.estimate for item in measure_all(Predictions("a", "classification", truth, answers), None)
     }
     assert found["accuracy"] == 0.5
     assert found["auc"] == 0.75
     assert found["log loss"] == pytest.approx(-np.log([0.9, 0.4, 0.7, 0.2]).mean())
-    head, rows = threshold_rows(Scored("a", "classification", truth, answers), ["no", "yes"])
+    head, rows = threshold_rows(Predictions("a", "classification", truth, answers), ["no", "yes"])
     at_half = dict(zip(head, next(row for row in rows if row[0] == "0.5"), strict=True))
     assert at_half["precision"] == at_half["recall"] == at_half["specificity"] == "50.0\N{NO-BREAK SPACE}%"
 
@@ -264,7 +264,7 @@ def test_metrics_and_thresholds_are_those_of_the_answers() -> None:
 def test_the_command_reports_on_the_rows_of_the_evidence(
     binary: tuple[Material, Study], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = binary[0].subject.bundle_dir
+    bundle = binary[0].subject.path
     assert main(["report", str(bundle), "--output", str(tmp_path / "out"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert Path(told["report"]).read_text(encoding="utf-8").startswith("<!doctype html>")

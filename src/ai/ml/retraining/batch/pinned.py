@@ -17,8 +17,8 @@ from ai.ml.core.bundle_dir import (
 from ai.ml.core.errors import BundleNotFound, BundleRefused, GateRefused, NothingChecked
 from ai.ml.core.files.atomic import sha256_file
 from ai.ml.core.types import ModelBundle
-from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
-from ai.ml.frameworks.pytorch.serialization import load_bundle
+from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle
+from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.retraining.evidence.compare import compare_answers
 from ai.ml.retraining.evidence.evidence import answer_probes, read_evidence
 
@@ -43,15 +43,18 @@ class ProvenBundle:
     """A pinned bundle, loaded and held against its evidence in this process."""
 
     pin: BundlePin
-    bundle: ModelBundle
-    settings: ScoringSettings
-    device: str
+    opened: OpenedBundle
     proof: str
     """What was proved, in a few words."""
 
+    @property
+    def bundle(self) -> ModelBundle:
+        """The loaded bundle."""
+        return self.opened.bundle
+
     def scorer(self) -> Scorer:
         """A scorer with counts of its own."""
-        return Scorer(self.bundle, self.settings, self.device)
+        return self.opened.new_scorer()
 
 
 def pin_bundle(path: Path) -> BundlePin:
@@ -83,19 +86,19 @@ def prove_pinned(pin: BundlePin, device: str = "cpu") -> ProvenBundle:
     """
     if not pin.sealed:
         _check_digest(pin, sha256_file(Path(pin.path)))
-        bundle = load_bundle(Path(pin.path), map_location="cpu")
-        return ProvenBundle(pin, bundle, ScoringSettings(), device, "nothing: the bundle has no manifest")
+        alone = OpenedBundle(Path(pin.path), device)
+        alone.new_scorer()  # reads the file now, as it was checked, and finds a device that isn't there
+        return ProvenBundle(pin, alone, "nothing: the bundle has no manifest")
     folder = Path(pin.path)
     _check_digest(pin, bundle_digest(folder))
-    manifest = read_manifest(folder)
-    problems = check_files(folder, manifest)
+    opened = OpenedBundle(folder, device)
+    problems = check_files(folder, opened.manifest)
     if problems:
         raise BundleRefused(f"{folder}: {'; '.join(problems)}")
-    bundle = load_bundle(folder / BUNDLE_NAME, map_location="cpu")
-    settings = ScoringSettings.from_manifest(manifest.scoring)
+    scorer = opened.new_scorer()
     # Again: the loader has read the manifest for itself, and the directory may have been exchanged meanwhile.
     _check_digest(pin, bundle_digest(folder))
-    return ProvenBundle(pin, bundle, settings, device, _replay(folder, Scorer(bundle, settings, device)))
+    return ProvenBundle(pin, opened, _replay(folder, scorer))
 
 
 def _check_digest(pin: BundlePin, found: str) -> None:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from ai.ml.core.bundle_dir import BUNDLE_NAME, Manifest, bundle_digest, read_manifest
+from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.contract import InputContract, target_values
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.types import TaskType
-from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
-from ai.ml.frameworks.pytorch.serialization import load_bundle
-from ai.ml.retraining.decision.decision import Scored
+from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle
+from ai.ml.retraining.decision.decision import Predictions
 
 
-class Subject:
-    """A bundle directory with its scorer."""
+class EvaluatedBundle(OpenedBundle):
+    """A sealed bundle with an input contract, asked for its answers to raw rows and for the truth in them."""
 
     def __init__(self, bundle_dir: Path):
         """Read the manifest; the model is loaded when it is first asked.
@@ -28,8 +26,7 @@ class Subject:
             BundleNotFound: there is no manifest.
             DataRefused: it has no input contract, so that no row can be read by it.
         """
-        self.bundle_dir = bundle_dir
-        self.manifest: Manifest = read_manifest(bundle_dir)
+        super().__init__(bundle_dir)
         self.digest = bundle_digest(bundle_dir)
         if self.manifest.contract is None:
             raise DataRefused(f"{bundle_dir} has no input contract to read the rows by")
@@ -44,12 +41,6 @@ class Subject:
     def classes(self) -> list[str]:
         """Labels in the order of the probabilities; empty for a regression."""
         return self.contract.classes or []
-
-    @cached_property
-    def scorer(self) -> Scorer:
-        """Over the loaded bundle, on the CPU."""
-        bundle = load_bundle(self.bundle_dir / BUNDLE_NAME, map_location="cpu")
-        return Scorer(bundle, ScoringSettings.from_manifest(self.manifest.scoring), "cpu")
 
     def truth(self, table: pa.Table) -> np.ndarray:
         """`(n_rows,)` class indices int64 (-1: a class that it doesn't know), or float64 values."""
@@ -66,12 +57,12 @@ class Subject:
             return answers.decoded.astype(np.float64)
         return self.scorer.probabilities(answers.raw)
 
-    def scored(self, table: pa.Table) -> Scored:
+    def predictions(self, table: pa.Table) -> Predictions:
         """Answers beside the truth."""
-        return Scored(self.digest, self.task, self.truth(table), self.answers(table))
+        return Predictions(self.digest, self.task, self.truth(table), self.answers(table))
 
 
-def with_known_classes(scored: Scored) -> Scored:
+def with_known_classes(scored: Predictions) -> Predictions:
     """Without the rows whose class the model doesn't know: a curve can't show those."""
     if scored.task == "regression":
         return scored

@@ -10,8 +10,9 @@ import pyarrow as pa
 from ai.ml.core.bundle_dir import BUNDLE_NAME, MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from ai.ml.core.errors import BundleNotFound, UsageError
 from ai.ml.core.types import ModelBundle
+from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
-from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle
+from ai.ml.frameworks.pytorch.serialization import save_bundle
 from ai.ml.retraining.evidence.evidence import Evidence, collect_evidence, write_evidence
 from ai.ml.retraining.evidence.fingerprints import describe_model
 
@@ -84,11 +85,10 @@ def make_evidence(
             f"{bundle_dir.name} has evidence from its training, which proves more than this would: pass replace=True "
             "to give it up"
         )
-    bundle = load_bundle(bundle_dir / BUNDLE_NAME, map_location="cpu")
-    if settings is None:
-        settings = ScoringSettings() if before is None else ScoringSettings.from_manifest(before.scoring)
-    evidence = collect_evidence(Scorer(bundle, settings, "cpu"), rows, seed=seed, origin="environment")
-    return _seal(bundle_dir, bundle, evidence, settings, {} if before is None else before.lineage)
+    opened = OpenedBundle(bundle_dir / BUNDLE_NAME if before is None else bundle_dir)
+    settings = settings or opened.settings
+    evidence = collect_evidence(Scorer(opened.bundle, settings, "cpu"), rows, seed=seed, origin="environment")
+    return _seal(bundle_dir, opened.bundle, evidence, settings, {} if before is None else before.lineage)
 
 
 def _manifest_of(bundle_dir: Path) -> Manifest | None:

@@ -24,11 +24,12 @@ from typing import Any, TextIO
 
 import torch
 
-from ai.ml.core.bundle_dir import BUNDLE_NAME, bundle_digest, current_versions, read_manifest
+from ai.ml.core.bundle_dir import BUNDLE_NAME, bundle_digest, current_versions
 from ai.ml.core.environment_faults import is_machines
 from ai.ml.core.errors import BundlegateError, ExitCode, UsageError
 from ai.ml.core.files.atomic import dump_json, sha256_bytes, write_atomic
-from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings, rounding_margin
+from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle
+from ai.ml.frameworks.pytorch.inference.scorer import Scorer, rounding_margin
 from ai.ml.frameworks.pytorch.serialization.load import load_bundle
 from ai.ml.frameworks.pytorch.serialization.save import encode_bundle
 from ai.ml.retraining.evidence.answers import AnswerSet, encode_answers
@@ -50,19 +51,17 @@ class Job:
 
 
 @dataclass
-class Subject:
-    """A bundle as this process loaded it."""
+class Replay:
+    """A job whose bundle and evidence this process has loaded."""
 
     job: Job
     scorer: Scorer
     evidence: Evidence
 
     @classmethod
-    def load(cls, job: Job) -> Subject:
-        """Raises whatever the loader, the manifest or the evidence raises."""
-        bundle = load_bundle(job.bundle_dir / BUNDLE_NAME, map_location="cpu")
-        settings = ScoringSettings.from_manifest(read_manifest(job.bundle_dir).scoring)
-        return cls(job, Scorer(bundle, settings, "cpu"), read_evidence(job.bundle_dir))
+    def load(cls, job: Job) -> Replay:
+        """Load them; raises whatever the loader, the manifest or the evidence raises."""
+        return cls(job, OpenedBundle(job.bundle_dir).scorer, read_evidence(job.bundle_dir))
 
     @cached_property
     def answers(self) -> AnswerSet:
@@ -82,11 +81,11 @@ def run_job(job: Job) -> dict[str, Any]:
     job.out_dir.mkdir(parents=True, exist_ok=True)
     write_atomic(job.out_dir / "step", step.encode())
     try:
-        subject = Subject.load(job)
+        replay = Replay.load(job)
         report["digest"] = bundle_digest(job.bundle_dir)
         for step in job.steps:
             write_atomic(job.out_dir / "step", step.encode())
-            report[step] = STEPS[step](subject)
+            report[step] = STEPS[step](replay)
     # A damaged bundle may raise anything: what it raises is the finding.
     except Exception as error:
         said = {"step": step, "type": type(error).__name__, "message": str(error)}
@@ -95,37 +94,37 @@ def run_job(job: Job) -> dict[str, Any]:
     return report
 
 
-def _replay(subject: Subject) -> dict[str, Any]:
-    write_atomic(subject.job.out_dir / "answers.npz", encode_answers(subject.answers))
-    margin = rounding_margin(subject.scorer, subject.evidence.holdout)
+def _replay(replay: Replay) -> dict[str, Any]:
+    write_atomic(replay.job.out_dir / "answers.npz", encode_answers(replay.answers))
+    margin = rounding_margin(replay.scorer, replay.evidence.holdout)
     return {
-        "rows": len(subject.answers.raw),
+        "rows": len(replay.answers.raw),
         # Of the holdout rows, in float32 ulp; None where nothing is rounded.
         "rounding_margin": margin if math.isfinite(margin) else None,
         "heavy_imports": sorted({"pandas", "prefect"} & {*sys.modules}),
     }
 
 
-def _structure(subject: Subject) -> dict[str, str]:
-    return describe_structure(subject.scorer.bundle)
+def _structure(replay: Replay) -> dict[str, str]:
+    return describe_structure(replay.scorer.bundle)
 
 
-def _fixpoint(subject: Subject) -> dict[str, str]:
+def _fixpoint(replay: Replay) -> dict[str, str]:
     """What saving gives after loading, once and twice: sha-256 of the file, of its copy and of the copy's copy."""
-    first = encode_bundle(subject.scorer.bundle)
+    first = encode_bundle(replay.scorer.bundle)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / BUNDLE_NAME
         copy.write_bytes(first)
         second = encode_bundle(load_bundle(copy, map_location="cpu"))
-    documents = {"file": (subject.job.bundle_dir / BUNDLE_NAME).read_bytes(), "saved": first, "saved_again": second}
+    documents = {"file": (replay.job.bundle_dir / BUNDLE_NAME).read_bytes(), "saved": first, "saved_again": second}
     return {name: sha256_bytes(document) for name, document in documents.items()}
 
 
-def _invariance(subject: Subject) -> list[dict[str, Any]]:
-    return check_variants(subject.scorer, subject.evidence, subject.answers)
+def _invariance(replay: Replay) -> list[dict[str, Any]]:
+    return check_variants(replay.scorer, replay.evidence, replay.answers)
 
 
-STEPS: dict[str, Callable[[Subject], Any]] = {
+STEPS: dict[str, Callable[[Replay], Any]] = {
     "replay": _replay,
     "structure": _structure,
     "fixpoint": _fixpoint,

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.contract import ColumnContract
-from ai.ml.core.contract.schema import Kind
-from ai.ml.retraining.decision.decision import Scored, measure
-from ai.ml.retraining.decision.evaluation import Subject
+from ai.ml.core.input_contract import Kind
+from ai.ml.retraining.decision.decision import Predictions, measure
+from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 
 REPEATS = 5
 BUDGET_ROWS = 1_000_000
@@ -57,7 +57,7 @@ class DependenceCurve:
     """Of a category, of which the most frequent are in the grid."""
 
 
-def permutation_importance(subject: Subject, table: pa.Table, seed: int = 0) -> tuple[list[Importance], int]:
+def permutation_importance(subject: EvaluatedBundle, table: pa.Table, seed: int = 0) -> tuple[list[Importance], int]:
     """Importance of each raw column, the greatest first, and how many rows it was measured on.
 
     Args:
@@ -83,13 +83,13 @@ def permutation_importance(subject: Subject, table: pa.Table, seed: int = 0) -> 
     return sorted(found, key=lambda importance: (-importance.mean, importance.column)), rows
 
 
-def _loss(subject: Subject, truth: np.ndarray, table: pa.Table) -> float:
-    scored = Scored(subject.digest, subject.task, truth, subject.answers(table))
+def _loss(subject: EvaluatedBundle, truth: np.ndarray, table: pa.Table) -> float:
+    scored = Predictions(subject.digest, subject.task, truth, subject.answers(table))
     return measure(scored)["rmse" if subject.task == "regression" else "log_loss"]
 
 
 def partial_dependence(
-    subject: Subject, table: pa.Table, columns: list[str], seed: int = 0
+    subject: EvaluatedBundle, table: pa.Table, columns: list[str], seed: int = 0
 ) -> tuple[list[DependenceCurve], list[str]]:
     """A curve per column, and the columns that had no two values at training to draw one between."""
     rng = np.random.default_rng(seed)
@@ -101,7 +101,9 @@ def partial_dependence(
     return curves, [name for name, grid in grids.items() if len(grid) < 2]
 
 
-def _curve(subject: Subject, sample: pa.Table, column: ColumnContract, grid: tuple[Any, ...]) -> DependenceCurve:
+def _curve(
+    subject: EvaluatedBundle, sample: pa.Table, column: ColumnContract, grid: tuple[Any, ...]
+) -> DependenceCurve:
     place = sample.column_names.index(column.name)
     averages: list[np.ndarray] = []
     for value in grid:

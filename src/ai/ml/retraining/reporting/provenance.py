@@ -31,7 +31,7 @@ def lineage_facts(material: Material) -> list[tuple[str, str]]:
 
 def how_to(material: Material) -> str:
     """Commands to prove, use, explain and take back this bundle, as they can be typed where it lies."""
-    place, name = shlex.quote(material.address or str(material.subject.bundle_dir)), material.name
+    place, name = shlex.quote(material.address or str(material.subject.path)), material.name
     elsewhere = material.store not in (None, DEFAULT_STORE)
     store = f" --store {shlex.quote(str(material.store))}" if elsewhere else ""
     named = store if "@" in place else ""
@@ -65,7 +65,7 @@ def in_python(material: Material) -> str:
     else:
         found = [
             "from pathlib import Path",
-            f"folder = Path({(material.address or str(material.subject.bundle_dir))!r})",
+            f"folder = Path({(material.address or str(material.subject.path))!r})",
         ]
     return "\n".join(
         [

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ai.ml.core.errors import BundlegateError, BundleNotFound
 from ai.ml.core.tables.reader import read_table
-from ai.ml.retraining.decision.evaluation import Subject
+from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 from ai.ml.retraining.evidence.evidence import read_evidence
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import CandidateRef, DecisionRecord, FileRef, ReportRef, VerdictRef
@@ -30,7 +30,7 @@ def report_candidate(
         BundlegateError: it can't be made; nothing else depends on it.
     """
     folder = Path(candidate.bundle.path)
-    subject = Subject(folder)
+    subject = EvaluatedBundle(folder)
     store = Store(config.store)
     kept = kept_reports(store, config.name, subject.digest)
     if decision is not None and decision.champion == subject.digest and (kept / PAGE).is_file():
@@ -60,18 +60,18 @@ def report_candidate(
     return ReportRef(card=FileRef.of(written.card), page=FileRef.of(written.page))
 
 
-def _address(store: Store, name: str, subject: Subject, decision: DecisionRecord | None) -> str:
+def _address(store: Store, name: str, subject: EvaluatedBundle, decision: DecisionRecord | None) -> str:
     """Where it will lie: as a version, in quarantine, or, held or rejected, in the work folder until the next runs."""
     if decision is None:
         return store.shelf(name).address("quarantine", subject.digest)
-    return f"{name}@{subject.digest[:12]}" if decision.outcome == "PROMOTE" else str(subject.bundle_dir)
+    return f"{name}@{subject.digest[:12]}" if decision.outcome == "PROMOTE" else str(subject.path)
 
 
 def report_version(
     reference: str, bundle_dir: Path, store: Store, data: pa.Table | None, settings: ReportSettings, output: Path
 ) -> Written:
     """Card and report of any bundle that has a contract, on new rows or on those of its evidence."""
-    subject = Subject(bundle_dir)
+    subject = EvaluatedBundle(bundle_dir)
     name = reference.partition("@")[0] if "@" in reference else bundle_dir.name
     rows = read_evidence(bundle_dir).holdout if data is None else data
     where = "the holdout rows that its evidence keeps" if data is None else "the rows given for this report"
@@ -108,11 +108,11 @@ def _kept_verdict(store: Store, name: str, sha256: str) -> Verdict | None:
     return None if document is None else Verdict.from_json(document)
 
 
-def _other(store: Store, name: str, digest: str | None, own: str) -> Subject | None:
+def _other(store: Store, name: str, digest: str | None, own: str) -> EvaluatedBundle | None:
     """The bundle to compare with; None where there is none any more."""
     if digest is None or digest == own:
         return None
     try:
-        return Subject(store.resolve(f"{name}@{digest}"))
+        return EvaluatedBundle(store.resolve(f"{name}@{digest}"))
     except (BundleNotFound, BundlegateError):
         return None

@@ -20,7 +20,7 @@ from ai.ml.core.bundle_dir import BUNDLE_NAME, read_manifest, write_manifest
 from ai.ml.core.errors import BundleRefused
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.types import ModelBundle
-from ai.ml.frameworks.pytorch.serialization.load import load_bundle
+from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle
 from ai.ml.frameworks.pytorch.serialization.save import encode_bundle, encode_payload, payload_of
 from ai.ml.frameworks.pytorch.serialization.schema import PAYLOAD_KEYS
 from ai.ml.retraining.evidence.evidence import Evidence, read_evidence, write_evidence
@@ -41,7 +41,11 @@ class Copy:
 
     def bundle(self) -> ModelBundle:
         """Its bundle, loaded afresh."""
-        return load_bundle(self.bundle_dir / BUNDLE_NAME, map_location="cpu")
+        return self.opened().bundle
+
+    def opened(self) -> OpenedBundle:
+        """Bundle, scoring settings and scorer, read afresh."""
+        return OpenedBundle(self.bundle_dir)
 
     def evidence(self) -> Evidence:
         """Its evidence, read afresh."""

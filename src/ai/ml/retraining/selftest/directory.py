@@ -15,7 +15,6 @@ from torch import nn
 
 from ai.ml.core.bundle_dir import BUNDLE_NAME, read_manifest
 from ai.ml.core.files.atomic import dump_json, write_atomic
-from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.models.networks import build_model, model_config_of
 from ai.ml.retraining.evidence.answers import AnswerSet
 from ai.ml.retraining.evidence.evidence import answer_probes, plain_labels
@@ -163,12 +162,11 @@ def _(copy: Copy) -> None:
 
 def _answered_by(copy: Copy, change: Any) -> None:
     """Evidence that a changed model gave, structure and all."""
-    bundle, evidence = copy.bundle(), copy.evidence()
+    opened, evidence = copy.opened(), copy.evidence()
     with torch.no_grad():
-        change(bundle)
-    settings = ScoringSettings.from_manifest(read_manifest(copy.bundle_dir).scoring)
-    answers = answer_probes(Scorer(bundle, settings, "cpu"), evidence.holdout, evidence.generated)
-    structure = describe_structure(bundle)
+        change(opened.bundle)
+    answers = answer_probes(opened.scorer, evidence.holdout, evidence.generated)
+    structure = describe_structure(opened.bundle)
     copy.replace_evidence(dataclasses.replace(evidence, answers=answers, structure=structure))
 
 
@@ -202,10 +200,10 @@ def _(copy: Copy) -> None:
 
 @defect(DIRECTORY_DEFECTS, "answers given in train mode", "evidence")
 def _(copy: Copy) -> None:
-    bundle, evidence = copy.bundle(), copy.evidence()
+    opened, evidence = copy.opened(), copy.evidence()
+    bundle, scorer = opened.bundle, opened.scorer
     if not any(isinstance(layer, nn.Dropout | nn.BatchNorm1d) for layer in bundle.model.modules()):
         raise NotApplicable("no layer answers otherwise in train mode")
-    scorer = Scorer(bundle, ScoringSettings.from_manifest(read_manifest(copy.bundle_dir).scoring), "cpu")
     matrix = np.concatenate([scorer.matrix(evidence.holdout), scorer.rows_matrix(evidence.generated.rows())])
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(11)
