@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from builders import mixed_table
 from conftest import PATIENCE_S, ROOT
-from deployed_runs import Deployed, deploy, until
+from deployed_runs import Deployed, deploy
 from prefect_cli import python_of, run_module
 from store_samples import promoted
+from waiting import until
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.runs.work_folder import locked_work_dir
