@@ -8,8 +8,8 @@ import shutil
 import time
 from pathlib import Path
 
-from ai.ml.core.errors import BundleNotFound, ExitCode, StorageFailed
-from ai.ml.core.files.atomic import storage_failed, temp_path, write_new
+from ai.ml.core.errors import BundleNotFound, ExitCode, StorageFailed, storage_failed
+from ai.ml.core.files.atomic import temp_path, write_new
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.doctor.diagnosis import HealthCheck, doubtful, failed, fine
 from ai.ml.retraining.store.audit import audit
@@ -75,8 +75,8 @@ def _written_at(place: Path | str) -> float:
         from ai.ml.core.files.bucket import open_objects
 
         objects, key = open_objects(*bucket_address(str(place))), f".doctor-{secrets.token_hex(8)}"
+        objects.put(f"{key}/probe", b"bundlegate doctor")
         try:
-            objects.put(f"{key}/probe", b"bundlegate doctor")
             return next((when.timestamp() for _, when in objects.listed(key)), time.time())
         finally:
             objects.delete([f"{key}/probe"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ai.ml.core.errors import BundleNotFound, UsageError
-from ai.ml.core.files.atomic import sha256_bytes, storage_failed
+from ai.ml.core.errors import BundleNotFound, UsageError, storage_failed
+from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.settings.fields import MODEL_NAME
 from ai.ml.retraining.store.backend import Shelf

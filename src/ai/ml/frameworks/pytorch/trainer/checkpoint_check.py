@@ -19,7 +19,7 @@ def check_state(record: Any, example: dict[str, Any], most_epochs: int) -> None:
 
     Args:
         record: of `decode_tree`.
-        example: what `Fitting.state_dict` gives there, with the optimiser's state and best weights as after an epoch.
+        example: what `TrainingLoop.state_dict` gives there, with optimiser state and best weights as after an epoch.
         most_epochs: of the config.
 
     Raises:
