@@ -21,6 +21,8 @@ from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.segments import SegmentsConfig
 
 SETTINGS, DEPLOYMENTS = "retrain.toml", "prefect.yaml"
+POOL = "bundlegate"
+"""The work pool of the deployments; `prefect deploy` ends with 1 where it doesn't exist."""
 PLACEHOLDERS = {"name": "my-model", "data.source": "my-table.csv", "data.target": "my_target"}
 WIDTH = 100
 FIRST_LOOK_ROWS = 1_000
@@ -58,8 +60,10 @@ def init(arguments: Namespace) -> int:
     programs = _from_here(Path(sys.executable).parent)
     print("next, from the checkout of bundlegate:")
     print(f"{programs / 'python'} -m flows.retrain --config {paths[0]}    # train, prove, decide")
-    deploy = f"deploy --all --prefect-file {paths[1]}"
-    print(f"{programs / 'prefect'} --no-prompt {deploy}    # every night, once a server runs")
+    print("every night, with a server running and PREFECT_API_URL set:")
+    print(f"{programs / 'prefect'} work-pool create {POOL} --type process    # once per server")
+    print(f"{programs / 'prefect'} --no-prompt deploy --all --prefect-file {paths[1]}")
+    print(f"{programs / 'prefect'} worker start --pool {POOL}    # makes the runs that are due, until it is stopped")
     return ExitCode.OK
 
 
@@ -140,9 +144,10 @@ def _toml(value: Any) -> str:
 def starter_deployments(name: str, folder: Path) -> str:
     """A `prefect.yaml` that retrains every night with what `retrain.toml` says by then."""
     return f"""\
-# From the checkout of bundlegate, with PREFECT_API_URL set:
+# From the checkout of bundlegate, with a server running and PREFECT_API_URL set; the first line once per server:
+# prefect work-pool create {POOL} --type process
 # prefect --no-prompt deploy --all --prefect-file {json.dumps(str(folder / DEPLOYMENTS))}
-# then: prefect worker start --pool bundlegate
+# prefect worker start --pool {POOL}
 name: {json.dumps(name)}
 pull: null
 
@@ -167,5 +172,5 @@ deployments:
     # The form of these parameters would ask for what is in the file.
     enforce_parameter_schema: false
     work_pool:
-      name: bundlegate
+      name: {POOL}
 """
