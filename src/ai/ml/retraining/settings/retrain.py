@@ -8,24 +8,21 @@ from pydantic import Field
 
 from ai.ml.core.training_modes import MODES, TrainingModeName, defaults_text, readers_text
 from ai.ml.core.types import TrainingConfig
+from ai.ml.retraining.settings.decision import DecisionSettings
 from ai.ml.retraining.settings.fields import (
-    GATE_TIMEOUT_S,
     MODEL_NAME,
-    CpuMatrix,
     DecimalMark,
     Delimiter,
     Encoding,
-    GateTimeout,
-    Pythons,
     RefusedDrift,
     Section,
     Sheet,
     ThousandsMark,
 )
+from ai.ml.retraining.settings.gate import GateSettings
 
 _NETWORK = ("hidden_dim", "num_hidden_layers", "dropout")
 _PACE = ("learning_rate", "patience")
-NO_FLOORS: dict[str, float] = {}
 NO_LABELS: dict[str, str] = {}
 
 
@@ -165,48 +162,6 @@ class TrainingSettings(Section):
     def given_network(self) -> dict[str, int | float]:
         """Width, depth and dropout, as far as they were given."""
         return {name: value for name in _NETWORK if (value := getattr(self, name)) is not None}
-
-
-class GateSettings(Section):
-    """What the gate must prove before a bundle may be promoted."""
-
-    precision: Annotated[
-        Literal["exact", "fast"],
-        Field(description="exact: float64 forward, same bits on every CPU; fast: float32, same bits on this one"),
-    ] = "exact"
-    pythons: Pythons = ()
-    cpu_matrix: CpuMatrix = False
-    timeout_seconds: GateTimeout = GATE_TIMEOUT_S
-
-
-class DecisionSettings(Section):
-    """When a proven challenger replaces the champion."""
-
-    margin: Annotated[
-        float, Field(ge=0, description="Least gain over the champion in the decision's metric (log loss or RMSE)")
-    ] = 0.0
-    confidence: Annotated[float, Field(gt=0.5, lt=1, description="Confidence of the bootstrap interval")] = 0.95
-    resamples: Annotated[int, Field(ge=100, le=100_000, description="Bootstrap resamples")] = 2_000
-    floors: Annotated[
-        dict[str, float],
-        Field(
-            description="Metric limits: at least for accuracy and auc, at most for log_loss, rmse and mae",
-            examples=[{"accuracy": 0.8, "log_loss": 0.5}],
-        ),
-    ] = NO_FLOORS
-    slice_column: Annotated[
-        str | None, Field(description="Column whose values are judged one by one", examples=["region"])
-    ] = None
-    slice_floors: Annotated[
-        dict[str, float], Field(description="The same limits for every slice", examples=[{"accuracy": 0.7}])
-    ] = NO_FLOORS
-    baselines: Annotated[
-        Literal["report", "hold"],
-        Field(description="What to do when a linear model or gradient boosting surely does better on the same split"),
-    ] = "report"
-    incomparable: Annotated[
-        Literal["hold", "promote", "reject"], Field(description="What to do when the champion can't score the new rows")
-    ] = "hold"
 
 
 class ReportSettings(Section):

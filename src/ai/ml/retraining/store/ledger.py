@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ai.ml.core.errors import StoreRefused
-from ai.ml.core.files.atomic import dump_json, fsync_dir, sha256_bytes, storage_failed
+from ai.ml.core.errors import StoreRefused, storage_failed
+from ai.ml.core.files.atomic import dump_json, fsync_dir, sha256_bytes
 
 FIRST = "0" * 64
 """What the first line names as the one before."""
@@ -160,13 +160,6 @@ class Ledger:
         # A torn write has no newline at its end; where a power cut loses a page of it, it reads as zeros.
         torn = lines == 0 or (lines == 1 and rest.endswith(b"\n") and b"\0" in rest)
         return Pages(str(self.path), entries, whole, rest, max(lines - 1, 0), not torn)
-
-    def append(self, body: dict[str, Any]) -> Entry:
-        """Write one line with this body; the caller holds the model's lock. Raises as `write` does."""
-        pages = self.read()
-        entry, line = next_entry(pages.entries, body)
-        self.write(pages, line)
-        return entry
 
     def write(self, pages: Pages, line: bytes) -> None:
         """Write a line behind `pages`, which the caller read under the lock that it still holds.
