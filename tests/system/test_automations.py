@@ -21,7 +21,7 @@ from verdict_samples import passed_verdict
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store.store import Store
-from tasks.reporting import EVENTS
+from tasks.artifacts import EVENTS
 
 FOLDER = ROOT / "docs" / "automations"
 OURS = {*EVENTS.values(), "bundle.refused", "bundle.unproved", "bundle.rolled-back", "bundle.awaiting-approval"}
