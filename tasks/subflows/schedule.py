@@ -20,8 +20,8 @@ from prefect.context import FlowRunContext
 from prefect.states import Crashed, Failed, Pending
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from ai.ml.core.cores import available_cores
 from ai.ml.core.errors import ExitCode, UsageError
+from ai.ml.core.parallel import available_cores
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import RetrainSummary
 from ai.ml.retraining.runs.source import source_key

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from ai.ml.core.input_contract import InputContract, TaskType
+
 if TYPE_CHECKING:
     import numpy as np
     from sklearn.feature_extraction import DictVectorizer
     from sklearn.preprocessing import LabelEncoder, StandardScaler
     from torch import nn
 
-    from ai.ml.core.contract import InputContract
-
-TaskType = Literal["classification", "regression"]
+__all__ = ["Metrics", "ModelBundle", "TaskType", "TrainingConfig"]
 
 
 @dataclass

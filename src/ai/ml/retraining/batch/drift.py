@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ai.ml.core.contract.casting import Conformer
 from ai.ml.core.contract.drift import DriftMeter
-from ai.ml.core.contract.schema import InputContract
 from ai.ml.core.errors import DataRefused
+from ai.ml.core.input_contract import InputContract
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import ReadOptions
 from ai.ml.retraining.batch.parts import Part

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.contract.drift import measure_drift
-from ai.ml.core.contract.schema import InputContract
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.files.atomic import dump_json, write_atomic
+from ai.ml.core.input_contract import InputContract
 from ai.ml.core.tables.reader import read_table
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import DataRef, DriftRecord

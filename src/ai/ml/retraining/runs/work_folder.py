@@ -9,8 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ai.ml.core.errors import Busy
-from ai.ml.core.files.atomic import make_dirs, storage_failed, sweep_temps, write_atomic
+from ai.ml.core.errors import Busy, storage_failed
+from ai.ml.core.files.atomic import make_dirs, sweep_temps, write_atomic
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.actor import identity
 from ai.ml.retraining.store.location import work_folder
