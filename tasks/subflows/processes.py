@@ -51,7 +51,7 @@ class SubProcesses:
                 self._running.discard(process)
 
     def stop(self) -> None:
-        """End all of them, by a signal that lets them record their runs as crashed, then for good; none starts any more."""
+        """End all of them, first by a signal that lets them record how their runs ended; none starts any more."""
         with self._lock:
             self._stopped = True
             running = list(self._running)

@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_bundle_commands(commands)
-    _add_paper_commands(commands)
+    _add_report_commands(commands)
     _add_store_commands(commands)
     return parser
 
@@ -150,7 +150,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def _add_paper_commands(commands: Any) -> None:
+def _add_report_commands(commands: Any) -> None:
     report = _command(commands, "report", "reporting.commands:report", "write a bundle's model card and HTML report")
     report.add_argument("bundle", help=BUNDLE_HELP)
     report.add_argument(
