@@ -228,6 +228,12 @@ class BucketOutput:
         """The keys below a prefix, relative to the output's."""
         return [f"{prefix}/{name}" for name in self._objects.names(prefix)]
 
+    def _put(self, name: str, content: Path | bytes, *, found: str | None = None) -> str | None:
+        """Put a part: bytes over the object of version `found`, or where there is none; a file whatever is there."""
+        if isinstance(content, Path):
+            return self._objects.put(name, content, _REDONE)
+        return self._objects.put_over(name, content, found, _REDONE)
+
     def _put_over(self, found: str | None, file: Path, receipt: Receipt) -> str | None:
         """Put a part over the object of that version tag, or where there is none, and give the new tag.
 
@@ -235,9 +241,9 @@ class BucketOutput:
             UsageError: there is another object by now.
         """
         if file.stat().st_size > CONDITIONAL_BYTES:
-            return self._objects.put(receipt.part, file, _REDONE)
+            return self._put(receipt.part, file)
         try:
-            return self._objects.put_over(receipt.part, file.read_bytes(), found, _REDONE)
+            return self._put(receipt.part, file.read_bytes(), found=found)
         except (FileExistsError, FileNotFoundError):
             # The answer to a first try may have got lost.
             if self._objects.sha256(receipt.part) != receipt.sha256:
