@@ -158,6 +158,18 @@ class Objects:
         """Keys below `prefix`, or of all objects, relative to it."""
         return [entry.name for entry in self.entries(prefix)]
 
+    def folders(self) -> list[str]:
+        """First parts of the keys that have more than one, sorted."""
+        import obstore
+
+        with bucket_errors(f"listing {self.url}", _UNCHANGED):
+            try:
+                found = obstore.list_with_delimiter(self.client)
+            except FileNotFoundError as error:
+                _refuse_missing_bucket(error)
+                return []
+        return sorted(prefix.strip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
+
     def delete(self, keys: list[str]) -> None:
         """Remove objects; one that isn't there is no error."""
         import obstore

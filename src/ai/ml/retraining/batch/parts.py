@@ -56,7 +56,7 @@ def plan_parts(source: str, output_format: str = "auto") -> tuple[Part, ...]:
         _check_encoding(root.name)
         return (Part(output_name(root.name, output_format), str(root.absolute()), size),)
     files = [(name, str(path.absolute()), path.stat().st_size) for name, path in data_files(root)]
-    return folder_parts(files, source, output_format)
+    return _folder_parts(files, source, output_format)
 
 
 def _bucket_parts(source: str, output_format: str) -> tuple[Part, ...]:
@@ -69,7 +69,7 @@ def _bucket_parts(source: str, output_format: str) -> tuple[Part, ...]:
         if content is None:
             raise DataNotFound(f"there is nothing below {source}")
         found = [(name, root, content.size)]
-    return folder_parts(found, source, output_format)
+    return _folder_parts(found, source, output_format)
 
 
 def object_content(url: str) -> Content | None:
@@ -84,25 +84,25 @@ def object_content(url: str) -> Content | None:
 
 
 @contextmanager
-def local_copy(part: Part) -> Generator[str]:
-    """Where to read a part on this machine: itself, or a copy that is gone afterwards.
+def local_copy(source: str) -> Generator[str]:
+    """Where to read a part's source on this machine: itself, or a copy that is gone afterwards.
 
     Raises:
         DataNotFound: the object is gone.
         StorageFailed: the storage didn't answer, or the disk has no room for the copy.
     """
-    if not is_bucket(part.source):
-        yield part.source
+    if not is_bucket(source):
+        yield source
         return
-    folder, _, name = part.source.rpartition("/")
+    folder, _, name = source.rpartition("/")
     with scratch_folder() as scratch:
         target = Path(scratch) / name
         if not open_objects(folder).download(name, target):
-            raise DataNotFound(f"there is no object {part.source}")
+            raise DataNotFound(f"there is no object {source}")
         yield str(target)
 
 
-def folder_parts(files: Iterable[tuple[str, str, int]], folder: str, output_format: str) -> tuple[Part, ...]:
+def _folder_parts(files: Iterable[tuple[str, str, int]], folder: str, output_format: str) -> tuple[Part, ...]:
     """The parts among files given as (name relative to the folder, where to read, bytes); raises as `plan_parts`."""
     data = sorted(file for file in files if not any(step[0] in "._" for step in PurePosixPath(file[0]).parts))
     if not data:
