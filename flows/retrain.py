@@ -71,8 +71,15 @@ def retrain(config: SettingsOrFile) -> RetrainSummary:
     )
 
 
-if __name__ == "__main__":
+def main(argv: list[str] | None = None) -> int:
+    """Run the flow once from flags or a TOML file; the exit code is the result."""
     from ai.ml.retraining.settings.segments import SegmentsConfig
     from flows.retrain_segments import one_or_many
 
-    sys.exit(run_from_command_line(retrain, SegmentsConfig, show_summary, choose=one_or_many, resume=interrupted_run))
+    return run_from_command_line(
+        retrain, SegmentsConfig, show_summary, argv, choose=one_or_many, resume=interrupted_run
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -67,5 +67,10 @@ def one_or_many(config: RetrainConfig) -> tuple[Any, Any, Any]:
     return retrain, config.single, show_summary
 
 
+def main(argv: list[str] | None = None) -> int:
+    """Run the flow once from flags or a TOML file; the exit code is the result."""
+    return run_from_command_line(retrain_segments, SegmentsConfig, show_segments, argv, choose=one_or_many)
+
+
 if __name__ == "__main__":
-    sys.exit(run_from_command_line(retrain_segments, SegmentsConfig, show_segments, choose=one_or_many))
+    sys.exit(main())

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -24,7 +25,7 @@ from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
 from ai.ml.core.number_text import figure
-from ai.ml.retraining.console.progress import at_work, logger
+from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.gate.render import to_markdown
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import (
@@ -35,7 +36,6 @@ from ai.ml.retraining.records import (
     ReportRef,
     VerdictRef,
 )
-from ai.ml.retraining.reporting.svg import require_matplotlib
 from ai.ml.retraining.runs.summary import metrics_line
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.caching import KEPT, PersistOnly
@@ -55,20 +55,9 @@ def report(
     config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef, decision: DecisionRecord | None = None
 ) -> ReportRef | None:
     """Make the candidate's card and report; whatever goes wrong here is said and changes nothing."""
-    if not config.report.enabled:
-        return None
-    try:
-        require_matplotlib()
-        from ai.ml.retraining.reporting.sources import report_candidate
+    from ai.ml.retraining.reporting.sources import report_or_warn
 
-        with at_work("measuring and drawing the report"):
-            ref = report_candidate(config, candidate, verdict, decision)
-        logger.info("reported  %s", Path(ref.page.path).as_uri())
-        show_report(config.name, ref)
-    except Exception as error:
-        logger.warning("no report: %s: %s; nothing else depends on it", type(error).__name__, error)
-        return None
-    return ref
+    return report_or_warn(config, candidate, verdict, decision, partial(show_report, config.name))
 
 
 def show_report(name: str, report: ReportRef) -> None:

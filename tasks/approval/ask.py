@@ -1,4 +1,4 @@
-"""Asking a person before a promotion, in Prefect's UI or by `python -m flows.approve`.
+"""Asking a person before a promotion, in Prefect's UI or by `bundlegate approve`.
 
 A run of a deployment is suspended: its process ends, its work lock and its concurrency slot are free, and a worker
 starts it again with the answer. A run without a deployment (from a terminal, or inside another flow) can't be started
@@ -232,7 +232,7 @@ def _question(config: RetrainConfig, request: ApprovalRequest) -> str:
             f"# May this become the champion of {config.name}?",
             "",
             f"Candidate `{digest}`, {replaced}. Answer until {_shown(request)}:",
-            f"*Resume* at this run, or `python -m flows.approve {config.name} --yes --reason '…'` (or `--no`).",
+            f"*Resume* at this run, or `bundlegate approve {config.name} --yes --reason '…'` (or `--no`).",
             "",
             "## Decision",
             "",
@@ -252,7 +252,7 @@ def _announce(config: RetrainConfig, request: ApprovalRequest) -> None:
     reason = request.draft.decision.reason
     emit_bundle_event("bundle.awaiting-approval", config.name, digest, sentence=reason, until=request.until)
     logger.info(
-        "waiting   for approval of %s until %s: python -m flows.approve %s --yes --reason '…'",
+        "waiting   for approval of %s until %s: bundlegate approve %s --yes --reason '…'",
         digest[:12],
         _shown(request),
         config.name,

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.tables.locations import is_url
+from ai.ml.retraining.commands.flow import flow_entrypoint, needs_checkout
 from ai.ml.retraining.settings.flags import READING, reading_of
 from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.segments import SegmentsConfig
@@ -34,7 +35,7 @@ def init(arguments: Namespace) -> int:
         DataRefused: there is no such table, or it has no such target.
     """
     folder: Path = arguments.folder
-    # Whole paths: the flows run from the checkout, wherever this is called.
+    # Whole paths: a worker's runs begin in another folder.
     given = {
         "name": arguments.name,
         "store": whole(arguments.store),
@@ -56,10 +57,11 @@ def init(arguments: Namespace) -> int:
         print(f"{paths[0]}: set {', '.join(missing)}, then")
     # The programs beside this interpreter: a virtual environment need not be activated.
     programs = _from_here(Path(sys.executable).parent)
-    print("next, from the checkout of bundlegate:")
-    print(f"{programs / 'python'} -m flows.retrain --config {paths[0]}    # train, prove, decide")
+    print("next:")
+    print(f"{programs / 'bundlegate'} retrain --config {paths[0]}    # train, prove, decide")
     deploy = f"deploy --all --prefect-file {paths[1]}"
-    print(f"{programs / 'prefect'} --no-prompt {deploy}    # every night, once a server runs")
+    where = ", from the checkout" if needs_checkout() else ""
+    print(f"{programs / 'prefect'} --no-prompt {deploy}    # every night, once a server runs{where}")
     return ExitCode.OK
 
 
@@ -139,8 +141,10 @@ def _toml(value: Any) -> str:
 
 def starter_deployments(name: str, folder: Path) -> str:
     """A `prefect.yaml` that retrains every night with what `retrain.toml` says by then."""
+    where = "from the checkout of bundlegate, " if needs_checkout() else ""
     return f"""\
-# From the checkout of bundlegate, with PREFECT_API_URL set:
+# With PREFECT_API_URL set, {where}once:
+# prefect work-pool create bundlegate --type process
 # prefect --no-prompt deploy --all --prefect-file {json.dumps(str(folder / DEPLOYMENTS))}
 # then: prefect worker start --pool bundlegate
 name: {json.dumps(name)}
@@ -148,7 +152,7 @@ pull: null
 
 deployments:
   - name: {json.dumps(name + "-nightly")}
-    entrypoint: flows/retrain.py:retrain
+    entrypoint: {flow_entrypoint("retrain")}
     description: Train, prove, and promote every night at half past two.
     tags: [bundlegate, retrain]
     schedules:
@@ -168,4 +172,10 @@ deployments:
     enforce_parameter_schema: false
     work_pool:
       name: bundlegate
+      job_variables:
+        env:
+          # What a run says goes to the server, too, and nothing to anybody else.
+          PREFECT_LOGGING_EXTRA_LOGGERS: bundlegate
+          PREFECT_SERVER_ANALYTICS_ENABLED: "false"
+          DO_NOT_TRACK: "1"
 """
