@@ -71,7 +71,7 @@ def watch(module, name):
         finally:
             times.append((name, began, time.time()))
     setattr(module, name, watched)
-for name in ("snapshot_data", "build_candidate", "prove_candidate", "decide", "promote", "score_holdout"):
+for name in ("read_data", "train_candidate", "prove_candidate", "decide", "promote", "score_holdout"):
     watch(steps, name)
 BODY
 open(sys.argv[1], "w").write(json.dumps(times))
