@@ -50,8 +50,7 @@ FLOW = """
 from flows.retrain import retrain
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.reporting import sources
-import tasks.training
-watch(tasks.training, "check_drift")
+watch(steps, "check_drift")
 watch(sources, "report_candidate")
 retrain(RetrainConfig.model_validate_json(sys.argv[2]))
 """
@@ -59,7 +58,7 @@ retrain(RetrainConfig.model_validate_json(sys.argv[2]))
 # Both: when each step began and ended, by the system's clock, since the parent's start is told by it.
 WATCHED = """
 import atexit, functools, json, sys, time
-from ai.ml.retraining import steps
+from ai.ml.retraining.runs import retrain as steps
 times = []
 def watch(module, name):
     step = getattr(module, name)
