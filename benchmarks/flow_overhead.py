@@ -29,15 +29,15 @@ from ai.ml.core.bundle_dir import current_versions
 ROOT = Path(__file__).parent.parent
 
 PLAIN = """
-from ai.ml.retraining import drift_check, steps
+from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.reporting import sources
-watch(drift_check, "check_drift")
+watch(steps, "check_drift")
 watch(sources, "report_candidate")
 config = RetrainConfig.model_validate_json(sys.argv[2])
 with steps.open_run(config):
     data = steps.read_data(config)
-    drift_check.check_drift(config, data)
+    steps.check_drift(config, data)
     candidate = steps.train_candidate(config, data)
     verdict = steps.prove_candidate(config, candidate)
     decision = steps.decide(config, candidate)
