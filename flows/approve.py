@@ -13,7 +13,7 @@ from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.retraining.console.exit_codes import run_command
 from ai.ml.retraining.records import Approval
 from ai.ml.retraining.store.actor import whoami
-from tasks.waiting import find_waiting, list_waiting, question, send_answer
+from tasks.approval.answer import find_waiting, list_waiting, question, send_answer
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
+import httpx
 from prefect import Flow
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL
 
-from ai.ml.core.errors import Busy, ExitCode, UsageError
+from ai.ml.core.errors import Busy, ExitCode, StorageFailed, UsageError
 from ai.ml.retraining.console.exit_codes import run_command
 from ai.ml.retraining.console.progress import log_to_terminal
 from ai.ml.retraining.settings.fields import Section, SomeSection
 from ai.ml.retraining.settings.flags import asked_settings, settings_parser
-from tasks.server import server_answers
 
 _NO_SERVER = "; start it, or unset PREFECT_API_URL for one of this run's own; what is done is kept"
+_UNREACHED = ("Failed to reach API", "Timed out while attempting to connect to ephemeral")
+"""How Prefect says it."""
 Choice = tuple[Flow[..., Any], Any, Callable[[Any], None]]
 """A flow, its settings, and what shows its result."""
 
@@ -78,3 +82,24 @@ def _end(state: State[Any], show: Callable[[Any], None] | None) -> int:
     else:
         show(result)
     return int(getattr(result, "exit_code", ExitCode.OK))
+
+
+@contextmanager
+def server_answers(advice: str = "") -> Generator[None]:
+    """Turn what Prefect raises when it reaches no server into a sentence.
+
+    Args:
+        advice: the end of the sentence.
+
+    Raises:
+        StorageFailed: no server answers.
+    """
+    try:
+        yield
+    except (httpx.TransportError, RuntimeError) as error:
+        if not isinstance(error, httpx.TransportError) and not str(error).startswith(_UNREACHED):
+            raise
+        address = PREFECT_API_URL.value() or "this run's own address"
+        raise StorageFailed(
+            f"no Prefect server answers at {address}: {str(error) or type(error).__name__}{advice}"
+        ) from error

@@ -14,7 +14,6 @@ from ai.ml.core.bundle_dir import read_manifest, write_manifest
 from ai.ml.core.splits.row_record import RECORD_NAME
 from ai.ml.core.splits.rule import SplitRule
 from ai.ml.core.tables.reader import read_table, write_table
-from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.records import CandidateRef, DecisionRecord
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.candidate import candidate_record
@@ -102,9 +101,7 @@ def test_a_champion_of_an_older_version_is_compared_and_it_is_said(
     assert decision.reason.endswith("the champion is from before bundles remembered it")
 
 
-def test_with_a_hash_no_row_changes_sides_and_the_nights_are_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_with_a_hash_no_row_changes_sides_and_the_nights_are_counted(tmp_path: Path) -> None:
     config = night(tmp_path, 400, "hash")
     candidate = trained(config)
     rule = SplitRule.from_json(read_manifest(Path(candidate.bundle.path)).lineage["split"])
@@ -121,22 +118,3 @@ def test_with_a_hash_no_row_changes_sides_and_the_nights_are_counted(
         held = {"outcome": "HOLD", "document": {**decision.document, "outcome": "HOLD"}}
         verdict = steps.prove_candidate(later, grown)
         steps.promote(later, grown, verdict, decision.model_copy(update=held))
-    _overrule(later, grown.bundle.digest, capsys)
-
-
-def _overrule(config: RetrainConfig, digest: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The last one was held: a person makes it the champion."""
-    store = Store(config.store)
-    before = store.champion("m")
-    asked = ["promote", "m", "--store", config.store, "--reason", "the new tariff", "--candidate"]
-    assert main([*asked, digest[:12], "--dry-run"]) == 0
-    assert f"would: m: {digest[:12]} becomes the champion in place of" in capsys.readouterr().out
-    assert store.champion("m") == before
-    assert main([*asked, str(before)]) == 2, "never held"
-    assert main([*asked, "0" * 12]) == 6
-    assert main([*asked, digest[:12]]) == 0
-    assert store.champion("m") == digest
-    body = store.history("m")[-1].body
-    assert body["decision"]["reason"] == "a HOLD was overruled: the new tariff"
-    assert body["note"]["overruled"]["line"] == len(store.history("m")) - 1
-    assert main([*asked, digest[:12]]) == 2, "it isn't held any more"

@@ -6,11 +6,13 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from ai.ml.core.errors import UsageError
+
+if TYPE_CHECKING:
+    # The settings are read before anything is computed: numpy comes with the first span.
+    import numpy as np
 
 SplitKind = Literal["random", "hash", "time", "group"]
 _SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(min|h|d|w)")
@@ -97,6 +99,8 @@ def span_of(name: str, text: str) -> np.timedelta64:
     Raises:
         UsageError: it reads as none.
     """
+    import numpy as np
+
     found = _SPAN.fullmatch(text.strip())
     if found is None:
         raise UsageError(f"{name} {text!r} is no span: expected a number and min, h, d or w, as 14d")
@@ -109,6 +113,8 @@ def holdout_of(text: str) -> np.timedelta64 | np.datetime64:
     Raises:
         UsageError: it reads as neither.
     """
+    import numpy as np
+
     if _SPAN.fullmatch(text.strip()):
         return span_of("holdout", text)
     try:

@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, text in FLOW_COMMANDS.items():
         commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     _add_bundle_commands(commands)
-    _add_paper_commands(commands)
+    _add_report_commands(commands)
     _add_store_commands(commands)
     return parser
 
@@ -165,7 +165,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def _add_paper_commands(commands: Any) -> None:
+def _add_report_commands(commands: Any) -> None:
     report = _command(commands, "report", "reporting.commands:report", "write a bundle's model card and HTML report")
     report.add_argument("bundle", help=BUNDLE_HELP)
     report.add_argument(

@@ -22,6 +22,8 @@ from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.segments import SegmentsConfig
 
 SETTINGS, DEPLOYMENTS = "retrain.toml", "prefect.yaml"
+POOL = "bundlegate"
+"""The work pool of the deployments; `prefect deploy` ends with 1 where it doesn't exist."""
 PLACEHOLDERS = {"name": "my-model", "data.source": "my-table.csv", "data.target": "my_target"}
 WIDTH = 100
 FIRST_LOOK_ROWS = 1_000
@@ -59,9 +61,11 @@ def init(arguments: Namespace) -> int:
     programs = _from_here(Path(sys.executable).parent)
     print("next:")
     print(f"{programs / 'bundlegate'} retrain --config {paths[0]}    # train, prove, decide")
-    deploy = f"deploy --all --prefect-file {paths[1]}"
     where = ", from the checkout" if needs_checkout() else ""
-    print(f"{programs / 'prefect'} --no-prompt {deploy}    # every night, once a server runs{where}")
+    print(f"every night, with a server running and PREFECT_API_URL set{where}:")
+    print(f"{programs / 'prefect'} work-pool create {POOL} --type process    # once per server")
+    print(f"{programs / 'prefect'} --no-prompt deploy --all --prefect-file {paths[1]}")
+    print(f"{programs / 'prefect'} worker start --pool {POOL}    # makes the runs that are due, until it is stopped")
     return ExitCode.OK
 
 
@@ -141,12 +145,12 @@ def _toml(value: Any) -> str:
 
 def starter_deployments(name: str, folder: Path) -> str:
     """A `prefect.yaml` that retrains every night with what `retrain.toml` says by then."""
-    where = "from the checkout of bundlegate, " if needs_checkout() else ""
+    where = ", from the checkout of bundlegate" if needs_checkout() else ""
     return f"""\
-# With PREFECT_API_URL set, {where}once:
-# prefect work-pool create bundlegate --type process
+# With a server running and PREFECT_API_URL set{where}; the first line once per server:
+# prefect work-pool create {POOL} --type process
 # prefect --no-prompt deploy --all --prefect-file {json.dumps(str(folder / DEPLOYMENTS))}
-# then: prefect worker start --pool bundlegate
+# prefect worker start --pool {POOL}
 name: {json.dumps(name)}
 pull: null
 
@@ -171,7 +175,7 @@ deployments:
     # The form of these parameters would ask for what is in the file.
     enforce_parameter_schema: false
     work_pool:
-      name: bundlegate
+      name: {POOL}
       job_variables:
         env:
           # What a run says goes to the server, too, and nothing to anybody else.
