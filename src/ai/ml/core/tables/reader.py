@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files.atomic import write_atomic
+from ai.ml.core.tables.csv_dialect import CsvOptions
 from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import is_url, source_name
 from ai.ml.core.tables.type_promotion import cell_text
@@ -49,10 +50,23 @@ class ReadOptions:
     """Excel sheet by name; the first when None."""
     query: str | None = None
     """SQL, when the source is a database URL."""
+    quote: str | None = None
+    """CSV; found by itself when None. `none`: quotes are plain letters."""
+    skip_lines: int = 0
+    """CSV: lines above the one with the names."""
     numbers: frozenset[str] = frozenset()
     """CSV columns known to be numbers, which `read_batches` may give as float64: the same values, read faster."""
 
+    @property
+    def csv(self) -> CsvOptions:
+        """What is said of a CSV file."""
+        return CsvOptions(self.delimiter, self.encoding, self.quote != "none", self.skip_lines)
+
     def __post_init__(self) -> None:
+        if self.quote not in (None, "none"):
+            raise UsageError(f"quote can only be said to be 'none', got {self.quote!r}")
+        if self.skip_lines < 0:
+            raise UsageError(f"skip_lines must be at least 0, got {self.skip_lines}")
         if self.decimal not in (".", ","):
             raise UsageError(f"decimal must be '.' or ',', got {self.decimal!r}")
         if self.thousands is not None and (len(self.thousands) != 1 or self.thousands.isalnum()):
@@ -210,7 +224,7 @@ def _read_file(path: Path, options: ReadOptions) -> pa.Table:
         case "csv":
             from ai.ml.core.tables.csv_reader import read_csv
 
-            return read_csv(path, options.delimiter, options.encoding)
+            return read_csv(path, options.csv)
         case "parquet":
             from ai.ml.core.tables.parquet_reader import read_parquet
 
@@ -236,7 +250,7 @@ def _stream(source: Any, place: str, options: ReadOptions, batch_rows: int) -> I
 
         # Marks of other lands are read from the text.
         plain = options.decimal == "." and options.thousands is None
-        return stream_csv(path, options.delimiter, options.encoding, options.numbers if plain else ())
+        return stream_csv(path, options.csv, options.numbers if plain else ())
     if form == "parquet":
         from ai.ml.core.tables.parquet_reader import stream_parquet
 
