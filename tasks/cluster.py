@@ -2,7 +2,8 @@
 
 Dask's own deployers (Kubernetes, SLURM, YARN, clouds) give such an address. Workers that score need this package, the
 same environment, and bundle, input and output under the same paths; they never talk to Prefect: what became of a group
-is recorded here. Workers that retrain segments need this checkout on their `PYTHONPATH` and Prefect, too.
+is recorded here. Workers that retrain segments need Prefect, too, and the flows: `bundlegate[flows]` installed, or
+this checkout on their `PYTHONPATH`.
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-import tasks
 from ai.ml.core.errors import ExitCode
 from tasks.sub_run import SubRun, SubRunEnd
 
-ROOT = Path(tasks.__file__).parent.parent
+CHECKOUT = Path(__file__).parents[1] if __name__.startswith("tasks.") else None
+"""What a process needs on its path where this isn't `bundlegate.tasks`, an installed package."""
 GRACE_S = 10.0
 """Seconds that a process has to tell Prefect of its end."""
 _LAST_LINES = 5
@@ -81,7 +81,7 @@ def sub_processes() -> Generator[SubProcesses]:
 
 
 def _start(told: SubRun) -> subprocess.Popen[bytes]:
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(path) for path in (CHECKOUT, os.environ.get("PYTHONPATH")) if path]
     environment = {
         "OMP_NUM_THREADS": str(told.threads),
         **os.environ,
@@ -90,7 +90,7 @@ def _start(told: SubRun) -> subprocess.Popen[bytes]:
     }
     pipe = subprocess.PIPE
     # -P: the current folder may hold another `tasks`. A group of its own: Ctrl-C goes to the parent alone.
-    command = [sys.executable, "-P", "-m", "tasks.sub_run"]
+    command = [sys.executable, "-P", "-m", SubRun.__module__]
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, process_group=0)
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
