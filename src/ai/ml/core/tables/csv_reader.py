@@ -64,7 +64,7 @@ def _batches(
     if header is not None:
         yield pa.RecordBatch.from_arrays([pa.array([], pa.string())] * len(header), names=header)
         return
-    with open_bytes(path, compressed) as stream:
+    with _stray_quotes_first(path, compressed, found), open_bytes(path, compressed) as stream:
         names = pcsv.open_csv(stream, **_settings(found, None)).schema.names
     plain = {name: name.removeprefix("\ufeff").strip() for name in names}
     # A name that comes twice is refused by who reads this; asking Arrow for it is an error.
@@ -80,15 +80,35 @@ def _batches(
             return
         except (pa.ArrowInvalid, _OddNumber):
             pass
-    repeats = 0
+    with _stray_quotes_first(path, compressed, found):
+        yield from _text_batches(path, compressed, found, names, rows)
+
+
+def _text_batches(
+    path: Path, compressed: bool, found: CsvFormat, names: list[str], done: int
+) -> Iterator[pa.RecordBatch]:
+    """All columns strings, without the first `done` rows."""
+    rows, repeats = done, 0
     with _open_audited(path, compressed, found) as (stream, audit):
         reader = pcsv.open_csv(stream, **_settings(found, names))
         yield pa.RecordBatch.from_pylist([], schema=reader.schema)
-        for batch in _after(rows, reader):
+        for batch in _after(done, reader):
             kept = _without_headers(batch)
             rows, repeats = rows + batch.num_rows, repeats + batch.num_rows - kept.num_rows
             yield kept
     _conclude(path, audit, names, rows, repeats)
+
+
+@contextmanager
+def _stray_quotes_first(path: Path, compressed: bool, found: CsvFormat) -> Generator[None]:
+    """A stray quote explains what a parser stumbles over better than the parser, which may get there first."""
+    try:
+        yield
+    except pa.ArrowInvalid:
+        with _open_audited(path, compressed, found) as (stream, audit):
+            while audit is not None and stream.read(_BLOCK_BYTES):
+                pass
+        raise
 
 
 @contextmanager
