@@ -32,13 +32,13 @@ PLAIN = """
 from ai.ml.retraining import drift_check, steps
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.reporting import sources
-watch(drift_check, "training_drift")
+watch(drift_check, "check_drift")
 watch(sources, "report_candidate")
 config = RetrainConfig.model_validate_json(sys.argv[2])
-with steps.workplace(config):
-    data = steps.snapshot_data(config)
-    drift_check.training_drift(config, data)
-    candidate = steps.build_candidate(config, data)
+with steps.open_run(config):
+    data = steps.read_data(config)
+    drift_check.check_drift(config, data)
+    candidate = steps.train_candidate(config, data)
     verdict = steps.prove_candidate(config, candidate)
     decision = steps.decide(config, candidate)
     steps.promote(config, candidate, verdict, decision, flow_run_id=None)
@@ -51,7 +51,7 @@ from flows.retrain import retrain
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.reporting import sources
 import tasks.training
-watch(tasks.training, "training_drift")
+watch(tasks.training, "check_drift")
 watch(sources, "report_candidate")
 retrain(RetrainConfig.model_validate_json(sys.argv[2]))
 """

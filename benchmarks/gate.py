@@ -42,8 +42,8 @@ def retrain(folder: Path, n_rows: int | None) -> tuple[Path, dict[str, float]]:
         seconds[name] = time.perf_counter() - start
         return result
 
-    data = timed("read", steps.snapshot_data, config)
-    candidate = timed("train", steps.build_candidate, config, data)
+    data = timed("read", steps.read_data, config)
+    candidate = timed("train", steps.train_candidate, config, data)
     verdict = timed("prove", steps.prove_candidate, config, candidate)
     decision = timed("decide", steps.decide, config, candidate)
     timed("promote", steps.promote, config, candidate, verdict, decision, flow_run_id=None)

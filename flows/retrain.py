@@ -56,7 +56,7 @@ def retrain(config: SettingsOrFile) -> RetrainSummary:
         if asked is None:
             # Pinned first: a resumed run goes on with the teacher that it began with.
             config = pinned(config)
-            place.enter_context(steps.workplace(config))
+            place.enter_context(steps.open_run(config))
             data = read_data(config)
             drift = check_drift(config, data)
             candidate = train_candidate(config, data)

@@ -85,7 +85,7 @@ def asked_before(config: RetrainConfig, place: ExitStack) -> ApprovalRequest | N
     keys = context.flow_run.empirical_policy.pause_keys
     if not keys:
         return None
-    place.enter_context(steps.workplace(config, PLACE_WAIT_S))
+    place.enter_context(steps.open_run(config, PLACE_WAIT_S))
     request = reopen(config, str(context.flow_run.id), keys)
     logger.info("resumed   %s was asked about and is as it was", request.draft.candidate.bundle.digest[:12])
     return request
@@ -126,7 +126,7 @@ def approved(
     else:
         place.close()
         answer = _answer(lambda: _wait(config, run, request, form))
-        place.enter_context(steps.workplace(config, PLACE_WAIT_S))
+        place.enter_context(steps.open_run(config, PLACE_WAIT_S))
     recheck(config, request)
     settle(config, run, answer)
     logger.info("%s  by %s: %s", "approved" if answer.approved else "declined", answer.approver, answer.reason)

@@ -12,8 +12,7 @@ from prefect.logging.loggers import flow_run_logger
 from pydantic import ValidationError
 
 from ai.ml.core.errors import BundlegateError, Busy, UsageError
-from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.work_folder import held
+from ai.ml.retraining.runs.work_folder import locked_work_dir, work_dir
 from ai.ml.retraining.settings.deployment import settings_of
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.store import Store
@@ -31,11 +30,11 @@ def leave_clean(flow: Any, flow_run: Any, state: Any) -> None:
         config = RetrainConfig.model_validate(settings_of(flow_run.parameters.get("config")))
     except (ValidationError, AttributeError, UsageError):
         return  # nothing was begun with such parameters
-    work = steps.work_dir(config)
+    work = work_dir(config)
     if not work.is_dir():
         return
     try:
-        with held(work, config.name):
+        with locked_work_dir(work, config.name):
             Store(config.store).recover(config.name)
     except Busy as error:
         logger.warning("%s: nothing was cleared: %s", state.name, error)

@@ -7,7 +7,6 @@ from pathlib import Path
 from prefect import task
 
 from ai.ml.core.errors import NothingChecked, Unproved
-from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import CandidateRef, VerdictRef
 from ai.ml.retraining.runs import retrain as steps
@@ -29,12 +28,10 @@ from tasks.retries import RETRIED
 def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRef:
     """Load the bundle in a fresh process and compare its answers bit for bit with the trained model's."""
     try:
-        with at_work("proving in a fresh process"):
-            verdict = steps.prove_candidate(config, candidate)
+        verdict = steps.prove_candidate(config, candidate)
     except (Unproved, NothingChecked) as nothing:
         emit_bundle_event("bundle.unproved", config.name, candidate.bundle.digest, sentence=str(nothing))
         raise
-    logger.info("proved    %s: %s", verdict.outcome, verdict.reason)
     show_verdict(config.name, Verdict.from_json(Path(verdict.file.path).read_bytes()))
     return verdict
 
@@ -42,8 +39,6 @@ def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRe
 @task(name="prove-bundle", task_run_name="prove {config.bundle}", cache_policy=KeptNotReused(), **KEPT)
 def prove_bundle(config: ValidateConfig) -> ValidationRecord:
     """Run the gate on the bundle that the settings name, and show its verdict, whatever it is."""
-    with at_work("proving in a fresh process"):
-        record = validate(config)
-    logger.info("proved    %s: %s", record.verdict["outcome"], record.verdict["reason"])
+    record = validate(config)
     show_verdict(f"validate-{Path(config.bundle).name}", record.document)
     return record

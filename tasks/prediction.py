@@ -20,9 +20,7 @@ from tasks.reporting import emit_lineage
 @task(name="score-holdout", task_run_name="score the holdout of {config.name}", cache_policy=KeptNotReused(), **KEPT)
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
     """Write the holdout rows with the candidate's answers beside the known ones."""
-    scored = steps.score_holdout(config, candidate)
-    logger.info("scored    %s holdout rows to %s", f"{scored.rows:,}", scored.file.path)
-    return scored
+    return steps.score_holdout(config, candidate)
 
 
 @task(name="score-parts", task_run_name="score the parts", cache_policy=KeptNotReused(), **KEPT)

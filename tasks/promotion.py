@@ -5,8 +5,6 @@ from __future__ import annotations
 from prefect import task
 from prefect.runtime import flow_run
 
-from ai.ml.core.errors import GateRefused
-from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import (
     Approval,
     CandidateRef,
@@ -16,6 +14,7 @@ from ai.ml.retraining.records import (
     VerdictRef,
 )
 from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.runs.promote import roll_back as roll_back_now
 from ai.ml.retraining.settings.proof import RollbackConfig
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.caching import KEPT, KeptNotReused
@@ -27,7 +26,6 @@ from tasks.retries import RETRIED, RETRIED_FOR_DISK
 def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     """Score challenger and champion on the same rows, and say PROMOTE, HOLD or REJECT."""
     decision = steps.decide(config, candidate)
-    logger.info("decided   %s: %s", decision.outcome, decision.reason)
     show_decision(config.name, decision)
     return decision
 
@@ -48,8 +46,7 @@ def promote(
 ) -> PromotionRecord:
     """Put the decision into the store: publish and move the champion's pointer, or record why not."""
     run = flow_run.get_id()
-    promotion = steps.promote(config, candidate, verdict, decision, flow_run_id=run, approval=approval)
-    logger.info("champion  %s", promotion.sentence)
+    promotion = steps.promote(config, candidate, verdict, decision, approval=approval, flow_run_id=run)
     emit_outcome(config.name, promotion)
     return promotion
 
@@ -61,9 +58,9 @@ def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictR
     Raises:
         GateRefused: always; the message is the verdict's.
     """
-    place = steps.quarantine(config, candidate, verdict, flow_run_id=flow_run.get_id())
-    emit_bundle_event("bundle.refused", config.name, verdict.digest, sentence=verdict.reason, quarantine=place)
-    raise GateRefused(f"{verdict.reason}; the bundle is in quarantine at {place}")
+    path = steps.quarantine(config, candidate, verdict, flow_run_id=flow_run.get_id())
+    emit_bundle_event("bundle.refused", config.name, verdict.digest, sentence=verdict.reason, quarantine=path)
+    raise steps.refusal(verdict, path)
 
 
 @task(
@@ -71,8 +68,6 @@ def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictR
 )
 def roll_back(config: RollbackConfig) -> RollbackRecord:
     """Prove a former champion here and now, and make it live again."""
-    with at_work("proving the former champion in a fresh process"):
-        done = steps.roll_back(config)
-    logger.info("champion  %s", done.sentence)
+    done = roll_back_now(config)
     emit_bundle_event("bundle.rolled-back", config.name, done.digest, sentence=config.reason, instead_of=done.previous)
     return done

@@ -20,11 +20,11 @@ from prefect.context import FlowRunContext
 from prefect.states import Crashed, Failed, Pending
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from ai.ml.core.cores import available_cores
 from ai.ml.core.errors import ExitCode, UsageError
+from ai.ml.core.parallel import available_cores
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import RetrainSummary
-from ai.ml.retraining.runs.source_stamp import source_key
+from ai.ml.retraining.runs.source import source_key
 from ai.ml.retraining.segments import cut as segments
 from ai.ml.retraining.segments.cut import Segment, SegmentPlan, segment_config
 from ai.ml.retraining.segments.outcome import (

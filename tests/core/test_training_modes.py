@@ -104,5 +104,5 @@ def test_a_run_says_it(tmp_path: Path) -> None:
         data=DataSettings(source=str(source), target="y"),
         training=TrainingSettings(training_mode="mlp_dense", epochs=1, members=3),
     )
-    candidate = steps.build_candidate(config, steps.snapshot_data(config))
+    candidate = steps.train_candidate(config, steps.read_data(config))
     assert "the mode mlp_dense has no use for members = 3" in candidate.findings

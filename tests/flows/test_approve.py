@@ -20,7 +20,7 @@ from prefect_cli import run_module
 from store_samples import promoted
 
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining.runs.work_folder import held
+from ai.ml.retraining.runs.work_folder import locked_work_dir
 from ai.ml.retraining.store.audit import audit
 from ai.ml.retraining.store.store import Store
 
@@ -88,7 +88,7 @@ def asked(prefect_environment: dict[str, str], tmp_path_factory: pytest.TempPath
 def test_a_suspended_run_holds_nothing_and_tells_what_it_asks(asked: Asked) -> None:
     digest = asked.digest("good")
     assert asked.actions("good") == []
-    with held(asked.folder / "store" / "good" / "work", "good"):
+    with locked_work_dir(asked.folder / "store" / "good" / "work", "good"):
         pass
     # The three models are of one table, so they have one digest.
     assert len(asked.place.events("bundle.awaiting-approval", "good", digest)) == 1

@@ -186,7 +186,7 @@ def run_wrapped(
         "import sys\n"
         "import flows\n"
         "from pathlib import Path\n"
-        "from ai.ml.retraining import steps\n"
+        "from ai.ml.retraining.runs import retrain as steps\n"
         f"{wrapping}"
         "from ai.ml.retraining.settings.retrain import RetrainConfig\n"
         "from ai.ml.retraining.runs.summary import show_summary\n"
@@ -216,7 +216,7 @@ def test_a_failing_proof_quarantines_and_fails_the_run(
         prefect_environment,
         tmp_path,
         classification_csv,
-        "real = steps.build_candidate\n"
+        "real = steps.train_candidate\n"
         "def damaged(*args, **kwargs):\n"
         "    candidate = real(*args, **kwargs)\n"
         "    file = Path(candidate.bundle.path) / 'model_bundle.pt'\n"
@@ -224,7 +224,7 @@ def test_a_failing_proof_quarantines_and_fails_the_run(
         "    content[len(content) // 2] ^= 1\n"
         "    file.write_bytes(content)\n"
         "    return candidate\n"
-        "steps.build_candidate = damaged\n",
+        "steps.train_candidate = damaged\n",
     )
     assert run.returncode == 1, run.stderr
     assert "model_bundle.pt" in run.stderr

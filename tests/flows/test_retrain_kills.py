@@ -23,39 +23,40 @@ from ai.ml.retraining.store.store import Store
 
 pytestmark = pytest.mark.slow
 
-PLAIN = "ai.ml.retraining.runs.retrain"
+RUNS = "ai.ml.retraining.runs"
+STEPS = f"{RUNS}.retrain"
 SHELF = "ai.ml.retraining.store.folder"
 FILES = "ai.ml.core.files.atomic"
 REPORT = "ai.ml.retraining.reporting"
 
 POINTS: dict[str, tuple[str, ...]] = {
-    "read.start": ("before", PLAIN, "snapshot_data"),
+    "read.start": ("before", STEPS, "read_data"),
     "read.writing": ("after", FILES, "write_new", ".data-"),
-    "read.written": ("after", PLAIN, "write_table"),
-    "read.end": ("after", PLAIN, "snapshot_data"),
-    "drift.start": ("before", "tasks.training", "training_drift"),
-    "drift.measured": ("before", "ai.ml.retraining.runs.drift", "write_atomic"),
-    "drift.end": ("after", "tasks.training", "training_drift"),
-    "train.start": ("before", PLAIN, "build_candidate"),
+    "read.written": ("after", f"{RUNS}.source", "write_table"),
+    "read.end": ("after", STEPS, "read_data"),
+    "drift.start": ("before", STEPS, "check_drift"),
+    "drift.measured": ("before", f"{RUNS}.drift", "write_atomic"),
+    "drift.end": ("after", STEPS, "check_drift"),
+    "train.start": ("before", STEPS, "train_candidate"),
     "train.an-epoch": ("after", "ai.ml.frameworks.pytorch.trainer.checkpoint:EpochCheckpoint", "save"),
-    "train.building": ("before", PLAIN, "publish_dir"),
-    "train.published": ("after", PLAIN, "publish_dir"),
-    "train.end": ("after", PLAIN, "build_candidate"),
-    "prove.start": ("before", PLAIN, "prove_candidate"),
+    "train.building": ("before", f"{RUNS}.candidate", "publish_dir"),
+    "train.published": ("after", f"{RUNS}.candidate", "publish_dir"),
+    "train.end": ("after", STEPS, "train_candidate"),
+    "prove.start": ("before", STEPS, "prove_candidate"),
     "prove.replaying": ("while", "ai.ml.retraining.gate.environments", "subprocess"),
-    "prove.end": ("after", PLAIN, "prove_candidate"),
-    "decide.start": ("before", PLAIN, "decide"),
-    "decide.half-scored": ("after", PLAIN, "score_known"),
-    "decide.end": ("after", PLAIN, "decide"),
-    "promote.start": ("before", PLAIN, "promote"),
+    "prove.end": ("after", STEPS, "prove_candidate"),
+    "decide.start": ("before", STEPS, "decide"),
+    "decide.half-scored": ("after", f"{RUNS}.decide", "score_known"),
+    "decide.end": ("after", STEPS, "decide"),
+    "promote.start": ("before", STEPS, "promote"),
     "promote.copied": ("before", SHELF, "publish_dir"),
     "promote.published": ("after", SHELF, "publish_dir"),
     "promote.decided": ("before", SHELF, "_put_in_place"),
     "promote.moved": ("after", SHELF, "_put_in_place"),
-    "promote.end": ("after", PLAIN, "promote"),
-    "score.start": ("before", PLAIN, "score_holdout"),
+    "promote.end": ("after", STEPS, "promote"),
+    "score.start": ("before", STEPS, "score_holdout"),
     "score.writing": ("after", FILES, "write_new", ".holdout-scored"),
-    "score.end": ("after", PLAIN, "score_holdout"),
+    "score.end": ("after", STEPS, "score_holdout"),
     "report.start": ("before", f"{REPORT}.sources", "report_candidate"),
     "report.writing": ("after", FILES, "write_new", ".report.html"),
     "report.end": ("after", f"{REPORT}.sources", "report_candidate"),

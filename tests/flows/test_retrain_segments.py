@@ -19,7 +19,7 @@ from prefect_cli import ask_server
 
 from ai.ml.core.files.atomic import is_alive
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining.runs.work_folder import held
+from ai.ml.retraining.runs.work_folder import locked_work_dir
 from ai.ml.retraining.store.store import Store
 
 # A loaded machine takes its time for a dozen processes.
@@ -87,7 +87,7 @@ def test_one_that_fails_stops_nobody_and_the_worst_is_the_exit_code(
 ) -> None:
     table_of(tmp_path, {"a": 60, "b": 60, "d": 60, "bad": 60, "dies": 60, "busy": 60, "few": 3})
     busy = tmp_path / "store" / "m-busy" / "work"
-    with held(busy, "m-busy"):
+    with locked_work_dir(busy, "m-busy"):
         code, found, said = ended(start(prefect_environment, SMALL, tmp_path, "--parallel", "2"))
     outcomes = {model: (segment["outcome"], segment["exit_code"]) for model, segment in found.items()}
     assert outcomes == {

@@ -77,7 +77,7 @@ def test_a_name_in_the_store_is_the_bundle_behind_it(tmp_path: Path, prefect_env
         data=DataSettings(source=str(tmp_path / "table.csv"), target="y"),
         training=TrainingSettings(epochs=3),
     )
-    candidate = steps.build_candidate(settings, steps.snapshot_data(settings))
+    candidate = steps.train_candidate(settings, steps.read_data(settings))
     verdict, decision = steps.prove_candidate(settings, candidate), steps.decide(settings, candidate)
     steps.promote(settings, candidate, verdict, decision, flow_run_id=None)
     done = validate(prefect_environment, "--bundle", "m@champion", "--store", settings.store, "--json")

@@ -23,6 +23,7 @@ import tasks.reporting
 from ai.ml.core.errors import Busy, DataNotFound, Unproved
 from ai.ml.retraining.records import BundleRef, CandidateRef, DataRef, FileRef, Record, ReportRef, VerdictRef
 from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.runs import source as source_of_run
 from ai.ml.retraining.runs.work_folder import keep_latest
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.caching import ContentKey
@@ -192,7 +193,7 @@ def test_a_table_that_is_written_to_while_it_is_read_isnt_believed(
     source.write_text("a,y\n1,2\n", encoding="utf-8")
     given = {"name": "m", "store": str(tmp_path / "store"), "data": {"source": str(source), "target": "y"}}
     config = RetrainConfig.model_validate(given)
-    read = steps.read_table
+    read = source_of_run.read_table
 
     def overtaken(*arguments: Any) -> Any:
         table = read(*arguments)
@@ -201,11 +202,11 @@ def test_a_table_that_is_written_to_while_it_is_read_isnt_believed(
         return table
 
     with monkeypatch.context() as patch:
-        patch.setattr(steps, "read_table", overtaken)
+        patch.setattr(source_of_run, "read_table", overtaken)
         with pytest.raises(Busy, match=r"table\.csv changed while it was read"):
-            steps.snapshot_data(config)
+            steps.read_data(config)
     assert not (tmp_path / "store").exists()
-    assert steps.snapshot_data(config).rows == 2
+    assert steps.read_data(config).rows == 2
 
 
 def test_rows_without_a_target_are_left_out_when_the_settings_say_so(
@@ -216,8 +217,8 @@ def test_rows_without_a_target_are_left_out_when_the_settings_say_so(
     data = {"source": str(source), "target": "y", "missing_target": "drop"}
     config = RetrainConfig.model_validate({"name": "m", "store": str(tmp_path / "store"), "data": data})
     with caplog.at_level("INFO", logger="bundlegate"):
-        snapshot = steps.snapshot_data(config)
-    assert steps.read_table(snapshot.file.path)["a"].to_pylist() == ["1", "4"]
+        snapshot = steps.read_data(config)
+    assert source_of_run.read_table(snapshot.file.path)["a"].to_pylist() == ["1", "4"]
     assert "left out  2 rows without 'y'" in caplog.text
 
 

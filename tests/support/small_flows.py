@@ -25,7 +25,7 @@ FILE = {"path": "none", "size": 0, "sha256": "0" * 64}
 def small(config: RetrainConfig) -> RetrainSummary:
     """Leave the times of its start and end in the store, under its process's number."""
     place = Path(config.store)
-    with steps.workplace(config):
+    with steps.open_run(config):
         began = time.monotonic()
         (place / f"{config.name}.began").write_text(str(os.getpid()))
         match config.labels["segment"].rpartition(" ")[2]:

@@ -123,4 +123,4 @@ def test_killed_with_its_worker_the_next_run_goes_on(tmp_path: Path, prefect_env
     store = Store(tmp_path / "store")
     assert [entry.action for entry in store.history("m")] == ["promoted"]
     whole = RetrainConfig.model_validate({**config, "store": str(tmp_path / "whole")})
-    assert steps.build_candidate(whole, steps.snapshot_data(whole)).bundle.digest == store.champion("m")
+    assert steps.train_candidate(whole, steps.read_data(whole)).bundle.digest == store.champion("m")

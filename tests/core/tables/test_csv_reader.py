@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai.ml.core.contract.casting import read_numbers
 from ai.ml.core.tables import csv_reader as csv_source
+from ai.ml.core.tables.cells import read_numbers
 from ai.ml.core.tables.reader import ReadOptions, read_batches
 
 PLAIN = ["1", "-2.5", "0.1", "1e5", "-0", "007", "1.", ".5", "4.9e-324", "123456789012345678901", "1E-7", "inf", "-Inf"]

@@ -18,7 +18,7 @@ from torch import nn
 
 from ai.ml.core.errors import BundleRefused
 from ai.ml.core.types import Metrics, ModelBundle, TaskType
-from ai.ml.frameworks.pytorch.inference import predict_rows
+from ai.ml.frameworks.pytorch.inference import Scorer, predict_rows
 from ai.ml.frameworks.pytorch.models import (
     MLP,
     TRAINING_MODES,
@@ -157,6 +157,47 @@ def test_ac_s10_a_complete_model_bundle_comes_back(tmp_path: Path) -> None:
     assert loaded.scaler is not None
     assert not loaded.model.training
     assert loaded.target_scaler is None
+
+
+OPTIONAL = ("class_names", "feature_medians", "label_encoder", "target_scaler")
+
+
+@pytest.mark.parametrize("absent", [*((key,) for key in OPTIONAL), OPTIONAL], ids="+".join)
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_req_s10_an_optional_field_that_the_file_lacks_is_none(
+    tmp_path: Path, task: TaskType, absent: tuple[str, ...]
+) -> None:
+    whole, rows = tiny_bundle(task), tiny_rows(9, seed=3)
+    loaded = load_bundle(write_original(tmp_path / "old.pt", whole, without=absent))
+    for key in OPTIONAL:
+        found, there = getattr(loaded, key), getattr(whole, key)
+        assert (found is None) == (key in absent or there is None), key
+    outputs = Scorer(loaded).score_rows(rows).raw
+    # Nothing is missing in these rows, so the medians change no answer.
+    assert outputs.tobytes() == raw(whole, rows)
+    answers = predict_rows(loaded, rows)
+    if task == "classification" and "label_encoder" in absent:
+        assert answers == outputs.argmax(axis=1).tolist()
+        assert all(type(answer) is int for answer in answers)
+    elif task == "regression" and "target_scaler" in absent:
+        assert answers == [float(output) for output in outputs[:, 0]]
+    else:
+        assert answers == predict_rows(whole, rows)
+
+
+@pytest.mark.parametrize("absent", [*((key,) for key in OPTIONAL), OPTIONAL], ids="+".join)
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_req_s10_what_is_absent_and_what_is_none_are_saved_as_the_same_bytes(
+    tmp_path: Path, task: TaskType, absent: tuple[str, ...]
+) -> None:
+    bundle = tiny_bundle(task)
+    loaded = load_bundle(write_original(tmp_path / "old.pt", bundle, without=absent))
+    first = save_bundle(loaded, tmp_path / "first")
+    assert list(plain_load(first)) == KEYS
+    for key in absent:
+        setattr(bundle, key, None)
+    assert first.read_bytes() == save_bundle(bundle, tmp_path / "none").read_bytes()
+    assert first.read_bytes() == save_bundle(load_bundle(first), tmp_path / "second").read_bytes()
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])

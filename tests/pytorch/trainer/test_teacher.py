@@ -24,6 +24,7 @@ from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.frameworks.pytorch.trainer.loop import EpochReport
 from ai.ml.frameworks.pytorch.trainer.training import student_of, train
 from ai.ml.retraining.runs import retrain as steps
+from ai.ml.retraining.runs.candidate import candidate_key
 from ai.ml.retraining.runs.plan import pinned
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store.store import Store
@@ -210,7 +211,7 @@ def run_config(folder: Path, name: str, seed: int, teacher: str | None = None) -
 
 def promoted(config: RetrainConfig) -> str:
     """A champion, as if the gate had passed it."""
-    candidate = steps.build_candidate(config, steps.snapshot_data(config))
+    candidate = steps.train_candidate(config, steps.read_data(config))
     digest = candidate.bundle.digest
     Store(config.store).promote(config.name, Path(candidate.bundle.path), passed_verdict(digest), decision={})
     return digest
@@ -219,19 +220,19 @@ def promoted(config: RetrainConfig) -> str:
 def test_what_lies_in_a_teachers_place_teaches_only_if_it_is_the_teacher(tmp_path: Path) -> None:
     digest = promoted(run_config(tmp_path, "big", seed=1))
     config = pinned(run_config(tmp_path, "small", seed=3, teacher="big@champion"))
-    data = steps.snapshot_data(config)
+    data = steps.read_data(config)
     manifest = tmp_path / "store" / "big" / "versions" / digest / "manifest.json"
     content = manifest.read_bytes()
     manifest.chmod(0o600)
     manifest.write_bytes(content + b" ")
     with pytest.raises(BundleRefused, match=f"version {digest[:12]} in .* was exchanged: it holds"):
-        steps.build_candidate(config, data)
+        steps.train_candidate(config, data)
     manifest.write_bytes(content)
     metrics = manifest.with_name("metrics.json")
     metrics.chmod(0o600)
     metrics.write_bytes(b"{}")
     with pytest.raises(BundleRefused, match=r"can't teach: metrics.json has"):
-        steps.build_candidate(config, data)
+        steps.train_candidate(config, data)
 
 
 @pytest.mark.slow
@@ -241,15 +242,15 @@ def test_a_promotion_in_the_middle_changes_nothing_and_the_student_passes_the_ga
     fixed = pinned(config)
     assert fixed.training.teacher == f"big@{first}"
     assert pinned(fixed) == fixed
-    data = steps.snapshot_data(config)
-    key = steps.candidate_key(fixed, data)
-    assert steps.candidate_key(config, data) == key
+    data = steps.read_data(config)
+    key = candidate_key(fixed, data)
+    assert candidate_key(config, data) == key
 
     second = promoted(run_config(tmp_path, "big", seed=2))
     assert second != first
-    assert steps.candidate_key(fixed, data) == key
-    assert steps.candidate_key(config, data) != key
-    student = steps.build_candidate(fixed, data)
+    assert candidate_key(fixed, data) == key
+    assert candidate_key(config, data) != key
+    student = steps.train_candidate(fixed, data)
     lineage = read_manifest(Path(student.bundle.path)).lineage
     assert lineage["teacher"] == first
     assert lineage["training"]["teacher"] == f"big@{first}"

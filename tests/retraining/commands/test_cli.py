@@ -30,8 +30,8 @@ def promoted(folder: Path, *, epochs: int, learning_rate: float) -> None:
         data=DataSettings(source=str(folder / "table.csv"), target="y"),
         training=TrainingSettings(epochs=epochs, learning_rate=learning_rate),
     )
-    data = steps.snapshot_data(settings)
-    candidate = steps.build_candidate(settings, data)
+    data = steps.read_data(settings)
+    candidate = steps.train_candidate(settings, data)
     verdict = steps.prove_candidate(settings, candidate)
     decision = steps.decide(settings, candidate)
     steps.promote(settings, candidate, verdict, decision, flow_run_id=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -10,13 +11,17 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from builders import mixed_table, tiny_bundle
+from format_samples import write_original
 from sealed_bundles import sealed, trained
 
 from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
 from ai.ml.core.tables.reader import read_table, write_table
+from ai.ml.core.types import TaskType
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
+from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.frameworks.pytorch.serialization.save import save_bundle
+from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.evidence.evidence import MAX_HOLDOUT_ROWS, collect_evidence, read_evidence, sample_rows
 from ai.ml.retraining.evidence.seal import make_evidence, stage_candidate
 from ai.ml.retraining.gate.proof import prove
@@ -120,6 +125,37 @@ def test_a_bundle_from_elsewhere_gets_weaker_evidence_and_the_manifest_says_so(t
     assert bundle_digest(tmp_path / "bundle") in made.stdout
     verdict = prove(tmp_path / "bundle")
     assert verdict.passed, verdict.reason
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_file_without_its_optional_fields_is_inspected_proved_and_scored(
+    tmp_path: Path, task: TaskType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, rows = tmp_path / "bundle", tmp_path / "rows.csv"
+    place.mkdir()
+    absent = ("class_names", "feature_medians", "label_encoder", "target_scaler", "model_config")
+    write_original(place / "model_bundle.pt", tiny_bundle(task, hidden_dim=128, dropout=0.0), without=absent)
+    write_table(mixed_table(30).select(["age", "income", "city", "plan"]), rows)
+
+    def run(*arguments: object) -> str:
+        assert main([str(argument) for argument in arguments]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    facts = json.loads(run("inspect", place, "--json"))["payload"]
+    assert (facts["task"], facts["class_names"], facts["feature_medians"]) == (task, None, False)
+    run("evidence", place, "--rows", rows)
+    verdict = json.loads(run("verify", place, "--json"))
+    assert {check["name"]: check["passed"] for check in verdict["checks"] if check["applies"]} == dict.fromkeys(
+        ("integrity", "manifest", "loading", "structure", "replay", "fixpoint", "invariance"), True
+    )
+    run("predict", place, rows, tmp_path / "scored.parquet", *(["--proba"] if task == "classification" else []))
+    scored, expected = read_table(tmp_path / "scored.parquet"), Scorer(load_bundle(place / "model_bundle.pt"))
+    answers = expected.score_table(read_table(rows))
+    assert scored["y_predicted"].to_pylist() == answers.decoded.tolist()
+    if task == "classification":
+        assert scored.column_names[-3:] == [f"y_probability_{index}" for index in range(3)]
+    else:
+        assert answers.decoded.tolist() == answers.raw[:, 0].astype(float).tolist()
 
 
 def test_evidence_of_the_training_isnt_given_up_by_accident(whole: Path) -> None:

@@ -29,6 +29,7 @@ from ai.ml.retraining.runs.approval import (
     reopen,
     settle,
 )
+from ai.ml.retraining.runs.work_folder import work_dir
 from ai.ml.retraining.settings.retrain import ApprovalSettings, DataSettings, RetrainConfig
 from ai.ml.retraining.store.store import Store
 from flows.retrain import retrain
@@ -47,7 +48,7 @@ def config(tmp_path: Path) -> RetrainConfig:
 
 def drafted(config: RetrainConfig, seed: int = 0, champion: str | None = None) -> Draft:
     """A candidate in the work folder as a run leaves it, with a passing verdict."""
-    work = steps.work_dir(config)
+    work = work_dir(config)
     bundle, digest = sealed(work / f"candidate-{seed}" / "bundle", seed)
     file = bundle.parent / "holdout.parquet"
     for name in ("holdout.parquet", "history.json"):
@@ -79,8 +80,8 @@ def filed(config: RetrainConfig, run: str = "run", **made: object) -> ApprovalRe
 
 def test_it_outlives_the_runs_that_prune_candidates(config: RetrainConfig) -> None:
     request = filed(config)
-    shutil.rmtree(steps.work_dir(config) / "candidate-0")
-    (steps.work_dir(config) / "verdict-0.json").unlink()
+    shutil.rmtree(work_dir(config) / "candidate-0")
+    (work_dir(config) / "verdict-0.json").unlink()
     again = reopen(config, "run", {request.key})
     assert again == request
     assert Path(again.draft.candidate.bundle.path).is_dir()
@@ -94,7 +95,7 @@ def test_what_waits_is_never_pruned_and_what_is_over_goes(config: RetrainConfig)
     late = file_request(config, "late", drafted(config), -1)
     assert late.expired
     filed(config, "last")
-    kept = {folder.name for folder in steps.work_dir(config).glob("awaiting-*")}
+    kept = {folder.name for folder in work_dir(config).glob("awaiting-*")}
     assert {"awaiting-waiting", "awaiting-last"} <= kept
     assert len(kept) == 2 + workplace.KEEP_RUNS
     assert reopen(config, "waiting", {waiting.key}) == waiting
@@ -104,7 +105,7 @@ def test_what_waits_is_never_pruned_and_what_is_over_goes(config: RetrainConfig)
 @pytest.mark.parametrize("harm", ["changed", "gone"])
 def test_changed_or_lost_bytes_are_refused(config: RetrainConfig, file: str, harm: str) -> None:
     request = filed(config)
-    path = steps.work_dir(config) / "awaiting-run" / file
+    path = work_dir(config) / "awaiting-run" / file
     if harm == "gone":
         path.unlink()
     else:
@@ -123,7 +124,7 @@ def test_a_request_that_is_gone_or_forged_is_refused(config: RetrainConfig) -> N
         reopen(config, "run", {request.key[:-1]})
 
     other = filed(config, "other", seed=1)
-    file = steps.work_dir(config) / "awaiting-run" / "request.json"
+    file = work_dir(config) / "awaiting-run" / "request.json"
     # Another candidate under the key that the approval was given for.
     file.write_text(other.model_copy(update={"key": request.key}).model_dump_json())
     with pytest.raises(BundleRefused, match="isn't what this run asked"):
@@ -159,9 +160,9 @@ def test_a_person_is_asked_only_where_the_champion_would_be_replaced(config: Ret
 def test_the_ledger_keeps_who_said_what(config: RetrainConfig, capsys: pytest.CaptureFixture[str]) -> None:
     draft = filed(config).draft
     refused = declined(draft.decision, NO)
-    held = steps.promote(config, draft.candidate, draft.verdict, refused, "run", NO)
+    held = steps.promote(config, draft.candidate, draft.verdict, refused, approval=NO, flow_run_id="run")
     assert (held.outcome, Store(config.store).champion("m")) == ("HELD", None)
-    done = steps.promote(config, draft.candidate, draft.verdict, draft.decision, "run", YES)
+    done = steps.promote(config, draft.candidate, draft.verdict, draft.decision, approval=YES, flow_run_id="run")
     assert done.outcome == "PROMOTED"
     entries = Store(config.store).history("m")
     assert [entry.body["note"]["approval"] for entry in entries] == [NO.model_dump(), YES.model_dump()]

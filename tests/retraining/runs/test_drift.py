@@ -21,7 +21,8 @@ from ai.ml.retraining.batch.job import BatchSettings, predict_dataset
 from ai.ml.retraining.batch.runners import ProcessRunner
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.drift import training_drift
+from ai.ml.retraining.runs.drift import check_drift
+from ai.ml.retraining.runs.work_folder import work_dir
 from ai.ml.retraining.settings.retrain import DataSettings, DriftSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store.store import Store
 
@@ -50,22 +51,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_table(moved(mixed_table(400, seed=3)), folder / "moved.csv")
     write_table(mixed_table(400, seed=4).drop_columns(["income"]), folder / "narrow.csv")
     config = settings(folder, "old.csv")
-    data = steps.snapshot_data(config)
-    assert training_drift(config, data) is None, "there is no champion yet"
-    candidate = steps.build_candidate(config, data)
+    data = steps.read_data(config)
+    assert check_drift(config, data) is None, "there is no champion yet"
+    candidate = steps.train_candidate(config, data)
     verdict = steps.prove_candidate(config, candidate)
-    steps.promote(config, candidate, verdict, steps.decide(config, candidate), None)
+    steps.promote(config, candidate, verdict, steps.decide(config, candidate))
     return folder
 
 
 def test_before_training_drift_is_reported_and_kept_as_json(folder: Path) -> None:
     for source, severity in (("same.parquet", "stable"), ("moved.csv", "major")):
         config = settings(folder, source)
-        drift = training_drift(config, steps.snapshot_data(config))
+        drift = check_drift(config, steps.read_data(config))
         assert drift is not None
         assert (drift.severity, drift.against) == (severity, Store(folder / "store").champion("m"))
     assert "major drift in 400 rows: 'income' (PSI " in drift.sentence
-    newest = max(steps.work_dir(config).glob("drift-*.json"), key=lambda path: path.stat().st_mtime)
+    newest = max(work_dir(config).glob("drift-*.json"), key=lambda path: path.stat().st_mtime)
     assert json.loads(newest.read_bytes()) == json.loads(json.dumps(drift.document))
     assert drift.document["columns"][0]["column"] == "income"
 
@@ -73,22 +74,22 @@ def test_before_training_drift_is_reported_and_kept_as_json(folder: Path) -> Non
 def test_before_training_drift_can_be_a_refusal(folder: Path) -> None:
     config = settings(folder, "moved.csv", action="refuse")
     with pytest.raises(DataRefused, match=r"has drifted from the training table, major or worse: 'income' \(PSI"):
-        training_drift(config, steps.snapshot_data(config))
+        check_drift(config, steps.read_data(config))
     stable = settings(folder, "same.parquet", action="refuse", severity="moderate")
-    assert training_drift(stable, steps.snapshot_data(stable)) is not None
+    assert check_drift(stable, steps.read_data(stable)) is not None
     off = settings(folder, "moved.csv", action="off")
-    assert training_drift(off, steps.snapshot_data(off)) is None
+    assert check_drift(off, steps.read_data(off)) is None
 
 
 def test_a_table_that_cannot_be_compared(folder: Path) -> None:
     config = settings(folder, "narrow.csv")
-    drift = training_drift(config, steps.snapshot_data(config))
+    drift = check_drift(config, steps.read_data(config))
     assert drift is not None
     assert drift.severity is None
     assert "columns are missing: 'income'" in drift.sentence
     config = settings(folder, "narrow.csv", action="refuse")
     with pytest.raises(DataRefused, match="columns are missing: 'income'"):
-        training_drift(config, steps.snapshot_data(config))
+        check_drift(config, steps.read_data(config))
 
 
 def test_predict_reports_and_refuses(

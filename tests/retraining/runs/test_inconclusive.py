@@ -21,6 +21,7 @@ from ai.ml.retraining.gate.proof import GatePolicy, finding_of, prove
 from ai.ml.retraining.records import BundleRef, CandidateRef, FileRef, VerdictRef, problems
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.inconclusive import FILE
+from ai.ml.retraining.runs.work_folder import work_dir
 from ai.ml.retraining.selftest.run import selftest
 from ai.ml.retraining.settings.retrain import DataSettings, GateSettings, RetrainConfig
 from ai.ml.retraining.store.store import Store
@@ -163,7 +164,7 @@ def test_the_candidate_stays_and_the_third_run_without_a_proof_asks_for_a_person
     starved = RetrainConfig(
         name="m", store=str(tmp_path / "store"), data=data, gate=GateSettings(timeout_seconds=TOO_SHORT)
     )
-    bundle = steps.work_dir(starved) / "candidate-0" / "bundle"
+    bundle = work_dir(starved) / "candidate-0" / "bundle"
     shutil.copytree(whole, bundle)
     some = FileRef.of(bundle / "manifest.json")
     made = BundleRef(path=str(bundle), digest=bundle_digest(bundle))
@@ -178,7 +179,7 @@ def test_the_candidate_stays_and_the_third_run_without_a_proof_asks_for_a_person
     assert not [*Path(starved.store).rglob("quarantine")]
     rested = starved.model_copy(update={"gate": GateSettings()})
     assert steps.prove_candidate(rested, candidate).outcome == "PASSED"
-    assert not (steps.work_dir(starved) / FILE).exists(), "the count begins anew"
+    assert not (work_dir(starved) / FILE).exists(), "the count begins anew"
 
 
 def test_what_was_proved_is_what_is_decided_and_promoted(whole: Path, tmp_path: Path) -> None:
@@ -195,7 +196,7 @@ def test_what_was_proved_is_what_is_decided_and_promoted(whole: Path, tmp_path: 
     assert decision.outcome == "PROMOTE"
     file.write_bytes(passed_verdict(made.digest).to_json() + b" ")
     with pytest.raises(BundleRefused, match="isn't the verdict of this run"):
-        steps.promote(config, candidate, verdict, decision, None)
+        steps.promote(config, candidate, verdict, decision)
     rows.write_bytes(rows.read_bytes() + b" ")
     with pytest.raises(BundleRefused, match="isn't there as it was made"):
         steps.decide(config, candidate)

@@ -11,7 +11,7 @@ import pytest
 from ai.ml.core.errors import Busy, UsageError
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.resume import interrupted_run
-from ai.ml.retraining.runs.work_folder import held
+from ai.ml.retraining.runs.work_folder import locked_work_dir, work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from flows.retrain import retrain
 from tasks.command_line import run_from_command_line
@@ -36,9 +36,9 @@ def settings(store: Path, source: str = "table.csv") -> RetrainConfig:
 
 def interrupt(config: RetrainConfig) -> Path:
     """A run that stops in the middle; returns what it leaves."""
-    with pytest.raises(Killed), steps.workplace(config):
+    with pytest.raises(Killed), steps.open_run(config):
         raise Killed
-    return steps.work_dir(config) / "run.json"
+    return work_dir(config) / "run.json"
 
 
 def test_an_interrupted_runs_settings_come_back_whole(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_an_interrupted_runs_settings_come_back_whole(tmp_path: Path) -> None:
 def test_a_run_that_came_to_its_end_leaves_nothing_to_resume(tmp_path: Path) -> None:
     config = settings(tmp_path)
     interrupt(config)
-    with steps.workplace(config):
+    with steps.open_run(config):
         steps.end_run(config)
     with pytest.raises(UsageError, match="nothing to resume: no run of m was interrupted"):
         interrupted_run("m", {"store": str(tmp_path)})
@@ -59,7 +59,7 @@ def test_a_run_that_came_to_its_end_leaves_nothing_to_resume(tmp_path: Path) -> 
 def test_a_run_that_is_refused_its_place_leaves_the_others_settings(tmp_path: Path) -> None:
     config, other = settings(tmp_path), settings(tmp_path, "other.csv")
     interrupt(config)
-    with held(steps.work_dir(config), "m"), pytest.raises(Busy), steps.workplace(other):
+    with locked_work_dir(work_dir(config), "m"), pytest.raises(Busy), steps.open_run(other):
         pass
     assert interrupted_run("m", {"store": str(tmp_path)}) == config
 

@@ -176,7 +176,7 @@ def retrain_config(folder: Path, **training: Any) -> RetrainConfig:
 
 def test_the_winner_is_trained_named_in_the_manifest_and_repeatable_without_a_search(tmp_path: Path) -> None:
     config = retrain_config(tmp_path, tune=2)
-    candidate = steps.build_candidate(config, steps.snapshot_data(config))
+    candidate = steps.train_candidate(config, steps.read_data(config))
     assert [each["number"] for each in candidate.trials] == [0, 1]
     folder = Path(candidate.bundle.path)
     lineage = read_manifest(folder).lineage
@@ -186,7 +186,7 @@ def test_the_winner_is_trained_named_in_the_manifest_and_repeatable_without_a_se
     assert {name: lineage["training"][name] for name in best["settings"]} == best["settings"]
 
     alone = retrain_config(tmp_path, **best["settings"])
-    repeated = steps.build_candidate(alone, steps.snapshot_data(alone))
+    repeated = steps.train_candidate(alone, steps.read_data(alone))
     file = "model_bundle.pt"
     assert sha256_file(Path(repeated.bundle.path) / file) == sha256_file(folder / file)
 
@@ -197,7 +197,7 @@ def test_the_winner_is_trained_named_in_the_manifest_and_repeatable_without_a_se
 
 def test_a_search_that_its_budget_ends_says_how_far_it_came(tmp_path: Path) -> None:
     config = retrain_config(tmp_path, tune=50, budget_seconds=0.01)
-    found = steps.build_candidate(config, steps.snapshot_data(config)).findings
+    found = steps.train_candidate(config, steps.read_data(config)).findings
     assert any(said.startswith("the budget of 0.01 s had room for 1 of 50 trials") for said in found)
 
 

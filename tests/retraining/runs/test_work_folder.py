@@ -13,12 +13,12 @@ from prefect_cli import held_retraining, run_module
 
 from ai.ml.core.errors import Busy
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining.runs.work_folder import held
+from ai.ml.retraining.runs.work_folder import locked_work_dir
 from ai.ml.retraining.store.store import Store
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from ai.ml.retraining.runs.work_folder import held\n"
-    "with held(Path(sys.argv[1]), 'm'):\n    print('held', flush=True); time.sleep(600)"
+    "import sys, time; from pathlib import Path; from ai.ml.retraining.runs.work_folder import locked_work_dir\n"
+    "with locked_work_dir(Path(sys.argv[1]), 'm'):\n    print('held', flush=True); time.sleep(600)"
 )
 
 
@@ -35,19 +35,22 @@ def test_the_second_is_told_who_holds_it_and_a_killed_holder_holds_nothing(tmp_p
         (work / "candidate-1.building").mkdir()
         (work / f".data.{process.pid}.{'0' * 16}.tmp").touch()
         try:
-            with pytest.raises(Busy, match=rf"m is being retrained already, by .*{process.pid}"), held(work, "m"):
+            with (
+                pytest.raises(Busy, match=rf"m is being retrained already, by .*{process.pid}"),
+                locked_work_dir(work, "m"),
+            ):
                 pass
             assert (work / "candidate-1.building").is_dir(), "the second cleared what the first is making"
         finally:
             process.send_signal(signal.SIGKILL)
-    with held(work, "m"):
+    with locked_work_dir(work, "m"):
         assert {path.name for path in work.iterdir()} <= {".lock", ".holder"}
 
 
 def test_a_run_that_raises_lets_go(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="its own"), held(tmp_path, "m"):
+    with pytest.raises(ValueError, match="its own"), locked_work_dir(tmp_path, "m"):
         raise ValueError("its own")
-    with held(tmp_path, "m"):
+    with locked_work_dir(tmp_path, "m"):
         pass
     assert not (tmp_path / ".holder").exists()
 

@@ -128,9 +128,11 @@ def test_a_whole_retraining_into_a_bucket_and_back(
         data = DataSettings(source="table.csv", target="y")
         decision = DecisionSettings(slice_column="city", slice_floors={"accuracy": 0.01})
         settings = RetrainConfig(name="m", store=place.url, data=data, training=training, decision=decision)
-        candidate = steps.build_candidate(settings, steps.snapshot_data(settings))
+        candidate = steps.train_candidate(settings, steps.read_data(settings))
         verdict = steps.prove_candidate(settings, candidate)
-        return steps.promote(settings, candidate, verdict, steps.decide(settings, candidate), "run-1").outcome
+        return steps.promote(
+            settings, candidate, verdict, steps.decide(settings, candidate), flow_run_id="run-1"
+        ).outcome
 
     def told(*arguments: str) -> str:
         assert main([*arguments, "--store", place.url]) == 0

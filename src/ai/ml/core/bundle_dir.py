@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ai.ml.core.environment_faults import raise_machines
-from ai.ml.core.errors import BundleNotFound, BundleRefused
-from ai.ml.core.files.atomic import dump_json, open_plain, sha256_bytes, storage_failed, write_atomic
+from ai.ml.core.errors import BundleNotFound, BundleRefused, storage_failed
+from ai.ml.core.files.atomic import dump_json, open_plain, sha256_bytes, write_atomic
 
 MANIFEST_FORMAT = 1
 """Raise it when a key changes its meaning or leaves, keep `Manifest.from_json` reading every lower number, and add a

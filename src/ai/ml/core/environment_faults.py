@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from ai.ml.core.errors import StorageFailed
-from ai.ml.core.files.atomic import storage_failed
+from ai.ml.core.errors import StorageFailed, storage_failed
 
 _CODES = frozenset(
     {

@@ -151,3 +151,8 @@ class Unproved(BundlegateError):
     """
 
     exit_code = ExitCode.BUSY
+
+
+def storage_failed(doing: str, error: OSError, state: str) -> StorageFailed:
+    """The sentence for an error of the disk: what was being done, why it failed, what is left."""
+    return StorageFailed(f"{doing} failed: {error.strerror or error}; {state}")

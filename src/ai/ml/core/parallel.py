@@ -5,11 +5,10 @@ Each piece is computed as it would be alone, so the results don't depend on the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
-
-from ai.ml.core.cores import available_cores
 
 MOST_THREADS = 4
 """More would wait for the memory, not for a core."""
@@ -36,3 +35,10 @@ def map_columns(work: Callable[[_Piece], _Result], pieces: Sequence[_Piece], n_r
 def thread_count() -> int:
     """The cores that this process may use, at most `MOST_THREADS`."""
     return min(available_cores(), MOST_THREADS)
+
+
+def available_cores() -> int:
+    """Those that the system lets this process run on, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from ai.ml.core.input_contract import InputContract, TaskType
+
 if TYPE_CHECKING:
     import numpy as np
     from sklearn.feature_extraction import DictVectorizer
     from sklearn.preprocessing import LabelEncoder, StandardScaler
     from torch import nn
 
-    from ai.ml.core.contract import InputContract
-
-TaskType = Literal["classification", "regression"]
+__all__ = ["Metrics", "ModelBundle", "TaskType", "TrainingConfig"]
 
 
 @dataclass
@@ -43,9 +43,9 @@ class ModelBundle:
     feature_medians: np.ndarray | None
     """`(input_dim,)` float64; `None` in files from before it was stored: missing cells become 0."""
     label_encoder: LabelEncoder | None
-    """Classification only."""
+    """Classification only; `None` in files that lack it: answers are class indices."""
     target_scaler: StandardScaler | None
-    """Regression only."""
+    """Regression only; `None` in files that lack it: answers are raw outputs."""
     target_column: str
     input_dim: int
     output_dim: int

@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from ai.ml.core.bundle_dir import bundle_digest, check_files, current_versions, read_manifest
 from ai.ml.core.errors import BundlegateError, ExitCode
 from ai.ml.core.files.atomic import dump_json, sha256_bytes, sha256_file
+
+if TYPE_CHECKING:
+    from ai.ml.core.contract.drift import DriftReport
 
 
 class Record(BaseModel):
@@ -166,6 +169,11 @@ class DriftRecord(Record):
     sentence: str
     document: dict[str, Any]
     """`DriftReport.to_json`; empty where it can't be compared."""
+
+    @classmethod
+    def of(cls, report: DriftReport, against: str) -> DriftRecord:
+        """Keep a report with the digest of the bundle that it is about."""
+        return cls(against=against, severity=report.severity, sentence=report.sentence, document=report.to_json())
 
 
 class RetrainSummary(Record):

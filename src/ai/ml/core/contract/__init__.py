@@ -8,8 +8,8 @@ from ai.ml.core.contract.casting import Conformed, Conformer, conform, conform_r
 from ai.ml.core.contract.counts import STRICT, ColumnCounts, ContractCounts, Limits
 from ai.ml.core.contract.derive import Derived, derive_contract
 from ai.ml.core.contract.findings import Finding
-from ai.ml.core.contract.schema import ColumnContract, InputContract
 from ai.ml.core.contract.target import target_values
+from ai.ml.core.input_contract import ColumnContract, InputContract
 
 __all__ = [
     "STRICT",

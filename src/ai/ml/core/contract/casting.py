@@ -13,21 +13,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ai.ml.core.contract.counts import ColumnCounts, ContractCounts
 from ai.ml.core.contract.dates import ISO, expand_dates, read_dates
-from ai.ml.core.contract.schema import ColumnContract, InputContract
 from ai.ml.core.errors import DataRefused
+from ai.ml.core.input_contract import ColumnContract, InputContract
 from ai.ml.core.parallel import map_columns
-from ai.ml.core.tables.cells import as_texts, coerce_text, holds_texts, level_text, one_array, read_number
+from ai.ml.core.tables.cells import as_texts, level_text, one_array, read_number, read_numbers
 from ai.ml.core.tables.reader import rows_table
 
 KIND_CELLS = 10
 """So many cells with content, and none of the column's kind: then the kind has changed. Fewer are counted only, or a
 row's answer would depend on its company."""
 _BOOLEAN_PAIRS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
-_TRUTH = {"true": 1.0, "false": 0.0}
 
 
 @dataclass(frozen=True)
@@ -224,39 +222,6 @@ class _Levels:
                 )
 
 
-def read_numbers(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """A column of any plain type as numbers.
-
-    Returns:
-        numbers: `(n_rows,)` float64, NaN where there is none.
-        odd: `(n_rows,)` bool: the cell has content that is no number, or a truth value written as text.
-    """
-    kind = array.type
-    none = np.zeros(len(array), dtype=bool)
-    if pa.types.is_null(kind):
-        return np.full(len(array), np.nan), none
-    if pa.types.is_boolean(kind):
-        array = array.cast(pa.int8())
-    if holds_texts(kind):
-        numbers, is_number, is_missing = coerce_text(array)
-        odd = ~(is_number | is_missing)
-        if odd.any():
-            numbers = _with_truth(array, numbers, odd)
-        return numbers, odd
-    if (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_decimal(kind)
-        or pa.types.is_boolean(kind)
-    ):
-        if pa.types.is_decimal(kind):
-            # Arrow's own way from a decimal to a float64 misses the nearest one at times.
-            array = array.cast(pa.string())
-        values = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return np.asarray(values, dtype=np.float64), none
-    return np.full(len(array), np.nan), ~array.is_null().to_numpy(zero_copy_only=False)
-
-
 def conform(contract: InputContract, table: pa.Table | pa.RecordBatch) -> Conformed:
     """`Conformer(contract).table(table)`, for one table."""
     return Conformer(contract).table(table)
@@ -265,15 +230,6 @@ def conform(contract: InputContract, table: pa.Table | pa.RecordBatch) -> Confor
 def conform_rows(contract: InputContract, rows: Sequence[Mapping[str, Any]]) -> Conformed:
     """`Conformer(contract).rows(rows)`, for one list of rows."""
     return Conformer(contract).rows(rows)
-
-
-def _with_truth(array: pa.Array, numbers: np.ndarray, odd: np.ndarray) -> np.ndarray:
-    """`True` and `False` as texts among numbers are 1 and 0, as they are when a file types them."""
-    texts = pc.utf8_lower(pc.utf8_trim_whitespace(one_array(array))).to_numpy(zero_copy_only=False)
-    numbers = numbers.copy()
-    for text, value in _TRUTH.items():
-        numbers[odd & (texts == text)] = value
-    return numbers
 
 
 def _truth_codes(levels: Sequence[str], codes: Mapping[str, int]) -> dict[str, int]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ai.ml.core.contract.schema import InputContract
 from ai.ml.core.errors import DataRefused
+from ai.ml.core.input_contract import InputContract
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from ai.ml.core.contract.dates import DATE_SUFFIXES
 from ai.ml.core.contract.findings import Finding
 from ai.ml.core.contract.kinds import KindRules, date_name
 from ai.ml.core.contract.leakage import find_leaks
-from ai.ml.core.contract.schema import ColumnContract, InputContract
 from ai.ml.core.contract.target import find_task
 from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.input_contract import ColumnContract, InputContract
 from ai.ml.core.parallel import map_columns
 from ai.ml.core.types import TrainingConfig
 

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.contract.casting import Conformed, Conformer
-from ai.ml.core.contract.schema import ColumnContract, InputContract
 from ai.ml.core.errors import DataRefused
+from ai.ml.core.input_contract import ColumnContract, InputContract
 
 PSI_MODERATE = 0.1
 PSI_MAJOR = 0.25

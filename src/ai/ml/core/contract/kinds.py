@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ai.ml.core.contract.casting import read_numbers
 from ai.ml.core.contract.codes import judge_codes, leading_zero
 from ai.ml.core.contract.dates import ISO, find_format, is_date_format, read_dates
 from ai.ml.core.contract.findings import Finding, FindingKind
-from ai.ml.core.contract.schema import ColumnContract
 from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.input_contract import ColumnContract
 from ai.ml.core.tables.cells import (
     as_texts,
     coerce_text,
@@ -22,6 +21,7 @@ from ai.ml.core.tables.cells import (
     level_text,
     looks_numeric,
     one_array,
+    read_numbers,
 )
 from ai.ml.core.tables.number_locale import flags_for
 from ai.ml.core.types import TrainingConfig

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from ai.ml.core.contract.casting import Conformer
 from ai.ml.core.contract.findings import Finding
-from ai.ml.core.contract.schema import InputContract
 from ai.ml.core.contract.target import target_values
+from ai.ml.core.input_contract import InputContract
 from ai.ml.core.tables.cells import one_array
 
 SAMPLE_ROWS = 20_000

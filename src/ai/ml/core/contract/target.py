@@ -7,10 +7,9 @@ import difflib
 import numpy as np
 import pyarrow as pa
 
-from ai.ml.core.contract.casting import read_numbers
-from ai.ml.core.contract.schema import InputContract
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.tables.cells import as_texts, level_text, one_array, read_number
+from ai.ml.core.input_contract import InputContract
+from ai.ml.core.tables.cells import as_texts, level_text, one_array, read_number, read_numbers
 from ai.ml.core.types import TaskType, TrainingConfig
 
 

@@ -15,7 +15,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from ai.ml.core.errors import BundlegateError, StorageFailed
+from ai.ml.core.errors import BundlegateError, storage_failed
 
 MOST_NAME_BYTES = 255
 """Of one name in a directory, on the file systems that matter."""
@@ -158,11 +158,6 @@ def sweep_temps(directory: Path) -> list[Path]:
             path.unlink(missing_ok=True)
             removed.append(path)
     return removed
-
-
-def storage_failed(doing: str, error: OSError, state: str) -> StorageFailed:
-    """The sentence for an error of the disk: what was being done, why it failed, what is left."""
-    return StorageFailed(f"{doing} failed: {error.strerror or error}; {state}")
 
 
 def _tree(root: Path) -> Iterator[Path]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 MISSING_TOKENS = frozenset({"", "na", "n/a", "nan", "none", "null", "."})
 _PLAIN_NUMBER = r"^-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?$"
 _PROBED_CELLS = 256
+_TRUTH = {"true": 1.0, "false": 0.0}
 _WHOLE_FLOAT = re.compile(r"^([-+]?\d+)\.0+$")
 _NULL_TYPES = frozenset({"NAType", "NaTType"})
 """pandas' own nulls, by name so that pandas needn't be there."""
@@ -126,6 +127,39 @@ def level_text(text: str) -> str:
     return whole[1] if whole else text
 
 
+def read_numbers(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """A column of any plain type as numbers.
+
+    Returns:
+        numbers: `(n_rows,)` float64, NaN where there is none.
+        odd: `(n_rows,)` bool: the cell has content that is no number, or a truth value written as text.
+    """
+    kind = array.type
+    none = np.zeros(len(array), dtype=bool)
+    if pa.types.is_null(kind):
+        return np.full(len(array), np.nan), none
+    if pa.types.is_boolean(kind):
+        array = array.cast(pa.int8())
+    if holds_texts(kind):
+        numbers, is_number, is_missing = coerce_text(array)
+        odd = ~(is_number | is_missing)
+        if odd.any():
+            numbers = _with_truth(array, numbers, odd)
+        return numbers, odd
+    if (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+    ):
+        if pa.types.is_decimal(kind):
+            # Arrow's own way from a decimal to a float64 misses the nearest one at times.
+            array = array.cast(pa.string())
+        values = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return np.asarray(values, dtype=np.float64), none
+    return np.full(len(array), np.nan), ~array.is_null().to_numpy(zero_copy_only=False)
+
+
 def as_texts(values: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, list[str | None]]:
     """A column of any plain type as distinct texts.
 
@@ -175,6 +209,15 @@ def is_text_type(kind: pa.DataType) -> bool:
 def holds_texts(kind: pa.DataType) -> bool:
     """Whether what `one_array` gives holds texts: its dictionaries are of nothing else."""
     return is_text_type(kind) or pa.types.is_dictionary(kind)
+
+
+def _with_truth(array: pa.Array, numbers: np.ndarray, odd: np.ndarray) -> np.ndarray:
+    """`True` and `False` as texts among numbers are 1 and 0, as they are when a file types them."""
+    texts = pc.utf8_lower(pc.utf8_trim_whitespace(one_array(array))).to_numpy(zero_copy_only=False)
+    numbers = numbers.copy()
+    for text, value in _TRUTH.items():
+        numbers[odd & (texts == text)] = value
+    return numbers
 
 
 def _joined(array: pa.ChunkedArray) -> pa.Array:

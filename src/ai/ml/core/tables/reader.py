@@ -9,7 +9,6 @@ import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -22,7 +21,7 @@ from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.tables.csv_dialect import CsvOptions
 from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import is_url, source_name
-from ai.ml.core.tables.type_promotion import cell_text
+from ai.ml.core.tables.type_promotion import cells_array
 
 __all__ = ["ReadOptions", "fingerprint", "read_batches", "read_table", "rows_table", "write_table"]
 
@@ -150,28 +149,6 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {str(name): cells_array([row.get(name) for row in rows]) for name in names}
     return pa.table(columns) if columns else pa.table({"": pa.nulls(len(rows))}).select([])
-
-
-def cells_array(cells: Sequence[Any]) -> pa.Array:
-    """Python cells as one Arrow column; texts where the types don't go together."""
-    try:
-        array = pa.array(cells, from_pandas=True)
-        if not _took_others_for_its_own(array.type, cells):
-            return array
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, ValueError):
-        pass
-    return pa.array([None if _is_null(cell) else cell_text(cell) for cell in cells], pa.string())
-
-
-def _took_others_for_its_own(kind: pa.DataType, cells: Sequence[Any]) -> bool:
-    """Among dates Arrow drops the hours of a time, among bytes it takes a text's."""
-    if pa.types.is_date(kind):
-        return any(isinstance(cell, datetime) for cell in cells)
-    return pa.types.is_binary(kind) and any(isinstance(cell, str) for cell in cells)
-
-
-def _is_null(cell: Any) -> bool:
-    return cell is None or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, float) and cell != cell)
 
 
 def _write_csv(table: pa.Table, stream: BinaryIO, delimiter: str) -> None:

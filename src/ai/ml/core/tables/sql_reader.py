@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
 from ai.ml.core.tables.locations import source_name
-from ai.ml.core.tables.type_promotion import texts_array, widened, wider_type
+from ai.ml.core.tables.type_promotion import cells_array, texts_array, widened, wider_type
 
 _FETCH_ROWS = 16_384
 """Rows that are Python objects at a time."""
@@ -159,16 +159,12 @@ def _declared(result: Any) -> list[pa.DataType | None]:
 
 def _found_array(cells: Sequence[Any], before: pa.DataType) -> pa.Array:
     """Cells whose type only they tell (SQLite): of the type of the batch before, or of a wider one that holds them."""
-    from ai.ml.core.tables.reader import cells_array
-
     array = cells_array(cells)
     wide = widened(array, wider_type(before, array.type))
     return texts_array(array.to_pylist()) if wide is None else wide
 
 
 def _declared_array(cells: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    from ai.ml.core.tables.reader import cells_array
-
     if pa.types.is_string(kind):
         cells = [None if cell is None else str(cell) for cell in cells]
     elif pa.types.is_decimal(kind) or pa.types.is_floating(kind):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -39,6 +41,28 @@ def widened(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
         return array.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
+
+
+def cells_array(cells: Sequence[Any]) -> pa.Array:
+    """Python cells as one Arrow column; texts where the types don't go together."""
+    try:
+        array = pa.array(cells, from_pandas=True)
+        if not _took_others_for_its_own(array.type, cells):
+            return array
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, ValueError):
+        pass
+    return pa.array([None if _is_null(cell) else cell_text(cell) for cell in cells], pa.string())
+
+
+def _took_others_for_its_own(kind: pa.DataType, cells: Sequence[Any]) -> bool:
+    """Among dates Arrow drops the hours of a time, among bytes it takes a text's."""
+    if pa.types.is_date(kind):
+        return any(isinstance(cell, datetime) for cell in cells)
+    return pa.types.is_binary(kind) and any(isinstance(cell, str) for cell in cells)
+
+
+def _is_null(cell: Any) -> bool:
+    return cell is None or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, float) and cell != cell)
 
 
 def texts_array(cells: Sequence[object]) -> pa.Array:

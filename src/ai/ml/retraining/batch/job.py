@@ -14,6 +14,7 @@ from ai.ml.core.errors import DataRefused, ExitCode, UsageError
 from ai.ml.core.tables.addresses import is_bucket, is_database
 from ai.ml.core.tables.locations import is_url, source_name
 from ai.ml.retraining.batch.columns import AnswerColumns
+from ai.ml.retraining.batch.drift import scoring_drift
 from ai.ml.retraining.batch.outputs.base import Destination, JobRecord, has_changed_input
 from ai.ml.retraining.batch.outputs.file import FileOutput
 from ai.ml.retraining.batch.outputs.folder import FolderOutput
@@ -22,7 +23,6 @@ from ai.ml.retraining.batch.pinned import BundlePin, pin_bundle, prove_pinned
 from ai.ml.retraining.batch.receipts import AnswerTally, Failure, Receipt, total_answers, total_counts
 from ai.ml.retraining.batch.runners import PartOutcome, Runner, ScoringTask, run_inline
 from ai.ml.retraining.records import DriftRecord, Record
-from ai.ml.retraining.runs.drift import scoring_drift
 from ai.ml.retraining.settings.predict import BatchSettings
 
 FAILURES_TOLD = 5

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from ai.ml.core.errors import DataRefused
-from ai.ml.core.files.atomic import make_dirs, storage_failed, write_atomic
+from ai.ml.core.errors import DataRefused, storage_failed
+from ai.ml.core.files.atomic import make_dirs, write_atomic
 from ai.ml.core.files.scratch import scratch_folder
 from ai.ml.core.tables.type_promotion import widened, wider_type
 from ai.ml.retraining.batch.receipts import Content

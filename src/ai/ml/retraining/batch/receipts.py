@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import Field
 
 from ai.ml.core.contract import ContractCounts
-from ai.ml.core.files.atomic import sha256_file, storage_failed
+from ai.ml.core.errors import storage_failed
+from ai.ml.core.files.atomic import sha256_file
 from ai.ml.retraining.records import Record
 
 RECEIPT_FORMAT = 1

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.contract import ColumnContract
-from ai.ml.core.contract.schema import Kind
+from ai.ml.core.input_contract import Kind
 from ai.ml.retraining.decision.decision import Scored, measure
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 

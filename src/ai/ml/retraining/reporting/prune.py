@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ai.ml.core.files.atomic import storage_failed
+from ai.ml.core.errors import storage_failed
 from ai.ml.retraining.reporting.files import all_reports
 from ai.ml.retraining.store.backend import NAME_OF_DIGEST
 from ai.ml.retraining.store.ledger import Entry

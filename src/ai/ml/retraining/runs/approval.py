@@ -25,8 +25,7 @@ from ai.ml.retraining.records import (
     VerdictRef,
     problems,
 )
-from ai.ml.retraining.runs.retrain import work_dir
-from ai.ml.retraining.runs.work_folder import KEEP_RUNS
+from ai.ml.retraining.runs.work_folder import KEEP_RUNS, work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.store import Store
 

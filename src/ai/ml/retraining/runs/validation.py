@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ai.ml.core.errors import BundleRefused, ExitCode, GateRefused, NothingChecked
-from ai.ml.retraining.console.progress import result_console
+from ai.ml.retraining.console.progress import at_work, logger, result_console
 from ai.ml.retraining.gate.proof import GatePolicy, prove
 from ai.ml.retraining.gate.render import to_terminal
 from ai.ml.retraining.gate.verdict import Verdict
@@ -44,7 +44,9 @@ def validate(config: ValidateConfig) -> ValidationRecord:
     """
     bundle_dir = bundle_directory(config.bundle, config.store)
     policy = GatePolicy(config.pythons, config.cpu_matrix, config.expect_digest, config.timeout_seconds)
-    verdict = prove(bundle_dir, policy)
+    with at_work("proving in a fresh process"):
+        verdict = prove(bundle_dir, policy)
+    logger.info("proved    %s: %s", verdict.outcome, verdict.reason)
     return ValidationRecord(bundle=str(bundle_dir.absolute()), verdict=json.loads(verdict.to_json()))
 
 

@@ -9,17 +9,24 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ai.ml.core.errors import Busy
-from ai.ml.core.files.atomic import make_dirs, storage_failed, sweep_temps, write_atomic
+from ai.ml.core.errors import Busy, storage_failed
+from ai.ml.core.files.atomic import make_dirs, sweep_temps, write_atomic
+from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.actor import identity
+from ai.ml.retraining.store.location import work_folder
 
 KEEP_RUNS = 3
 """Snapshots and candidates of the latest runs that stay in the work folder as checkpoints."""
 KEY_PATTERN = "[0-9a-f]" * 16
 
 
+def work_dir(config: RetrainConfig) -> Path:
+    """The folder of a model's checkpoints: losing it costs time and nothing else."""
+    return work_folder(config.store, config.name)
+
+
 @contextlib.contextmanager
-def held(work: Path, name: str, timeout_s: float = 0.0) -> Generator[None]:
+def locked_work_dir(work: Path, name: str, timeout_s: float = 0.0) -> Generator[None]:
     """Hold the work folder for a whole run, and clear what a killed run left half made.
 
     The kernel lets go of a killed holder's lock, so nothing has to be removed by hand.

@@ -19,8 +19,8 @@ from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.records import FileRef, Record
-from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.work_folder import held
+from ai.ml.retraining.runs.source import read_source
+from ai.ml.retraining.runs.work_folder import locked_work_dir, work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.settings.segment_names import segment_model
 from ai.ml.retraining.settings.segments import Filter, SegmentsConfig, SegmentSettings
@@ -67,7 +67,7 @@ class Cut:
 
 def segments_dir(config: RetrainConfig) -> Path:
     """Where the segments' tables lie: losing them costs time and nothing else."""
-    return steps.work_dir(config) / "segments"
+    return work_dir(config) / "segments"
 
 
 def workplace(config: SegmentsConfig) -> AbstractContextManager[None]:
@@ -76,7 +76,7 @@ def workplace(config: SegmentsConfig) -> AbstractContextManager[None]:
     Raises:
         Busy: another run cuts a table for models of this name.
     """
-    return held(segments_dir(config), f"{config.name} by segments")
+    return locked_work_dir(segments_dir(config), f"{config.name} by segments")
 
 
 def cut_table(config: SegmentsConfig) -> SegmentPlan:
@@ -86,7 +86,7 @@ def cut_table(config: SegmentsConfig) -> SegmentPlan:
         DataRefused: the table can't be read, has no such column, or has too many values in it.
     """
     settings = config.segments
-    table = steps.read_source(config.data)
+    table = read_source(config.data)
     if not table.num_rows:
         raise DataRefused(f"{source_name(config.data.source)} has no rows")
     if settings.column is not None:

@@ -160,7 +160,7 @@ def _(bundle: ModelBundle) -> None:
 def _classes(bundle: ModelBundle) -> np.ndarray:
     encoder: Any = bundle.label_encoder
     if encoder is None:
-        raise NotApplicable("the task is regression")
+        raise NotApplicable("there is no label encoder")
     return encoder.classes_
 
 

@@ -25,13 +25,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
-from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, StorageFailed
+from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, StorageFailed, storage_failed
 from ai.ml.core.files.atomic import (
     fsync_dir,
     make_dirs,
     open_plain,
     publish_dir,
-    storage_failed,
     sweep_temps,
     temp_path,
     write_atomic,

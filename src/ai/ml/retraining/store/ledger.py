@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ai.ml.core.errors import StoreRefused
-from ai.ml.core.files.atomic import dump_json, fsync_dir, sha256_bytes, storage_failed
+from ai.ml.core.errors import StoreRefused, storage_failed
+from ai.ml.core.files.atomic import dump_json, fsync_dir, sha256_bytes
 
 FIRST = "0" * 64
 """What the first line names as the one before."""

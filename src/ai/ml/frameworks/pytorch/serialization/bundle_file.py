@@ -12,8 +12,7 @@ import stat
 from pathlib import Path
 from types import TracebackType
 
-from ai.ml.core.errors import BundleNotFound, BundleRefused
-from ai.ml.core.files.atomic import storage_failed
+from ai.ml.core.errors import BundleNotFound, BundleRefused, storage_failed
 
 MAX_FILE_BYTES = 64 << 30
 

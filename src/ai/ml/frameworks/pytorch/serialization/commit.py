@@ -23,17 +23,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from ai.ml.core.bundle_dir import BUNDLE_NAME, MANIFEST_NAME
-from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed
-from ai.ml.core.files.atomic import (
-    dump_json,
-    fsync_dir,
-    sha256_bytes,
-    sha256_file,
-    storage_failed,
-    sweep_temps,
-    temp_path,
-    write_new,
-)
+from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed, storage_failed
+from ai.ml.core.files.atomic import dump_json, fsync_dir, sha256_bytes, sha256_file, sweep_temps, temp_path, write_new
 from ai.ml.core.files.lock import LOCK_NAME, locked
 
 METRICS_NAME = "metrics.json"

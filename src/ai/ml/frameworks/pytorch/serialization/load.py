@@ -26,8 +26,8 @@ def load_bundle(path: str | Path, map_location: Any = None) -> ModelBundle:
             saved on a GPU where there is none.
 
     Returns:
-        A bundle; `feature_medians` is None for files from before it was stored, and `model_config` is complete even
-        where the file's isn't.
+        A bundle; `class_names`, `feature_medians`, `label_encoder` and `target_scaler` are None where the file lacks
+        them, and `model_config` is complete even where the file's isn't.
 
     Raises:
         BundleNotFound: there is no such file.

@@ -51,8 +51,9 @@ PAYLOAD_KEYS = (
     "model_config",
 )
 """In the order in which a bundle file has them."""
-_OPTIONAL_KEYS = ("feature_medians", "model_config")
-_REQUIRED_KEYS = tuple(key for key in PAYLOAD_KEYS if key not in _OPTIONAL_KEYS)
+OPTIONAL_KEYS = ("class_names", "feature_medians", "label_encoder", "target_scaler", "model_config")
+"""A file may lack these (REQ-S10, REQ-S09): what is absent is None, exactly as where the file says None."""
+_REQUIRED_KEYS = tuple(key for key in PAYLOAD_KEYS if key not in OPTIONAL_KEYS)
 _ORDERED_DICT = Global("collections", "OrderedDict")
 MAX_NDIM = 3
 """Of a tensor: `(k, in, out)` for the weights of an ensemble."""
@@ -94,10 +95,11 @@ def read_payload_tree(tree: Any) -> Payload:
     """Check the whole payload and build its parts.
 
     Raises:
-        BundleRefused: a key is missing, unknown, of the wrong type, or disagrees with another.
+        BundleRefused: a key that isn't optional is missing; one is unknown, of the wrong type, or disagrees with
+            another.
     """
     record = _record(tree)
-    encoder, target_scaler, class_names = record["label_encoder"], record["target_scaler"], record["class_names"]
+    encoder, target_scaler, class_names = map(record.get, ("label_encoder", "target_scaler", "class_names"))
     version = sklearn_version(record["vectorizer"])
     payload = Payload(
         tensors=_tensors(record["state_dict"]),

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from ai.ml.core.errors import DataRefused, UsageError
-from ai.ml.core.files.atomic import MOST_NAME_BYTES, fsync_dir, storage_failed, temp_path, write_atomic
+from ai.ml.core.errors import DataRefused, UsageError, storage_failed
+from ai.ml.core.files.atomic import MOST_NAME_BYTES, fsync_dir, temp_path, write_atomic
 from ai.ml.core.tables.reader import read_batches
 from ai.ml.retraining.batch.outputs.base import (
     JobRecord,

@@ -21,16 +21,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from ai.ml.core.errors import Busy, UsageError
-from ai.ml.core.files.atomic import (
-    MOST_NAME_BYTES,
-    fsync_dir,
-    make_dirs,
-    sha256_bytes,
-    storage_failed,
-    sweep_temps,
-    write_atomic,
-)
+from ai.ml.core.errors import Busy, UsageError, storage_failed
+from ai.ml.core.files.atomic import MOST_NAME_BYTES, fsync_dir, make_dirs, sha256_bytes, sweep_temps, write_atomic
 from ai.ml.core.files.lock import locked
 from ai.ml.retraining.batch.outputs.base import (
     JobRecord,

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError
-from ai.ml.core.files.atomic import sha256_bytes, storage_failed
+from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError, storage_failed
+from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.core.files.lock import locked_file
 from ai.ml.core.tables.locations import source_name
 

@@ -1,4 +1,7 @@
-"""What a model's input looks like: found at training, stored in the manifest, and held against every new table."""
+"""The records of the input contract: found at training, stored in the manifest, checked against every new table.
+
+They stand below `ai.ml.core.types`, whose `ModelBundle` carries one; `ai.ml.core.contract` derives and applies them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ai.ml.core.errors import BundleRefused
-from ai.ml.core.types import TaskType
+
+TaskType = Literal["classification", "regression"]
 
 CONTRACT_FORMAT = 1
 """Raise it when a stored contract would be read differently: then add a reader for the old one to `from_json`."""

@@ -1,0 +1,149 @@
+"""The candidate of a run: trained, then sealed with its evidence into a bundle directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ai.ml.core.bundle_dir import bundle_digest
+from ai.ml.core.files.atomic import dump_json, publish_dir, write_atomic
+from ai.ml.core.tables import read_table, write_table
+from ai.ml.retraining.console.progress import epoch_bar, logger
+from ai.ml.retraining.records import (
+    BundleRef,
+    CandidateRef,
+    DataRef,
+    FileRef,
+    code_version,
+    content_key,
+)
+from ai.ml.retraining.runs.plan import TrainingPlan, pinned, plan_training, trials_path
+from ai.ml.retraining.runs.summary import metrics_line
+from ai.ml.retraining.runs.work_folder import KEY_PATTERN, keep_latest, work_dir
+from ai.ml.retraining.settings.retrain import RetrainConfig
+
+if TYPE_CHECKING:
+    from ai.ml.frameworks.pytorch.inference.scorer import ScoringSettings
+    from ai.ml.frameworks.pytorch.trainer.training import EpochReport, TrainingResult
+    from ai.ml.retraining.decision.baselines import Baseline
+
+
+def candidate_key(config: RetrainConfig, data: DataRef) -> str:
+    """What decides a candidate's bits, the machine aside."""
+    settings = (config.data.target, pinned(config).training, config.gate.precision)
+    return content_key(data.fingerprint, *settings, code_version())
+
+
+def train_candidate(
+    config: RetrainConfig, data: DataRef, progress: Callable[[EpochReport], None] | None = None
+) -> CandidateRef:
+    """Train, then seal weights, evidence and manifest into a bundle directory.
+
+    An interrupted training goes on from its last epoch checkpoint in the same place. That stays until the proof begins:
+    then the candidate's own checkpoint is stored.
+
+    Args:
+        config: of the run.
+        data: the table that was read.
+        progress: called after each epoch, beside the bar on a terminal.
+
+    Raises:
+        DataRefused: the table can't be trained on.
+        UsageError: the settings don't fit together.
+    """
+    with epoch_bar() as bar:
+
+        def report(epoch: EpochReport) -> None:
+            bar(epoch)
+            if progress is not None:
+                progress(epoch)
+
+        candidate = _train(pinned(config), data, report)
+    for finding in candidate.findings:
+        logger.info("note      %s", finding)
+    logger.info("trained   %s", metrics_line(candidate.metrics))
+    return candidate
+
+
+def _train(config: RetrainConfig, data: DataRef, progress: Callable[[EpochReport], None]) -> CandidateRef:
+    from ai.ml.frameworks.pytorch.inference.scorer import ScoringSettings
+    from ai.ml.frameworks.pytorch.trainer.training import train
+
+    work = work_dir(config)
+    target = work / f"candidate-{candidate_key(config, data)[:16]}"
+    table = read_table(data.file.path)
+    epochs = target.with_suffix(".epochs")
+    scoring = ScoringSettings(precision=config.gate.precision)
+    trials = trials_path(config, data, work)
+    plan = plan_training(config, data, table, trials)
+    result = train(table, plan.training, scoring=scoring, progress=progress, checkpoint=epochs, teacher=plan.teacher)
+
+    building = target.with_suffix(".building")
+    for leftover in (building, target):
+        shutil.rmtree(leftover, ignore_errors=True)
+    building.mkdir(parents=True)
+    baselines = _seal(building, table, result, scoring, _lineage(config, data, plan), config.training.num_threads)
+    write_atomic(building / "trials.json", dump_json(plan.trials))
+    publish_dir(building, target)
+    keep_latest(target, f"candidate-{KEY_PATTERN}")
+    keep_latest(epochs, f"candidate-{KEY_PATTERN}.epochs")
+    for checkpoint in (trials, trials.with_suffix(".epochs")):
+        keep_latest(checkpoint, f"search-{KEY_PATTERN}{checkpoint.suffix}")
+    losing = [baseline.sentence for baseline in baselines if baseline.wins]
+    found = [finding.message for finding in result.findings]
+    return candidate_record(target, [*plan.findings(config), *found, *losing])
+
+
+def _seal(
+    building: Path,
+    table: pa.Table,
+    result: TrainingResult,
+    scoring: ScoringSettings,
+    lineage: dict[str, Any],
+    threads: int,
+) -> list[Baseline]:
+    """Write bundle, holdout rows, history and the baselines' scores, which are returned as well."""
+    from ai.ml.frameworks.pytorch.inference.scorer import Scorer
+    from ai.ml.retraining.decision.baselines import measure_baselines
+    from ai.ml.retraining.evidence.seal import stage_candidate
+
+    holdout: pa.Table = table.take(pa.array(result.holdout_rows))
+    stage_candidate(building / "bundle", result, holdout, settings=scoring, lineage=lineage)
+    write_table(holdout, building / "holdout.parquet")
+    history = [dataclasses.asdict(report) for report in result.history]
+    write_atomic(building / "history.json", dump_json(history))
+    scorer = Scorer(result.bundle, scoring, "cpu")
+    rows = result.train_rows, result.holdout_rows
+    baselines = measure_baselines(scorer, table, *rows, threads=threads)
+    write_atomic(building / "baselines.json", dump_json([dataclasses.asdict(baseline) for baseline in baselines]))
+    return baselines
+
+
+def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
+    """Describe what `train_candidate` left in `folder`."""
+    bundle_dir = folder / "bundle"
+    return CandidateRef(
+        bundle=BundleRef(path=str(bundle_dir), digest=bundle_digest(bundle_dir)),
+        holdout=FileRef.of(folder / "holdout.parquet"),
+        history=FileRef.of(folder / "history.json"),
+        metrics=json.loads((bundle_dir / "metrics.json").read_text(encoding="utf-8")),
+        findings=tuple(findings),
+        baselines=tuple(json.loads((folder / "baselines.json").read_text(encoding="utf-8"))),
+        trials=tuple(json.loads((folder / "trials.json").read_text(encoding="utf-8"))),
+    )
+
+
+def _lineage(config: RetrainConfig, data: DataRef, plan: TrainingPlan) -> dict[str, Any]:
+    """What the bundle says of its origin: only what the content decides, so that equal runs give equal digests."""
+    return plan.lineage(config) | {
+        "data_fingerprint": data.fingerprint,
+        "rows": data.rows,
+        "target": config.data.target,
+        "code_version": code_version(),
+    }
