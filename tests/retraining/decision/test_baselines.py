@@ -22,7 +22,8 @@ from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.decision import baselines
 from ai.ml.retraining.decision.baselines import Baseline, measure_baselines
-from ai.ml.retraining.decision.decision import DecisionPolicy, Scored, decide
+from ai.ml.retraining.decision.decision import Predictions, decide
+from ai.ml.retraining.settings.decision import DecisionSettings
 from ai.ml.retraining.store.store import Store
 
 
@@ -146,20 +147,21 @@ def test_a_tie_is_no_loss() -> None:
 def test_a_policy_holds_what_a_baseline_surely_beats() -> None:
     baseline = Baseline("ridge regression", "rmse", 1.0, 2.0, gain=-1.0, low=-1.2, high=-0.8)
     truth = np.arange(50.0)
-    scored = Scored("d", "regression", truth, truth + 0.1)
-    held = decide(scored, None, DecisionPolicy(beaten_by=baseline.sentence))
+    scored = Predictions("d", "regression", truth, truth + 0.1)
+    held = decide(scored, None, DecisionSettings(baselines="hold"), better_baseline=baseline.sentence)
     assert held.outcome == "HOLD"
     assert held.reason == (
         "ridge regression does better on the same split, surely: rmse 1, the candidate has 2 (gain -1, -1.2 to -0.8)"
     )
     assert held.to_dict()["beaten_by"] == baseline.sentence
-    assert decide(scored, None, DecisionPolicy()).outcome == "PROMOTE"
-    told = decide(scored, None, DecisionPolicy(beaten_by=baseline.sentence, baselines="report"))
+    assert decide(scored, None, DecisionSettings()).outcome == "PROMOTE"
+    told = decide(scored, None, DecisionSettings(baselines="report"), better_baseline=baseline.sentence)
     assert told.outcome == "PROMOTE"
     assert told.reason.endswith(f"; but {baseline.sentence}"), "who asks why it is live sees the flag"
     assert told.to_dict()["beaten_by"] == baseline.sentence
-    floors = DecisionPolicy(beaten_by=baseline.sentence, floors={"rmse": 0.01})
-    assert decide(scored, None, floors).outcome == "REJECT", "a floor counts before a baseline"
+    floors = DecisionSettings(baselines="hold", floors={"rmse": 0.01})
+    rejected = decide(scored, None, floors, better_baseline=baseline.sentence)
+    assert rejected.outcome == "REJECT", "a floor counts before a baseline"
 
 
 @pytest.mark.slow

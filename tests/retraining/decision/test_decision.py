@@ -10,26 +10,28 @@ import pytest
 
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.retraining.decision.bootstrap import paired_gain
-from ai.ml.retraining.decision.decision import DecisionPolicy, Scored, decide, incomparable, measure
+from ai.ml.retraining.decision.decision import Predictions, decide, incomparable, measure
+from ai.ml.retraining.settings.decision import DecisionSettings
 from ai.ml.retraining.settings.flags import add_settings, given_settings
-from ai.ml.retraining.settings.retrain import DecisionSettings, RetrainConfig
+from ai.ml.retraining.settings.load import load_config
+from ai.ml.retraining.settings.retrain import RetrainConfig
 
 ROWS = 2_000
 
 
-def classifier(sharpness: float, *, seed: int = 0, classes: int = 2, rows: int = ROWS, **more: object) -> Scored:
+def classifier(sharpness: float, *, seed: int = 0, classes: int = 2, rows: int = ROWS, **more: object) -> Predictions:
     """Answers that know the truth the better, the larger `sharpness`."""
     rng = np.random.default_rng(7)
     truth = rng.integers(0, classes, rows)
     noise = np.random.default_rng(seed).normal(size=(rows, classes))
     logits = noise + sharpness * np.eye(classes)[truth]
     weights = np.exp(logits)
-    return Scored(f"d{sharpness}", "classification", truth, weights / weights.sum(axis=1, keepdims=True), **more)
+    return Predictions(f"d{sharpness}", "classification", truth, weights / weights.sum(axis=1, keepdims=True), **more)
 
 
-def regressor(error: float, *, seed: int = 0) -> Scored:
+def regressor(error: float, *, seed: int = 0) -> Predictions:
     truth = np.random.default_rng(7).normal(size=ROWS)
-    return Scored(f"d{error}", "regression", truth, truth + error * np.random.default_rng(seed).normal(size=ROWS))
+    return Predictions(f"d{error}", "regression", truth, truth + error * np.random.default_rng(seed).normal(size=ROWS))
 
 
 def test_metrics_are_those_of_scikit_learn() -> None:
@@ -63,7 +65,7 @@ def test_the_same_answers_are_held_without_a_word_of_better_or_worse() -> None:
     ("better", "worse", "metric"),
     [(classifier(2.0), classifier(1.0), "log_loss"), (regressor(0.5), regressor(1.0), "rmse")],
 )
-def test_the_better_one_wins_and_the_worse_one_is_held(better: Scored, worse: Scored, metric: str) -> None:
+def test_the_better_one_wins_and_the_worse_one_is_held(better: Predictions, worse: Predictions, metric: str) -> None:
     won, held = decide(better, worse), decide(worse, better)
     assert (won.outcome, held.outcome) == ("PROMOTE", "HOLD")
     assert won.metric == metric
@@ -83,20 +85,21 @@ def test_equal_models_and_gains_within_the_margin_are_held() -> None:
     assert (same.outcome, same.gain.estimate if same.gain else None) == ("HOLD", 0.0)
     better, worse = classifier(2.0), classifier(1.9)
     assert decide(better, worse).outcome == "PROMOTE"
-    assert decide(better, worse, DecisionPolicy(margin=0.5)).outcome == "HOLD"
+    assert decide(better, worse, DecisionSettings(margin=0.5)).outcome == "HOLD"
 
 
 def test_floors_reject_whoever_wins() -> None:
     better, worse = classifier(2.0), classifier(1.0)
     accuracy = measure(better)["accuracy"]
-    assert decide(better, worse, DecisionPolicy(floors={"accuracy": accuracy})).outcome == "PROMOTE"
-    rejected = decide(better, worse, DecisionPolicy(floors={"accuracy": 0.99}))
+    assert decide(better, worse, DecisionSettings(floors={"accuracy": accuracy})).outcome == "PROMOTE"
+    rejected = decide(better, worse, DecisionSettings(floors={"accuracy": 0.99}))
     assert (rejected.outcome, "below the limit of 0.99" in rejected.reason) == ("REJECT", True)
-    assert "above the limit of 0.1" in decide(better, None, DecisionPolicy(floors={"log_loss": 0.1})).reason
-    three = decide(classifier(1.0, classes=3), None, DecisionPolicy(floors={"auc": 0.5}))
+    assert "above the limit of 0.1" in decide(better, None, DecisionSettings(floors={"log_loss": 0.1})).reason
+    three = decide(classifier(1.0, classes=3), None, DecisionSettings(floors={"auc": 0.5}))
     assert (three.outcome, "auc needs two classes" in three.reason) == ("REJECT", True)
-    with pytest.raises(UsageError, match="floor 'f1' is no metric"):
-        DecisionPolicy(floors={"f1": 0.5})
+    given = {"name": "m", "data": {"source": "a.csv", "target": "y"}, "decision": {"floors": {"f1": 0.5}}}
+    with pytest.raises(UsageError, match=r"^decision\.floors = \{.*\}: floor 'f1' is no metric: known are accuracy"):
+        load_config(RetrainConfig, overrides=given)
 
 
 def test_a_slice_that_falls_below_its_floor_rejects_and_is_named() -> None:
@@ -104,19 +107,19 @@ def test_a_slice_that_falls_below_its_floor_rejects_and_is_named() -> None:
     slices = np.where(np.arange(ROWS) % 10 == 0, "small", "large")
     answers = good.answers.copy()
     answers[slices == "small"] = answers[slices == "small"][:, ::-1]
-    scored = Scored("d", "classification", good.truth, answers, slices)
-    policy = DecisionPolicy(floors={"accuracy": 0.8}, slice_floors={"accuracy": 0.8})
+    scored = Predictions("d", "classification", good.truth, answers, slices)
+    policy = DecisionSettings(floors={"accuracy": 0.8}, slice_floors={"accuracy": 0.8})
     rejected = decide(scored, classifier(0.1), policy)
     assert rejected.outcome == "REJECT"
     assert rejected.reason.startswith("accuracy in slice 'small' is 0.0")
     assert set(rejected.slices) == {"small", "large"}
-    assert decide(scored, classifier(0.1), DecisionPolicy(floors={"accuracy": 0.8})).outcome == "PROMOTE"
+    assert decide(scored, classifier(0.1), DecisionSettings(floors={"accuracy": 0.8})).outcome == "PROMOTE"
 
 
 @pytest.mark.parametrize("policy", ["hold", "promote", "reject"])
 def test_a_champion_that_can_not_score_the_rows_is_said_and_the_policy_decides(policy: str) -> None:
-    settings = DecisionPolicy(incomparable=policy)  # pyright: ignore[reportArgumentType]
-    decision = decide(classifier(1.0), None, settings, unfit="column 'age' is missing")
+    settings = DecisionSettings(incomparable=policy)  # pyright: ignore[reportArgumentType]
+    decision = decide(classifier(1.0), None, settings, incomparable_reason="column 'age' is missing")
     assert decision.outcome == policy.upper()
     assert "the champion can't be compared on these rows: column 'age' is missing" in decision.reason
     assert DecisionSettings().incomparable == "hold"

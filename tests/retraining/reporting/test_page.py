@@ -20,7 +20,7 @@ from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.decision.decision import Scored
+from ai.ml.retraining.decision.decision import Predictions
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.reporting.card import to_card
@@ -251,12 +251,12 @@ def test_metrics_and_thresholds_are_those_of_the_answers() -> None:
     truth = np.array([0, 0, 1, 1])
     answers = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.8, 0.2]])
     found = {
-        item.name: item.value.estimate for item in measure_all(Scored("a", "classification", truth, answers), None)
+        item.name: item.value.estimate for item in measure_all(Predictions("a", "classification", truth, answers), None)
     }
     assert found["accuracy"] == 0.5
     assert found["auc"] == 0.75
     assert found["log loss"] == pytest.approx(-np.log([0.9, 0.4, 0.7, 0.2]).mean())
-    head, rows = threshold_rows(Scored("a", "classification", truth, answers), ["no", "yes"])
+    head, rows = threshold_rows(Predictions("a", "classification", truth, answers), ["no", "yes"])
     at_half = dict(zip(head, next(row for row in rows if row[0] == "0.5"), strict=True))
     assert at_half["precision"] == at_half["recall"] == at_half["specificity"] == "50.0\N{NO-BREAK SPACE}%"
 

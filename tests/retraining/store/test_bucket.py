@@ -18,7 +18,8 @@ from ai.ml.core.files.bucket import open_objects
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.settings.retrain import DataSettings, DecisionSettings, RetrainConfig, TrainingSettings
+from ai.ml.retraining.settings.decision import DecisionSettings
+from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store.cache import cached_version
 from ai.ml.retraining.store.location import work_folder
 from ai.ml.retraining.store.store import Store

@@ -10,14 +10,18 @@ from ai.ml.core.errors import DataNotFound
 from ai.ml.core.files.object_store import bucket_errors, open_bucket
 from ai.ml.core.files.scratch import scratch_folder
 from ai.ml.core.tables.addresses import is_bucket
-from ai.ml.retraining.batch.parts import Part, folder_parts
 from ai.ml.retraining.batch.receipts import Content
 
 _COPY_BYTES = 8 << 20
 
 
-def plan_bucket(source: str, output_format: str) -> tuple[Part, ...]:
-    """The parts below a prefix, or the one object of that name; raises as `plan_parts`."""
+def bucket_files(source: str) -> list[tuple[str, str, int]]:
+    """The objects below a prefix, or the one of that name: (name relative to the prefix, URL, bytes).
+
+    Raises:
+        DataNotFound: there is nothing at `source`.
+        StorageFailed: the storage didn't answer.
+    """
     root = source.rstrip("/")
     store = open_bucket(root)
     with bucket_errors(f"listing {source}"):
@@ -27,8 +31,8 @@ def plan_bucket(source: str, output_format: str) -> tuple[Part, ...]:
         content = None if folder.endswith(":/") else object_content(root)
         if content is None:
             raise DataNotFound(f"there is nothing below {source}")
-        return folder_parts([(name, root, content.size)], source, output_format)
-    return folder_parts([(name, f"{root}/{name}", size) for name, size in found], source, output_format)
+        return [(name, root, content.size)]
+    return [(name, f"{root}/{name}", size) for name, size in found]
 
 
 def object_content(url: str) -> Content | None:
@@ -47,23 +51,23 @@ def object_content(url: str) -> Content | None:
 
 
 @contextmanager
-def local_copy(part: Part) -> Generator[str]:
-    """Where to read a part on this machine: itself, or a copy that is gone afterwards.
+def local_copy(source: str) -> Generator[str]:
+    """Where to read a part's source on this machine: itself, or a copy that is gone afterwards.
 
     Raises:
         DataNotFound: the object is gone.
         StorageFailed: the storage didn't answer, or the disk has no room for the copy.
     """
-    if not is_bucket(part.source):
-        yield part.source
+    if not is_bucket(source):
+        yield source
         return
-    folder, _, name = part.source.rpartition("/")
+    folder, _, name = source.rpartition("/")
     with scratch_folder() as scratch:
         target = Path(scratch) / name
         try:
-            with bucket_errors(f"reading {part.source}"), target.open("wb") as stream:
+            with bucket_errors(f"reading {source}"), target.open("wb") as stream:
                 for chunk in open_bucket(folder).get(name).stream(min_chunk_size=_COPY_BYTES):
                     stream.write(bytes(chunk))
         except FileNotFoundError:
-            raise DataNotFound(f"there is no object {part.source}") from None
+            raise DataNotFound(f"there is no object {source}") from None
         yield str(target)

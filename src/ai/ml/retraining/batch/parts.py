@@ -43,9 +43,9 @@ def plan_parts(source: str, output_format: str = "auto") -> tuple[Part, ...]:
         UsageError: two parts would get one name in the output.
     """
     if is_bucket(source):
-        from ai.ml.retraining.batch.bucket_input import plan_bucket
+        from ai.ml.retraining.batch.bucket_input import bucket_files
 
-        return plan_bucket(source, output_format)
+        return _folder_parts(bucket_files(source), source, output_format)
     if is_url(source):
         return (Part(f"query{_suffix('query.csv', output_format)}", source, 0),)
     root = Path(source)
@@ -54,10 +54,10 @@ def plan_parts(source: str, output_format: str = "auto") -> tuple[Part, ...]:
         _refuse_odd_bytes(root.name)
         return (Part(output_name(root.name, output_format), str(root.absolute()), size),)
     files = [(name, str(path.absolute()), path.stat().st_size) for name, path in data_files(root)]
-    return folder_parts(files, source, output_format)
+    return _folder_parts(files, source, output_format)
 
 
-def folder_parts(files: Iterable[tuple[str, str, int]], place: str, output_format: str) -> tuple[Part, ...]:
+def _folder_parts(files: Iterable[tuple[str, str, int]], place: str, output_format: str) -> tuple[Part, ...]:
     """The parts among files given as (name relative to the folder, where to read, bytes); raises as `plan_parts`."""
     data = sorted(file for file in files if not any(step[0] in "._" for step in PurePosixPath(file[0]).parts))
     if not data:

@@ -108,7 +108,7 @@ def _raw_batches(part: Part, read: ReadOptions, batch_rows: int) -> Iterator[pa.
     """The same with the cells as they stand in the file, whatever marks their numbers have."""
     if _has_marks(read):
         read = replace(read, decimal=".", thousands=None, numbers=frozenset())
-    with local_copy(part) as place:
+    with local_copy(part.source) as place:
         rows = 0
         for batch in read_batches(place, read, batch_rows):
             rows += batch.num_rows

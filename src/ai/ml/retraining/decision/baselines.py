@@ -23,7 +23,7 @@ from ai.ml.core.contract import target_values
 from ai.ml.core.number_text import figure
 from ai.ml.core.types import ModelBundle, TaskType
 from ai.ml.retraining.decision.bootstrap import paired_gain
-from ai.ml.retraining.decision.decision import Scored, measure, row_losses
+from ai.ml.retraining.decision.decision import Predictions, measure, row_losses
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.inference.scorer import Scorer
@@ -149,5 +149,5 @@ def _fit_and_answer(model: Any, parts: list[np.ndarray], y: np.ndarray, classes:
     return answers
 
 
-def _scored(task: TaskType, truth: np.ndarray, answers: np.ndarray) -> Scored:
-    return Scored("", task, truth, np.asarray(answers, dtype=np.float64))
+def _scored(task: TaskType, truth: np.ndarray, answers: np.ndarray) -> Predictions:
+    return Predictions("", task, truth, np.asarray(answers, dtype=np.float64))

@@ -13,7 +13,7 @@ from ai.ml.core.contract import InputContract, target_values
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.types import TaskType
 from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle
-from ai.ml.retraining.decision.decision import Scored
+from ai.ml.retraining.decision.decision import Predictions
 
 
 class EvaluatedBundle(OpenedBundle):
@@ -57,12 +57,12 @@ class EvaluatedBundle(OpenedBundle):
             return answers.decoded.astype(np.float64)
         return self.scorer.probabilities(answers.raw)
 
-    def scored(self, table: pa.Table) -> Scored:
+    def predictions(self, table: pa.Table) -> Predictions:
         """Answers beside the truth."""
-        return Scored(self.digest, self.task, self.truth(table), self.answers(table))
+        return Predictions(self.digest, self.task, self.truth(table), self.answers(table))
 
 
-def with_known_classes(scored: Scored) -> Scored:
+def with_known_classes(scored: Predictions) -> Predictions:
     """Without the rows whose class the model doesn't know: a curve can't show those."""
     if scored.task == "regression":
         return scored

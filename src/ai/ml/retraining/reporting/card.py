@@ -120,8 +120,8 @@ def _metrics(material: Material, study: Study | None) -> str:
     head = ["metric", "this model"] + (["champion, same rows", "gain"] if beside else [])
     lines = ["## Metrics", "", "With 95 % bootstrap intervals.", ""]
     lines += _table(head, [measure_cells(item, beside) for item in study.measures])
-    if study.unfit:
-        lines += ["", f"The champion couldn't be compared: {_plain(study.unfit)}"]
+    if study.incomparable_reason:
+        lines += ["", f"The champion couldn't be compared: {_plain(study.incomparable_reason)}"]
     if material.baselines:
         lines += ["", f"### {BASELINES}", "", *_table(BASELINE_HEAD, baseline_rows(material))]
     if study.slices:

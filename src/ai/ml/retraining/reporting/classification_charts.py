@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay, confusion_matrix
 
-from ai.ml.retraining.decision.decision import Scored
+from ai.ml.retraining.decision.decision import Predictions
 from ai.ml.retraining.reporting.metrics import percent
 from ai.ml.retraining.reporting.svg import (
     DASHES,
@@ -29,7 +29,7 @@ MOST_CELLS = 12
 BINS = 10
 
 
-def classification_charts(scored: Scored, classes: list[str]) -> list[Chart]:
+def classification_charts(scored: Predictions, classes: list[str]) -> list[Chart]:
     """Confusion matrix, ROC, precision-recall, reliability and scores, for rows whose class is known."""
     return [
         confusion(scored, classes),
@@ -44,7 +44,7 @@ def short(text: str, width: int = 18) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
-def confusion(scored: Scored, classes: list[str]) -> Chart:
+def confusion(scored: Predictions, classes: list[str]) -> Chart:
     """Counts, and shares of the true class."""
     truth, answers, names = _gathered(scored, classes)
     counts = confusion_matrix(truth, answers, labels=np.arange(len(names)))
@@ -79,7 +79,7 @@ def _size(names: list[str]) -> float:
     return 10 if len(names) <= 4 else 8 if len(names) <= 7 else 6
 
 
-def _gathered(scored: Scored, classes: list[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _gathered(scored: Predictions, classes: list[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """True and answered classes, all but the most frequent as one `other` where there are too many."""
     truth, answers = scored.truth, scored.answers.argmax(axis=1)
     if len(classes) <= MOST_CELLS:
@@ -91,7 +91,7 @@ def _gathered(scored: Scored, classes: list[str]) -> tuple[np.ndarray, np.ndarra
     return place[truth], place[answers], [*(classes[index] for index in kept), "(other)"]
 
 
-def curves(scored: Scored, classes: list[str]) -> list[Chart]:
+def curves(scored: Predictions, classes: list[str]) -> list[Chart]:
     """ROC and precision-recall: of the second class, or each class against the rest."""
     wanted = [1] if len(classes) == 2 else list(range(len(classes)))
     counts = np.bincount(scored.truth, minlength=len(classes))
@@ -129,7 +129,7 @@ def curves(scored: Scored, classes: list[str]) -> list[Chart]:
     ]
 
 
-def _draw_each(axes: Any, display: Any, scored: Scored, classes: list[str], wanted: list[int]) -> list[Any]:
+def _draw_each(axes: Any, display: Any, scored: Predictions, classes: list[str], wanted: list[int]) -> list[Any]:
     """One curve per class; styled afterwards, because how to style them was renamed between scikit-learn's versions."""
     shown: list[Any] = []
     for turn, index in enumerate(wanted):
@@ -146,7 +146,7 @@ def _line(turn: int) -> dict[str, Any]:
     return {"color": SERIES[turn % len(SERIES)], "linestyle": DASHES[turn % len(DASHES)]}
 
 
-def reliability(scored: Scored, classes: list[str]) -> Chart:
+def reliability(scored: Predictions, classes: list[str]) -> Chart:
     """Are the probabilities shares? With the histogram of the probabilities below."""
     binary = len(classes) == 2
     score = scored.answers[:, 1] if binary else scored.answers.max(axis=1)
@@ -172,7 +172,7 @@ def reliability(scored: Scored, classes: list[str]) -> Chart:
     return draw("reliability", "Reliability", paint, note=note, size=(5.0, 4.4), panels=(2, 1), **layout)
 
 
-def scores_by_class(scored: Scored, classes: list[str]) -> Chart:
+def scores_by_class(scored: Predictions, classes: list[str]) -> Chart:
     """Histogram of the score, a step line per true class."""
     binary = len(classes) == 2
     score = scored.answers[:, 1] if binary else scored.answers[np.arange(len(scored.truth)), scored.truth]

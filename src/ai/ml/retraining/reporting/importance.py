@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ai.ml.core.contract import ColumnContract
 from ai.ml.core.input_contract import Kind
-from ai.ml.retraining.decision.decision import Scored, measure
+from ai.ml.retraining.decision.decision import Predictions, measure
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 
 REPEATS = 5
@@ -84,7 +84,7 @@ def permutation_importance(subject: EvaluatedBundle, table: pa.Table, seed: int 
 
 
 def _loss(subject: EvaluatedBundle, truth: np.ndarray, table: pa.Table) -> float:
-    scored = Scored(subject.digest, subject.task, truth, subject.answers(table))
+    scored = Predictions(subject.digest, subject.task, truth, subject.answers(table))
     return measure(scored)["rmse" if subject.task == "regression" else "log_loss"]
 
 

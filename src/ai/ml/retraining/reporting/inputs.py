@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ai.ml.core.contract.drift import DriftReport, measure_drift
 from ai.ml.core.errors import BundlegateError
-from ai.ml.retraining.decision.decision import Scored, incomparable
+from ai.ml.retraining.decision.decision import Predictions, incomparable
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.reporting.importance import (
@@ -95,9 +95,9 @@ class Study:
     """The rows, or a sample of them."""
     rows: int
     """Before sampling."""
-    scored: Scored
-    other: Scored | None
-    unfit: str | None
+    scored: Predictions
+    other: Predictions | None
+    incomparable_reason: str | None
     """Why the champion couldn't be compared."""
     measures: list[Measure]
     slices: list[SliceMeasure]
@@ -128,8 +128,8 @@ def study(material: Material) -> Study | None:
         return None
     subject, settings = material.subject, material.settings
     table = _sample(material.rows, settings.max_rows)
-    scored = subject.scored(table)
-    other, unfit = _compare(material.champion, scored, table)
+    scored = subject.predictions(table)
+    other, incomparable_reason = _compare(material.champion, scored, table)
     columns = slice_columns(subject.contract, table, material.slice_column)
     importance, importance_rows = permutation_importance(subject, table)
     top = [item.column for item in importance[: settings.curves]]
@@ -139,7 +139,7 @@ def study(material: Material) -> Study | None:
         material.rows.num_rows,
         scored,
         other,
-        unfit,
+        incomparable_reason,
         measure_all(scored, other),
         measure_slices(table, columns, scored, other),
         importance,
@@ -157,15 +157,17 @@ def _sample(table: pa.Table, most: int) -> pa.Table:
     return table.take(pa.array(np.sort(np.random.default_rng(0).permutation(table.num_rows)[:most])))
 
 
-def _compare(champion: EvaluatedBundle | None, scored: Scored, table: pa.Table) -> tuple[Scored | None, str | None]:
+def _compare(
+    champion: EvaluatedBundle | None, scored: Predictions, table: pa.Table
+) -> tuple[Predictions | None, str | None]:
     if champion is None:
         return None, None
     try:
-        other = champion.scored(table)
+        other = champion.predictions(table)
     except BundlegateError as error:
         return None, str(error)
-    unfit = incomparable(scored, other)
-    return (None, unfit) if unfit else (other, None)
+    incomparable_reason = incomparable(scored, other)
+    return (None, incomparable_reason) if incomparable_reason else (other, None)
 
 
 def _drift(champion: EvaluatedBundle, table: pa.Table) -> DriftReport | None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from ai.ml.core.contract import InputContract
 from ai.ml.core.number_text import number
 from ai.ml.retraining.decision.bootstrap import Interval, paired_gain
-from ai.ml.retraining.decision.decision import Scored, row_losses
+from ai.ml.retraining.decision.decision import Predictions, row_losses
 
 RANK_RESAMPLES = 200
 RANK_ROWS = 5_000
@@ -54,7 +54,7 @@ class SliceMeasure:
     other: float | None
 
 
-def measure_all(scored: Scored, other: Scored | None, confidence: float = 0.95) -> list[Measure]:
+def measure_all(scored: Predictions, other: Predictions | None, confidence: float = 0.95) -> list[Measure]:
     """Every metric with its bootstrap interval, and the other model's where there is one."""
     measures: list[Measure] = []
     for name, (values, root) in row_values(scored).items():
@@ -71,7 +71,7 @@ def measure_all(scored: Scored, other: Scored | None, confidence: float = 0.95) 
     return measures
 
 
-def row_values(scored: Scored) -> dict[str, tuple[np.ndarray, bool]]:
+def row_values(scored: Predictions) -> dict[str, tuple[np.ndarray, bool]]:
     """Metrics that are means over rows: `(n_rows,)` float64, and whether the root of the mean is meant."""
     if scored.task == "regression":
         errors = scored.answers - scored.truth
@@ -92,7 +92,7 @@ def mean_interval(values: np.ndarray, root: bool, confidence: float) -> Interval
 RankMetric = Callable[[np.ndarray, np.ndarray], float]
 
 
-def rank_metrics(scored: Scored) -> dict[str, RankMetric]:
+def rank_metrics(scored: Predictions) -> dict[str, RankMetric]:
     """Metrics that need an order of the rows."""
     from sklearn.metrics import average_precision_score, r2_score, roc_auc_score
 
@@ -106,7 +106,7 @@ def rank_metrics(scored: Scored) -> dict[str, RankMetric]:
     }
 
 
-def rank_interval(scored: Scored, metric: RankMetric, confidence: float) -> Interval:
+def rank_interval(scored: Predictions, metric: RankMetric, confidence: float) -> Interval:
     """Percentile interval over resampled rows; resamples with a single class are left out."""
     rng = np.random.default_rng(0)
     size = min(len(scored.truth), RANK_ROWS)
@@ -136,7 +136,7 @@ def slice_columns(contract: InputContract, table: pa.Table, chosen: str | None) 
 
 
 def measure_slices(
-    table: pa.Table, columns: list[str], scored: Scored, other: Scored | None, confidence: float = 0.95
+    table: pa.Table, columns: list[str], scored: Predictions, other: Predictions | None, confidence: float = 0.95
 ) -> list[SliceMeasure]:
     """Accuracy or RMSE of each group, with its interval; groups of fewer than five rows are left out."""
     name = "rmse" if scored.task == "regression" else "accuracy"
@@ -157,7 +157,7 @@ def measure_slices(
     return found
 
 
-def threshold_rows(scored: Scored, classes: list[str]) -> tuple[list[str], list[list[str]]]:
+def threshold_rows(scored: Predictions, classes: list[str]) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the threshold table: two classes, what each cut-off gives; more, what each confidence keeps."""
     if len(classes) == 2:
         score, positive = scored.answers[:, 1], scored.truth == 1
@@ -184,7 +184,7 @@ def _at_cut(score: np.ndarray, positive: np.ndarray, cut: float) -> list[str]:
     return [percent(value) for value in (flagged.mean(), precision, recall, specificity, f1)]
 
 
-def residual_quantiles(scored: Scored) -> list[list[str]]:
+def residual_quantiles(scored: Predictions) -> list[list[str]]:
     """Rows of the residuals' quantile table: share, residual, absolute residual."""
     residuals = scored.truth - scored.answers
     signed = np.quantile(residuals, QUANTILES)

@@ -11,7 +11,7 @@ from sklearn.inspection import PartialDependenceDisplay
 from sklearn.utils import Bunch
 
 from ai.ml.core.number_text import number
-from ai.ml.retraining.decision.decision import Scored
+from ai.ml.retraining.decision.decision import Predictions
 from ai.ml.retraining.reporting.classification_charts import short
 from ai.ml.retraining.reporting.importance import DependenceCurve, Importance
 from ai.ml.retraining.reporting.metrics import Measure
@@ -214,7 +214,7 @@ def gain_chart(measures: Sequence[Measure]) -> Chart | None:
     return draw("gain", "Gain over the champion", paint, note=note, size=(5.0, 1.3 + 0.45 * len(pairs)))
 
 
-def agreement_chart(scored: Scored, other: Scored, classes: list[str]) -> Chart:
+def agreement_chart(scored: Predictions, other: Predictions, classes: list[str]) -> Chart:
     """Scores of the two models for the same rows."""
     rows = some_rows(len(scored.truth))
     if scored.task == "regression":

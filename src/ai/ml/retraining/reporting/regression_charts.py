@@ -8,14 +8,14 @@ import numpy as np
 from sklearn.metrics import PredictionErrorDisplay
 
 from ai.ml.core.number_text import number
-from ai.ml.retraining.decision.decision import Scored
+from ai.ml.retraining.decision.decision import Predictions
 from ai.ml.retraining.reporting.svg import INK, MUTED, SERIES, Chart, draw, legend_above, short_ticks
 
 MOST_POINTS = 600
 BANDS = 8
 
 
-def regression_charts(scored: Scored, target: str) -> list[Chart]:
+def regression_charts(scored: Predictions, target: str) -> list[Chart]:
     """Predicted against actual, residuals against predicted with their quantiles, histogram of the residuals."""
     return [predicted_actual(scored, target), residuals_predicted(scored, target), residual_histogram(scored, target)]
 
@@ -30,7 +30,7 @@ def points_note(rows: int) -> str:
     return f" Shown: {MOST_POINTS:,} of {rows:,} rows, drawn at random." if rows > MOST_POINTS else ""
 
 
-def _display(scored: Scored, kind: str, axes: Any) -> None:
+def _display(scored: Predictions, kind: str, axes: Any) -> None:
     rows = some_rows(len(scored.truth))
     PredictionErrorDisplay(y_true=scored.truth[rows], y_pred=scored.answers[rows]).plot(
         ax=axes,
@@ -40,7 +40,7 @@ def _display(scored: Scored, kind: str, axes: Any) -> None:
     )
 
 
-def predicted_actual(scored: Scored, target: str) -> Chart:
+def predicted_actual(scored: Predictions, target: str) -> Chart:
     """Scatter with the diagonal."""
 
     def paint(axes: Any) -> str:
@@ -60,7 +60,7 @@ def predicted_actual(scored: Scored, target: str) -> Chart:
     return draw("actual", "Predicted against actual", paint, note=note, size=(5.0, 4.0))
 
 
-def residuals_predicted(scored: Scored, target: str) -> Chart:
+def residuals_predicted(scored: Predictions, target: str) -> Chart:
     """Scatter with the 5 %, 50 % and 95 % quantiles of eight equal groups."""
     residuals = scored.truth - scored.answers
     groups = [group for group in np.array_split(np.argsort(scored.answers, kind="stable"), BANDS) if len(group) >= 5]
@@ -85,7 +85,7 @@ def residuals_predicted(scored: Scored, target: str) -> Chart:
     return draw("residuals", "Residuals against predicted", paint, note=note, size=(5.0, 4.0))
 
 
-def residual_histogram(scored: Scored, target: str) -> Chart:
+def residual_histogram(scored: Predictions, target: str) -> Chart:
     """How the errors are spread."""
     residuals = scored.truth - scored.answers
 

@@ -11,7 +11,7 @@ from ai.ml.core.contract import ColumnContract
 from ai.ml.core.contract.drift import ColumnDrift, DriftReport
 from ai.ml.core.number_text import number
 from ai.ml.retraining.decision.bootstrap import Interval
-from ai.ml.retraining.decision.decision import Scored
+from ai.ml.retraining.decision.decision import Predictions
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle, with_known_classes
 from ai.ml.retraining.gate.verdict import CheckResult
 from ai.ml.retraining.reporting import html as markup
@@ -138,8 +138,8 @@ def preview(study: Study, subject: EvaluatedBundle) -> Chart | None:
 
 
 def _champion(material: Material, study: Study) -> Section:
-    if study.unfit is not None:
-        said = f"The champion couldn't be compared on these rows: {study.unfit}."
+    if study.incomparable_reason is not None:
+        said = f"The champion couldn't be compared on these rows: {study.incomparable_reason}."
         return Section("champion", "Against the champion", (markup.paragraph(said),))
     if material.champion is None or study.other is None:
         return Section("champion", "Against the champion", ())
@@ -154,7 +154,7 @@ def _champion(material: Material, study: Study) -> Section:
     return Section("champion", "Against the champion", (markup.paragraph(said), markup.figures(charts)))
 
 
-def _known_to_both(scored: Scored, other: Scored) -> tuple[Scored, Scored]:
+def _known_to_both(scored: Predictions, other: Predictions) -> tuple[Predictions, Predictions]:
     """The rows whose class this model knows; the champion knows them all, or it wouldn't be compared."""
     known = scored.truth >= 0 if scored.task == "classification" else np.ones(len(scored.truth), dtype=bool)
     parts = [replace(each, truth=each.truth[known], answers=each.answers[known]) for each in (scored, other)]

@@ -36,37 +36,35 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
 def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     from ai.ml.retraining.decision import decision as rules
 
-    settings = config.decision
-    policy = rules.DecisionPolicy(
-        margin=settings.margin,
-        confidence=settings.confidence,
-        resamples=settings.resamples,
-        floors=settings.floors,
-        slice_floors=settings.slice_floors,
-        incomparable=settings.incomparable,
-        beaten_by=_beaten_by(candidate),
-        baselines=settings.baselines,
-    )
+    policy, better_baseline = config.decision, _better_baseline(candidate)
     store = Store(config.store)
     digest = store.champion(config.name)
     holdout = read_table(candidate.holdout.path)
-    challenger = score_known(Path(candidate.bundle.path), holdout, settings.slice_column)
-    champion, unfit = None, None
+    challenger = score_known(Path(candidate.bundle.path), holdout, policy.slice_column)
+    champion, incomparable_reason = None, None
     if digest == candidate.bundle.digest:
-        decision = rules.decide(challenger, None, policy)
+        decision = rules.decide(challenger, None, policy, better_baseline=better_baseline)
         reason = "this very bundle is the champion already"
         return DecisionRecord(outcome="PROMOTE", reason=reason, champion=digest, document=decision.to_dict())
     if digest is not None:
         try:
-            champion = score_known(store.resolve(f"{config.name}@{digest}"), holdout, settings.slice_column)
-            unfit = rules.incomparable(challenger, champion)
+            champion = score_known(store.resolve(f"{config.name}@{digest}"), holdout, policy.slice_column)
+            incomparable_reason = rules.incomparable(challenger, champion)
         except DataRefused as error:
-            unfit = str(error)
-    outcome = rules.decide(challenger, None if unfit else champion, policy, unfit=unfit)
-    return DecisionRecord(outcome=outcome.outcome, reason=outcome.reason, champion=digest, document=outcome.to_dict())
+            incomparable_reason = str(error)
+    decision = rules.decide(
+        challenger,
+        None if incomparable_reason else champion,
+        policy,
+        incomparable_reason=incomparable_reason,
+        better_baseline=better_baseline,
+    )
+    return DecisionRecord(
+        outcome=decision.outcome, reason=decision.reason, champion=digest, document=decision.to_dict()
+    )
 
 
-def _beaten_by(candidate: CandidateRef) -> str | None:
+def _better_baseline(candidate: CandidateRef) -> str | None:
     """Which simpler model surely does better, in a sentence."""
     from ai.ml.retraining.decision.baselines import Baseline
 

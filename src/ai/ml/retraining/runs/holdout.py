@@ -19,10 +19,10 @@ from ai.ml.retraining.records import (
 from ai.ml.retraining.settings.retrain import RetrainConfig
 
 if TYPE_CHECKING:
-    from ai.ml.retraining.decision.decision import Scored
+    from ai.ml.retraining.decision.decision import Predictions
 
 
-def score_known(bundle_dir: Path, table: pa.Table, slice_column: str | None = None) -> Scored:
+def score_known(bundle_dir: Path, table: pa.Table, slice_column: str | None = None) -> Predictions:
     """A bundle's answers to rows whose truth is in the table, as the decision takes them.
 
     Raises:
@@ -36,7 +36,7 @@ def score_known(bundle_dir: Path, table: pa.Table, slice_column: str | None = No
     if slice_column is not None and slice_column not in table.column_names:
         raise DataRefused(f"slice column {slice_column!r} is not in the table")
     slices = None if slice_column is None else np.array([str(value) for value in table[slice_column].to_pylist()])
-    return dataclasses.replace(evaluated.scored(table), slices=slices)
+    return dataclasses.replace(evaluated.predictions(table), slices=slices)
 
 
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:

@@ -61,6 +61,8 @@ def _sentence(model: type[BaseModel], issue: dict[str, Any]) -> str:
             return f"unknown key {path}" + (f": did you mean {near[0]}?" if near else "")
         case "missing":
             return f"{path} is missing"
+        case "value_error":
+            return f"{path} = {issue['input']!r}: {issue['ctx']['error']}"
         case _:
             return f"{path} = {issue['input']!r}: {issue['msg'][0].lower()}{issue['msg'][1:]}"
 

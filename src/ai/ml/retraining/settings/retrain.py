@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ai.ml.core.training_modes import MODES, TrainingModeName, defaults_text, readers_text
 from ai.ml.core.types import TrainingConfig
+from ai.ml.retraining.settings.decision import DecisionSettings
 from ai.ml.retraining.settings.fields import (
     GATE_TIMEOUT_S,
     MODEL_NAME,
@@ -25,7 +26,6 @@ from ai.ml.retraining.settings.fields import (
 
 _NETWORK = ("hidden_dim", "num_hidden_layers", "dropout")
 _PACE = ("learning_rate", "patience")
-NO_FLOORS: dict[str, float] = {}
 NO_LABELS: dict[str, str] = {}
 
 
@@ -177,36 +177,6 @@ class GateSettings(Section):
     pythons: Pythons = ()
     cpu_matrix: CpuMatrix = False
     timeout_seconds: GateTimeout = GATE_TIMEOUT_S
-
-
-class DecisionSettings(Section):
-    """When a proven challenger replaces the champion."""
-
-    margin: Annotated[
-        float, Field(ge=0, description="Least gain over the champion in the decision's metric (log loss or RMSE)")
-    ] = 0.0
-    confidence: Annotated[float, Field(gt=0.5, lt=1, description="Confidence of the bootstrap interval")] = 0.95
-    resamples: Annotated[int, Field(ge=100, le=100_000, description="Bootstrap resamples")] = 2_000
-    floors: Annotated[
-        dict[str, float],
-        Field(
-            description="Metric limits: at least for accuracy and auc, at most for log_loss, rmse and mae",
-            examples=[{"accuracy": 0.8, "log_loss": 0.5}],
-        ),
-    ] = NO_FLOORS
-    slice_column: Annotated[
-        str | None, Field(description="Column whose values are judged one by one", examples=["region"])
-    ] = None
-    slice_floors: Annotated[
-        dict[str, float], Field(description="The same limits for every slice", examples=[{"accuracy": 0.7}])
-    ] = NO_FLOORS
-    baselines: Annotated[
-        Literal["report", "hold"],
-        Field(description="What to do when a linear model or gradient boosting surely does better on the same split"),
-    ] = "report"
-    incomparable: Annotated[
-        Literal["hold", "promote", "reject"], Field(description="What to do when the champion can't score the new rows")
-    ] = "hold"
 
 
 class ReportSettings(Section):
