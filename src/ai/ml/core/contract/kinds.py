@@ -11,7 +11,7 @@ import pyarrow as pa
 from ai.ml.core.contract.codes import judge_codes, leading_zero
 from ai.ml.core.contract.dates import ISO, find_format, is_date_format, read_dates
 from ai.ml.core.contract.findings import Finding, FindingKind
-from ai.ml.core.contract.marks import LONE_MARK_SHARE, marks_of
+from ai.ml.core.contract.marks import LONE_MARK_SHARE, have_units, marks_of
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.input_contract import ColumnContract
 from ai.ml.core.tables.cells import (
@@ -255,6 +255,9 @@ def _meant_as(name: str, levels: dict[str, int]) -> tuple[FindingKind, str, str]
         return "maybe_numbers", f"numbers such as {sample[-1]!r}", f"{flags} reads them"
     if _reads_as_dates(name, sample):
         return "maybe_dates", "dates", f"--date-column {name!r} reads them"
+    if len(levels) > FEW_LEVELS and have_units(sample):
+        example = next(text for text in sample if not text.replace(".", "").isdigit())
+        return "maybe_numbers", f"numbers with a unit or sign such as {example!r}", "write plain numbers for amounts"
     return None
 
 
