@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from ai.ml.core.errors import UsageError
 from ai.ml.retraining.commands.cli import build_parser, main
 from ai.ml.retraining.commands.init import section_of, starter_toml
+from ai.ml.retraining.doctor.diagnosis import Diagnosis
 from ai.ml.retraining.settings.deployment import settings_of
 from ai.ml.retraining.settings.flags import FLAG_NAMES, add_settings
 from ai.ml.retraining.settings.load import load_config
@@ -110,12 +111,20 @@ def schema_page(model: type[BaseModel]) -> str:
     return json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
+def report_schema(model: type[BaseModel]) -> str:
+    """Of what a command prints with `--json`."""
+    return json.dumps(model.model_json_schema(mode="serialization"), indent=2, ensure_ascii=False) + "\n"
+
+
 def pages() -> dict[str, str]:
     schemas = {f"{flow}.schema.json": schema_page(model) for flow, model in FLOWS.items()}
-    return {"commands.md": commands_page(), "settings.md": settings_page(), **schemas}
+    reports = {"doctor.schema.json": report_schema(Diagnosis)}
+    return {"commands.md": commands_page(), "settings.md": settings_page(), **schemas, **reports}
 
 
-@pytest.mark.parametrize("name", sorted(["commands.md", "settings.md", *(f"{flow}.schema.json" for flow in FLOWS)]))
+@pytest.mark.parametrize(
+    "name", sorted(["commands.md", "settings.md", *(f"{name}.schema.json" for name in ("doctor", *FLOWS))])
+)
 def test_the_reference_is_up_to_date(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BUNDLEGATE_STORE", raising=False)
     assert (FOLDER / name).read_text(encoding="utf-8") == pages()[name], "run `make docs`"

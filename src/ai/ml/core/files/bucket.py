@@ -97,6 +97,18 @@ class Objects:
         """Keys below `prefix`, relative to it."""
         return [name for name, _ in self.listed(prefix)]
 
+    def folders(self) -> list[str]:
+        """First parts of the keys that have more than one, sorted."""
+        import obstore
+
+        with self._refusals(f"listing {self.url}", "nothing was changed"):
+            try:
+                found = obstore.list_with_delimiter(self.client)
+            except FileNotFoundError as error:
+                _refuse_missing_bucket(error)
+                return []
+        return sorted(prefix.strip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
+
     def delete(self, keys: list[str]) -> None:
         """Remove objects; one that isn't there is no error."""
         import obstore

@@ -249,6 +249,15 @@ def _add_store_commands(commands: Any) -> None:
     audit.add_argument("name")
     audit.add_argument("--json", action="store_true", help="for machines")
 
+    doctor = _command(
+        commands,
+        "doctor",
+        "doctor:doctor",
+        "look at what a nightly run needs: versions, server, worker, schedules, next and last run, store, disk, clock",
+    )
+    doctor.add_argument("name", nargs="?", help="of a model (default: all of the store and the server)")
+    doctor.add_argument("--json", action="store_true", help="for machines")
+
     prune = _command(commands, "prune", "store:prune", "remove old versions, quarantined bundles, and their reports")
     prune.add_argument("name")
     prune.add_argument("--keep", type=int, default=10, metavar="N", help="versions to keep (default: %(default)s)")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ai.ml.core.errors import UsageError
-from ai.ml.core.files.atomic import sha256_bytes
+from ai.ml.core.errors import BundleNotFound, UsageError
+from ai.ml.core.files.atomic import sha256_bytes, storage_failed
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.store.backend import Shelf
 
@@ -40,6 +40,28 @@ def open_shelf(place: Path | str, name: str, lock_timeout_s: float) -> Shelf:
     from ai.ml.retraining.store.bucket import open_bucket
 
     return open_bucket(bucket, "/".join(filter(None, (prefix, name))))
+
+
+def model_names(place: Path | str) -> list[str]:
+    """Names that a store may have models under, sorted; a folder that no decision was made in counts, too.
+
+    Raises:
+        BundleNotFound: there is no such folder.
+        StorageFailed: the disk or bucket refused.
+        UsageError: the address is none that a store can have, or the extra `s3` isn't installed.
+    """
+    if is_url(place):
+        from ai.ml.core.files.bucket import open_objects
+
+        names = open_objects(*bucket_address(str(place))).folders()
+    else:
+        try:
+            names = sorted(path.name for path in Path(place).iterdir() if path.is_dir())
+        except FileNotFoundError:
+            raise BundleNotFound(f"there is no store at {place}: the first decision makes it, or say --store") from None
+        except OSError as error:
+            raise storage_failed(f"listing {place}", error, "nothing was changed") from error
+    return [name for name in names if NAME_PATTERN.fullmatch(name)]
 
 
 def bucket_address(url: str) -> tuple[str, str]:

@@ -26,7 +26,7 @@ from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.store.backend import LineTaken, Pointer, Shelf
 from ai.ml.retraining.store.ledger import Entry
-from ai.ml.retraining.store.location import checked_name, open_shelf
+from ai.ml.retraining.store.location import checked_name, model_names, open_shelf
 from ai.ml.retraining.store.retention import prunable, refuse_leaving, remove_pruned
 from ai.ml.retraining.store.state import (
     CHAMPION_ACTIONS,
@@ -73,6 +73,10 @@ class Store:
     root: Path | str
     """A folder, or `s3://BUCKET/PREFIX`."""
     lock_timeout_s: float = LOCK_TIMEOUT_S
+
+    def models(self) -> list[str]:
+        """Names of the models that anything was decided about, sorted. Raises as `model_names` does."""
+        return [name for name in model_names(self.root) if self.shelf(name).exists()]
 
     def resolve(self, reference: str) -> Path:
         """The bundle directory that `NAME@champion`, `NAME@previous` or `NAME@DIGEST` names; takes no lock.

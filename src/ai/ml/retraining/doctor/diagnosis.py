@@ -1,0 +1,63 @@
+"""What `bundlegate doctor` finds: one line for each thing that it looked at."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from ai.ml.core.errors import ExitCode, worst_of
+
+FORMAT = 1
+Status = Literal["ok", "warn", "fail"]
+
+
+class HealthCheck(BaseModel):
+    """One thing that was looked at."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    check: str = Field(description="What was looked at, in one word")
+    status: Status = Field(description="`fail`: a nightly run can't happen, or what it left isn't whole")
+    message: str = Field(description="What was found, in one sentence")
+    remedy: str = Field(description="What to do about it; empty where nothing needs to be done")
+    exit_code: int = Field(description="0 unless `status` is `fail`")
+
+
+class Diagnosis(BaseModel):
+    """Everything that was looked at."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = FORMAT
+    name: str | None = Field(description="Of the model that was asked about; None for all of them")
+    store: str = Field(description="Folder or URL")
+    checks: tuple[HealthCheck, ...]
+
+    @computed_field(description="The worst of its checks: 0, 1, 2, 6, 70 or 74")
+    @property
+    def exit_code(self) -> int:
+        """The worst of the checks'."""
+        return worst_of(check.exit_code for check in self.checks)
+
+    @computed_field(description="The worst status")
+    @property
+    def status(self) -> Status:
+        """`fail` if any check failed, `warn` if any warns."""
+        found = {check.status for check in self.checks}
+        return "fail" if "fail" in found else "warn" if "warn" in found else "ok"
+
+
+def fine(check: str, message: str) -> HealthCheck:
+    """Nothing to do."""
+    return HealthCheck(check=check, status="ok", message=message, remedy="", exit_code=int(ExitCode.OK))
+
+
+def doubtful(check: str, message: str, remedy: str) -> HealthCheck:
+    """It may be meant so; somebody should know."""
+    return HealthCheck(check=check, status="warn", message=message, remedy=remedy, exit_code=int(ExitCode.OK))
+
+
+def failed(check: str, message: str, remedy: str, code: ExitCode = ExitCode.REFUSED) -> HealthCheck:
+    """Something has to be done."""
+    return HealthCheck(check=check, status="fail", message=message, remedy=remedy, exit_code=int(code))

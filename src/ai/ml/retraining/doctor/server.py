@@ -1,0 +1,58 @@
+"""The Prefect server: is it there, is it the client's version, does its clock agree with ours?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from ai.ml.core.errors import BundlegateError, UsageError
+from ai.ml.retraining.doctor.diagnosis import HealthCheck, doubtful, failed, fine
+from ai.ml.retraining.doctor.prefect_api import PrefectApi, find_api, prefect_settings
+from ai.ml.retraining.doctor.versions import installed
+
+MAX_SKEW_S = 60.0
+"""By more than that a run comes late or early enough to be taken for a fault."""
+START = "start it from the checkout: prefect server start; or correct PREFECT_API_URL"
+ADDRESS = "export PREFECT_API_URL=http://127.0.0.1:4200/api, or the address of your server; it ends with /api"
+
+
+def check_server(environment: Mapping[str, str]) -> tuple[PrefectApi | None, list[HealthCheck]]:
+    """The API to ask further, None where none can be asked; and what was seen of the server."""
+    client = installed("prefect")
+    if client is None and not environment.get("PREFECT_API_URL"):
+        message = "Prefect isn't installed here: this machine can verify and score, but starts no scheduled run"
+        return None, [doubtful("server", message, "where runs are scheduled: pip install 'bundlegate[flows]'")]
+    try:
+        api = find_api(prefect_settings(environment))
+    except BundlegateError as error:
+        return None, [failed("server", str(error), ADDRESS, error.exit_code)]
+    try:
+        health, version = api.get("health"), api.get("admin/version").content
+    except UsageError as error:
+        return None, [failed("server", str(error), ADDRESS, error.exit_code)]
+    except BundlegateError as error:
+        return None, [failed("server", str(error), START, error.exit_code)]
+    if health.content is not True:
+        message = f"what answers at {api.url} isn't Prefect's API: {api.url}/health doesn't say true"
+        return None, [failed("server", message, ADDRESS, UsageError.exit_code)]
+    return api, [_version(api, client, version), *_clock(health.clock_s, time.time())]
+
+
+def _version(api: PrefectApi, client: str | None, server: object) -> HealthCheck:
+    if not isinstance(server, str):
+        return fine("server", f"answers at {api.url}; it doesn't say its version")
+    if client is not None and client != server:
+        message = f"Prefect {server} answers at {api.url}, the client here is {client}"
+        return doubtful("server", message, f"pip install 'prefect=={server}' here, or start the server with {client}")
+    return fine("server", f"Prefect {server} answers at {api.url}")
+
+
+def _clock(theirs: float | None, ours: float) -> list[HealthCheck]:
+    if theirs is None:
+        return []
+    # The server says whole seconds.
+    skew = ours - theirs - 0.5
+    if abs(skew) <= MAX_SKEW_S:
+        return [fine("clock", f"the server's agrees with ours to {max(1, round(abs(skew)))} s")]
+    told = f"ours is {abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} the server's"
+    return [failed("clock", told, "set both by NTP: timedatectl set-ntp true")]

@@ -1,0 +1,111 @@
+"""The store and the disk: writable, whole, with room left, and with a clock that agrees with ours."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+from ai.ml.core.errors import BundleNotFound, ExitCode, StorageFailed
+from ai.ml.core.files.atomic import storage_failed, temp_path, write_new
+from ai.ml.core.tables.locations import is_url
+from ai.ml.retraining.doctor.diagnosis import HealthCheck, doubtful, failed, fine
+from ai.ml.retraining.store.audit import audit
+from ai.ml.retraining.store.location import bucket_address
+from ai.ml.retraining.store.store import Store
+
+MAX_SKEW_S = 60.0
+LEAST_BYTES, FEW_BYTES = 256 << 20, 2 << 30
+"""A run surely fails below the first; below the second a larger table's can."""
+FEW_FILES = 1_000
+GIB = 1 << 30
+
+
+def check_store(store: Store, name: str | None) -> list[HealthCheck]:
+    """Whether the models of a store, or one of them, are whole, without hashing their versions; and the place's clock.
+
+    Raises:
+        BundlegateError: the store can't be reached or used; the sentence says why.
+    """
+    try:
+        models = store.models()
+    except BundleNotFound as error:
+        if name is not None:
+            raise
+        return [doubtful("store", str(error), "`bundlegate doctor --store PLACE`, or set BUNDLEGATE_STORE")]
+    if name is not None and name not in models:
+        near = f": it has {', '.join(models[:5])}" if models else ""
+        raise BundleNotFound(f"no model {name!r} in {store.root}{near}")
+    wanted = models if name is None else [name]
+    checks: list[HealthCheck] = []
+    for model in wanted:
+        remedy = f"change nothing by hand; keep a copy, then bundlegate audit {model}"
+        problems = audit(store, model, quick=True)
+        checks += [failed("store", f"{model}: {problem}", remedy, ExitCode.INTEGRITY) for problem in problems]
+    if not checks:
+        several = f"{len(wanted)} model{'s' * (len(wanted) != 1)}"
+        told = name or several
+        checks.append(fine("store", f"{store.root}: ledger, pointer and versions of {told} are there and whole"))
+    return checks
+
+
+def check_writing(store: Store) -> list[HealthCheck]:
+    """Whether something can be written into the store, and the time at which its place says that it was.
+
+    Raises:
+        StorageFailed: it can't.
+    """
+    if not is_url(store.root) and not Path(store.root).exists():
+        return []
+    before = time.time()
+    written = _written_at(store.root)
+    after = time.time()
+    skew = written - min(max(written, before), after)
+    if abs(skew) > MAX_SKEW_S:
+        told = f"{store.root} gives what is written now a time {abs(skew):,.0f} s {'ahead' if skew > 0 else 'ago'}"
+        return [failed("clock", told, "set both clocks by NTP: timedatectl set-ntp true")]
+    return [fine("writing", f"{store.root} takes new files, and its clock agrees with ours")]
+
+
+def _written_at(place: Path | str) -> float:
+    """Write something, and take it away; seconds since 1970 by the place's own clock."""
+    if is_url(place):
+        from ai.ml.core.files.bucket import open_objects
+
+        objects, key = open_objects(*bucket_address(str(place))), f".doctor-{secrets.token_hex(8)}"
+        try:
+            objects.put(f"{key}/probe", b"bundlegate doctor")
+            return next((when.timestamp() for _, when in objects.listed(key)), time.time())
+        finally:
+            objects.delete([f"{key}/probe"])
+    probe = temp_path(Path(place) / "doctor")
+    try:
+        write_new(probe, b"bundlegate doctor")
+        return probe.stat().st_mtime
+    except OSError as error:
+        raise storage_failed(f"writing into {place}", error, "nothing was changed") from error
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def check_disk(place: Path | str) -> list[HealthCheck]:
+    """Room where the store is, and for a bucket where this machine's work goes.
+
+    Raises:
+        StorageFailed: the disk doesn't say.
+    """
+    folder = Path() if is_url(place) else Path(place)
+    folder = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        usage, files = shutil.disk_usage(folder), os.statvfs(folder)
+    except OSError as error:
+        raise storage_failed(f"asking for the room in {folder}", error, "nothing was changed") from error
+    told = f"{usage.free / GIB:,.1f} of {usage.total / GIB:,.1f} GiB are free at {folder}"
+    remedy = "make room: bundlegate prune NAME --keep 10"
+    if files.f_files and files.f_favail < FEW_FILES:
+        return [failed("disk", f"only {files.f_favail} more files fit at {folder}", remedy, StorageFailed.exit_code)]
+    if usage.free < LEAST_BYTES:
+        return [failed("disk", told, remedy, StorageFailed.exit_code)]
+    return [doubtful("disk", told, remedy) if usage.free < FEW_BYTES else fine("disk", told)]

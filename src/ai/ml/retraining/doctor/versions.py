@@ -1,0 +1,104 @@
+"""The installed versions, held against those that are known to work and those that are known not to."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from ai.ml.retraining.doctor.diagnosis import HealthCheck, doubtful, failed, fine
+
+SHOWN = ("bundlegate", "prefect", "sqlalchemy", "torch", "scikit-learn", "numpy")
+KNOWN_TO_FAIL: tuple[tuple[dict[str, str], str, str], ...] = (
+    (
+        {"prefect": "<3.9", "sqlalchemy": ">=2.1"},
+        "no schedule ever fires, while runs by hand work",
+        "pip install 'sqlalchemy<2.1', then start the server again",
+    ),
+    (
+        {"prefect": "<3.9", "fastapi": ">=0.151"},
+        "no server starts",
+        "pip install 'fastapi<0.151', then start the server again",
+    ),
+)
+"""Versions that were tried together, what happens, and what to do."""
+
+VersionOf = Callable[[str], str | None]
+
+
+def installed(package: str) -> str | None:
+    """The version of a package; None where it isn't installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def check_versions(version_of: VersionOf = installed) -> list[HealthCheck]:
+    """Combinations that are known to fail, then versions outside of the ranges that `bundlegate` is released with."""
+    found = _known_failures(version_of) or _out_of_range(version_of)
+    if found:
+        return found
+    names = ", ".join(f"{name} {there}" for name in SHOWN if (there := version_of(name)) is not None)
+    return [fine("versions", f"Python {platform.python_version()}, {names}")]
+
+
+def _known_failures(version_of: VersionOf) -> list[HealthCheck]:
+    checks: list[HealthCheck] = []
+    for combination, effect, remedy in KNOWN_TO_FAIL:
+        there = {name: version_of(name) for name in combination}
+        if all(_is_in(there[name], specifier) for name, specifier in combination.items()):
+            told = " with ".join(f"{name} {found}" for name, found in there.items())
+            checks.append(failed("versions", f"{told}: {effect}", remedy))
+    return checks
+
+
+def _out_of_range(version_of: VersionOf) -> list[HealthCheck]:
+    checks: list[HealthCheck] = []
+    for requirement in _counting_requirements(version_of):
+        there = version_of(requirement.name)
+        if there is None or not requirement.specifier or _is_in(there, str(requirement.specifier)):
+            continue
+        told = f"{requirement.name} {there} is outside of what is known to work ({requirement.specifier})"
+        checks.append(doubtful("versions", told, f"pip install '{requirement.name}{requirement.specifier}'"))
+    return list(dict.fromkeys(checks))
+
+
+def _counting_requirements(version_of: VersionOf) -> list[Requirement]:
+    """Those of the base, and of the extras that are installed whole: others brought what is there of the rest."""
+    groups: dict[str, list[Requirement]] = {}
+    for requirement in _requirements():
+        groups.setdefault(str(requirement.marker or ""), []).append(requirement)
+    counting: list[Requirement] = []
+    for marker, group in groups.items():
+        if "extra" not in marker or all(version_of(requirement.name) is not None for requirement in group):
+            counting += group
+    return counting
+
+
+def _requirements() -> list[Requirement]:
+    """Of the installed distribution, its extras included; none where it has no metadata."""
+    try:
+        lines = requires("bundlegate") or []
+    except PackageNotFoundError:
+        return []
+    found: list[Requirement] = []
+    for line in lines:
+        try:
+            found.append(Requirement(line))
+        except InvalidRequirement:
+            continue
+    return found
+
+
+def _is_in(there: str | None, specifier: str) -> bool:
+    if there is None:
+        return False
+    try:
+        return SpecifierSet(specifier).contains(Version(there), prereleases=True)
+    except InvalidVersion:
+        return False
