@@ -17,15 +17,15 @@ demo: $(STAMP)
 # A file's tests stay in one of the two processes, which has servers of its own; conftest puts the longest files first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# A test that takes 20 processor seconds belongs elsewhere; a processor that is shared counts up to twice as many.
 test: $(STAMP)
-	$(PYTEST) --processor-limit 40
+	$(PYTEST)
 
 # The everyday subset.
 fast: $(STAMP)
 	$(PYTEST) -m "not slow and not gpu"
 
-# On a quiet machine: what each test takes, and none takes more than it may.
+# What each test takes of the processors; fails where one takes more than it may. On a quiet machine: a core that two
+# threads share counts up to twice as much.
 measure: $(STAMP)
 	$(PYTEST) --processor-limit 20 --processor-table processor_seconds.json --durations 25
 

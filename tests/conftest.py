@@ -23,6 +23,7 @@ from processor_seconds import ProcessorSeconds, add_options
 from soak import Totals, chosen
 from soak import effort as effort
 from soak import total as total
+from warm_python import warm_python
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "bundlegate")
@@ -129,6 +130,23 @@ def prefect_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
         yield environment
     finally:
         stop(server)
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """In place of `sys.executable`, for `bundlegate` where its start isn't what is tested."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    with warm_python(environment, tmp_path_factory.mktemp("warm")) as program:
+        yield program
+
+
+@pytest.fixture(scope="session")
+def warm_environment(
+    prefect_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The same for processes that are forked from a warm one: every flow whose start isn't what is tested."""
+    with warm_python(prefect_environment, tmp_path_factory.mktemp("warm")) as program:
+        yield {**prefect_environment, "WARM_PYTHON": str(program)}
 
 
 @pytest.fixture(scope="session")

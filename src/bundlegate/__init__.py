@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.trainer import TrainingResult, train
     from ai.ml.retraining.batch.job import BatchReport
     from ai.ml.retraining.evidence.seal import make_evidence
-    from ai.ml.retraining.gate.proof import GatePolicy
     from ai.ml.retraining.gate.verdict import Verdict
     from ai.ml.retraining.records import RetrainSummary
+    from ai.ml.retraining.settings.gate import GatePolicy
     from ai.ml.retraining.settings.predict import PredictConfig
     from ai.ml.retraining.settings.retrain import RetrainConfig
     from ai.ml.retraining.store.store import Store
@@ -58,7 +58,7 @@ _HOMES = {
     "DataNotFound": "ai.ml.core.errors",
     "DataRefused": "ai.ml.core.errors",
     "ExitCode": "ai.ml.core.errors",
-    "GatePolicy": "ai.ml.retraining.gate.proof",
+    "GatePolicy": "ai.ml.retraining.settings.gate",
     "GateRefused": "ai.ml.core.errors",
     "InputContract": "ai.ml.core.contract",
     "Metrics": "ai.ml.core.types",

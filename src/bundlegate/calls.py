@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ai.ml.retraining.gate.proof import GatePolicy, prove
+from ai.ml.retraining.gate.proof import prove
 from ai.ml.retraining.gate.verdict import Verdict
+from ai.ml.retraining.settings.gate import GatePolicy
 from ai.ml.retraining.settings.predict import PredictConfig
 from ai.ml.retraining.settings.proof import ValidateConfig
 from ai.ml.retraining.store.references import bundle_directory

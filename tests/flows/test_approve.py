@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,9 +14,10 @@ from typing import Any
 import pytest
 from builders import mixed_table
 from conftest import PATIENCE_S, ROOT
-from deployed_runs import Deployed, deploy, until
-from prefect_cli import run_module
+from deployed_runs import Deployed, deploy
+from prefect_cli import python_of, run_module
 from store_samples import promoted
+from waiting import until
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.runs.work_folder import locked_work_dir
@@ -74,10 +74,10 @@ def approve(environment: dict[str, str], *arguments: str) -> subprocess.Complete
 
 
 @pytest.fixture(scope="module")
-def asked(prefect_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Asked:
+def asked(warm_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Asked:
     folder = tmp_path_factory.mktemp("approval")
     write_table(mixed_table(200, seed=3), folder / "table.csv")
-    place = deploy(prefect_environment)
+    place = deploy(warm_environment)
     runs = {name: place.start(settings(folder, name)) for name in ("good", "outdated", "damaged")}
     place.work_off(folder / "first.log", *runs.values())
     for run in runs.values():
@@ -178,7 +178,7 @@ def waiting_process(
     arguments += ["--mode", "linear_glm_baseline", "--epochs", "5", "--no-report"]
     arguments += ["--approve", "human", "--approval-hours", hours]
     with subprocess.Popen(
-        [sys.executable, "-m", "flows.retrain", *arguments],
+        [python_of(environment), "-m", "flows.retrain", *arguments],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -192,10 +192,10 @@ def waiting_process(
             process.kill()
 
 
-def test_a_run_from_the_terminal_waits_and_a_no_is_held(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
-    with waiting_process(prefect_environment, tmp_path, "terminal", "1") as process:
-        until(lambda: "terminal:" in approve(prefect_environment).stdout or process.poll() is not None)
-        done = approve(prefect_environment, "terminal", "--no", "--reason", "not now", "--approver", "Bob")
+def test_a_run_from_the_terminal_waits_and_a_no_is_held(tmp_path: Path, warm_environment: dict[str, str]) -> None:
+    with waiting_process(warm_environment, tmp_path, "terminal", "1") as process:
+        until(lambda: "terminal:" in approve(warm_environment).stdout or process.poll() is not None)
+        done = approve(warm_environment, "terminal", "--no", "--reason", "not now", "--approver", "Bob")
         assert done.returncode == 0, done.stderr
         _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 3, told
@@ -205,25 +205,25 @@ def test_a_run_from_the_terminal_waits_and_a_no_is_held(tmp_path: Path, prefect_
 
 
 def test_an_answer_after_the_time_is_none_and_a_run_forced_on_has_none(
-    tmp_path: Path, prefect_environment: dict[str, str]
+    tmp_path: Path, warm_environment: dict[str, str]
 ) -> None:
     """The second: somebody sets the state that an answer would set, without one."""
     for name in ("late", "forced"):
         (tmp_path / name).mkdir()
     with (
-        waiting_process(prefect_environment, tmp_path / "late", "late", "0.0006") as late,
-        waiting_process(prefect_environment, tmp_path / "forced", "forced", "1") as forced,
+        waiting_process(warm_environment, tmp_path / "late", "late", "0.0006") as late,
+        waiting_process(warm_environment, tmp_path / "forced", "forced", "1") as forced,
     ):
         _, told = late.communicate(timeout=PATIENCE_S)
         assert late.returncode == 75, told
         assert "nobody answered until" in told
         assert told.count("error: ") == 1
-        answer = approve(prefect_environment, "late", "--yes", "--reason", "late")
+        answer = approve(warm_environment, "late", "--yes", "--reason", "late")
         assert answer.returncode in (2, 75), answer.stderr
 
-        listed = until(lambda: [line for line in approve(prefect_environment).stdout.splitlines() if "forced:" in line])
+        listed = until(lambda: [line for line in approve(warm_environment).stdout.splitlines() if "forced:" in line])
         run = listed[0].rpartition(" ")[2]
-        Deployed(prefect_environment, "", "").post(f"flow_runs/{run}/set_state", state={"type": "RUNNING"}, force=True)
+        Deployed(warm_environment, "", "").post(f"flow_runs/{run}/set_state", state={"type": "RUNNING"}, force=True)
         _, told = forced.communicate(timeout=PATIENCE_S)
         assert forced.returncode == 75, told
         assert "resumed without an answer" in told

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from batch_scenes import dataset, sealed_bundle, tree
-from conftest import PATIENCE_S, ROOT
-from prefect_cli import ask_server
+from prefect_cli import ask_server, run_module
 
 from ai.ml.retraining.batch.job import predict_dataset
 
@@ -18,8 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def predict(environment: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flows.batch_predict", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
+    return run_module(environment, "flows.batch_predict", *map(str, arguments))
 
 
 def artifacts(environment: dict[str, str]) -> set[str]:
@@ -31,7 +28,7 @@ def artifacts(environment: dict[str, str]) -> set[str]:
 
 
 def test_a_folder_is_scored_resumed_and_the_same_as_in_python(
-    tmp_path: Path, prefect_environment: dict[str, str]
+    tmp_path: Path, prefect_environment: dict[str, str], warm_environment: dict[str, str]
 ) -> None:
     bundle, source = sealed_bundle(tmp_path), dataset(tmp_path / "in")
     predict_dataset(bundle, str(source), str(tmp_path / "expected"))
@@ -43,21 +40,21 @@ def test_a_folder_is_scored_resumed_and_the_same_as_in_python(
     assert report["proof"].endswith("rows of evidence, bit for bit")
     assert tree(tmp_path / "out") == tree(tmp_path / "expected")
 
-    assert artifacts(prefect_environment) >= {"out-scored", "out-counts", "out-drift", "out-rows"}
+    assert artifacts(warm_environment) >= {"out-scored", "out-counts", "out-drift", "out-rows"}
 
     (tmp_path / "out" / "plan=pro" / "part-2.parquet").write_bytes(b"damaged")
-    again = predict(prefect_environment, *arguments)
+    again = predict(warm_environment, *arguments)
     assert again.returncode == 0, again.stderr
     assert "(5 of 6 parts were done before)" in again.stdout
     assert tree(tmp_path / "out") == tree(tmp_path / "expected")
 
 
 def test_a_part_that_cant_be_scored_fails_the_flow_and_the_others_stay(
-    tmp_path: Path, prefect_environment: dict[str, str]
+    tmp_path: Path, warm_environment: dict[str, str]
 ) -> None:
     bundle, source = sealed_bundle(tmp_path), dataset(tmp_path / "in", 3)
     (source / "plan=basic" / "part-0.parquet").write_bytes(b"PAR1 not really")
-    done = predict(prefect_environment, "--bundle", bundle, "--input", source, "--output", tmp_path / "out")
+    done = predict(warm_environment, "--bundle", bundle, "--input", source, "--output", tmp_path / "out")
     assert done.returncode == 4, done.stderr
     assert "1 of 3 parts could not be scored" in done.stderr
     assert "Traceback" not in done.stderr
@@ -65,12 +62,12 @@ def test_a_part_that_cant_be_scored_fails_the_flow_and_the_others_stay(
     assert not (tmp_path / "out" / "_SUCCESS").exists()
 
 
-def test_a_damaged_bundle_scores_nothing(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
+def test_a_damaged_bundle_scores_nothing(tmp_path: Path, warm_environment: dict[str, str]) -> None:
     bundle, source = sealed_bundle(tmp_path), dataset(tmp_path / "in", 2)
     content = bytearray((bundle / "model_bundle.pt").read_bytes())
     content[len(content) // 2] ^= 1
     (bundle / "model_bundle.pt").write_bytes(content)
-    done = predict(prefect_environment, "--bundle", bundle, "--input", source, "--output", tmp_path / "out")
+    done = predict(warm_environment, "--bundle", bundle, "--input", source, "--output", tmp_path / "out")
     assert done.returncode == 6, done.stderr
     assert "model_bundle.pt has changed" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from builders import mixed_table
 from conftest import PATIENCE_S, ROOT, free_port
 from deployed_runs import Deployed
-from prefect_cli import ask_server, held_retraining, run_module
+from prefect_cli import ask_server, python_of, run_module
 
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining.store.store import Store
@@ -38,8 +37,12 @@ def actions(folder: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_csv_classification_is_promoted_and_a_second_run_keeps_what_is_done(
-    tmp_path: Path, classification_csv: Path, prefect_environment: dict[str, str]
+    tmp_path: Path,
+    classification_csv: Path,
+    prefect_environment: dict[str, str],
+    warm_environment: dict[str, str],
 ) -> None:
+    """The first as a user starts it, from the cold; its proof is made in a process as cold."""
     arguments = [*base_arguments(tmp_path), "--data", str(classification_csv)]
     first = run_flow(prefect_environment, *arguments, "--json")
     assert first.returncode == 0, first.stderr
@@ -54,7 +57,7 @@ def test_csv_classification_is_promoted_and_a_second_run_keeps_what_is_done(
 
     history = Path(summary["candidate"]["history"]["path"])
     written = history.stat().st_mtime_ns
-    second = run_flow(prefect_environment, *arguments)
+    second = run_flow(warm_environment, *arguments)
     assert second.returncode == 0, second.stderr
     assert "champion already" in second.stderr
     assert "PASSED" in second.stdout
@@ -64,10 +67,10 @@ def test_csv_classification_is_promoted_and_a_second_run_keeps_what_is_done(
 
 @pytest.mark.slow
 def test_a_checkpoint_that_was_damaged_is_done_again_and_said(
-    tmp_path: Path, classification_csv: Path, prefect_environment: dict[str, str]
+    tmp_path: Path, classification_csv: Path, warm_environment: dict[str, str]
 ) -> None:
     arguments = [*base_arguments(tmp_path), "--data", str(classification_csv), "--json"]
-    first = run_flow(prefect_environment, *arguments)
+    first = run_flow(warm_environment, *arguments)
     assert first.returncode == 0, first.stderr
     before = json.loads(first.stdout)["candidate"]["bundle"]
     bundle = Path(before["path"]) / "model_bundle.pt"
@@ -75,7 +78,7 @@ def test_a_checkpoint_that_was_damaged_is_done_again_and_said(
     content[len(content) // 2] ^= 1
     bundle.write_bytes(content)
 
-    second = run_flow(prefect_environment, *arguments)
+    second = run_flow(warm_environment, *arguments)
     assert second.returncode == 0, second.stderr
     assert "train-candidate is done again: model_bundle.pt" in second.stderr
     assert json.loads(second.stdout)["candidate"]["bundle"]["digest"] == before["digest"]
@@ -84,10 +87,10 @@ def test_a_checkpoint_that_was_damaged_is_done_again_and_said(
 
 @pytest.mark.slow
 def test_a_proof_out_of_time_is_made_by_the_next_run_without_training(
-    tmp_path: Path, classification_csv: Path, prefect_environment: dict[str, str]
+    tmp_path: Path, classification_csv: Path, warm_environment: dict[str, str]
 ) -> None:
     arguments = [*base_arguments(tmp_path, epochs=2), "--data", str(classification_csv), "--no-report"]
-    starved = run_flow(prefect_environment, *arguments, "--gate-timeout", "0.05")
+    starved = run_flow(warm_environment, *arguments, "--gate-timeout", "0.05")
     assert starved.returncode == 75, starved.stderr
     assert "says nothing of the bundle" in starved.stderr
     assert "the next run on the same table only proves it" in starved.stderr
@@ -95,17 +98,17 @@ def test_a_proof_out_of_time_is_made_by_the_next_run_without_training(
     assert Store(tmp_path / "store").shelf("m").names("quarantine") == []
     (history,) = (tmp_path / "store" / "m" / "work").glob("candidate-*/history.json")
     written = history.stat().st_mtime_ns
-    rested = run_flow(prefect_environment, *arguments)
+    rested = run_flow(warm_environment, *arguments)
     assert rested.returncode == 0, rested.stderr
     assert history.stat().st_mtime_ns == written, "the training was done again"
     assert actions(tmp_path) == ["promoted"]
 
 
 @pytest.mark.slow
-def test_parquet_regression_is_promoted(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
+def test_parquet_regression_is_promoted(tmp_path: Path, warm_environment: dict[str, str]) -> None:
     path = tmp_path / "table.parquet"
     write_table(mixed_table(300, seed=4, task="regression"), path)
-    run = run_flow(prefect_environment, *base_arguments(tmp_path), "--data", str(path), "--json")
+    run = run_flow(warm_environment, *base_arguments(tmp_path), "--data", str(path), "--json")
     assert run.returncode == 0, run.stderr
     summary = json.loads(run.stdout)
     assert summary["candidate"]["metrics"]["test_metric_name"] == "rmse"
@@ -114,39 +117,17 @@ def test_parquet_regression_is_promoted(tmp_path: Path, prefect_environment: dic
 
 @pytest.mark.slow
 def test_a_worse_challenger_is_held_and_a_floor_rejects(
-    tmp_path: Path, classification_csv: Path, prefect_environment: dict[str, str]
+    tmp_path: Path, classification_csv: Path, warm_environment: dict[str, str]
 ) -> None:
     data = ["--data", str(classification_csv)]
-    assert run_flow(prefect_environment, *base_arguments(tmp_path, epochs=40), *data).returncode == 0
-    held = run_flow(prefect_environment, *base_arguments(tmp_path, epochs=1), *data)
+    assert run_flow(warm_environment, *base_arguments(tmp_path, epochs=40), *data).returncode == 0
+    held = run_flow(warm_environment, *base_arguments(tmp_path, epochs=1), *data)
     assert held.returncode == 3, held.stderr
     assert "the champion stays" in held.stderr
-    rejected = run_flow(prefect_environment, *base_arguments(tmp_path, epochs=2), *data, "--floors", "accuracy=0.999")
+    rejected = run_flow(warm_environment, *base_arguments(tmp_path, epochs=2), *data, "--floors", "accuracy=0.999")
     assert rejected.returncode == 1
     assert "below the limit of 0.999" in rejected.stderr
     assert actions(tmp_path) == ["promoted", "held", "rejected"]
-
-
-@pytest.mark.slow
-def test_killed_in_training_it_goes_on_to_the_same_digest(
-    tmp_path: Path, classification_csv: Path, prefect_environment: dict[str, str]
-) -> None:
-    arguments = [*base_arguments(tmp_path, epochs=40), "--data", str(classification_csv)]
-    work = tmp_path / "store" / "m" / "work"
-    with held_retraining(prefect_environment, arguments, tmp_path / "killed.log"):
-        pass
-    assert actions(tmp_path) == []
-    assert list(work.glob("*.epochs"))
-
-    resumed = run_flow(prefect_environment, *arguments, "--json")
-    assert resumed.returncode == 0, resumed.stderr
-    other = [*arguments]
-    other[other.index("--store") + 1] = str(tmp_path / "other")
-    whole = run_flow(prefect_environment, *other, "--json")
-    digests = [json.loads(run.stdout)["candidate"]["bundle"]["digest"] for run in (resumed, whole)]
-    assert digests[0] == digests[1]
-    assert actions(tmp_path) == ["promoted"]
-    assert not list(work.glob("*.epochs"))
 
 
 @pytest.mark.parametrize(
@@ -164,13 +145,13 @@ def test_killed_in_training_it_goes_on_to_the_same_digest(
 def test_a_users_mistake_is_one_sentence_and_an_exit_code(
     tmp_path: Path,
     classification_csv: Path,
-    prefect_environment: dict[str, str],
+    warm_environment: dict[str, str],
     arguments: list[str],
     code: int,
     sentence: str,
 ) -> None:
     filled = [argument.format(csv=classification_csv) for argument in arguments]
-    run = run_flow(prefect_environment, "--name", "m", "--store", str(tmp_path / "store"), *filled)
+    run = run_flow(warm_environment, "--name", "m", "--store", str(tmp_path / "store"), *filled)
     assert run.returncode == code, run.stderr
     assert sentence in run.stderr
     assert run.stderr.count("error: ") == 1
@@ -195,7 +176,7 @@ def run_wrapped(
         "sys.exit(run_from_command_line(retrain, RetrainConfig, show_summary))\n"
     )
     return subprocess.run(
-        [sys.executable, str(script), *base_arguments(folder), "--data", str(table)],
+        [python_of(environment), str(script), *base_arguments(folder), "--data", str(table)],
         cwd=ROOT,
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -209,11 +190,11 @@ def run_wrapped(
 def test_a_failing_proof_quarantines_and_fails_the_run(
     tmp_path: Path,
     classification_csv: Path,
-    prefect_environment: dict[str, str],
+    warm_environment: dict[str, str],
 ) -> None:
     """A bit flips between the checkpoint and the proof: the script wraps the real training step."""
     run = run_wrapped(
-        prefect_environment,
+        warm_environment,
         tmp_path,
         classification_csv,
         "real = steps.train_candidate\n"
@@ -232,7 +213,7 @@ def test_a_failing_proof_quarantines_and_fails_the_run(
     assert actions(tmp_path) == ["refused"]
     assert Store(tmp_path / "store").champion("m") is None
     quarantined = next((tmp_path / "store" / "m" / "quarantine").iterdir())
-    url, digest = prefect_environment["PREFECT_API_URL"], quarantined.name
+    url, digest = warm_environment["PREFECT_API_URL"], quarantined.name
     verdict = json.loads((quarantined / "verdict.json").read_bytes())
     assert verdict["outcome"] == "REFUSED"
     artifact = ask_server("GET", f"{url}/artifacts/m-verdict/latest").json()
@@ -241,16 +222,16 @@ def test_a_failing_proof_quarantines_and_fails_the_run(
     assert state["type"] == "FAILED"
     assert f"{verdict['reason']}; the bundle is in quarantine at" in state["message"]
     assert "REFUSED" in artifact["data"]
-    assert Deployed(prefect_environment, "", "").events("bundle.refused", "m", digest)
+    assert Deployed(warm_environment, "", "").events("bundle.refused", "m", digest)
 
 
 @pytest.mark.slow
 def test_a_gate_whose_disk_fails_once_is_asked_again_and_promotes_once(
-    tmp_path: Path, classification_csv: Path, prefect_environment: dict[str, str]
+    tmp_path: Path, classification_csv: Path, warm_environment: dict[str, str]
 ) -> None:
     """As does a promotion that was done before its disk failed."""
     run = run_wrapped(
-        prefect_environment,
+        warm_environment,
         tmp_path,
         classification_csv,
         "import sys\n"

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import mixed_table
 from conftest import PATIENCE_S, ROOT, SUPPORT
+from prefect_cli import python_of
+from warm_python import warm_python
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store.audit import audit
@@ -70,23 +72,14 @@ LEFTOVERS = (".tmp", ".building", ".epochs", ".copy", ".gone", ".holder", "run.j
 
 
 class Scene:
-    """A store with a champion, a table, and the process that forks the runs."""
+    """A store with a champion, and a table."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder, self.store, self.log = folder, folder / "store", folder / "run.log"
         (folder / "scratch").mkdir()
         write_table(mixed_table(300, seed=3), folder / "table.csv")
         own = {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "scratch")}
-        own["PREFECT_LOCAL_STORAGE_PATH"] = str(folder / "results")
-        self.process = subprocess.Popen(
-            [sys.executable, str(SUPPORT / "flow_killer.py")],
-            cwd=ROOT,
-            env=environment | own,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._answer() == "ready"
+        self.environment = environment | own
 
     def run(self, point: str | None = None, *, epochs: int = 40, report: bool = False) -> int:
         arguments = ["--name", "m", "--store", str(self.store), "--data", str(self.folder / "table.csv")]
@@ -94,16 +87,11 @@ class Scene:
         return self.ask(point, arguments)
 
     def ask(self, point: str | None, arguments: list[str]) -> int:
-        assert self.process.stdin is not None
-        self.log.unlink(missing_ok=True)
-        asked = {"kill": point and POINTS[point], "arguments": arguments, "log": str(self.log)}
-        self.process.stdin.write(json.dumps(asked) + "\n")
-        self.process.stdin.flush()
-        return int(self._answer())
-
-    def _answer(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        script = [python_of(self.environment), str(SUPPORT / "flow_killer.py"), json.dumps(point and POINTS[point])]
+        with self.log.open("wb") as log:
+            streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+            done = subprocess.run([*script, *arguments], cwd=ROOT, env=self.environment, timeout=PATIENCE_S, **streams)
+        return done.returncode
 
     def said(self) -> str:
         return self.log.read_text(encoding="utf-8")
@@ -111,23 +99,17 @@ class Scene:
     def decisions(self) -> list[tuple[str, str]]:
         return [(entry.action, entry.digest) for entry in Store(self.store).history("m")]
 
-    def close(self) -> None:
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                stream.close()
-        self.process.wait(PATIENCE_S)
-
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory, prefect_environment: dict[str, str]) -> Iterator[Scene]:
-    found = Scene(tmp_path_factory.mktemp("kills"), prefect_environment)
-    try:
+    folder = tmp_path_factory.mktemp("kills")
+    own = prefect_environment | {"PREFECT_LOCAL_STORAGE_PATH": str(folder / "results")}
+    with warm_python(own, tmp_path_factory.mktemp("warm")) as program:
+        found = Scene(folder, own | {"WARM_PYTHON": str(program)})
         assert found.run(epochs=1) == 0, found.said()
         shutil.rmtree(found.store / "m" / "work")
         shutil.copytree(found.store, found.folder / "champion")
         yield found
-    finally:
-        found.close()
 
 
 @pytest.fixture(scope="module")

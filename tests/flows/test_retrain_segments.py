@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,8 @@ import pyarrow as pa
 import pytest
 from builders import mixed_table
 from conftest import PATIENCE_S, ROOT, SUPPORT
-from prefect_cli import ask_server
+from prefect_cli import ask_server, python_of
+from waiting import until
 
 from ai.ml.core.files.atomic import is_alive
 from ai.ml.core.tables.reader import write_table
@@ -39,7 +38,7 @@ def start(environment: dict[str, str], script: list[str], folder: Path, *argumen
     told = ["--name", "m", "--target", "y", "--data", str(folder / "table.parquet"), "--store", str(folder / "store")]
     (folder / "store").mkdir(exist_ok=True)
     return subprocess.Popen(
-        [sys.executable, *script, *told, "--segments", "c", "--json", *arguments],
+        [python_of(environment), *script, *told, "--segments", "c", "--json", *arguments],
         cwd=ROOT,
         env={**environment, "PYTHONPATH": os.pathsep.join([str(ROOT), str(SUPPORT)])},
         stdout=subprocess.PIPE,
@@ -59,22 +58,6 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, dict[str, dict[str, Any]
     summary = json.loads(out)
     assert summary["exit_code"] == process.returncode
     return process.returncode, {segment["model"]: segment for segment in summary["segments"]}, said
-
-
-def wait_until(condition: Any, what: str, process: subprocess.Popen[str] | None = None) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        # Looked at first: it may do the last bit and end between the two.
-        over = process is not None and process.poll() is not None
-        if condition():
-            return
-        assert not over, process and process.communicate()
-        if time.monotonic() > deadline:
-            if process is not None:
-                process.kill()
-                pytest.fail(f"waited in vain until {what}: {process.communicate()}")
-            pytest.fail(f"waited in vain until {what}")
-        time.sleep(0.05)
 
 
 def most_at_once(store: Path) -> int:
@@ -139,12 +122,12 @@ def test_no_process_outlives_the_run(
     table_of(tmp_path, {"slow": 60, "x-slow": 60, "y-slow": 60})
     process = start(prefect_environment, SMALL, tmp_path, "--parallel", "2", "--segment-value", "slow")
     began = tmp_path / "store" / "m-slow.began"
-    wait_until(lambda: began.exists() and began.read_text(), "a segment begins", process)
+    until(lambda: began.exists() and began.read_text(), process=process)
     child = int(began.read_text())
     assert is_alive(child)
     process.send_signal(ending)
     out, said = process.communicate(timeout=PATIENCE_S)
-    wait_until(lambda: not is_alive(child), "its process is gone")
+    until(lambda: not is_alive(child))
     if ending is signal.SIGINT:
         assert (process.returncode, out) == (130, "")
         assert "interrupted: 0 of 1 segments are done, and stay so" in said
@@ -163,7 +146,7 @@ def test_real_models_killed_in_the_middle_are_each_promoted_once(
     table_of(tmp_path, {"NO": 61, "SE": 60, "few": 3})
     few_epochs = ["--parallel", "1", "--epochs", "2", "--no-report"]
     process = start(prefect_environment, REAL, tmp_path, *few_epochs)
-    wait_until(lambda: decisions(tmp_path, "m-NO") == ["promoted"], "the first is promoted", process)
+    until(lambda: decisions(tmp_path, "m-NO") == ["promoted"], process=process)
     process.kill()
     process.communicate()
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from builders import mixed_table
-from conftest import PATIENCE_S, ROOT
-from prefect_cli import ask_server
+from prefect_cli import ask_server, run_module
 from sealed_bundles import sealed
 
 from ai.ml.core.tables.reader import write_table
@@ -23,8 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def validate(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flows.validate_bundle", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
+    return run_module(environment, "flows.validate_bundle", *arguments)
 
 
 def artifacts(url: str, key: str) -> list[str]:
@@ -51,17 +48,17 @@ def test_a_whole_bundle_passes_with_its_verdict_as_artifact(whole: Path, prefect
     ("damage", "code", "sentence"), [("file", 6, "model_bundle.pt has"), ("digest", 6, "expected 0000")]
 )
 def test_a_bundle_that_isnt_what_it_should_be_fails_the_flow(
-    whole: Path, tmp_path: Path, prefect_environment: dict[str, str], damage: str, code: int, sentence: str
+    whole: Path, tmp_path: Path, warm_environment: dict[str, str], damage: str, code: int, sentence: str
 ) -> None:
     bundle_dir = Path(shutil.copytree(whole, tmp_path / f"damaged-{damage}"))
     flags = ["--expect-digest", "0" * 64] if damage == "digest" else []
     if damage == "file":
         (bundle_dir / "model_bundle.pt").write_bytes(b"x")
-    done = validate(prefect_environment, "--bundle", str(bundle_dir), *flags)
+    done = validate(warm_environment, "--bundle", str(bundle_dir), *flags)
     assert done.returncode == code, done.stderr
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
-    url = prefect_environment["PREFECT_API_URL"]
+    url = warm_environment["PREFECT_API_URL"]
     (shown,) = artifacts(url, f"validate-damaged-{damage}-verdict")
     assert "### Bundlegate: REFUSED" in shown
     query = {"flow_runs": {"name": {"any_": [f"validate-{bundle_dir}"]}}}
@@ -69,7 +66,7 @@ def test_a_bundle_that_isnt_what_it_should_be_fails_the_flow(
     assert run["state_type"] == "FAILED"
 
 
-def test_a_name_in_the_store_is_the_bundle_behind_it(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
+def test_a_name_in_the_store_is_the_bundle_behind_it(tmp_path: Path, warm_environment: dict[str, str]) -> None:
     write_table(mixed_table(300, seed=3), tmp_path / "table.csv")
     settings = RetrainConfig(
         name="m",
@@ -80,17 +77,17 @@ def test_a_name_in_the_store_is_the_bundle_behind_it(tmp_path: Path, prefect_env
     candidate = steps.train_candidate(settings, steps.read_data(settings))
     verdict, decision = steps.prove_candidate(settings, candidate), steps.decide(settings, candidate)
     steps.promote(settings, candidate, verdict, decision, flow_run_id=None)
-    done = validate(prefect_environment, "--bundle", "m@champion", "--store", settings.store, "--json")
+    done = validate(warm_environment, "--bundle", "m@champion", "--store", settings.store, "--json")
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["bundle"] == str(Store(tmp_path / "store").resolve("m@champion").absolute())
     assert record["verdict"]["digest"] == candidate.bundle.digest
-    (shown,) = artifacts(prefect_environment["PREFECT_API_URL"], "validate-m-champion-verdict")
+    (shown,) = artifacts(warm_environment["PREFECT_API_URL"], "validate-m-champion-verdict")
     assert candidate.bundle.digest in shown
 
 
-def test_a_bundle_that_isnt_there_is_one_sentence(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
-    done = validate(prefect_environment, "--bundle", "nobody@champion", "--store", str(tmp_path))
+def test_a_bundle_that_isnt_there_is_one_sentence(tmp_path: Path, warm_environment: dict[str, str]) -> None:
+    done = validate(warm_environment, "--bundle", "nobody@champion", "--store", str(tmp_path))
     assert done.returncode == 6, done.stderr
     assert "nobody" in done.stderr
     assert "Traceback" not in done.stderr

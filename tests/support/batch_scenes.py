@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 from builders import mixed_table, tiny_bundle
 from conftest import PATIENCE_S
+from warm_python import real_pid
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
@@ -63,10 +65,10 @@ def tree(root: Path) -> dict[str, str]:
     }
 
 
-def predict_process(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-    """`bundlegate predict` as a process that isn't waited for."""
+def predict_process(python: Path, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+    """`bundlegate predict` as a process that isn't waited for, of a cold or a warm interpreter."""
     return subprocess.Popen(
-        [sys.executable, "-m", "ai.ml.retraining.commands.cli", "predict", *map(str, arguments)],
+        [str(python), "-m", "ai.ml.retraining.commands.cli", "predict", *map(str, arguments)],
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -88,5 +90,7 @@ def kill_at(moment: Callable[[], bool], process: subprocess.Popen[str], later_s:
             time.sleep(0.002)
         time.sleep(later_s)
     finally:
-        process.kill()
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(real_pid(process), signal.SIGKILL)
         process.communicate()

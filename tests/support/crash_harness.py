@@ -4,10 +4,12 @@ A child is forked that will save; strace attaches, the child goes, and strace ki
 n-th call of a name. As the child is forked from a process that has imported everything, a point costs some ten
 milliseconds. Run as a script, since forking a process with threads (a test runner may have some) isn't safe:
 
-    python tests/support/crash_harness.py kill light
+    python tests/support/crash_harness.py kill light all
 
-prints one JSON object per scenario. strace kills on the way **into** a call: the points are every state between two
-calls, from before the first to before the last; the state after the last is a finished save.
+prints one JSON object per scenario; names of scenarios may follow. `each` in place of `all` tries half of the faults at
+each call, in turn; `ends` does so at the first and the last call of each name. strace kills on the way **into** a call:
+the points are every state between two calls, from before the first to before the last; the state after the last is a
+finished save.
 """
 
 from __future__ import annotations
@@ -74,6 +76,8 @@ DISK_CALLS = frozenset(
         "fcntl",
     }
 )
+FAULTS = (("ENOSPC", False), ("EIO", False), ("ENOSPC", True), ("EIO", True))
+"""What the disk says, and whether it says so to every later call of that name, too."""
 DONE, UNCHANGED, COMMITTED, REFUSED, OTHER = 0, 10, 11, 12, 13
 
 
@@ -114,8 +118,17 @@ def trace(save: Callable[[], None], *options: str) -> list[str]:
     return lines[:end]
 
 
-def points(save: Callable[[], None]) -> list[Point]:
-    """Every system call of a save, in order."""
+def points(save: Callable[[], None], which: str) -> list[Point]:
+    """The system calls of a save, in order: or both `ends` of those with the same name."""
+    found = _all_points(save)
+    if which != "ends":
+        return found
+    first = {point.call: point for point in reversed(found)}
+    last = {point.call: point for point in found}
+    return [point for point in found if point in (first[point.call], last[point.call])]
+
+
+def _all_points(save: Callable[[], None]) -> list[Point]:
     seen: Counter[str] = Counter()
     found: list[Point] = []
     inside = False
@@ -204,12 +217,12 @@ def decode_hex(text: str) -> str:
     return re.sub(r"\\x([0-9a-f]{2})", lambda match: chr(int(match[1], 16)), text)
 
 
-def try_kills(scenarios: list[Scenario]) -> Iterator[Report]:
-    """Kill each scenario at each of its calls."""
+def try_kills(scenarios: list[Scenario], which: str) -> Iterator[Report]:
+    """Kill each scenario at its calls."""
     for scenario in scenarios:
         report = Report(scenario.name)
         with Arena(scenario) as arena:
-            for point in points(arena.fresh()):
+            for point in points(arena.fresh(), which):
                 outcome = kill_at(arena.fresh(), point)
                 if not outcome.killed:
                     # Memory calls vary a little from run to run; a call to the disk doesn't.
@@ -222,42 +235,47 @@ def try_kills(scenarios: list[Scenario]) -> Iterator[Report]:
         yield report
 
 
-def try_faults(scenarios: list[Scenario]) -> Iterator[Report]:
-    """Let each call to the disk fail, once and from then on, in each scenario."""
-    expected = {DONE: "new", UNCHANGED: "old", COMMITTED: "new", REFUSED: "old"}
+def try_faults(scenarios: list[Scenario], which: str) -> Iterator[Report]:
+    """Let calls to the disk fail, once and from then on, in each scenario."""
     for scenario in scenarios:
         report = Report(scenario.name)
         with Arena(scenario) as arena:
-            for point in points(arena.fresh()):
-                if point.call not in DISK_CALLS:
-                    continue
-                for error in ("ENOSPC", "EIO"):
-                    for lasting in (False, True):
-                        outcome = fail_at(arena.fresh(), point, error, lasting=lasting)
-                        report.points += 1
-                        where = f"{error} {'from' if lasting else 'at'} {decode_hex(point.line)[:200]} -> {outcome}"
-                        if outcome.killed or outcome.code == OTHER:
-                            report.problems.append(f"{where}: not one of our errors")
-                            continue
-                        # A failed save may leave what a killed one had left before it.
-                        tidied = outcome.code in (UNCHANGED, REFUSED) and not lasting and not scenario.leftovers
-                        clean = outcome.code == DONE or tidied
-                        found = arena.judge(report, where, clean=clean)
-                        if found != expected[outcome.code]:
-                            report.problems.append(f"{where}: a reader finds the {found} pair")
+            disk_calls = [point for point in points(arena.fresh(), which) if point.call in DISK_CALLS]
+            for number, point in enumerate(disk_calls):
+                turn = number % 2
+                for error, lasting in FAULTS if which == "all" else (FAULTS[turn], FAULTS[3 - turn]):
+                    _try_fault(report, arena, point, error, lasting=lasting)
         yield report
 
 
-def try_power_cuts(scenarios: list[Scenario]) -> Iterator[Report]:
-    """Cut the power behind each call, and look at every state that the disk may then be in."""
+def _try_fault(report: Report, arena: Arena, point: Point, error: str, *, lasting: bool) -> None:
+    outcome = fail_at(arena.fresh(), point, error, lasting=lasting)
+    report.points += 1
+    where = f"{error} {'from' if lasting else 'at'} {decode_hex(point.line)[:200]} -> {outcome}"
+    if outcome.killed or outcome.code == OTHER:
+        report.problems.append(f"{where}: not one of our errors")
+        return
+    # A failed save may leave what a killed one had left before it.
+    tidied = outcome.code in (UNCHANGED, REFUSED) and not lasting and not arena.scenario.leftovers
+    found = arena.judge(report, where, clean=outcome.code == DONE or tidied)
+    expected = {DONE: "new", UNCHANGED: "old", COMMITTED: "new", REFUSED: "old"}[outcome.code]
+    if found != expected:
+        report.problems.append(f"{where}: a reader finds the {found} pair")
+
+
+def try_power_cuts(scenarios: list[Scenario], which: str) -> Iterator[Report]:
+    """Cut the power behind calls, and look at every state that the disk may then be in."""
     for scenario in scenarios:
         report = Report(scenario.name)
         with Arena(scenario) as arena:
             save = arena.fresh()
             disk = Disk.of(arena.directory, arena.root)
             lines = [*trace(save), ""]
-            for line, following in itertools.pairwise(lines):
+            looked_at = _ends(lines) if which == "ends" else set(range(len(lines)))
+            for number, (line, following) in enumerate(itertools.pairwise(lines)):
                 disk.play(line)
+                if number not in looked_at and following:
+                    continue
                 for names, share in disk.after_power_cut():
                     disk.write_out(names, share, arena.directory.parent)
                     report.points += 1
@@ -265,6 +283,12 @@ def try_power_cuts(scenarios: list[Scenario]) -> Iterator[Report]:
                     if not following and found != "new":
                         report.problems.append("a finished save is lost")
         yield report
+
+
+def _ends(lines: list[str]) -> set[int]:
+    """Of the lines of one call's name the first and the last, by number."""
+    named = [(match[1], number) for number, line in enumerate(lines) if (match := _CALL.match(line))]
+    return {*dict(named).values(), *dict(reversed(named)).values()}
 
 
 class Arena:
@@ -297,9 +321,10 @@ class Arena:
 
 def main() -> None:
     """Play and report."""
-    mode, weight = sys.argv[1:]
+    mode, weight, which, *names = sys.argv[1:]
     play = {"kill": try_kills, "fault": try_faults, "power": try_power_cuts}[mode]
-    for report in play(scenarios_of(weight)):
+    scenarios = [scenario for scenario in scenarios_of(weight) if not names or scenario.name in names]
+    for report in play(scenarios, which):
         print(json.dumps(vars(report)), flush=True)
 
 

@@ -6,35 +6,23 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import psutil
-from conftest import PATIENCE_S, ROOT
+from conftest import ROOT
 from prefect.utilities.callables import parameter_schema
 from prefect_cli import ask_server
+from waiting import until
 
 from flows.retrain import retrain
 
 RESTING = ("Completed", "Failed", "Crashed", "Cancelled", "Suspended")
-
-Value = TypeVar("Value")
-
-
-def until(look: Callable[[], Value | None], told: Callable[[], object] = lambda: "") -> Value:
-    """What `look` gives once it is something; fails with `told()` after a long while."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        time.sleep(0.3)
-    raise AssertionError(f"it never came: {told()}")
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,19 @@ def healthy() -> Answers:
     }
 
 
+class Server(ThreadingHTTPServer):
+    """One thread for each request."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that didn't wait has gone: that is what it is here for."""
+        del request, client_address
+
+
 @contextmanager
 def odd_server(answers: Answers, *, clock_s: float = 0.0) -> Generator[str]:
     """The address of a server that gives these answers; its clock is that many seconds ahead."""
+
+    stopping = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def date_time_string(self, timestamp: float | None = None) -> str:
@@ -75,7 +85,7 @@ def odd_server(answers: Answers, *, clock_s: float = 0.0) -> Generator[str]:
             if isinstance(found, dict) and body.get("sort") in found:
                 found = found[body["sort"]]
             if isinstance(found, float):
-                time.sleep(found)
+                stopping.wait(found)
             is_status = isinstance(found, int) and not isinstance(found, bool)
             data = found if isinstance(found, bytes) else json.dumps(found).encode()
             self.send_response(found if is_status else 200)
@@ -88,13 +98,14 @@ def odd_server(answers: Answers, *, clock_s: float = 0.0) -> Generator[str]:
         def log_message(self, format: str, *args: Any) -> None:
             del format, args
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/api"
     finally:
+        stopping.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -17,11 +17,16 @@ import httpx
 from conftest import PATIENCE_S, ROOT, SUPPORT
 
 
+def python_of(environment: dict[str, str]) -> str:
+    """The interpreter of a process with this environment: a warm one where the environment has one."""
+    return environment.get("WARM_PYTHON", sys.executable)
+
+
 def run_module(
     environment: dict[str, str], module: str, *arguments: str, folder: Path = ROOT, patience_s: float = PATIENCE_S
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
+        [python_of(environment), "-m", module, *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,

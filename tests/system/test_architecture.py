@@ -76,3 +76,30 @@ def test_the_lock_pins_every_package_by_version_and_nothing_by_place() -> None:
     assert "torch==2.13.0" in lines
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin) for pin in pins)
+
+
+ROOMS = {
+    "ai/ml/core": "core",
+    "ai/ml/frameworks/pytorch": "pytorch",
+    "ai/ml/retraining": "retraining",
+    "bundlegate": "bundlegate",
+}
+
+
+def rooms() -> dict[Path, Path]:
+    """Every package of the source, and the folder of its tests."""
+    found: dict[Path, Path] = {}
+    for source, tests in ROOMS.items():
+        top = ROOT / "src" / source
+        for folder in {path.parent for path in top.rglob("*.py") if path.name != "__init__.py"}:
+            found[folder] = ROOT / "tests" / tests / folder.relative_to(top)
+    return found | {ROOT / name: ROOT / "tests" / name for name in ("flows", "tasks")}
+
+
+def test_the_tests_of_a_package_are_found_by_its_path() -> None:
+    assert not [source for source, tests in rooms().items() if not list(tests.glob("test_*.py"))]
+
+
+def test_each_file_of_tests_lies_with_its_package_or_is_about_the_system() -> None:
+    places = {*rooms().values(), ROOT / "tests" / "system"}
+    assert not [path for path in (ROOT / "tests").rglob("test_*.py") if path.parent not in places]

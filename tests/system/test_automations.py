@@ -13,10 +13,11 @@ import pytest
 import yaml
 from builders import mixed_table
 from conftest import PATIENCE_S, ROOT
-from deployed_runs import Deployed, deploy, until
+from deployed_runs import Deployed, deploy
 from prefect_cli import prefect, run_module
 from sealed_bundles import sealed
 from verdict_samples import passed_verdict
+from waiting import until
 
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.tables.reader import write_table

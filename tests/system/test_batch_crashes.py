@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 from batch_scenes import dataset, kill_at, parts_done, predict_process, rows_to_score, sealed_bundle, tree
 from conftest import PATIENCE_S
+from soak import Effort, Total
 
 from ai.ml.core.errors import ExitCode
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.batch.job import predict_dataset
 from ai.ml.retraining.batch.runners import ProcessRunner
-
-KILLS = 20
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,10 @@ def is_at(out: Path, done: int) -> bool:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
+    bundle: Path, tmp_path: Path, warm: Path, effort: Effort, total: Total
+) -> None:
+    kills = effort(ci=8, soak=100)
     source = dataset(tmp_path / "in", 12, 20_000)
     began = time.monotonic()
     predict_dataset(bundle, str(source), str(tmp_path / "expected"))
@@ -42,11 +44,11 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(bundle: Path, tmp_pat
     expected = tree(tmp_path / "expected")
     rng = random.Random(8)
     kept: list[int] = []
-    for kill in range(KILLS):
+    for kill in range(kills):
         out = tmp_path / f"out-{kill}"
         # Any moment of one part after the other: which ones these are is no matter of the machine's speed.
-        done = kill * 12 // KILLS
-        process = predict_process(bundle, source, out)
+        done = kill * 12 // kills
+        process = predict_process(warm, bundle, source, out)
         kill_at(partial(is_at, out, done), process, rng.uniform(0, a_part))
         assert (out / "_SUCCESS").exists() <= (tree(out).items() >= expected.items())
         again = predict_dataset(bundle, str(source), str(out))
@@ -55,17 +57,18 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(bundle: Path, tmp_pat
     # The kills fell before, between and after parts, or they would have shown nothing.
     assert min(kept) < 6 < max(kept), kept
     assert len(set(kept)) >= 5, kept
+    total("kills of a batch into a folder", kills)
 
 
 @pytest.mark.slow
-def test_one_file_of_many_parts_is_whole_or_absent_when_killed(bundle: Path, tmp_path: Path) -> None:
+def test_one_file_of_many_parts_is_whole_or_absent_when_killed(bundle: Path, tmp_path: Path, warm: Path) -> None:
     source = dataset(tmp_path / "in", 4, 3_000)
     predict_dataset(bundle, str(source), str(tmp_path / "expected.parquet"))
     whole = (tmp_path / "expected.parquet").read_bytes()
     rng = random.Random(9)
     for kill in range(5):
         out = tmp_path / f"out-{kill}.parquet"
-        process = predict_process(bundle, source, out)
+        process = predict_process(warm, bundle, source, out)
         moment = partial(is_at, tmp_path / f".{out.name}.parts", kill)
         kill_at(moment, process, rng.uniform(0, 0.1))
         assert not out.exists() or out.read_bytes() == whole
@@ -96,7 +99,7 @@ def test_processes_give_the_same_bytes_and_survive_a_killed_one(bundle: Path, tm
 @pytest.mark.slow
 def test_workers_end_with_a_killed_owner(bundle: Path, tmp_path: Path) -> None:
     source = dataset(tmp_path / "in", 8, 20_000)
-    process = predict_process(bundle, source, tmp_path / "out", "--workers", "2")
+    process = predict_process(Path(sys.executable), bundle, source, tmp_path / "out", "--workers", "2")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     workers: list[int] = []
 

@@ -15,14 +15,13 @@ from pathlib import Path
 
 import pytest
 from conftest import PATIENCE_S, SUPPORT
+from soak import Effort, Total
 from store_samples import DECISION, promoted, sealed, verdict_on
 
 from ai.ml.core.errors import StorageFailed
 from ai.ml.retraining.store.audit import audit
 from ai.ml.retraining.store.state import moves
 from ai.ml.retraining.store.store import Store
-
-KILLS = 300
 
 
 class Script:
@@ -63,7 +62,10 @@ def check_linear(store: Store) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_readers_never_fail_and_the_next_run_recovers(tmp_path: Path) -> None:
+def test_killed_at_random_moments_readers_never_fail_and_the_next_run_recovers(
+    tmp_path: Path, effort: Effort, total: Total
+) -> None:
+    kills = effort(ci=40, soak=300)
     root, work = tmp_path / "store", tmp_path / "work"
     work.mkdir()
     store = Store(root, lock_timeout_s=5)
@@ -71,7 +73,7 @@ def test_killed_at_random_moments_readers_never_fail_and_the_next_run_recovers(t
     reader, template = Script("store_reader.py", root), Script("store_worker.py", root, work)
     draw, longest_s, champion = random.Random(6), 0.2, first
     try:
-        for kill in range(1, KILLS + 1):
+        for kill in range(1, kills + 1):
             template.ask(str(kill))
             worker = int(template.read())
             time.sleep(draw.uniform(0.0, longest_s))
@@ -93,8 +95,9 @@ def test_killed_at_random_moments_readers_never_fail_and_the_next_run_recovers(t
     assert audit(store, "m") == []
     check_linear(store)
     assert not [path for path in store.folder("m").rglob(".*") if path.name != ".lock"], "leftovers"
-    assert len(promoted_ever) > KILLS / 10, "the kills came too early for any promotion"
-    assert len(seen["digests"]) > 5
+    assert len(promoted_ever) > kills / 10, "the kills came too early for any promotion"
+    assert len(seen["digests"]) > 3
+    total("kills of a store's writer", kills)
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -110,8 +113,10 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
-def test_two_processes_at_the_same_second_make_one_linear_history(root: str, tmp_path: Path) -> None:
-    rounds, most, meetings = 50, 1_000, 5
+def test_two_processes_at_the_same_second_make_one_linear_history(
+    root: str, tmp_path: Path, effort: Effort, total: Total
+) -> None:
+    rounds, most, meetings = effort(ci=10, soak=200), effort(ci=300, soak=2_000), effort(ci=1, soak=20)
     store = Store(root)
     promoted(store, tmp_path, 0)
     racers = [Script("store_racer.py", root, sealed(tmp_path / f"b{seed}", seed)[0]) for seed in (1, 2)]
@@ -136,6 +141,7 @@ def test_two_processes_at_the_same_second_make_one_linear_history(root: str, tmp
     assert len(busy) >= meetings, "the two never met"
     pids = {f"process {racer.process.pid} of" for racer in racers}
     assert all("busy 75" in outcome and any(pid in outcome for pid in pids) for outcome in busy)
+    total("rounds of two writers of a store", len(outcomes))
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from builders import mixed_table
-from conftest import PATIENCE_S, ROOT
+from conftest import ROOT
 from prefect_cli import ask_server, copied_checkout, prefect
+from waiting import until
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.runs import retrain as steps
@@ -24,15 +24,6 @@ from ai.ml.retraining.store.store import Store
 
 LEASE_S = 300
 """Prefect's, of a deployment's slot."""
-
-
-def until(true: Callable[[], Any], log: Path) -> Any:
-    """Waits until something is so, and gives it back."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := true()):
-        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")[-4000:]
-        time.sleep(0.05)
-    return found
 
 
 def descendants(pid: int) -> list[int]:
@@ -94,10 +85,13 @@ def test_killed_with_its_worker_the_next_run_goes_on(tmp_path: Path, prefect_env
     def state(run: str) -> dict[str, Any]:
         return ask_server("GET", f"{url}/flow_runs/{run}").raise_for_status().json()["state"]
 
+    def tail() -> str:
+        return log.read_text(encoding="utf-8")[-4000:]
+
     work = tmp_path / "store" / "m" / "work"
     worker = start_worker(checkout, prefect_environment, log)
     first = started()
-    until(lambda: list(work.glob("*.epochs")), log)
+    until(lambda: list(work.glob("*.epochs")), tail)
     for pid in (worker.pid, *descendants(worker.pid)):
         os.kill(pid, signal.SIGKILL)
     worker.wait()
@@ -110,11 +104,11 @@ def test_killed_with_its_worker_the_next_run_goes_on(tmp_path: Path, prefect_env
         second = started()
         # The dead run holds the slot until its lease runs out or, as the shipped automation does, it is called crashed.
         # On a very slow machine the worker may look for it after that.
-        until(lambda: state(second)["name"] == "AwaitingConcurrencySlot" or time.monotonic() - killed > LEASE_S, log)
+        until(lambda: state(second)["name"] == "AwaitingConcurrencySlot" or time.monotonic() - killed > LEASE_S, tail)
         crashed = {"state": {"type": "CRASHED"}, "force": True}
         ask_server("POST", f"{url}/flow_runs/{first}/set_state", json=crashed).raise_for_status()
-        ended = until(lambda: (now := state(second))["type"] in ("COMPLETED", "FAILED", "CRASHED") and now, log)
-        assert ended["type"] == "COMPLETED", log.read_text(encoding="utf-8")[-4000:]
+        ended = until(lambda: (now := state(second))["type"] in ("COMPLETED", "FAILED", "CRASHED") and now, tail)
+        assert ended["type"] == "COMPLETED", tail()
     finally:
         # Nothing of it is under way, and letting it say goodbye takes a minute on a loaded machine.
         worker.kill()

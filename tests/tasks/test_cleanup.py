@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from builders import mixed_table
-from deployed_runs import Deployed, deploy, until
+from deployed_runs import Deployed, deploy
 from store_samples import promoted, sealed
+from waiting import until
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store.audit import audit

@@ -17,6 +17,7 @@ import torch
 from builders import mixed_table
 from conftest import SUPPORT
 from sklearn.model_selection import train_test_split
+from soak import Effort, Total
 
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.types import TaskType, TrainingConfig
@@ -309,13 +310,17 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["mlp_dense", "mlp_ple", "tabm"])
-def test_killed_at_twenty_random_moments_it_ends_with_the_same_bits(mode: str, tmp_path: Path) -> None:
+def test_killed_at_random_moments_it_ends_with_the_same_bits(
+    mode: str, tmp_path: Path, effort: Effort, total: Total
+) -> None:
+    kills = effort(ci=6, soak=60)
     script = SUPPORT / "training_kills.py"
-    run = subprocess.run([sys.executable, str(script), mode, "20", str(tmp_path)], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, str(script), mode, str(kills), str(tmp_path)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     told = json.loads(run.stdout)
-    assert told["kills"] == 20
-    assert told["resumed"] > 10
+    assert told["kills"] == kills
+    assert told["resumed"] >= kills // 2
+    total("kills of a training", kills)
     assert told["ended"] == [told["whole"]] * len(told["ended"]) != []
 
 

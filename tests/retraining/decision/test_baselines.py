@@ -165,18 +165,18 @@ def test_a_policy_holds_what_a_baseline_surely_beats() -> None:
 
 
 @pytest.mark.slow
-def test_the_console_holds_it_only_where_it_is_told_to(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
+def test_the_console_holds_it_only_where_it_is_told_to(tmp_path: Path, warm_environment: dict[str, str]) -> None:
     source = tmp_path / "table.csv"
     write_table(mixed_table(600, seed=1), source)
     common = ["--name", "m", "--target", "y", "--store", str(tmp_path / "store"), "--data", str(source)]
     untrained = [*common, "--mode", "mlp_dense", "--epochs", "1", "--no-report", "--json"]
 
-    held = run_module(prefect_environment, "flows.retrain", *untrained, "--baselines", "hold")
+    held = run_module(warm_environment, "flows.retrain", *untrained, "--baselines", "hold")
     assert held.returncode == 3, held.stderr
     assert "does better on the same split, surely" in json.loads(held.stdout)["decision"]["reason"]
     assert Store(tmp_path / "store").champion("m") is None
 
-    reported = run_module(prefect_environment, "flows.retrain", *untrained)
+    reported = run_module(warm_environment, "flows.retrain", *untrained)
     assert reported.returncode == 0, reported.stderr
     summary = json.loads(reported.stdout)
     assert summary["promotion"]["outcome"] == "PROMOTED"

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from deployed_runs import deploy, until
+from deployed_runs import deploy
+from waiting import until
 
 from ai.ml.retraining.commands.cli import main
 

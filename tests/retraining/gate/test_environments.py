@@ -26,7 +26,8 @@ from ai.ml.retraining.gate.environments import (
     python_environments,
     run_jobs,
 )
-from ai.ml.retraining.gate.proof import GatePolicy, prove
+from ai.ml.retraining.gate.proof import prove
+from ai.ml.retraining.settings.gate import GatePolicy
 
 FIGURES = {"rows", "rows_differing", "label_flips", "largest_ulp", "first_stage", "rounding_margin"}
 

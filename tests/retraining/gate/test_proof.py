@@ -27,15 +27,17 @@ from ai.ml.frameworks.pytorch.inference.scorer import Answers, Scorer, ScoringSe
 from ai.ml.frameworks.pytorch.serialization.save import payload_of
 from ai.ml.retraining.evidence.answers import AnswerSet
 from ai.ml.retraining.evidence.evidence import read_evidence
+from ai.ml.retraining.evidence.fingerprints import describe_structure
 from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.gate import checks
 from ai.ml.retraining.gate.checks import Finding
 from ai.ml.retraining.gate.environments import JobRequest, current_environment, run_jobs
 from ai.ml.retraining.gate.invariance import check_variants
-from ai.ml.retraining.gate.proof import GatePolicy, prove
+from ai.ml.retraining.gate.proof import prove
 from ai.ml.retraining.gate.render import to_junit, to_markdown
 from ai.ml.retraining.gate.verdict import CheckResult, Verdict
 from ai.ml.retraining.selftest.defect import Copy
+from ai.ml.retraining.settings.gate import GatePolicy
 
 BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))
 SCHEMA = json.loads((ROOT / "docs" / "verdict.schema.json").read_bytes())
@@ -92,15 +94,16 @@ def test_a_whole_bundle_passes_every_check(tmp_path: Path, task: Any, precision:
     # Wide: a narrow network's float32 answers may depend on a row's place, and then `fast` computes as `exact` does.
     result, holdout = trained(task, settings=settings, hidden_dim=128)
     stage_candidate(tmp_path / "bundle", result, holdout, settings=settings)
-    verdict = valid(prove(tmp_path / "bundle", live=result.bundle))
+    verdict = valid(prove(tmp_path / "bundle"))
     assert verdict.outcome == "PASSED", verdict.reason
-    names = ["integrity", "manifest", "metrics", "loading", "structure", "replay", "invariance", "fixpoint", "live"]
+    names = ["integrity", "manifest", "metrics", "loading", "structure", "replay", "invariance", "fixpoint"]
     assert [check.name for check in verdict.checks] == names
     replay = next(check for check in verdict.checks if check.name == "replay")
     assert replay.figures["rows"] > 100
     if precision == "exact":
         assert 0 < replay.figures["rounding_margin"] <= 0.5
-    assert prove(tmp_path / "bundle", live=result.bundle).to_json() == verdict.to_json()
+    assert prove(tmp_path / "bundle").to_json() == verdict.to_json()
+    assert read_evidence(tmp_path / "bundle").structure == describe_structure(result.bundle), "that of the live model"
 
 
 # ---- each check, for its own reason ----------------------------------------------------------------------------------
@@ -115,7 +118,7 @@ def test_integrity(copy: Copy) -> None:
 
 
 def test_integrity_of_the_digest_that_was_meant(copy: Copy) -> None:
-    verdict = valid(prove(copy.bundle_dir, GatePolicy(expect_digest="0" * 64)))
+    verdict = valid(prove(copy.bundle_dir, expect_digest="0" * 64))
     assert only_failure(verdict).message.endswith(f"expected {'0' * 64}")
 
 
@@ -188,11 +191,13 @@ def test_fixpoint_alone_sees_a_file_that_isnt_what_saving_gives(copy: Copy) -> N
     assert failed.figures["foreign"] is False
 
 
-def test_live_sees_a_model_that_changed_after_it_was_saved(tmp_path: Path) -> None:
+def test_structure_sees_a_model_that_isnt_the_live_one_that_gave_the_evidence(tmp_path: Path) -> None:
     result, holdout = trained()
     stage_candidate(tmp_path / "bundle", result, holdout)
     next(result.bundle.model.parameters()).data[0, 0] += 1
-    assert only_failure(valid(prove(tmp_path / "bundle", live=result.bundle))).name == "live"
+    changed = Finding("current", {"error": None, "structure": describe_structure(result.bundle)}, None)
+    failed = checks.check_structure(changed, read_evidence(tmp_path / "bundle").structure)
+    assert (failed.refused, failed.figures["parts_differing"]) == (True, 1)
 
 
 class BatchDependent(Scorer):

@@ -15,10 +15,11 @@ from conftest import ROOT
 from sealed_bundles import sealed
 
 from ai.ml.retraining.gate import environments
-from ai.ml.retraining.gate.proof import GatePolicy, prove
+from ai.ml.retraining.gate.proof import prove
 from ai.ml.retraining.gate.render import to_junit
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.selftest.defect import Copy
+from ai.ml.retraining.settings.gate import GatePolicy
 
 SCHEMA = json.loads((ROOT / "docs" / "verdict.schema.json").read_bytes())
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 from batch_scenes import dataset
 from builders import mixed_table
-from conftest import PATIENCE_S, ROOT
+from prefect_cli import run_module
 
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.tables.reader import write_table
@@ -123,13 +120,10 @@ def test_drift_is_measured_over_all_parts_whoever_scores_them(folder: Path, tmp_
 
 
 @pytest.mark.slow
-def test_a_flow_that_refuses_drift_trains_nothing(folder: Path, prefect_environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "flows.retrain", "--name", "m", "--target", "y", "--store", str(folder / "store")]
-    command += ["--data", str(folder / "moved.csv"), "--epochs", "1"]
-    environment = {**os.environ, **prefect_environment}
-    refused = subprocess.run(
-        [*command, "--drift", "refuse"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S
-    )
+def test_a_flow_that_refuses_drift_trains_nothing(folder: Path, warm_environment: dict[str, str]) -> None:
+    arguments = ["--name", "m", "--target", "y", "--store", str(folder / "store"), "--epochs", "1"]
+    arguments += ["--data", str(folder / "moved.csv"), "--drift", "refuse"]
+    refused = run_module(warm_environment, "flows.retrain", *arguments)
     assert refused.returncode == 4, refused.stderr
     assert "has drifted from the training table" in refused.stderr
     assert "trained" not in refused.stderr

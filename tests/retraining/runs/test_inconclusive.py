@@ -17,13 +17,14 @@ from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.environment_faults import is_machines
 from ai.ml.core.errors import BundleRefused, ExitCode, NothingChecked, StorageFailed, Unproved
 from ai.ml.retraining.gate.environments import EnvironmentSpec, JobRequest, current_environment, run_jobs
-from ai.ml.retraining.gate.proof import GatePolicy, finding_of, prove
+from ai.ml.retraining.gate.proof import finding_of, prove
 from ai.ml.retraining.records import BundleRef, CandidateRef, FileRef, VerdictRef, problems
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.inconclusive import FILE
 from ai.ml.retraining.runs.work_folder import work_dir
 from ai.ml.retraining.selftest.run import selftest
-from ai.ml.retraining.settings.retrain import DataSettings, GateSettings, RetrainConfig
+from ai.ml.retraining.settings.gate import GatePolicy, GateSettings
+from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig
 from ai.ml.retraining.store.store import Store
 
 BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))
@@ -207,5 +208,5 @@ def test_a_directory_that_is_exchanged_while_it_is_proved_is_refused(whole: Path
     (outcome,) = run_jobs(current_environment(), [JobRequest(whole, ("structure",))], tmp_path / "desk", 300)
     assert finding_of("current", outcome, bundle_digest(whole)).report is not None
     finding = finding_of("current", outcome, "0" * 64)
-    assert (finding.report, finding.silent) == (None, False)
+    assert (finding.report, finding.inconclusive) == (None, False)
     assert f"found bundle {bundle_digest(whole)[:12]}" in finding.trouble

@@ -56,17 +56,17 @@ def test_a_run_that_raises_lets_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_flows_at_once_and_one_after_a_kill(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
+def test_two_flows_at_once_and_one_after_a_kill(tmp_path: Path, warm_environment: dict[str, str]) -> None:
     table = tmp_path / "table.csv"
     write_table(mixed_table(300, seed=3), table)
     store = tmp_path / "store"
     arguments = ["--name", "m", "--target", "y", "--store", str(store), "--data", str(table)]
     arguments += ["--epochs", "40"]
-    with held_retraining(prefect_environment, arguments, tmp_path / "first.log"):
-        second = run_module(prefect_environment, "flows.retrain", *arguments)
+    with held_retraining(warm_environment, arguments, tmp_path / "first.log"):
+        second = run_module(warm_environment, "flows.retrain", *arguments)
         assert second.returncode == 75, second.stderr
         assert "m is being retrained already" in second.stderr
         assert "Traceback" not in second.stderr
-    third = run_module(prefect_environment, "flows.retrain", *arguments)
+    third = run_module(warm_environment, "flows.retrain", *arguments)
     assert third.returncode == 0, third.stderr
     assert [entry.body["action"] for entry in Store(store).history("m")] == ["promoted"]

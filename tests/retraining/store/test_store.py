@@ -13,7 +13,7 @@ from store_samples import DECISION, promoted, proving, sealed, verdict_on
 from ai.ml.core.errors import Busy, StoreRefused, UsageError
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.store.audit import audit
-from ai.ml.retraining.store.ledger import Ledger
+from ai.ml.retraining.store.ledger import Ledger, next_entry
 from ai.ml.retraining.store.store import Store
 
 
@@ -28,24 +28,30 @@ def test_names_that_are_no_names(store: Store, name: str) -> None:
         store.champion(name)
 
 
+def append(ledger: Ledger, body: dict[str, str]) -> None:
+    """One line, as the store writes it."""
+    pages = ledger.read()
+    ledger.write(pages, next_entry(pages.entries, body)[1])
+
+
 def test_a_torn_last_line_is_cut_off_by_the_next_writer(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    ledger.append({"action": "held"})
+    append(ledger, {"action": "held"})
     whole = ledger.path.read_bytes()
     ledger.path.write_bytes(whole + b'{"action": "promo')
     assert len(ledger.read().entries) == 1
     assert any("behind its last whole line" in problem for problem in ledger.read().problems())
-    ledger.append({"action": "rejected"})
+    append(ledger, {"action": "rejected"})
     assert ledger.read().problems() == []
     assert [entry.body["action"] for entry in ledger.read().entries] == ["held", "rejected"]
 
 
 def test_a_line_lost_to_a_power_cut_reads_as_zeros_and_is_cut_off(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    ledger.append({"action": "held"})
+    append(ledger, {"action": "held"})
     with ledger.path.open("ab") as stream:
         stream.write(bytes(40) + b"}\n")
-    ledger.append({"action": "rejected"})
+    append(ledger, {"action": "rejected"})
     assert [entry.body["action"] for entry in ledger.read().entries] == ["held", "rejected"]
     assert ledger.read().problems() == []
 
@@ -93,12 +99,13 @@ import resource, sys
 from pathlib import Path
 from ai.ml.core.errors import StorageFailed
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.store.ledger import Ledger
+from ai.ml.retraining.store.ledger import Ledger, next_entry
 ledger = Ledger(Path(sys.argv[1]))
 size = ledger.path.stat().st_size if ledger.path.exists() else 0
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30, size + 30))
 try:
-    ledger.append({"action": "promoted", "digest": "0" * 64})
+    pages = ledger.read()
+    ledger.write(pages, next_entry(pages.entries, {"action": "promoted", "digest": "0" * 64})[1])
 except StorageFailed as failure:
     print(failure)
 """
@@ -108,13 +115,13 @@ except StorageFailed as failure:
 def test_a_disk_that_takes_half_a_line_leaves_the_ledger_as_it_was(tmp_path: Path, lines: int) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     for _ in range(lines):
-        ledger.append({"action": "held"})
+        append(ledger, {"action": "held"})
     before = ledger.path.read_bytes() if lines else None
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(ledger.path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "the decision isn't recorded and has no effect" in done.stdout
     assert (ledger.path.read_bytes() if ledger.path.exists() else None) == before
-    ledger.append({"action": "rejected"})
+    append(ledger, {"action": "rejected"})
     assert len(ledger.read().entries) == lines + 1
 
 

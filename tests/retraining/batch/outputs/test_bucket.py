@@ -157,14 +157,16 @@ def test_storage_that_doesnt_answer_is_said(bundle: Path, tmp_path: Path, monkey
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_objects_are_whole_or_absent(bundle: Path, tmp_path: Path, server: dict[str, str]) -> None:
+def test_killed_at_any_moment_objects_are_whole_or_absent(
+    bundle: Path, tmp_path: Path, server: dict[str, str], warm: Path
+) -> None:
     source = upload(dataset(tmp_path / "in", 8, 4_000), "in")
     score(bundle, source, "s3://lake/expected")
     expected = objects("expected")
     rng = random.Random(3)
     kept: list[int] = []
     for kill, done in enumerate((0, 2, 4, 5, 7)):
-        process = predict_process(bundle, source, f"s3://lake/out-{kill}", TMPDIR=str(tmp_path), **server)
+        process = predict_process(warm, bundle, source, f"s3://lake/out-{kill}", TMPDIR=str(tmp_path), **server)
         # The job's record and a receipt for each part.
         kill_at(lambda kill=kill, done=done: in_progress(f"out-{kill}") > done, process, rng.uniform(0, 0.1))
         found = {name: digest for name, digest in objects(f"out-{kill}").items() if not name.startswith("_")}
@@ -174,7 +176,7 @@ def test_killed_at_any_moment_objects_are_whole_or_absent(bundle: Path, tmp_path
     # The kills fell before, between and after parts.
     assert min(kept) < 4 < 7 <= max(kept), kept
     # What the killed processes left on the local disk is swept by the next ones.
-    process = predict_process(bundle, source, "s3://lake/last", TMPDIR=str(tmp_path), **server)
+    process = predict_process(warm, bundle, source, "s3://lake/last", TMPDIR=str(tmp_path), **server)
     process.communicate(timeout=PATIENCE_S)
     assert not list(tmp_path.glob("bundlegate-*"))
 

@@ -138,7 +138,7 @@ def test_another_job_and_a_strangers_table_are_refused(bundle: Path, tmp_path: P
 
 
 def test_two_runs_never_write_to_one_table(
-    bundle: Path, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, tmp_path: Path, database: str, warm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sql_tables, "LOCK_WAIT_S", 0.1)
     source = dataset(tmp_path / "in", 2)
@@ -169,14 +169,14 @@ def test_processes_insert_side_by_side(bundle: Path, tmp_path: Path, database: s
 
 @pytest.mark.slow
 def test_killed_at_any_moment_no_row_is_missing_or_twice(
-    bundle: Path, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, tmp_path: Path, database: str, warm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sql_tables, "LOCK_WAIT_S", PATIENCE_S)
     source = dataset(tmp_path / "in", 8, 4_000)
     whole = expected(bundle, source, tmp_path)
     kept: list[int] = []
     for done in (0, 3, 6):
-        process = predict_process(bundle, source, database, "--table", "scored", "--keep", "key", "--proba")
+        process = predict_process(warm, bundle, source, database, "--table", "scored", "--keep", "key", "--proba")
         kill_at(lambda done=done: "scored" in tables_of(database) and parts_of(database) >= done, process)
         kept.append(insert(bundle, source, database).kept)
         assert answered(database) == whole

@@ -31,8 +31,9 @@ def inspect(arguments: Namespace) -> int:
 
 def verify(arguments: Namespace) -> int:
     """Run the gate and print or write its verdict."""
-    from ai.ml.retraining.gate.proof import GatePolicy, prove
+    from ai.ml.retraining.gate.proof import prove
     from ai.ml.retraining.gate.render import to_junit, to_markdown, to_terminal
+    from ai.ml.retraining.settings.gate import GatePolicy
 
     # The proof takes its time: a path that can't be written to is said before it.
     check_report_paths(arguments.junit, arguments.markdown)
@@ -42,7 +43,9 @@ def verify(arguments: Namespace) -> int:
 
         # Before anything in the directory is believed.
         check_signature(bundle_dir, arguments.key, arguments.signature)
-    policy = GatePolicy(tuple(arguments.python), arguments.cpu_matrix, timeout_s=arguments.gate_timeout)
+    policy = GatePolicy(
+        pythons=tuple(arguments.python), cpu_matrix=arguments.cpu_matrix, timeout_seconds=arguments.gate_timeout
+    )
     with at_work("proving in a fresh process"):
         verdict = prove(bundle_dir, policy)
     if arguments.json:

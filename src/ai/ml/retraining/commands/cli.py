@@ -225,6 +225,14 @@ def _add_store_commands(commands: Any) -> None:
     history.add_argument("name")
     history.add_argument("--json", action="store_true", help="for machines")
 
+    listing = _command(
+        commands,
+        "list",
+        "list_models:list_models",
+        "show every model: live since when, its age, its last night, its trend",
+    )
+    listing.add_argument("--json", action="store_true", help="for machines")
+
     show = _command(commands, "show", "store:show", "show which bundle is live, since when, why, and the way back")
     show.add_argument("name")
     show.add_argument("--json", action="store_true", help="for machines")

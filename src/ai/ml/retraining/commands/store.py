@@ -64,11 +64,12 @@ def show(arguments: Namespace) -> int:
 
 def rollback(arguments: Namespace) -> int:
     """Make a former champion live again, after proving it here and now."""
-    from ai.ml.retraining.gate.proof import GatePolicy, prove
+    from ai.ml.retraining.gate.proof import prove
+    from ai.ml.retraining.settings.gate import GatePolicy
 
     store = Store(arguments.store)
     _entries(arguments)
-    proving = partial(prove, policy=GatePolicy(timeout_s=arguments.gate_timeout))
+    proving = partial(prove, policy=GatePolicy(timeout_seconds=arguments.gate_timeout))
     with at_work("proving the former champion in a fresh process"):
         promotion = store.rollback(arguments.name, arguments.to, reason=arguments.reason, prove=proving)
     print(promotion.rolled_back(arguments.name))

@@ -66,6 +66,11 @@ def _look(what: str, place: str, look: Callable[[], list[HealthCheck]]) -> list[
     except TimeoutError as error:
         told, remedy = f"{place}: {error}", "look whether its disk, network folder or bucket is there"
         return [failed(what, told, remedy, ExitCode.STORAGE)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        told = f"{place} holds what nobody of us wrote ({type(error).__name__}: {str(error)[:120]})"
+        return [
+            failed(what, told, "change nothing by hand; keep a copy, then bundlegate audit NAME", ExitCode.INTEGRITY)
+        ]
     except OSError as error:
         told = f"{place}: {error.strerror or error}"
         return [failed(what, told, "look at its owner and rights", ExitCode.STORAGE)]

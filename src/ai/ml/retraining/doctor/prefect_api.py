@@ -9,6 +9,7 @@ import os
 import ssl
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -42,6 +43,8 @@ class Answer:
     """Of its JSON; None for a 404."""
     clock_s: float | None
     """Seconds since 1970 by the server's clock, to the second; None where it doesn't say."""
+    came_s: float
+    """The same by ours, when the answer began to come."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,13 @@ class PrefectApi:
             if error.code != http.HTTPStatus.NOT_FOUND:
                 raise
             error.close()
-            return Answer(None, None)
+            return Answer(None, None, time.time())
+        came_s = time.time()
         with reply:
             data = reply.read(MAX_BYTES + 1)
             if len(data) > MAX_BYTES:
                 raise ValueError("too long")
-            return Answer(json.loads(data), _seconds(reply.headers.get("Date")))
+            return Answer(json.loads(data), _seconds(reply.headers.get("Date")), came_s)
 
     def _refusal(self, code: int) -> StorageFailed | UsageError:
         if code in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN):

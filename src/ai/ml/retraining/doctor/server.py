@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 from ai.ml.core.errors import BundlegateError, UsageError
@@ -35,7 +34,7 @@ def check_server(environment: Mapping[str, str]) -> tuple[PrefectApi | None, lis
     if health.content is not True:
         message = f"what answers at {api.url} isn't Prefect's API: {api.url}/health doesn't say true"
         return None, [failed("server", message, ADDRESS, UsageError.exit_code)]
-    return api, [_version(api, client, version), *_clock(health.clock_s, time.time())]
+    return api, [_version(api, client, version), *_clock(health.clock_s, health.came_s)]
 
 
 def _version(api: PrefectApi, client: str | None, server: object) -> HealthCheck:

@@ -75,8 +75,8 @@ def _written_at(place: Path | str) -> float:
         from ai.ml.core.files.bucket import open_objects
 
         objects, key = open_objects(*bucket_address(str(place))), f".doctor-{secrets.token_hex(8)}"
+        objects.put(f"{key}/probe", b"bundlegate doctor")
         try:
-            objects.put(f"{key}/probe", b"bundlegate doctor")
             return next((when.timestamp() for _, when in objects.listed(key)), time.time())
         finally:
             objects.delete([f"{key}/probe"])

@@ -35,7 +35,7 @@ class Finding:
     """Whose doing it is that there is no report."""
 
     @property
-    def silent(self) -> bool:
+    def inconclusive(self) -> bool:
         """Whether the process ended without a word about the bundle, for a reason that isn't the bundle's."""
         return self.fault in ("machine", "installation")
 
@@ -55,7 +55,7 @@ def check_integrity(bundle_dir: Path, manifest: Manifest, digest: str, expect_di
         faults.insert(0, f"the manifest's digest is {digest}, expected {expect_digest}")
     figures = {"files": len(manifest.files), "faults": len(faults)}
     if faults:
-        difference = {"row": None, "column": "files", "expected": "as the manifest says", "got": faults[0], "ulp": None}
+        difference = _difference("files", "as the manifest says", faults[0])
         return CheckResult("integrity", "current", False, figures, faults[0], difference)
     return CheckResult("integrity", "current", True, figures, f"{len(manifest.files)} files are what the manifest says")
 
@@ -69,7 +69,7 @@ def check_manifest(manifest: Manifest, evidence: Evidence) -> CheckResult:
         return CheckResult("manifest", "current", True, figures, "the manifest describes the model that answered")
     first = wrong[0]
     pair = json.dumps(evidence.sections.get(first), sort_keys=True), json.dumps(said[first], sort_keys=True)
-    difference = {"row": None, "column": first, "expected": pair[0], "got": pair[1], "ulp": None}
+    difference = _difference(first, *pair)
     message = f"the manifest's section `{first}` isn't that of the model that answered the probes"
     return CheckResult("manifest", "current", False, figures, message, difference)
 
@@ -88,7 +88,7 @@ def check_replay(finding: Finding, evidence: Evidence) -> CheckResult:
     """The fresh process gave the trained model's raw outputs byte for byte, and its decoded answers."""
     place = finding.environment
     if finding.answers is None:
-        if finding.silent:
+        if finding.inconclusive:
             return CheckResult("replay", place, False, {"rows": 0}, finding.trouble, None, applies=False)
         figures = {"rows": evidence.rows}
         return CheckResult("replay", place, False, figures, finding.trouble or "no answers came back")
@@ -108,28 +108,28 @@ def check_replay(finding: Finding, evidence: Evidence) -> CheckResult:
     return CheckResult("replay", place, False, figures, message, difference)
 
 
-def check_structure(finding: Finding, expected: Mapping[str, str], *, live: bool = False) -> CheckResult:
+def check_structure(finding: Finding, expected: Mapping[str, str]) -> CheckResult:
     """Every weight and preprocessing attribute has the trained model's type, dtype, shape and bytes.
 
     Args:
         finding: with the step `structure`.
-        expected: `describe_structure` of the trained model.
-        live: whether that came from the live model just now, and not from the evidence.
+        expected: `describe_structure` of the trained model, as the evidence keeps it.
     """
-    name, source = ("live", "the live model") if live else ("structure", "the evidence")
     place, got = finding.environment, _step(finding, "structure")
     if got is None:
-        return CheckResult(name, place, False, {"parts": len(expected)}, finding.trouble)
+        return CheckResult("structure", place, False, {"parts": len(expected)}, finding.trouble)
     parts = (*expected, *(part for part in got if part not in expected))
     differing = [part for part in parts if expected.get(part) != got.get(part)]
     figures = {"parts": len(parts), "parts_differing": len(differing)}
     if not differing:
-        return CheckResult(name, place, True, figures, f"{len(parts)} parts are those of {source}")
+        return CheckResult("structure", place, True, figures, f"{len(parts)} parts are those of the evidence")
     first = differing[0]
     pair = expected.get(first, "absent"), got.get(first, "absent")
-    difference = {"row": None, "column": first, "expected": pair[0], "got": pair[1], "ulp": None}
-    message = f"{len(differing)} of {len(parts)} parts aren't those of {source}; first {first}: {pair[0]} → {pair[1]}"
-    return CheckResult(name, place, False, figures, message, difference)
+    difference = _difference(first, *pair)
+    message = (
+        f"{len(differing)} of {len(parts)} parts aren't those of the evidence; first {first}: {pair[0]} → {pair[1]}"
+    )
+    return CheckResult("structure", place, False, figures, message, difference)
 
 
 def check_fixpoint(finding: Finding, evidence: Evidence) -> CheckResult:
@@ -145,13 +145,7 @@ def check_fixpoint(finding: Finding, evidence: Evidence) -> CheckResult:
     if changed is None:
         return CheckResult("fixpoint", place, True, figures, "load and save give back the same bytes")
     message = f"save(load(file)) isn't the file: expected sha-256 {digests[first]}, got {digests[changed]}"
-    difference = {
-        "row": None,
-        "column": changed,
-        "expected": digests[first],
-        "got": digests[changed],
-        "ulp": None,
-    }
+    difference = _difference(changed, digests[first], digests[changed])
     return CheckResult("fixpoint", place, False, figures, message, difference)
 
 
@@ -209,9 +203,14 @@ def recompute_metric(evidence: Evidence, contract: InputContract | None, name: s
 
 
 def _wrong_metrics(figures: dict[str, Any], expected: str, got: str, what: str) -> CheckResult:
-    difference = {"row": None, "column": "metrics.json", "expected": expected, "got": got, "ulp": None}
+    difference = _difference("metrics.json", expected, got)
     message = f"{what} {expected}, metrics.json says {got}"
     return CheckResult("metrics", "current", False, figures, message, difference)
+
+
+def _difference(column: str, expected: str, got: str) -> dict[str, Any]:
+    """A difference that stands in no row and has no distance in ulp."""
+    return {"row": None, "column": column, "expected": expected, "got": got, "ulp": None}
 
 
 def _step(finding: Finding, name: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ai.ml.core.bundle_dir import BUNDLE_NAME, MANIFEST_NAME, Manifest, bundle_digest, read_manifest
 from ai.ml.core.contract import InputContract
@@ -30,39 +30,13 @@ from ai.ml.retraining.gate.environments import (
     run_jobs,
 )
 from ai.ml.retraining.gate.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
-from ai.ml.retraining.settings.fields import GATE_TIMEOUT_S
-
-if TYPE_CHECKING:
-    from ai.ml.core.types import ModelBundle
+from ai.ml.retraining.settings.gate import GatePolicy
 
 ALL_STEPS = ("replay", "structure", "fixpoint", "invariance")
 
 
 @dataclass(frozen=True)
-class GatePolicy:
-    """What to prove beyond the checks that always run."""
-
-    pythons: tuple[str, ...] = ()
-    """Interpreters of other environments to replay in, such as the serving machine's."""
-    cpu_matrix: bool = False
-    """Replay under every CPU capability × MKL mode × thread count that this machine has."""
-    expect_digest: str | None = None
-    """The digest that the bundle directory must have."""
-    timeout_s: float = GATE_TIMEOUT_S
-    """Seconds that one replay process may take."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the verdict."""
-        return {
-            "pythons": list(self.pythons),
-            "cpu_matrix": self.cpu_matrix,
-            "expect_digest": self.expect_digest,
-            "timeout_s": self.timeout_s,
-        }
-
-
-@dataclass(frozen=True)
-class Ground:
+class Precheck:
     """What this process knows about a bundle directory before any other one looks at it."""
 
     bundle_dir: Path
@@ -72,18 +46,18 @@ class Ground:
     checks: tuple[CheckResult, ...]
 
     @property
-    def firm(self) -> bool:
+    def replayable(self) -> bool:
         """The files are what the manifest says and there is evidence: worth starting a process for."""
         return self.evidence is not None and not any(check.refused for check in self.checks)
 
 
-def prove(bundle_dir: Path, policy: GatePolicy | None = None, *, live: ModelBundle | None = None) -> Verdict:
+def prove(bundle_dir: Path, policy: GatePolicy | None = None, *, expect_digest: str | None = None) -> Verdict:
     """Run every check on a bundle directory.
 
     Args:
         bundle_dir: as `stage_candidate` or `make_evidence` left it; only read.
         policy: which environments to replay in; none but this one by default.
-        live: the trained model, still in memory: the saved weights and preprocessing are compared with it as well.
+        expect_digest: the digest that the bundle directory must have.
 
     Returns:
         A verdict, also for a bundle that is damaged or has no evidence.
@@ -97,30 +71,31 @@ def prove(bundle_dir: Path, policy: GatePolicy | None = None, *, live: ModelBund
     """
     policy = policy or GatePolicy()
     others = python_environments(policy.pythons)
-    ground = survey(bundle_dir, policy.expect_digest)
-    if not ground.firm:
-        return Verdict(VERDICT_FORMAT, ground.digest, policy.to_dict(), (), ground.checks)
-    with scratch_folder() as desk:
-        here = _visit(ground, current_environment(), ALL_STEPS, desk / "here", policy)
-        if here.silent:
-            raise no_proof(here)
-        results = [*ground.checks, *judge(ground, here), *_compare_live(here, live)]
-        environments = [_environment(current_environment(), here)]
+    recorded = _recorded(policy, expect_digest)
+    prechecked = precheck(bundle_dir, expect_digest)
+    if not prechecked.replayable:
+        return Verdict(VERDICT_FORMAT, prechecked.digest, recorded, (), prechecked.checks)
+    with scratch_folder() as work_dir:
+        current = _replay_in(prechecked, current_environment(), ALL_STEPS, work_dir / "current", policy)
+        if current.inconclusive:
+            raise inconclusive_error(current)
+        results = [*prechecked.checks, *compare(prechecked, current)]
+        environments = [_environment(current_environment(), current)]
         if policy.cpu_matrix:
-            others = (*cpu_environments(_capability(here)), *others)
-        silent: list[Finding] = []
+            others = (*cpu_environments(_capability(current)), *others)
+        unproved: list[Finding] = []
         for index, spec in enumerate(others):
-            finding = _visit(ground, spec, ("replay",), desk / f"other{index}", policy)
+            finding = _replay_in(prechecked, spec, ("replay",), work_dir / f"other{index}", policy)
             environments.append(_environment(spec, finding))
-            results.append(checks.check_replay(finding, _evidence_of(ground)))
-            silent += [finding] if finding.silent else []
-    verdict = Verdict(VERDICT_FORMAT, ground.digest, policy.to_dict(), tuple(environments), tuple(results))
-    if silent and not verdict.failures:
-        raise no_proof(silent[0])
+            results.append(checks.check_replay(finding, _evidence_of(prechecked)))
+            unproved += [finding] if finding.inconclusive else []
+    verdict = Verdict(VERDICT_FORMAT, prechecked.digest, recorded, tuple(environments), tuple(results))
+    if unproved and not verdict.failures:
+        raise inconclusive_error(unproved[0])
     return verdict
 
 
-def survey(bundle_dir: Path, expect_digest: str | None = None) -> Ground:
+def precheck(bundle_dir: Path, expect_digest: str | None = None) -> Precheck:
     """Hash the files of a bundle directory, read its evidence and hold its metrics against that.
 
     Raises:
@@ -136,12 +111,12 @@ def survey(bundle_dir: Path, expect_digest: str | None = None) -> Ground:
     except BundleNotFound:
         message = "there is no manifest.json, so nothing says what the files should be: run `bundlegate evidence` first"
         absent = CheckResult("integrity", CURRENT, False, {}, message, None, False)
-        return Ground(bundle_dir, "", None, None, (absent,))
+        return Precheck(bundle_dir, "", None, None, (absent,))
     except BundleRefused as refusal:
-        return Ground(bundle_dir, "", None, None, (CheckResult("integrity", CURRENT, False, {}, str(refusal)),))
+        return Precheck(bundle_dir, "", None, None, (CheckResult("integrity", CURRENT, False, {}, str(refusal)),))
     integrity = checks.check_integrity(bundle_dir, manifest, digest, expect_digest)
     if integrity.refused:
-        return Ground(bundle_dir, digest, manifest, None, (integrity,))
+        return Precheck(bundle_dir, digest, manifest, None, (integrity,))
     try:
         evidence = read_evidence(bundle_dir)
         contract = None if manifest.contract is None else InputContract.from_json(manifest.contract)
@@ -149,16 +124,16 @@ def survey(bundle_dir: Path, expect_digest: str | None = None) -> Ground:
         metrics = checks.check_metrics(bundle_dir, evidence, contract)
     except NothingChecked as nothing:
         idle = CheckResult("replay", CURRENT, False, {"rows": 0}, str(nothing), None, False)
-        return Ground(bundle_dir, digest, manifest, None, (integrity, idle))
+        return Precheck(bundle_dir, digest, manifest, None, (integrity, idle))
     except (ValueError, KeyError, TypeError) as error:
         broken = CheckResult("evidence", CURRENT, False, {}, str(error))
-        return Ground(bundle_dir, digest, manifest, None, (integrity, broken))
-    return Ground(bundle_dir, digest, manifest, evidence, (integrity, described, metrics))
+        return Precheck(bundle_dir, digest, manifest, None, (integrity, broken))
+    return Precheck(bundle_dir, digest, manifest, evidence, (integrity, described, metrics))
 
 
-def judge(ground: Ground, finding: Finding, steps: tuple[str, ...] = ALL_STEPS) -> list[CheckResult]:
+def compare(prechecked: Precheck, finding: Finding, steps: tuple[str, ...] = ALL_STEPS) -> list[CheckResult]:
     """Compare what a fresh process found with the evidence, for the steps it was asked to take."""
-    evidence = _evidence_of(ground)
+    evidence = _evidence_of(prechecked)
     results = [checks.check_loading(finding)]
     if "structure" in steps:
         results.append(checks.check_structure(finding, evidence.structure))
@@ -171,7 +146,7 @@ def judge(ground: Ground, finding: Finding, steps: tuple[str, ...] = ALL_STEPS) 
     return results
 
 
-def no_proof(finding: Finding) -> BundlegateError:
+def inconclusive_error(finding: Finding) -> BundlegateError:
     """The error for a process that ended without a word about the bundle, so that there is no verdict on it."""
     said = f"nothing was proved in {finding.environment}: {finding.trouble}"
     if finding.fault == "installation":
@@ -190,18 +165,21 @@ def finding_of(name: str, outcome: JobOutcome, digest: str) -> Finding:
     return Finding(name, outcome.report, answers, outcome.failure, outcome.fault)
 
 
-def _visit(ground: Ground, spec: EnvironmentSpec, steps: tuple[str, ...], desk: Path, policy: GatePolicy) -> Finding:
-    outcome = run_jobs(spec, [JobRequest(ground.bundle_dir, steps)], desk, policy.timeout_s)[0]
-    return finding_of(spec.name, outcome, ground.digest)
+def _replay_in(
+    prechecked: Precheck, spec: EnvironmentSpec, steps: tuple[str, ...], work_dir: Path, policy: GatePolicy
+) -> Finding:
+    outcome = run_jobs(spec, [JobRequest(prechecked.bundle_dir, steps)], work_dir, policy.timeout_seconds)[0]
+    return finding_of(spec.name, outcome, prechecked.digest)
 
 
-def _compare_live(here: Finding, live: ModelBundle | None) -> list[CheckResult]:
-    if live is None:
-        return []
-    # torch comes in with it, and only a caller that holds a live model has it loaded anyway.
-    from ai.ml.retraining.evidence.fingerprints import describe_structure
-
-    return [checks.check_structure(here, describe_structure(live), live=True)]
+def _recorded(policy: GatePolicy, expect_digest: str | None) -> dict[str, Any]:
+    """The policy as a verdict of format 1 holds it."""
+    return {
+        "pythons": list(policy.pythons),
+        "cpu_matrix": policy.cpu_matrix,
+        "expect_digest": expect_digest,
+        "timeout_s": policy.timeout_seconds,
+    }
 
 
 def _environment(spec: EnvironmentSpec, finding: Finding) -> Environment:
@@ -213,7 +191,7 @@ def _capability(finding: Finding) -> str:
     return "" if finding.report is None else str(finding.report["environment"]["versions"].get("cpu_capability", ""))
 
 
-def _evidence_of(ground: Ground) -> Evidence:
-    if ground.evidence is None:
-        raise NothingChecked(f"{ground.bundle_dir.name} holds no evidence that could be read")
-    return ground.evidence
+def _evidence_of(prechecked: Precheck) -> Evidence:
+    if prechecked.evidence is None:
+        raise NothingChecked(f"{prechecked.bundle_dir.name} holds no evidence that could be read")
+    return prechecked.evidence

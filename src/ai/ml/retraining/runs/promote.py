@@ -112,9 +112,10 @@ def roll_back(config: RollbackConfig) -> RollbackRecord:
         Unproved: the machine had no time, memory or room to prove it; nothing moved.
         Busy: another champion was promoted while this one was proved.
     """
-    from ai.ml.retraining.gate.proof import GatePolicy, prove
+    from ai.ml.retraining.gate.proof import prove
+    from ai.ml.retraining.settings.gate import GatePolicy
 
-    proving = partial(prove, policy=GatePolicy(timeout_s=config.timeout_seconds))
+    proving = partial(prove, policy=GatePolicy(timeout_seconds=config.timeout_seconds))
     with at_work("proving the former champion in a fresh process"):
         done = Store(config.store).rollback(config.name, config.to, reason=config.reason, prove=proving)
     logger.info("champion  %s", done.rolled_back(config.name))

@@ -29,15 +29,13 @@ def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRe
         Unproved: the machine had no time, memory or room for it; the candidate stays for the next run.
         NothingChecked: so it was in the last runs, too, or the installation is broken; it stays as well.
     """
-    from ai.ml.retraining.gate.proof import GatePolicy, prove
+    from ai.ml.retraining.gate.proof import prove
 
     Path(candidate.bundle.path).parent.with_suffix(".epochs").unlink(missing_ok=True)
-    gate = config.gate
-    policy = GatePolicy(gate.pythons, gate.cpu_matrix, candidate.bundle.digest, gate.timeout_seconds)
     work, bundle_dir = work_dir(config), Path(candidate.bundle.path)
     try:
         with at_work("proving in a fresh process"):
-            verdict = prove(bundle_dir, policy)
+            verdict = prove(bundle_dir, config.gate, expect_digest=candidate.bundle.digest)
     except Unproved as error:
         raise count_unproved(work, bundle_dir, error) from None
     forget_unproved(work)

@@ -20,13 +20,14 @@ from ai.ml.core.errors import BundlegateError, BundleRefused, ExitCode, GateRefu
 from ai.ml.core.files.scratch import scratch_folder
 from ai.ml.retraining.gate.checks import Finding
 from ai.ml.retraining.gate.environments import JobRequest, current_environment, run_jobs
-from ai.ml.retraining.gate.proof import GatePolicy, Ground, finding_of, judge, no_proof, prove, survey
+from ai.ml.retraining.gate.proof import Precheck, compare, finding_of, inconclusive_error, precheck, prove
 from ai.ml.retraining.gate.verdict import CheckResult
 from ai.ml.retraining.selftest.defect import CONTROLS, Copy, Defect, NotApplicable
 from ai.ml.retraining.selftest.directory import DIRECTORY_DEFECTS
 from ai.ml.retraining.selftest.preprocessing import PREPROCESSING_DEFECTS
 from ai.ml.retraining.selftest.weights import WEIGHT_DEFECTS
 from ai.ml.retraining.settings.fields import GATE_TIMEOUT_S
+from ai.ml.retraining.settings.gate import GatePolicy
 
 CATALOGUE = (*CONTROLS, *WEIGHT_DEFECTS, *PREPROCESSING_DEFECTS, *DIRECTORY_DEFECTS)
 STEPS = ("structure", "replay", "fixpoint")
@@ -115,7 +116,7 @@ class _Seeded:
     """A copy with a defect in it, and what the gate's first look said."""
 
     defect: Defect
-    ground: Ground
+    prechecked: Precheck
 
 
 def selftest(
@@ -135,7 +136,7 @@ def selftest(
         BundleNotFound: there is no bundle in that directory.
         Unproved: a judging process was killed, or found no time, memory or room: that isn't a defect caught.
     """
-    whole = prove(bundle_dir, GatePolicy(timeout_s=timeout_s))
+    whole = prove(bundle_dir, GatePolicy(timeout_seconds=timeout_s))
     if not whole.passed:
         raise _REFUSALS[whole.exit_code](
             f"{bundle_dir} must pass the gate before defects are tried on it: {whole.reason}"
@@ -152,7 +153,7 @@ def selftest(
                 results[defect.name] = seeded
             else:
                 waiting.append(seeded)
-        for result in _judge_all(waiting, folder, processes, timeout_s):
+        for result in _compare_all(waiting, folder, processes, timeout_s):
             results[result.name] = result
     return SelftestReport(digest, tuple(results[defect.name] for defect in catalogue))
 
@@ -186,38 +187,38 @@ def _seed(defect: Defect, copy: Copy, whole: Path, digest: str) -> DefectResult 
         proof = "every file has the sha-256 and every section of the manifest the content that it had"
         return DefectResult(defect.name, defect.family, "no change", (), proof)
     # A damaged directory is meant to be the one with that digest; a wrongly made one is its own.
-    ground = survey(copy.bundle_dir, digest if defect.family == "files" else None)
-    if ground.evidence is not None:
-        return _Seeded(defect, ground)
+    prechecked = precheck(copy.bundle_dir, digest if defect.family == "files" else None)
+    if prechecked.evidence is not None:
+        return _Seeded(defect, prechecked)
     # Also where nothing was left to check: that never passes.
-    return _result(defect, [check for check in ground.checks if not check.passed])
+    return _result(defect, [check for check in prechecked.checks if not check.passed])
 
 
-def _judge_all(waiting: list[_Seeded], folder: Path, processes: int, timeout_s: float) -> list[DefectResult]:
+def _compare_all(waiting: list[_Seeded], folder: Path, processes: int, timeout_s: float) -> list[DefectResult]:
     """Spread the copies over some fresh processes and compare what they find."""
     shares = [waiting[start::processes] for start in range(processes) if waiting[start::processes]]
 
-    def visit(index: int) -> list[DefectResult]:
-        requests = [JobRequest(seeded.ground.bundle_dir, STEPS) for seeded in shares[index]]
-        outcomes = run_jobs(current_environment(), requests, folder / f"desk{index}", timeout_s)
+    def replay(index: int) -> list[DefectResult]:
+        requests = [JobRequest(seeded.prechecked.bundle_dir, STEPS) for seeded in shares[index]]
+        outcomes = run_jobs(current_environment(), requests, folder / f"work{index}", timeout_s)
         findings = [
-            finding_of("current", outcome, seeded.ground.digest)
+            finding_of("current", outcome, seeded.prechecked.digest)
             for seeded, outcome in zip(shares[index], outcomes, strict=True)
         ]
         for finding in findings:
-            if finding.silent:
-                raise no_proof(finding)
+            if finding.inconclusive:
+                raise inconclusive_error(finding)
         return [
             _result(seeded.defect, [check for check in _checks(seeded, finding) if check.refused])
             for seeded, finding in zip(shares[index], findings, strict=True)
         ]
 
     with ThreadPoolExecutor(max(1, len(shares))) as pool:
-        return [result for results in pool.map(visit, range(len(shares))) for result in results]
+        return [result for results in pool.map(replay, range(len(shares))) for result in results]
 
 
 def _checks(seeded: _Seeded, finding: Finding) -> list[CheckResult]:
-    return [*seeded.ground.checks, *judge(seeded.ground, finding, STEPS)]
+    return [*seeded.prechecked.checks, *compare(seeded.prechecked, finding, STEPS)]
 
 
 def _result(defect: Defect, refusals: list[CheckResult]) -> DefectResult:

@@ -6,11 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ai.ml.retraining.settings.fields import GATE_TIMEOUT_S, MODEL_NAME, CpuMatrix, GateTimeout, Pythons, Section
+from ai.ml.retraining.settings.fields import GATE_TIMEOUT_S, MODEL_NAME, GateTimeout, Section
+from ai.ml.retraining.settings.gate import GatePolicy
 
 
-class ValidateConfig(Section):
-    """Settings of a proof on its own; nothing is promoted or put into quarantine by it."""
+class BundleToProve(Section):
+    """Which bundle, and which one it must be."""
 
     bundle: Annotated[
         str,
@@ -26,9 +27,10 @@ class ValidateConfig(Section):
         str | None,
         Field(pattern="^[0-9a-f]{64}$", description="Digest that the bundle must have", examples=["3f" * 32]),
     ] = None
-    pythons: Pythons = ()
-    cpu_matrix: CpuMatrix = False
-    timeout_seconds: GateTimeout = GATE_TIMEOUT_S
+
+
+class ValidateConfig(GatePolicy, BundleToProve):
+    """Settings of a proof on its own; nothing is promoted or put into quarantine by it."""
 
 
 class RollbackConfig(Section):

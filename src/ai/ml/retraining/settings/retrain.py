@@ -10,19 +10,16 @@ from ai.ml.core.training_modes import MODES, TrainingModeName, defaults_text, re
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.settings.decision import DecisionSettings
 from ai.ml.retraining.settings.fields import (
-    GATE_TIMEOUT_S,
     MODEL_NAME,
-    CpuMatrix,
     DecimalMark,
     Delimiter,
     Encoding,
-    GateTimeout,
-    Pythons,
     RefusedDrift,
     Section,
     Sheet,
     ThousandsMark,
 )
+from ai.ml.retraining.settings.gate import GateSettings
 
 _NETWORK = ("hidden_dim", "num_hidden_layers", "dropout")
 _PACE = ("learning_rate", "patience")
@@ -165,18 +162,6 @@ class TrainingSettings(Section):
     def given_network(self) -> dict[str, int | float]:
         """Width, depth and dropout, as far as they were given."""
         return {name: value for name in _NETWORK if (value := getattr(self, name)) is not None}
-
-
-class GateSettings(Section):
-    """What the gate must prove before a bundle may be promoted."""
-
-    precision: Annotated[
-        Literal["exact", "fast"],
-        Field(description="exact: float64 forward, same bits on every CPU; fast: float32, same bits on this one"),
-    ] = "exact"
-    pythons: Pythons = ()
-    cpu_matrix: CpuMatrix = False
-    timeout_seconds: GateTimeout = GATE_TIMEOUT_S
 
 
 class ReportSettings(Section):

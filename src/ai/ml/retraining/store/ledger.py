@@ -161,13 +161,6 @@ class Ledger:
         torn = lines == 0 or (lines == 1 and rest.endswith(b"\n") and b"\0" in rest)
         return Pages(str(self.path), entries, whole, rest, max(lines - 1, 0), not torn)
 
-    def append(self, body: dict[str, Any]) -> Entry:
-        """Write one line with this body; the caller holds the model's lock. Raises as `write` does."""
-        pages = self.read()
-        entry, line = next_entry(pages.entries, body)
-        self.write(pages, line)
-        return entry
-
     def write(self, pages: Pages, line: bytes) -> None:
         """Write a line behind `pages`, which the caller read under the lock that it still holds.
 

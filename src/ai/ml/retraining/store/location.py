@@ -8,9 +8,9 @@ from pathlib import Path
 from ai.ml.core.errors import BundleNotFound, UsageError
 from ai.ml.core.files.atomic import sha256_bytes, storage_failed
 from ai.ml.core.tables.locations import is_url
+from ai.ml.retraining.settings.fields import MODEL_NAME
 from ai.ml.retraining.store.backend import Shelf
 
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 BUCKET_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[^/]+)*)/?")
 LOCAL_WORK = Path(".bundlegate/work")
 
@@ -21,8 +21,11 @@ def checked_name(name: str) -> str:
     Raises:
         UsageError: it has characters that a name can't have.
     """
-    if not NAME_PATTERN.fullmatch(name):
-        raise UsageError(f"model name {name!r}: letters, digits, dot, dash and underscore only, at most 64, none first")
+    if not re.fullmatch(MODEL_NAME, name):
+        raise UsageError(
+            f"model name {name!r}: expected 1–64 characters: letters, digits, '.', '-', '_'; must start with a letter "
+            "or digit"
+        )
     return name
 
 
@@ -61,7 +64,7 @@ def model_names(place: Path | str) -> list[str]:
             raise BundleNotFound(f"there is no store at {place}: the first decision makes it, or say --store") from None
         except OSError as error:
             raise storage_failed(f"listing {place}", error, "nothing was changed") from error
-    return [name for name in names if NAME_PATTERN.fullmatch(name)]
+    return [name for name in names if re.fullmatch(MODEL_NAME, name)]
 
 
 def bucket_address(url: str) -> tuple[str, str]:

@@ -323,10 +323,6 @@ class Store:
             raise UsageError(f"{self.root} is no folder")
         return Path(self.root) / checked_name(name)
 
-    def versions(self, name: str) -> Path:
-        """The folder of its published bundles, where the store is a folder."""
-        return self.folder(name) / "versions"
-
     def _digest_from_prefix(self, name: str, prefix: str) -> str:
         if len(prefix) < LEAST_PREFIX or not re.fullmatch(r"[0-9a-f]+", prefix):
             raise UsageError(

@@ -1,0 +1,110 @@
+"""The warm interpreter of the tests does what Python does, or their results would mean nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PATIENCE_S
+from warm_python import real_pid
+
+SHOW = """
+import json, os, subprocess, sys
+child = subprocess.run([sys.executable, *sys.argv[2:]], capture_output=True, text=True) if sys.argv[2:] else None
+found = {
+    "argv": sys.argv[1:], "folder": os.getcwd(), "variables": dict(os.environ), "input": sys.stdin.read(),
+    "main": __name__, "torch": "torch" in sys.modules, "parent": os.getppid(),
+    "child": child and [child.returncode, child.stdout],
+}
+print(json.dumps(found))
+print("a word", file=sys.stderr)
+sys.exit(7)
+"""
+WAIT = "import os, time; print(os.getpid(), os.getpgrp(), flush=True); time.sleep(600)"
+ENVIRONMENT = {"PATH": os.defpath, "OMP_NUM_THREADS": "1", "ONE": "1"}
+
+
+def run(python: Path | str, script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(python), str(script), *arguments],
+        input="told",
+        cwd=script.parent,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script.py"
+    path.write_text(SHOW)
+    return path
+
+
+def test_a_script_finds_what_it_would_find_in_a_cold_process(warm: Path, script: Path) -> None:
+    child = script.with_name("child.py")
+    child.write_text("import sys; print('torch' in sys.modules)")
+    both = [run(python, script, "a", str(child)) for python in (sys.executable, warm)]
+    assert [(each.returncode, each.stderr) for each in both] == [(7, "a word\n")] * 2
+    told: list[dict[str, Any]] = [json.loads(each.stdout) for each in both]
+    assert [each.pop("torch") for each in told] == [False, True]
+    assert [each.pop("child") for each in told] == [[0, "False\n"], [0, "True\n"]], "its children are warm, too"
+    assert told[0] == told[1]
+    assert told[0]["parent"] == os.getpid()
+
+
+def test_another_call_or_other_kernels_get_a_cold_process(warm: Path, script: Path) -> None:
+    command = "import sys; print('torch' in sys.modules)"
+    done = subprocess.run([warm, "-c", command], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+    for name, value in (("ATEN_CPU_CAPABILITY", "default"), ("OMP_NUM_THREADS", "2"), ("PREFECT_HOME", "/elsewhere")):
+        done = subprocess.run(
+            [warm, script],
+            env=ENVIRONMENT | {name: value},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        assert json.loads(done.stdout)["torch"] is False, name
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_who_is_sent_a_signal_ends_by_it_and_so_does_what_does_the_work(
+    warm: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    script = tmp_path / "wait.py"
+    script.write_text(WAIT)
+    with subprocess.Popen(
+        [str(warm), str(script)], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline().split()[0])
+        assert worker == real_pid(process) != process.pid
+        process.send_signal(number)
+        assert process.wait(PATIENCE_S) == -number
+        deadline = time.monotonic() + PATIENCE_S
+        while Path(f"/proc/{worker}").exists():
+            assert time.monotonic() < deadline, "it works on for nobody"
+            time.sleep(0.02)
+
+
+def test_where_the_work_is_killed_so_is_who_asked_for_it(warm: Path, tmp_path: Path) -> None:
+    script = tmp_path / "wait.py"
+    script.write_text(WAIT)
+    with subprocess.Popen(
+        [str(warm), str(script)], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, process_group=0
+    ) as process:
+        assert process.stdout is not None
+        worker, group = map(int, process.stdout.readline().split())
+        assert group == worker, "it leads a group as the other does"
+        os.killpg(group, signal.SIGKILL)
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL
