@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from ai.ml.core.tables import ReadOptions
 
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """A model's name in a store, where it is a folder's name, too."""
@@ -29,6 +32,24 @@ Encoding = Annotated[
 DecimalMark = Annotated[Literal[".", ","], Field(description="Decimal mark of numbers written as text")]
 ThousandsMark = Annotated[str | None, Field(description="Thousands mark of numbers written as text", examples=[" "])]
 Sheet = Annotated[str | None, Field(description="Excel sheet by name; the first when not given", examples=["2026"])]
+Quote = Annotated[
+    Literal["none"] | None,
+    Field(description="CSV: none where quotes are plain letters", examples=["none"]),
+]
+SkippedLines = Annotated[int, Field(ge=0, le=1_000_000, description="CSV: lines above the one with the names")]
+READING = ("delimiter", "encoding", "decimal", "thousands", "sheet", "query", "quote", "skip_lines")
+"""What says how to read a table, by the names of `ReadOptions`: fields of settings, and flags of the console."""
+
+
+def read_options(said: object) -> ReadOptions:
+    """How to read a table, from settings or a command's flags.
+
+    Raises:
+        UsageError: the marks don't go together.
+    """
+    from ai.ml.core.tables import ReadOptions
+
+    return ReadOptions(**{name: getattr(said, name) for name in READING})
 
 
 Pythons = Annotated[

@@ -5,18 +5,12 @@ from __future__ import annotations
 import argparse
 import types
 import typing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ai.ml.core.errors import UsageError
-
-if TYPE_CHECKING:
-    from ai.ml.core.tables.reader import ReadOptions
-
-READING = ("delimiter", "encoding", "decimal", "thousands", "sheet", "query")
-"""The flags of the console commands that say how to read a table, by the names of `ReadOptions`."""
 
 # Where the field's own name would read badly as a flag.
 FLAG_NAMES = {
@@ -73,17 +67,6 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
             place = place.setdefault(section, {})
         place[key] = value
     return nested
-
-
-def reading_of(arguments: argparse.Namespace) -> ReadOptions:
-    """How to read a table, from a console command's flags.
-
-    Raises:
-        UsageError: the marks don't go together.
-    """
-    from ai.ml.core.tables.reader import ReadOptions
-
-    return ReadOptions(**{name: getattr(arguments, name) for name in READING})
 
 
 def _add_flag(parser: Any, path: str, field: FieldInfo) -> None:

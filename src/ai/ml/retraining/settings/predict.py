@@ -11,14 +11,18 @@ from ai.ml.retraining.settings.fields import (
     DecimalMark,
     Delimiter,
     Encoding,
+    Quote,
     RefusedDrift,
     Section,
     Sheet,
+    SkippedLines,
     ThousandsMark,
+    read_options,
 )
 
 # They change how a job runs, never what it writes: a run may be resumed with others.
 _NOT_IN_THE_OUTPUT = {"overwrite", "drift", "drift_severity"}
+_LATER = ("quote", "skip_lines")
 
 
 class BatchSettings(Section):
@@ -46,6 +50,8 @@ class BatchSettings(Section):
     decimal: DecimalMark = "."
     thousands: ThousandsMark = None
     sheet: Sheet = None
+    quote: Quote = None
+    skip_lines: SkippedLines = 0
     query: Annotated[
         str | None,
         Field(
@@ -61,11 +67,14 @@ class BatchSettings(Section):
         Raises:
             UsageError: the marks don't go together.
         """
-        return ReadOptions(self.delimiter, self.encoding, self.decimal, self.thousands, self.sheet, self.query)
+        return read_options(self)
 
     def identity(self) -> dict[str, Any]:
         """What decides the bytes of the output, as plain JSON."""
-        return self.model_dump(mode="json", exclude=_NOT_IN_THE_OUTPUT)
+        found = self.model_dump(mode="json", exclude=_NOT_IN_THE_OUTPUT)
+        # Unless said, settings that came later leave the identity of a job as earlier versions wrote it.
+        unsaid = [name for name in _LATER if found[name] == type(self).model_fields[name].default]
+        return {name: value for name, value in found.items() if name not in unsaid}
 
 
 class JobSettings(Section):

@@ -14,9 +14,11 @@ from ai.ml.retraining.settings.fields import (
     DecimalMark,
     Delimiter,
     Encoding,
+    Quote,
     RefusedDrift,
     Section,
     Sheet,
+    SkippedLines,
     ThousandsMark,
 )
 from ai.ml.retraining.settings.gate import GateSettings
@@ -46,6 +48,8 @@ class DataSettings(Section):
     decimal: DecimalMark = "."
     thousands: ThousandsMark = None
     sheet: Sheet = None
+    quote: Quote = None
+    skip_lines: SkippedLines = 0
     query: Annotated[
         str | None,
         Field(description="SQL query, when the source is a database URL", examples=["SELECT * FROM customers"]),
