@@ -10,7 +10,10 @@ from pathlib import Path
 ENTRY = re.compile(r"^\d\d:\d\d:\d\d\.\d{3} \| (?P<level>[A-Z]+) +\| ", re.MULTILINE)
 """How each entry begins; what follows up to the next one, a traceback for instance, belongs to it."""
 
-HARMLESS: dict[str, str] = {}
+HARMLESS = {
+    # Many writers and one file, on a loaded machine: a client asks again, a service looks again at its next turn.
+    r"sqlite3\.OperationalError: database is locked": "a moment's contention for SQLite's only lock",
+}
 """Patterns of entries that say nothing of what the server does for a user, each with the reason."""
 
 
