@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from machine_needs import missing_needs, refuse_in_ci, without_unmet
 from processor_seconds import ProcessorSeconds, add_options
-from server_log import ServerLogs
+from server_log import LOGS
 from soak import Totals, chosen
 from soak import effort as effort
 from soak import total as total
@@ -44,8 +44,6 @@ settings.load_profile("bundlegate")
 
 
 MISSING = missing_needs()
-LOGS = ServerLogs()
-"""Of every Prefect server that a test or a fixture starts."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -50,3 +50,8 @@ class ServerLogs:
             self.read[log] = start + len(text)
             found += complaints(text.decode(errors="replace"))
         return found
+
+
+LOGS = ServerLogs()
+"""Of every Prefect server that a test or a fixture starts. Here and not in `conftest`, which is imported twice: once by
+pytest, whose fixtures search, and once by the tests, which start servers."""
