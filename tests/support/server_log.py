@@ -11,7 +11,8 @@ ENTRY = re.compile(r"^\d\d:\d\d:\d\d\.\d{3} \| (?P<level>[A-Z]+) +\| ", re.MULTI
 """How each entry begins; what follows up to the next one, a traceback for instance, belongs to it."""
 
 HARMLESS = {
-    # Many writers and one file, on a loaded machine: a client asks again, a service looks again at its next turn.
+    # SQLite has one lock, and on a loaded machine a writer may wait too long for it: each service looks again at its
+    # next turn. What fails at every turn is found by `test_schedule`, which waits for what the services are there for.
     r"sqlite3\.OperationalError: database is locked": "a moment's contention for SQLite's only lock",
 }
 """Patterns of entries that say nothing of what the server does for a user, each with the reason."""

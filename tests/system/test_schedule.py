@@ -11,10 +11,11 @@ import pytest
 import yaml
 from builders import mixed_table
 from conftest import ROOT, server_environment, start_server, stop
-from deployed_runs import Deployed, until
+from deployed_runs import Deployed
 from prefect_cli import ask_server, copied_checkout, prefect
 from sealed_bundles import sealed
 from verdict_samples import passed_verdict
+from waiting import until
 
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.tables.reader import write_table
@@ -80,7 +81,6 @@ def told(place: Deployed, log: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_a_run_that_nobody_asked_for_is_made_picked_up_and_completed(tmp_path: Path) -> None:
     home, log = tmp_path / "home", tmp_path / "worker.log"
     home.mkdir()
