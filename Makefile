@@ -6,11 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-from-lock
 
-.PHONY: demo test fast measure soak check docs gate-table lock clean
+.PHONY: demo test fast measure soak check check-ranges docs gate-table lock clean
 
 demo: $(STAMP)
 	@$(BIN)/bundlegate example demo/penguins.csv
-	@$(BIN)/python -m flows.retrain --name penguins --data demo/penguins.csv --target species --store demo/store; \
+	@$(BIN)/bundlegate retrain --name penguins --data demo/penguins.csv --target species --store demo/store; \
 		code=$$?; if [ $$code -ne 0 ] && [ $$code -ne 3 ]; then exit $$code; fi
 	@$(BIN)/bundlegate show penguins --store demo/store
 
@@ -70,6 +70,10 @@ lock:
 		--output-file requirements.lock pyproject.toml
 	rm build-constraint.txt
 	sed -i.bak -e 's/^torch==\([0-9.]*\)+cpu$$/torch==\1/' -e '/^bundlegate @ /d' requirements.lock && rm requirements.lock.bak
+
+# Maintainers only: the newest and the oldest versions that the ranges of each extra admit, each with its tests. Hours.
+check-ranges:
+	$(PYTHON) .ci/check-ranges
 
 clean:
 	rm -rf $(VENV) demo .bundlegate build dist

@@ -29,15 +29,15 @@ from ai.ml.core.bundle_dir import current_versions
 ROOT = Path(__file__).parent.parent
 
 PLAIN = """
-from ai.ml.retraining import drift_check, steps
+from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.reporting import sources
-watch(drift_check, "check_drift")
+watch(steps, "check_drift")
 watch(sources, "report_candidate")
 config = RetrainConfig.model_validate_json(sys.argv[2])
 with steps.open_run(config):
     data = steps.read_data(config)
-    drift_check.check_drift(config, data)
+    steps.check_drift(config, data)
     candidate = steps.train_candidate(config, data)
     verdict = steps.prove_candidate(config, candidate)
     decision = steps.decide(config, candidate)
@@ -50,8 +50,7 @@ FLOW = """
 from flows.retrain import retrain
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.reporting import sources
-import tasks.training
-watch(tasks.training, "check_drift")
+watch(steps, "check_drift")
 watch(sources, "report_candidate")
 retrain(RetrainConfig.model_validate_json(sys.argv[2]))
 """
@@ -59,7 +58,7 @@ retrain(RetrainConfig.model_validate_json(sys.argv[2]))
 # Both: when each step began and ended, by the system's clock, since the parent's start is told by it.
 WATCHED = """
 import atexit, functools, json, sys, time
-from ai.ml.retraining import steps
+from ai.ml.retraining.runs import retrain as steps
 times = []
 def watch(module, name):
     step = getattr(module, name)
@@ -71,7 +70,7 @@ def watch(module, name):
         finally:
             times.append((name, began, time.time()))
     setattr(module, name, watched)
-for name in ("snapshot_data", "build_candidate", "prove_candidate", "decide", "promote", "score_holdout"):
+for name in ("read_data", "train_candidate", "prove_candidate", "decide", "promote", "score_holdout"):
     watch(steps, name)
 BODY
 open(sys.argv[1], "w").write(json.dumps(times))

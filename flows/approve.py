@@ -1,4 +1,4 @@
-"""Answer a retraining that waits for approval: `python -m flows.approve churn --yes --reason 'seen the report'`.
+"""Answer a retraining that waits for approval: `bundlegate approve churn --yes --reason 'seen the report'`.
 
 Without an answer it lists what waits; with a name alone it shows decision and verdict. Prefect's UI does the same: open
 the run, *Resume*.
@@ -13,14 +13,12 @@ from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.retraining.console.exit_codes import run_command
 from ai.ml.retraining.records import Approval
 from ai.ml.retraining.store.actor import whoami
-from tasks.waiting import find_waiting, list_waiting, question, send_answer
+from tasks.approval.answer import find_waiting, list_waiting, question, send_answer
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.approve", description="Answer a run that waits for approval."
-    )
+    parser = argparse.ArgumentParser(prog="bundlegate approve", description="Answer a run that waits for approval.")
     parser.add_argument("run", nargs="?", metavar="NAME|RUN_ID", help="the model, or the run; without it: list them")
     answer = parser.add_mutually_exclusive_group()
     answer.add_argument("--yes", action="store_true", help="the candidate becomes the champion")

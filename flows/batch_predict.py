@@ -47,5 +47,10 @@ def score_on_cluster(config: PredictConfig) -> BatchReport:
         return score_parts.fn(config, run_on_cluster)
 
 
+def main(argv: list[str] | None = None) -> int:
+    """Run the flow once from flags or a TOML file; the exit code is the result."""
+    return run_from_command_line(batch_predict, PredictConfig, show_report, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(run_from_command_line(batch_predict, PredictConfig, show_report))
+    sys.exit(main())

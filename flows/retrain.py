@@ -7,24 +7,21 @@ goes on with `python -m flows.retrain --resume churn`, or when it is started aga
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
 
 from prefect import flow
 
 from ai.ml.retraining.records import RetrainSummary
-from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.approval import Draft
-from ai.ml.retraining.runs.plan import pinned
+from ai.ml.retraining.runs.approval import Proposal
 from ai.ml.retraining.runs.resume import interrupted_run
 from ai.ml.retraining.runs.summary import show_summary
 from ai.ml.retraining.settings.deployment import SettingsOrFile
-from tasks.approval import approved, asked_before, require_server
-from tasks.cleanup import leave_clean
+from tasks.approval.ask import require_server, retraining_run
+from tasks.artifacts import report
+from tasks.cleanup import clean_up
 from tasks.command_line import run_from_command_line
 from tasks.gate import prove_candidate
 from tasks.prediction import score_holdout
 from tasks.promotion import decide, promote, quarantine
-from tasks.reporting import report
 from tasks.training import check_drift, read_data, train_candidate
 
 
@@ -34,9 +31,9 @@ from tasks.training import check_drift, read_data, train_candidate
     result_serializer="json",
     # By the next night something hangs; what is done by then is kept. A suspended run's wait isn't counted.
     timeout_seconds=24 * 3600,
-    on_failure=[leave_clean],
-    on_crashed=[leave_clean],
-    on_cancellation=[leave_clean],
+    on_failure=[clean_up],
+    on_crashed=[clean_up],
+    on_cancellation=[clean_up],
 )
 def retrain(config: SettingsOrFile) -> RetrainSummary:
     """Read → measure drift → train and seal → prove in a fresh process → decide → promote or hold → score → report.
@@ -51,35 +48,38 @@ def retrain(config: SettingsOrFile) -> RetrainSummary:
         BundleRefused: what approval was asked for has changed.
     """
     require_server(config)
-    with ExitStack() as place:
-        asked = asked_before(config, place)
-        if asked is None:
-            # Pinned first: a resumed run goes on with the teacher that it began with.
-            config = pinned(config)
-            place.enter_context(steps.open_run(config))
+    with retraining_run(config) as run:
+        config = run.config
+        if run.request is None:
             data = read_data(config)
             drift = check_drift(config, data)
             candidate = train_candidate(config, data)
         else:
-            data, drift, candidate = asked.draft.data, asked.draft.drift, asked.draft.candidate
+            data, drift, candidate = run.request.draft.data, run.request.draft.drift, run.request.draft.candidate
         verdict = prove_candidate(config, candidate)
         if verdict.outcome != "PASSED":
             report(config, candidate, verdict)
             quarantine(config, candidate, verdict)
         decision = decide(config, candidate)
-        draft = Draft(data=data, drift=drift, candidate=candidate, verdict=verdict, decision=decision)
-        draft, approval = approved(config, draft, asked, place)
-        promotion = promote(config, draft.candidate, draft.verdict, draft.decision, approval)
-        scored = score_holdout(config, draft.candidate)
-        told = report(config, draft.candidate, draft.verdict, draft.decision)
-        steps.end_run(config)
+        proposal = Proposal(data=data, drift=drift, candidate=candidate, verdict=verdict, decision=decision)
+        proposal, approval = run.ask(proposal)
+        promotion = promote(config, proposal.candidate, proposal.verdict, proposal.decision, approval)
+        scored = score_holdout(config, proposal.candidate)
+        page = report(config, proposal.candidate, proposal.verdict, proposal.decision)
     return RetrainSummary(
-        name=config.name, **dict(draft), approval=approval, promotion=promotion, scored=scored, report=told
+        name=config.name, **dict(proposal), approval=approval, promotion=promotion, scored=scored, report=page
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the flow once from flags or a TOML file; the exit code is the result."""
+    from ai.ml.retraining.settings.segments import SegmentsConfig
+    from flows.retrain_segments import one_or_many
+
+    return run_from_command_line(
+        retrain, SegmentsConfig, show_summary, argv, choose=one_or_many, resume=interrupted_run
     )
 
 
 if __name__ == "__main__":
-    from ai.ml.retraining.settings.segments import SegmentsConfig
-    from flows.retrain_segments import one_or_many
-
-    sys.exit(run_from_command_line(retrain, SegmentsConfig, show_summary, choose=one_or_many, resume=interrupted_run))
+    sys.exit(main())

@@ -18,10 +18,10 @@ from ai.ml.retraining.segments.outcome import SegmentOutcome, SegmentsSummary, s
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.settings.segments import SegmentsConfig
 from flows.retrain import retrain
-from tasks.approval import require_server
+from tasks.approval.ask import require_server
 from tasks.cluster import cluster_runner, cluster_slots
 from tasks.command_line import run_from_command_line
-from tasks.segments import ClusterProcesses, SegmentRuns, conclude, cut_table, ending, retrain_each
+from tasks.subflows.schedule import ClusterProcesses, SegmentRuns, cut_table, final_state, retrain_each, summarize
 
 NIGHT = 24 * 3600
 
@@ -42,13 +42,13 @@ def retrain_segments(config: SegmentsConfig) -> SegmentsSummary | State[Segments
         Busy: another run is cutting a table for these models.
     """
     require_server(config)
-    with segments.workplace(config):
+    with segments.locked_segments(config):
         plan = cut_table(config)
         if config.segments.runner == "dask":
             outcomes = retrain_on_cluster.with_options(task_runner=cluster_runner(config.cluster))(config, plan)
         else:
             outcomes = retrain_each(retrain, config, plan)
-    return ending(conclude(config, plan, outcomes))
+    return final_state(summarize(config, plan, outcomes))
 
 
 @flow(flow_run_name="segments-of-{config.name}", persist_result=True, result_serializer="json")
@@ -67,5 +67,10 @@ def one_or_many(config: RetrainConfig) -> tuple[Any, Any, Any]:
     return retrain, config.single, show_summary
 
 
+def main(argv: list[str] | None = None) -> int:
+    """Run the flow once from flags or a TOML file; the exit code is the result."""
+    return run_from_command_line(retrain_segments, SegmentsConfig, show_segments, argv, choose=one_or_many)
+
+
 if __name__ == "__main__":
-    sys.exit(run_from_command_line(retrain_segments, SegmentsConfig, show_segments, choose=one_or_many))
+    sys.exit(main())

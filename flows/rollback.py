@@ -28,5 +28,10 @@ def rollback(config: RollbackConfig) -> RollbackRecord:
     return roll_back(config)
 
 
+def main(argv: list[str] | None = None) -> int:
+    """Run the flow once from flags or a TOML file; the exit code is the result."""
+    return run_from_command_line(rollback, RollbackConfig, lambda done: print(done.sentence), argv)
+
+
 if __name__ == "__main__":
-    sys.exit(run_from_command_line(rollback, RollbackConfig, lambda done: print(done.sentence)))
+    sys.exit(main())

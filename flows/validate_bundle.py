@@ -32,5 +32,10 @@ def validate_bundle(config: ValidateConfig) -> ValidationRecord:
     return record
 
 
+def main(argv: list[str] | None = None) -> int:
+    """Run the flow once from flags or a TOML file; the exit code is the result."""
+    return run_from_command_line(validate_bundle, ValidateConfig, show_validation, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(run_from_command_line(validate_bundle, ValidateConfig, show_validation))
+    sys.exit(main())

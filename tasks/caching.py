@@ -22,7 +22,7 @@ KEPT: dict[str, Any] = {"persist_result": True, "result_serializer": "json"}
 
 
 @dataclass
-class KeptNotReused(CachePolicy):
+class PersistOnly(CachePolicy):
     """The result is stored with the run and never found again: for steps that must look at the disk every time.
 
     Prefect's `NO_CACHE` stores nothing at all.

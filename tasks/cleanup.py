@@ -20,7 +20,7 @@ from ai.ml.retraining.store.store import Store
 CHECKPOINTS = ("data-*.parquet", "candidate-*", "verdict-*.json", "*.epochs", "awaiting-*")
 
 
-def leave_clean(flow: Any, flow_run: Any, state: Any) -> None:
+def clean_up(flow: Any, flow_run: Any, state: Any) -> None:
     """Clear the work folder and the store of what was being made, and say what is kept for the next run.
 
     A hook of the flow: Prefect calls it by these three names. What goes wrong here is said and changes nothing.
@@ -43,5 +43,5 @@ def leave_clean(flow: Any, flow_run: Any, state: Any) -> None:
         logger.error("%s: the store wasn't cleared: %s", state.name, error)
         return
     kept = sorted({path.name for pattern in CHECKPOINTS for path in work.glob(pattern)})
-    told = ", ".join(kept) if kept else "nothing"
-    logger.info("%s: what was half made is cleared; kept in %s for the next run: %s", state.name, work, told)
+    names = ", ".join(kept) if kept else "nothing"
+    logger.info("%s: what was half made is cleared; kept in %s for the next run: %s", state.name, work, names)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
+import httpx
 from prefect import Flow
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL
 
-from ai.ml.core.errors import Busy, ExitCode, UsageError
+from ai.ml.core.errors import Busy, ExitCode, StorageFailed, UsageError
 from ai.ml.retraining.console.exit_codes import run_command
 from ai.ml.retraining.console.progress import log_to_terminal
 from ai.ml.retraining.settings.fields import Section, SomeSection
-from ai.ml.retraining.settings.flags import add_settings, given_settings
-from ai.ml.retraining.settings.load import load_config
-from tasks.server import server_answers
+from ai.ml.retraining.settings.flags import asked_settings, settings_parser
 
 _NO_SERVER = "; start it, or unset PREFECT_API_URL for one of this run's own; what is done is kept"
+_UNREACHED = ("Failed to reach API", "Timed out while attempting to connect to ephemeral")
+"""How Prefect says it."""
 Choice = tuple[Flow[..., Any], Any, Callable[[Any], None]]
 """A flow, its settings, and what shows its result."""
 
@@ -38,14 +39,7 @@ def run_from_command_line(
     `choose` says for the settings at hand which flow it is instead. With `resume` there is a flag `--resume NAME`
     for `flow` itself, whose settings it gives.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m flows.{flow.fn.__name__}", description=settings.__doc__)
-    origin = parser.add_mutually_exclusive_group()
-    origin.add_argument("--config", type=Path, metavar="FILE.toml", help="settings as TOML; flags win over it")
-    if resume is not None:
-        told = "go on with the settings of this model's last run, which didn't come to its end"
-        origin.add_argument("--resume", metavar="NAME", help=told)
-    parser.add_argument("--json", action="store_true", help="print the run's record as JSON, nothing else on stdout")
-    add_settings(parser, settings)
+    parser = settings_parser(f"python -m flows.{flow.fn.__name__}", settings, resumable=resume is not None)
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments:
         parser.print_usage(sys.stderr)
@@ -53,15 +47,8 @@ def run_from_command_line(
 
     def run() -> int:
         given = parser.parse_args(arguments)
-        values = given_settings(given)
-        name: str | None = getattr(given, "resume", None)
-        chosen, wanted, told = flow, None, show
-        if resume is not None and name is not None:
-            wanted = resume(name, values)
-        else:
-            wanted = load_config(settings, given.config, values)
-            if choose is not None:
-                chosen, wanted, told = choose(wanted)
+        config = asked_settings(given, settings, resume)
+        chosen, wanted, told = (flow, config, show) if choose is None else choose(config)
         log_to_terminal()
         with server_answers(_NO_SERVER):
             state: State[Any] = chosen(wanted, return_state=True)
@@ -95,3 +82,24 @@ def _end(state: State[Any], show: Callable[[Any], None] | None) -> int:
     else:
         show(result)
     return int(getattr(result, "exit_code", ExitCode.OK))
+
+
+@contextmanager
+def server_answers(advice: str = "") -> Generator[None]:
+    """Turn what Prefect raises when it reaches no server into a sentence.
+
+    Args:
+        advice: the end of the sentence.
+
+    Raises:
+        StorageFailed: no server answers.
+    """
+    try:
+        yield
+    except (httpx.TransportError, RuntimeError) as error:
+        if not isinstance(error, httpx.TransportError) and not str(error).startswith(_UNREACHED):
+            raise
+        address = PREFECT_API_URL.value() or "this run's own address"
+        raise StorageFailed(
+            f"no Prefect server answers at {address}: {str(error) or type(error).__name__}{advice}"
+        ) from error

@@ -13,15 +13,15 @@ from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.validation import ValidationRecord, validate
 from ai.ml.retraining.settings.proof import ValidateConfig
 from ai.ml.retraining.settings.retrain import RetrainConfig
-from tasks.caching import KEPT, KeptNotReused
-from tasks.reporting import emit_bundle_event, show_verdict
+from tasks.artifacts import emit_bundle_event, show_verdict
+from tasks.caching import KEPT, PersistOnly
 from tasks.retries import RETRIED
 
 
 @task(
     name="prove-candidate",
     task_run_name="prove {candidate.bundle.digest:.12}",
-    cache_policy=KeptNotReused(),
+    cache_policy=PersistOnly(),
     **KEPT,
     **RETRIED,
 )
@@ -36,7 +36,7 @@ def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRe
     return verdict
 
 
-@task(name="prove-bundle", task_run_name="prove {config.bundle}", cache_policy=KeptNotReused(), **KEPT)
+@task(name="prove-bundle", task_run_name="prove {config.bundle}", cache_policy=PersistOnly(), **KEPT)
 def prove_bundle(config: ValidateConfig) -> ValidationRecord:
     """Run the gate on the bundle that the settings name, and show its verdict, whatever it is."""
     record = validate(config)

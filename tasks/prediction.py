@@ -12,18 +12,18 @@ from ai.ml.retraining.records import CandidateRef, ScoredRef
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.settings.predict import PredictConfig
 from ai.ml.retraining.settings.retrain import RetrainConfig
-from tasks.batch_reporting import BatchProgress, output_name, show_batch
-from tasks.caching import KEPT, KeptNotReused
-from tasks.reporting import emit_lineage
+from tasks.artifacts import emit_lineage
+from tasks.batch_artifacts import BatchProgress, output_name, show_batch
+from tasks.caching import KEPT, PersistOnly
 
 
-@task(name="score-holdout", task_run_name="score the holdout of {config.name}", cache_policy=KeptNotReused(), **KEPT)
+@task(name="score-holdout", task_run_name="score the holdout of {config.name}", cache_policy=PersistOnly(), **KEPT)
 def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
     """Write the holdout rows with the candidate's answers beside the known ones."""
     return steps.score_holdout(config, candidate)
 
 
-@task(name="score-parts", task_run_name="score the parts", cache_policy=KeptNotReused(), **KEPT)
+@task(name="score-parts", task_run_name="score the parts", cache_policy=PersistOnly(), **KEPT)
 def score_parts(config: PredictConfig, run: Runner | None = None) -> BatchReport:
     """Score what isn't done; the output's own receipts say what is, whatever Prefect remembers."""
     progress = BatchProgress()

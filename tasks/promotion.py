@@ -17,12 +17,12 @@ from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.promote import roll_back as roll_back_now
 from ai.ml.retraining.settings.proof import RollbackConfig
 from ai.ml.retraining.settings.retrain import RetrainConfig
-from tasks.caching import KEPT, KeptNotReused
-from tasks.reporting import emit_bundle_event, emit_outcome, show_decision
+from tasks.artifacts import emit_bundle_event, emit_outcome, show_decision
+from tasks.caching import KEPT, PersistOnly
 from tasks.retries import RETRIED, RETRIED_FOR_DISK
 
 
-@task(name="decide", task_run_name="decide {config.name}", cache_policy=KeptNotReused(), **KEPT, **RETRIED)
+@task(name="decide", task_run_name="decide {config.name}", cache_policy=PersistOnly(), **KEPT, **RETRIED)
 def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     """Score challenger and champion on the same rows, and say PROMOTE, HOLD or REJECT."""
     decision = steps.decide(config, candidate)
@@ -33,7 +33,7 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
 @task(
     name="promote",
     task_run_name="promote {candidate.bundle.digest:.12}",
-    cache_policy=KeptNotReused(),
+    cache_policy=PersistOnly(),
     **KEPT,
     **RETRIED_FOR_DISK,
 )
@@ -51,7 +51,7 @@ def promote(
     return promotion
 
 
-@task(name="quarantine", task_run_name="quarantine {candidate.bundle.digest:.12}", cache_policy=KeptNotReused(), **KEPT)
+@task(name="quarantine", task_run_name="quarantine {candidate.bundle.digest:.12}", cache_policy=PersistOnly(), **KEPT)
 def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef) -> None:
     """Keep the refused bundle apart with its verdict, write it into the ledger, and fail the run.
 
@@ -63,9 +63,7 @@ def quarantine(config: RetrainConfig, candidate: CandidateRef, verdict: VerdictR
     raise steps.refusal(verdict, path)
 
 
-@task(
-    name="roll-back", task_run_name="roll back {config.name}", cache_policy=KeptNotReused(), **KEPT, **RETRIED_FOR_DISK
-)
+@task(name="roll-back", task_run_name="roll back {config.name}", cache_policy=PersistOnly(), **KEPT, **RETRIED_FOR_DISK)
 def roll_back(config: RollbackConfig) -> RollbackRecord:
     """Prove a former champion here and now, and make it live again."""
     done = roll_back_now(config)

@@ -10,15 +10,15 @@ from ai.ml.retraining.runs.candidate import candidate_key
 from ai.ml.retraining.runs.source import source_key
 from ai.ml.retraining.runs.work_folder import work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
-from tasks.caching import KEPT, ContentKey, KeptNotReused
-from tasks.reporting import epoch_progress, publish_table, show_drift, show_metrics
+from tasks.artifacts import epoch_progress, publish_table, show_drift, show_metrics
+from tasks.caching import KEPT, ContentKey, PersistOnly
 from tasks.retries import RETRIED
 
 
 @task(
     name="read-data",
     task_run_name="read the data of {config.name}",
-    cache_policy=ContentKey(inputs=lambda inputs: [source_key(inputs["config"].data), *_place(inputs)]),
+    cache_policy=ContentKey(inputs=lambda inputs: [source_key(inputs["config"].data), *_where(inputs)]),
     **KEPT,
     **RETRIED,
 )
@@ -27,7 +27,7 @@ def read_data(config: RetrainConfig) -> DataRef:
     return steps.read_data(config)
 
 
-@task(name="check-drift", task_run_name="drift of {config.name}", cache_policy=KeptNotReused(), **KEPT)
+@task(name="check-drift", task_run_name="drift of {config.name}", cache_policy=PersistOnly(), **KEPT)
 def check_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:
     """Hold the new table against the champion's contract, before anything is trained on it."""
     drift = steps.check_drift(config, data)
@@ -39,7 +39,7 @@ def check_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:
 @task(
     name="train-candidate",
     task_run_name="train {config.name}",
-    cache_policy=ContentKey(inputs=lambda inputs: [candidate_key(inputs["config"], inputs["data"]), *_place(inputs)]),
+    cache_policy=ContentKey(inputs=lambda inputs: [candidate_key(inputs["config"], inputs["data"]), *_where(inputs)]),
     **KEPT,
 )
 def train_candidate(config: RetrainConfig, data: DataRef) -> CandidateRef:
@@ -54,6 +54,6 @@ def train_candidate(config: RetrainConfig, data: DataRef) -> CandidateRef:
     return candidate
 
 
-def _place(inputs: dict[str, RetrainConfig]) -> tuple[str, str]:
+def _where(inputs: dict[str, RetrainConfig]) -> tuple[str, str]:
     """Where the files of a checkpoint are: another store has its own."""
     return str(work_dir(inputs["config"])), inputs["config"].name

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ai.ml.retraining.settings.predict import PredictConfig
     from ai.ml.retraining.settings.retrain import RetrainConfig
     from ai.ml.retraining.store.store import Store
-    from bundlegate.calls import predict, verify
+    from bundlegate.calls import predict, retrain, verify
 
 # Where each name is found when it is asked for; a test holds this against the imports above.
 _HOMES = {
@@ -86,6 +86,7 @@ _HOMES = {
     "predict_rows": "ai.ml.frameworks.pytorch.inference",
     "read_batches": "ai.ml.core.tables",
     "read_table": "ai.ml.core.tables",
+    "retrain": "bundlegate.calls",
     "save_bundle": "ai.ml.frameworks.pytorch.serialization",
     "train": "ai.ml.frameworks.pytorch.trainer",
     "verify": "bundlegate.calls",
@@ -130,6 +131,7 @@ __all__ = [
     "predict_rows",
     "read_batches",
     "read_table",
+    "retrain",
     "save_bundle",
     "train",
     "verify",

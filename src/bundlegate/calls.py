@@ -14,6 +14,28 @@ from ai.ml.retraining.store.references import bundle_directory
 
 if TYPE_CHECKING:
     from ai.ml.retraining.batch.job import BatchReport
+    from ai.ml.retraining.records import RetrainSummary
+    from ai.ml.retraining.settings.retrain import RetrainConfig
+
+
+def retrain(config: RetrainConfig) -> RetrainSummary:
+    """Train, prove, decide and promote as `config` says: `bundlegate retrain --no-prefect` as a function.
+
+    Run again after a crash with the same settings, what is done is hashed again and kept.
+
+    Returns:
+        The records of all steps; `exit_code` is 0 where the candidate became the champion, and 3 where it was held.
+
+    Raises:
+        GateRefused: the saved bundle doesn't answer as the trained model did; it is in quarantine.
+        DataRefused: the table can't be trained on, or has drifted and the settings refuse that.
+        Busy: another run is retraining this model, or promoted a champion meanwhile.
+        Unproved: time or memory ran out, which says nothing of the candidate; it is kept for the next run.
+        UsageError: the settings don't fit together, or ask for a person's approval, which takes a Prefect server.
+    """
+    from ai.ml.retraining.pipeline import retrain as run_steps
+
+    return run_steps(config)
 
 
 def verify(bundle: str | Path, policy: GatePolicy | None = None, *, store: str | Path | None = None) -> Verdict:

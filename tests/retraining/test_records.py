@@ -17,9 +17,9 @@ from prefect.results import ResultStore
 from prefect.serializers import JSONSerializer
 from store_samples import sealed
 
+import tasks.artifacts
 import tasks.caching
 import tasks.gate
-import tasks.reporting
 from ai.ml.core.errors import Busy, DataNotFound, Unproved
 from ai.ml.retraining.records import BundleRef, CandidateRef, DataRef, FileRef, Record, ReportRef, VerdictRef
 from ai.ml.retraining.runs import retrain as steps
@@ -231,14 +231,14 @@ def test_a_server_that_is_away_undoes_no_step(
         raise httpx.ConnectError("All connection attempts failed")
 
     for name in ("create_table_artifact", "create_progress_artifact"):
-        monkeypatch.setattr(tasks.reporting, name, refused)
-    monkeypatch.setattr(tasks.reporting.FlowRunContext, "get", object)
+        monkeypatch.setattr(tasks.artifacts, name, refused)
+    monkeypatch.setattr(tasks.artifacts.FlowRunContext, "get", object)
     metrics = {"test_metric_name": "accuracy", "test_metric_value": 1.0, "test_loss": 0.1, "train_loss": 0.2}
     told: Any = SimpleNamespace(metrics=metrics, baselines=(), bundle=SimpleNamespace(digest="d"))
     epoch: Any = SimpleNamespace(epoch=1, epochs=2)
     with caplog.at_level(logging.WARNING, "bundlegate"):
-        tasks.reporting.show_metrics("m", told)
-        with tasks.reporting.epoch_progress("m") as show:
+        tasks.artifacts.show_metrics("m", told)
+        with tasks.artifacts.epoch_progress("m") as show:
             show(epoch)
     assert caplog.text.count("not shown in Prefect: ConnectError") == 2
 
@@ -248,9 +248,9 @@ def test_the_chart_is_shown_without_its_address(tmp_path: Path, monkeypatch: pyt
     for name, content in (("card.md", "---\na: b\n---\n\n# m"), ("preview.svg", "<svg/>"), ("report.html", "")):
         (tmp_path / name).write_text(content, encoding="utf-8")
     shown: dict[str, dict[str, Any]] = {}
-    monkeypatch.setattr(tasks.reporting, "_publish", lambda make, key, **content: shown.update({key: content}))
+    monkeypatch.setattr(tasks.artifacts, "_publish", lambda make, key, **content: shown.update({key: content}))
     page, card = FileRef.of(tmp_path / "report.html"), FileRef.of(tmp_path / "card.md")
-    tasks.reporting.show_report("m", ReportRef(card=card, page=page))
+    tasks.artifacts.show_report("m", ReportRef(card=card, page=page))
     assert shown["m-chart"]["markdown"] == f"![main chart of {tmp_path.name[:12]}](data:image/svg+xml;base64,PHN2Zy8+)"
     assert shown["m-card"]["markdown"] == "# m"
 

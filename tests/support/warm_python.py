@@ -42,7 +42,7 @@ MODULES = (
     "ai.ml.retraining.evidence.seal",
     "ai.ml.retraining.gate.replay",
     "ai.ml.retraining.reporting.sources",
-    "tasks.sub_run",
+    "tasks.subflows.child",
     "flows.approve",
     "flows.batch_predict",
     "flows.retrain",
@@ -52,7 +52,7 @@ MODULES = (
 )
 _APART = ("ai.ml.retraining.replay", "ai.ml.retraining.gate.replay", "ai.ml.retraining.commands.cli")
 """These know nothing of Prefect, and so may be forked whatever its settings are."""
-_FRESH = ("flows.", "tasks.sub_run", *_APART)
+_FRESH = ("flows.", "tasks.subflows.child", *_APART)
 """Modules that are run: each time anew, as Python does."""
 
 # What the caller starts: small, since each call pays for it.

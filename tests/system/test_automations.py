@@ -22,7 +22,7 @@ from waiting import until
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store.store import Store
-from tasks.reporting import EVENTS
+from tasks.artifacts import EVENTS
 
 FOLDER = ROOT / "docs" / "automations"
 OURS = {*EVENTS.values(), "bundle.refused", "bundle.unproved", "bundle.rolled-back", "bundle.awaiting-approval"}

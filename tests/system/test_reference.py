@@ -16,7 +16,8 @@ import pytest
 from pydantic import BaseModel
 
 from ai.ml.core.errors import UsageError
-from ai.ml.retraining.commands.cli import build_parser, main
+from ai.ml.retraining.commands.cli import FLOW_COMMANDS, build_parser, main
+from ai.ml.retraining.commands.flow import COMMANDS
 from ai.ml.retraining.commands.init import section_of, starter_toml
 from ai.ml.retraining.doctor.diagnosis import Diagnosis
 from ai.ml.retraining.settings.deployment import settings_of
@@ -46,6 +47,9 @@ def commands_page() -> str:
     lines = ["# Commands", "", "Made from the code by `make docs`; a test fails when stale.", ""]
     subparsers = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
     for name, parser in subparsers.choices.items():
+        if name in FLOW_COMMANDS:
+            lines += [f"## `bundlegate {name}`", "", f"{parser.description} {flow_flags(name)}", ""]
+            continue
         lines += [
             f"## `bundlegate {name}`",
             "",
@@ -66,6 +70,13 @@ def commands_page() -> str:
     return "\n".join(lines)
 
 
+def flow_flags(name: str) -> str:
+    if name not in COMMANDS:
+        return "How: [approval](../how-to/approval.md)."
+    settings = f"[settings of `flows.{COMMANDS[name].module}`](settings.md)"
+    return f"Flags: the {settings}, and `--no-prefect` for the same steps as plain functions."
+
+
 def flags_of(model: type[BaseModel]) -> dict[str, str]:
     parser = argparse.ArgumentParser()
     add_settings(parser, model)
@@ -76,10 +87,11 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Made from the code by `make docs`; a test fails when stale. Each flow takes them as flags, as",
+        "Made from the code by `make docs`; a test fails when stale. `bundlegate retrain`, `batch-predict`, `validate`",
+        "and `rollback --flow` run these flows, in a checkout `python -m flows.NAME`, too. Each takes them as",
     ]
     lines += [
-        "`--config FILE.toml`, and as the form in Prefect's UI. `bundlegate init` writes a commented TOML file.",
+        "flags, as `--config FILE.toml`, and as the form in Prefect's UI. `bundlegate init` writes a commented file.",
         "",
     ]
     for flow, model in FLOWS.items():
@@ -158,7 +170,7 @@ def test_init_writes_files_that_work_and_overwrites_nothing(
     marks = ["--decimal", ",", "--thousands", "."]
     assert main(["init", "mine", "--name", "churn", "--data", "rows.csv", "--target", "left", *marks]) == 0
     told = capsys.readouterr().out
-    assert f"{Path(sys.executable).parent / 'python'} -m flows.retrain --config mine/retrain.toml" in told
+    assert f"{Path(sys.executable).parent / 'bundlegate'} retrain --config mine/retrain.toml" in told
     file = tmp_path / "mine" / "retrain.toml"
     config = load_config(SegmentsConfig, file)
     assert (config.data.source, config.store) == (str(tmp_path / "rows.csv"), str(tmp_path / ".bundlegate" / "store"))

@@ -17,7 +17,7 @@ from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store.audit import audit
 from ai.ml.retraining.store.store import Store
 from flows.retrain import retrain
-from tasks.cleanup import leave_clean
+from tasks.cleanup import clean_up
 
 LEFTOVERS = ("*.building", ".*.tmp", ".holder")
 
@@ -40,7 +40,7 @@ def litter(store: Path, name: str) -> None:
 
 def test_each_end_that_isnt_completed_has_the_hook() -> None:
     hooks = (retrain.on_failure_hooks, retrain.on_crashed_hooks, retrain.on_cancellation_hooks)
-    assert all(leave_clean in (found or []) for found in hooks)
+    assert all(clean_up in (found or []) for found in hooks)
 
 
 class _Run:
@@ -65,16 +65,16 @@ def test_the_hook_clears_what_is_half_made_and_keeps_the_rest(tmp_path: Path) ->
     checkpoint = store / "m" / "work" / "candidate-2.epochs"
     checkpoint.write_bytes(b"epoch 7")
     assert leftovers(store, "m")
-    leave_clean(retrain, _Run({"config": settings(tmp_path, "m", epochs=1)}), _State())
+    clean_up(retrain, _Run({"config": settings(tmp_path, "m", epochs=1)}), _State())
     assert leftovers(store, "m") == []
     assert checkpoint.read_bytes() == b"epoch 7"
     assert audit(Store(store), "m") == []
 
 
 def test_the_hook_makes_nothing_where_nothing_was_begun(tmp_path: Path) -> None:
-    leave_clean(retrain, _Run({"config": settings(tmp_path, "m", epochs=1)}), _State())
-    leave_clean(retrain, _Run({"config": {"name": "m"}}), _State())
-    leave_clean(retrain, _Run({}), _State())
+    clean_up(retrain, _Run({"config": settings(tmp_path, "m", epochs=1)}), _State())
+    clean_up(retrain, _Run({"config": {"name": "m"}}), _State())
+    clean_up(retrain, _Run({}), _State())
     assert not (tmp_path / "store").exists()
 
 

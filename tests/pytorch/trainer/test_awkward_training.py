@@ -14,7 +14,7 @@ from builders import mixed_table
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer import setup as assembly
-from ai.ml.frameworks.pytorch.trainer.split import split_validation
+from ai.ml.frameworks.pytorch.trainer.random_split import split_validation
 from ai.ml.frameworks.pytorch.trainer.training import train
 
 

@@ -33,7 +33,7 @@ from ai.ml.frameworks.pytorch.models.networks import (
 from ai.ml.frameworks.pytorch.trainer.loop import EpochReport
 from ai.ml.frameworks.pytorch.trainer.losses import LABEL_SMOOTHING, hard_loss, soft_loss, teach, watched_loss
 from ai.ml.frameworks.pytorch.trainer.mlp_gradients import DenseGradients
-from ai.ml.frameworks.pytorch.trainer.split import split_validation
+from ai.ml.frameworks.pytorch.trainer.random_split import split_validation
 from ai.ml.frameworks.pytorch.trainer.training import TrainingResult, choose_device, train
 
 CLASSIFIERS_ONLY = ("calibrated_classifier", "imbalance_aware")

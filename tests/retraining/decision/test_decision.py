@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.retraining.decision.bootstrap import paired_gain
-from ai.ml.retraining.decision.decision import Predictions, decide, incomparable, measure
+from ai.ml.retraining.decision.decision import Predictions, decide, incomparable, measure, unseen_rows
 from ai.ml.retraining.settings.decision import DecisionSettings
 from ai.ml.retraining.settings.flags import add_settings, given_settings
 from ai.ml.retraining.settings.load import load_config
@@ -179,3 +180,61 @@ def test_the_slice_column_has_a_short_flag() -> None:
     add_settings(parser, RetrainConfig)
     given = given_settings(parser.parse_args(["--slice", "city", "--slice-floors", "accuracy=0.8"]))
     assert given == {"decision": {"slice_column": "city", "slice_floors": {"accuracy": "0.8"}}}
+
+
+def test_rows_that_were_learned_from_count_for_the_floors_but_not_for_the_comparison() -> None:
+    challenger, champion = classifier(1.0), classifier(1.0, seed=1)
+    # The champion knows half of the rows by heart.
+    seen = np.arange(ROWS) < ROWS // 2
+    answers = champion.answers.copy()
+    answers[seen] = np.where(np.eye(2)[champion.truth[seen]] > 0, 0.999, 0.001)
+    by_heart = replace(champion, answers=answers)
+    biased = decide(challenger, by_heart)
+    assert biased.gain is not None
+    assert biased.gain.high < 0, "today's comparison calls it surely worse"
+    fair = decide(challenger, unseen_rows(by_heart, seen), seen=seen)
+    assert fair.gain is not None
+    assert fair.gain.low < 0 < fair.gain.high
+    assert fair.rows == ROWS // 2
+    assert fair.challenger == measure(unseen_rows(challenger, seen))
+    assert fair.champion == measure(unseen_rows(champion, seen))
+    limit = measure(challenger)["accuracy"]
+    kept = decide(challenger, unseen_rows(by_heart, seen), DecisionSettings(floors={"accuracy": limit}), seen=seen)
+    assert kept.outcome == "HOLD", "the floor is held against all rows"
+
+
+def test_a_hold_says_what_its_rows_could_have_shown() -> None:
+    held = decide(classifier(1.0, seed=1), classifier(1.0))
+    assert held.gain is not None
+    assert held.least_gain == pytest.approx(held.gain.estimate - held.gain.low)
+    assert f"with these 2,000 rows a gain below {held.least_gain:.2g} can't be told from none" in held.reason
+    assert held.to_dict()["least_gain"] == held.least_gain
+    few = decide(classifier(1.0, seed=1, rows=50), classifier(1.0, rows=50))
+    assert few.least_gain is not None
+    assert few.least_gain > 3 * held.least_gain
+
+
+def test_not_worse_promotes_what_surely_harms_less_than_the_tolerance() -> None:
+    champion, alike, worse = classifier(1.0), classifier(1.0, seed=1), classifier(0.6)
+    loss = measure(champion)["log_loss"]
+    policy = DecisionSettings(policy="not-worse", tolerance="10%")
+    told = decide(alike, champion, policy)
+    assert (told.outcome, told.rule, told.tolerance) == ("PROMOTE", "not-worse", pytest.approx(loss / 10))
+    assert told.reason.startswith("not worse: log_loss gets ")
+    assert told.reason.endswith(f"surely within the tolerance {loss / 10:.4g}")
+    assert decide(alike, champion).outcome == "HOLD"
+    absolute = decide(alike, champion, DecisionSettings(policy="not-worse", tolerance=str(loss / 10)))
+    assert absolute.reason == told.reason
+    held = decide(worse, champion, policy)
+    assert held.outcome == "HOLD"
+    assert held.reason.startswith("it may be worse: log_loss gets worse by ")
+    assert decide(champion, champion, policy).outcome == "PROMOTE", "the same answers from fresher data"
+    assert decide(champion, champion, DecisionSettings(policy="not-worse", tolerance="0")).outcome == "HOLD"
+    better = decide(classifier(2.0), champion, policy)
+    assert "above the margin 0" in better.reason
+
+
+@pytest.mark.parametrize("tolerance", ["-1", "a bit", "nan%", "inf", "%"])
+def test_a_tolerance_that_is_none(tolerance: str) -> None:
+    with pytest.raises(ValueError, match="is no number from 0 on and no per cent of the champion's loss, as 1%"):
+        DecisionSettings(tolerance=tolerance)

@@ -276,7 +276,7 @@ def test_a_report_that_fails_is_said_and_is_no_failure(tmp_path: Path, monkeypat
     from ai.ml.retraining.console.progress import logger
     from ai.ml.retraining.records import BundleRef, CandidateRef, FileRef, VerdictRef
     from ai.ml.retraining.settings.retrain import RetrainConfig
-    from tasks.reporting import report
+    from tasks.artifacts import report
 
     # Prefect takes the logger's messages for itself when it is imported, so they are taken before that.
     said: list[str] = []

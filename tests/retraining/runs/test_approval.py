@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from argparse import Namespace
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,22 +17,22 @@ from ai.ml.core.files.atomic import write_atomic
 from ai.ml.retraining.commands.store import history
 from ai.ml.retraining.records import Approval, BundleRef, CandidateRef, DataRef, DecisionRecord, FileRef, VerdictRef
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs import work_folder as workplace
+from ai.ml.retraining.runs import work_folder
 from ai.ml.retraining.runs.approval import (
     ApprovalRequest,
-    Draft,
+    Proposal,
+    create_request,
     declined,
-    file_request,
+    load_request,
+    mark_answered,
     needs_person,
-    recheck,
-    reopen,
-    settle,
+    verify_request,
 )
 from ai.ml.retraining.runs.work_folder import work_dir
 from ai.ml.retraining.settings.retrain import ApprovalSettings, DataSettings, RetrainConfig
 from ai.ml.retraining.store.store import Store
 from flows.retrain import retrain
-from tasks.approval import ApprovalForm, _answer, approved
+from tasks.approval.ask import ApprovalForm, RetrainingRun, _answer
 
 YES = Approval(approved=True, approver="Ann", reason="seen the report")
 NO = Approval(approved=False, approver="Bob", reason="not before the holidays")
@@ -46,7 +45,7 @@ def config(tmp_path: Path) -> RetrainConfig:
     return RetrainConfig(name="m", store=str(tmp_path / "store"), data=data, approval=settings)
 
 
-def drafted(config: RetrainConfig, seed: int = 0, champion: str | None = None) -> Draft:
+def drafted(config: RetrainConfig, seed: int = 0, champion: str | None = None) -> Proposal:
     """A candidate in the work folder as a run leaves it, with a passing verdict."""
     work = work_dir(config)
     bundle, digest = sealed(work / f"candidate-{seed}" / "bundle", seed)
@@ -55,7 +54,7 @@ def drafted(config: RetrainConfig, seed: int = 0, champion: str | None = None) -
         (bundle.parent / name).write_bytes(b"rows")
     write_atomic(work / f"verdict-{seed}.json", verdict_on(digest).to_json())
     reference = FileRef.of(file)
-    return Draft(
+    return Proposal(
         data=DataRef(file=reference, source="table.csv", rows=1, columns=("y",), fingerprint="f"),
         drift=None,
         candidate=CandidateRef(
@@ -75,14 +74,14 @@ def drafted(config: RetrainConfig, seed: int = 0, champion: str | None = None) -
 
 
 def filed(config: RetrainConfig, run: str = "run", **made: object) -> ApprovalRequest:
-    return file_request(config, run, drafted(config, **made), 3600)  # pyright: ignore[reportArgumentType]
+    return create_request(config, run, drafted(config, **made), 3600)  # pyright: ignore[reportArgumentType]
 
 
 def test_it_outlives_the_runs_that_prune_candidates(config: RetrainConfig) -> None:
     request = filed(config)
     shutil.rmtree(work_dir(config) / "candidate-0")
     (work_dir(config) / "verdict-0.json").unlink()
-    again = reopen(config, "run", {request.key})
+    again = load_request(config, "run", {request.key})
     assert again == request
     assert Path(again.draft.candidate.bundle.path).is_dir()
 
@@ -91,14 +90,14 @@ def test_what_waits_is_never_pruned_and_what_is_over_goes(config: RetrainConfig)
     waiting = filed(config, "waiting")
     for run in range(6):
         filed(config, f"answered{run}")
-        settle(config, f"answered{run}", YES)
-    late = file_request(config, "late", drafted(config), -1)
+        mark_answered(config, f"answered{run}", YES)
+    late = create_request(config, "late", drafted(config), -1)
     assert late.expired
     filed(config, "last")
     kept = {folder.name for folder in work_dir(config).glob("awaiting-*")}
     assert {"awaiting-waiting", "awaiting-last"} <= kept
-    assert len(kept) == 2 + workplace.KEEP_RUNS
-    assert reopen(config, "waiting", {waiting.key}) == waiting
+    assert len(kept) == 2 + work_folder.KEEP_RUNS
+    assert load_request(config, "waiting", {waiting.key}) == waiting
 
 
 @pytest.mark.parametrize("file", ["bundle/model_bundle.pt", "bundle/manifest.json", "verdict.json", "holdout.parquet"])
@@ -112,34 +111,34 @@ def test_changed_or_lost_bytes_are_refused(config: RetrainConfig, file: str, har
         content = path.read_bytes()
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(BundleRefused, match="nothing is promoted") as raised:
-        reopen(config, "run", {request.key})
+        load_request(config, "run", {request.key})
     assert raised.value.exit_code == ExitCode.INTEGRITY
 
 
 def test_a_request_that_is_gone_or_forged_is_refused(config: RetrainConfig) -> None:
     request = filed(config)
     with pytest.raises(BundleNotFound, match="is gone from"):
-        reopen(config, "another", {request.key})
+        load_request(config, "another", {request.key})
     with pytest.raises(BundleRefused, match="isn't what this run asked"):
-        reopen(config, "run", {request.key[:-1]})
+        load_request(config, "run", {request.key[:-1]})
 
     other = filed(config, "other", seed=1)
     file = work_dir(config) / "awaiting-run" / "request.json"
     # Another candidate under the key that the approval was given for.
     file.write_text(other.model_copy(update={"key": request.key}).model_dump_json())
     with pytest.raises(BundleRefused, match="isn't what this run asked"):
-        reopen(config, "run", {request.key})
+        load_request(config, "run", {request.key})
     file.write_text("{")
     with pytest.raises(BundleRefused, match="can't be read"):
-        reopen(config, "run", {request.key})
+        load_request(config, "run", {request.key})
 
 
 def test_another_champion_since_makes_it_outdated(config: RetrainConfig, tmp_path: Path) -> None:
     request = filed(config)
-    recheck(config, request)
+    verify_request(config, request)
     digest = promoted(Store(config.store), tmp_path, seed=9)
     with pytest.raises(Busy, match=rf"is outdated: the champion was none then and is {digest[:12]} now") as raised:
-        reopen(config, "run", {request.key})
+        load_request(config, "run", {request.key})
     assert raised.value.exit_code == ExitCode.BUSY
 
 
@@ -183,9 +182,9 @@ def test_without_a_server_that_people_reach_nothing_begins(config: RetrainConfig
 def test_outside_a_run_nothing_gets_by_unasked(config: RetrainConfig) -> None:
     draft = drafted(config)
     with pytest.raises(UsageError, match="nothing is promoted"):
-        approved(config, draft, None, ExitStack())
+        RetrainingRun(config).ask(draft)
     free = config.model_copy(update={"approval": ApprovalSettings()})
-    assert approved(free, draft, None, ExitStack()) == (draft, None)
+    assert RetrainingRun(free).ask(draft) == (draft, None)
 
 
 def test_what_an_approver_types_cant_steer_a_terminal(config: RetrainConfig) -> None:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from ai.ml.core.errors import UsageError
+from ai.ml.core.split_config import SplitConfig
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.settings.flags import add_settings, given_settings
 from ai.ml.retraining.settings.load import load_config
@@ -70,6 +71,28 @@ def test_a_key_or_value_that_is_off_is_named(toml: Path, text: str, sentence: st
     toml.write_text(TOML.replace("epochs = 30\n", text))
     with pytest.raises(UsageError, match=f"retrain.toml: {sentence}"):
         load_config(RetrainConfig, toml)
+
+
+def test_a_split_is_named_by_its_column_and_settings_that_do_not_go_together_are_said(toml: Path) -> None:
+    def rule(*arguments: str) -> SplitConfig:
+        return load_config(RetrainConfig, toml, flags(*arguments)).split.rule()
+
+    assert rule() == SplitConfig("hash")
+    assert rule("--key", "id", "day") == SplitConfig("hash", key=("id", "day"))
+    assert rule("--time", "day", "--holdout", "14d", "--gap", "1d", "--group", "home") == SplitConfig(
+        "time", time="day", holdout="14d", gap="1d", group="home"
+    )
+    assert rule("--group", "home", "--salt", "b") == SplitConfig("group", group="home", salt="b")
+    assert rule("--split", "random") == SplitConfig()
+    assert TrainingSettings().for_target("y", rule("--split", "time", "--time", "day")).split.kind == "time"
+    for arguments, sentence in (
+        (("--split", "time"), "a split by time needs the column: --time COLUMN"),
+        (("--split", "random", "--key", "id"), "key belongs to a split by hash, this one is random"),
+        (("--holdout", "14d"), "holdout belongs to a split by time, this one is hash"),
+        (("--time", "day", "--gap", "soon"), "gap 'soon' is no span: expected a number and min, h, d or w, as 14d"),
+    ):
+        with pytest.raises(UsageError, match=f"^{toml}: {sentence}$"):
+            rule(*arguments)
 
 
 def test_a_missing_or_broken_file_is_said(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_manifest_can_not_write_outside_the_cache(tmp_path: Path, monkeypatch:
 
 
 def test_a_large_file_goes_up_and_comes_back_whole(place: BucketPlace, tmp_path: Path) -> None:
-    objects = open_objects(*place.url.removeprefix("s3://").split("/", 1))
+    objects = open_objects(place.url)
     content = bytes(range(256)) * (12 << 12)
     (tmp_path / "large").write_bytes(content)
     objects.put("large", tmp_path / "large")
@@ -81,7 +81,7 @@ def test_a_large_file_goes_up_and_comes_back_whole(place: BucketPlace, tmp_path:
 
 
 def test_a_put_whose_answer_got_lost_is_known_by_its_content(place: BucketPlace) -> None:
-    objects = open_objects(*place.url.removeprefix("s3://").split("/", 1))
+    objects = open_objects(place.url)
     place.write("line", b"mine")
     assert objects.put_if("line", b"mine", None, "nothing")
     assert not objects.put_if("line", b"other", None, "nothing")

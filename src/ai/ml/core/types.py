@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ai.ml.core.input_contract import InputContract, TaskType
+from ai.ml.core.split_config import SplitConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,3 +110,5 @@ class TrainingConfig:
     """For the same two, with classes: divide the outputs by a temperature if that lowers the validation log loss."""
     mixed_precision: bool = False
     """Forward and backward in bfloat16 while training, weights and judgement in float32: other bits."""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    """Who is held out; `random` as the family does it."""

@@ -13,7 +13,7 @@ from batch_scenes import dataset, kill_at, predict_process, rows_to_score, seale
 from conftest import PATIENCE_S
 
 from ai.ml.core.errors import DataNotFound, ExitCode, StorageFailed, UsageError
-from ai.ml.core.files.object_store import open_bucket
+from ai.ml.core.files.bucket import open_bucket
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.batch.job import BatchReport, BatchSettings, open_job, predict_dataset
 from ai.ml.retraining.batch.outputs import bucket as bucket_output

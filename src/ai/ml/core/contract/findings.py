@@ -17,6 +17,7 @@ FindingKind = Literal[
     "leak",
     "excluded",
     "not_there",
+    "split",
     "training",
 ]
 

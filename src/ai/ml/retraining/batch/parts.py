@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
+from ai.ml.core.files.bucket import open_objects
+from ai.ml.core.files.scratch import scratch_folder
 from ai.ml.core.tables.addresses import is_bucket
 from ai.ml.core.tables.dataset_files import data_files, partition_of
 from ai.ml.core.tables.locations import is_url
 from ai.ml.core.tables.reader import CSV_SUFFIXES, PARQUET_SUFFIXES
+from ai.ml.retraining.batch.receipts import Content
 
 
 @dataclass(frozen=True)
@@ -43,39 +47,80 @@ def plan_parts(source: str, output_format: str = "auto") -> tuple[Part, ...]:
         UsageError: two parts would get one name in the output.
     """
     if is_bucket(source):
-        from ai.ml.retraining.batch.bucket_input import bucket_files
-
-        return _folder_parts(bucket_files(source), source, output_format)
+        return _bucket_parts(source, output_format)
     if is_url(source):
         return (Part(f"query{_suffix('query.csv', output_format)}", source, 0),)
     root = Path(source)
     if not root.is_dir():
         size = root.stat().st_size if root.is_file() else 0
-        _refuse_odd_bytes(root.name)
+        _check_encoding(root.name)
         return (Part(output_name(root.name, output_format), str(root.absolute()), size),)
     files = [(name, str(path.absolute()), path.stat().st_size) for name, path in data_files(root)]
     return _folder_parts(files, source, output_format)
 
 
-def _folder_parts(files: Iterable[tuple[str, str, int]], place: str, output_format: str) -> tuple[Part, ...]:
+def _bucket_parts(source: str, output_format: str) -> tuple[Part, ...]:
+    """The parts below a prefix, or the one object of that name."""
+    root = source.rstrip("/")
+    found = [(entry.name, f"{root}/{entry.name}", entry.size) for entry in open_objects(root).entries()]
+    if not found:
+        folder, _, name = root.rpartition("/")
+        content = None if folder.endswith(":/") else object_content(root)
+        if content is None:
+            raise DataNotFound(f"there is nothing below {source}")
+        found = [(name, root, content.size)]
+    return _folder_parts(found, source, output_format)
+
+
+def object_content(url: str) -> Content | None:
+    """Version tag and size of an object; None if there is none.
+
+    Raises:
+        StorageFailed: the storage didn't answer.
+    """
+    folder, _, name = url.rpartition("/")
+    entry = open_objects(folder).entry(name)
+    return None if entry is None else Content(sha256=str(entry.tag), size=entry.size)
+
+
+@contextmanager
+def local_copy(source: str) -> Generator[str]:
+    """Where to read a part's source on this machine: itself, or a copy that is gone afterwards.
+
+    Raises:
+        DataNotFound: the object is gone.
+        StorageFailed: the storage didn't answer, or the disk has no room for the copy.
+    """
+    if not is_bucket(source):
+        yield source
+        return
+    folder, _, name = source.rpartition("/")
+    with scratch_folder() as scratch:
+        target = Path(scratch) / name
+        if not open_objects(folder).download(name, target):
+            raise DataNotFound(f"there is no object {source}")
+        yield str(target)
+
+
+def _folder_parts(files: Iterable[tuple[str, str, int]], folder: str, output_format: str) -> tuple[Part, ...]:
     """The parts among files given as (name relative to the folder, where to read, bytes); raises as `plan_parts`."""
     data = sorted(file for file in files if not any(step[0] in "._" for step in PurePosixPath(file[0]).parts))
     if not data:
-        raise DataNotFound(f"{place} holds no parts: expected .csv or .parquet files")
-    odd = [name for name, _, _ in data if not _is_part(name)]
-    if odd:
+        raise DataNotFound(f"{folder} holds no parts: expected .csv or .parquet files")
+    unknown = [name for name, _, _ in data if not _is_part(name)]
+    if unknown:
         raise DataRefused(
-            f"{place} holds files that are no parts ({', '.join(odd[:5])}{', …' if len(odd) > 5 else ''}): "
+            f"{folder} holds files that are no parts ({', '.join(unknown[:5])}{', …' if len(unknown) > 5 else ''}): "
             "expected .csv (also .gz) or .parquet; move them away, or let their names begin with _"
         )
     for name, _, _ in data:
-        _refuse_odd_bytes(name)
+        _check_encoding(name)
     parts = tuple(
         Part(output_name(name, output_format), source, size, partition_of(name)) for name, source, size in data
     )
     twice = [name for name, count in Counter(part.name for part in parts).items() if count > 1]
     if twice:
-        raise UsageError(f"{place}: more than one part would be written as {twice[0]}; rename all but one")
+        raise UsageError(f"{folder}: more than one part would be written as {twice[0]}; rename all but one")
     return parts
 
 
@@ -104,7 +149,7 @@ def group_parts(parts: Sequence[Part], task_bytes: int) -> list[tuple[Part, ...]
     return [*groups, tuple(waiting)] if waiting else groups
 
 
-def _refuse_odd_bytes(name: str) -> None:
+def _check_encoding(name: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -15,10 +15,9 @@ from ai.ml.core.tables.addresses import is_bucket
 from ai.ml.core.tables.locations import is_url
 from ai.ml.core.tables.number_locale import plain_numbers
 from ai.ml.core.tables.reader import ReadOptions, read_batches, read_table
-from ai.ml.retraining.batch.bucket_input import local_copy, object_content
 from ai.ml.retraining.batch.columns import AnswerColumns, tally_answers
 from ai.ml.retraining.batch.part_writer import write_part
-from ai.ml.retraining.batch.parts import Part
+from ai.ml.retraining.batch.parts import Part, local_copy, object_content
 from ai.ml.retraining.batch.pinned import BundlePin, ProvenBundle, pin_bundle, prove_pinned
 from ai.ml.retraining.batch.prefetch import ahead
 from ai.ml.retraining.batch.receipts import AnswerTally, Content, Receipt, compact_counts, file_content

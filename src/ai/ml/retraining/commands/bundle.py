@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files.atomic import dump_json, write_atomic
@@ -13,6 +14,11 @@ from ai.ml.retraining.console.progress import at_work, part_bar, result_console
 from ai.ml.retraining.console.stdout import print_bytes, print_json
 from ai.ml.retraining.settings.fields import read_options
 from ai.ml.retraining.store.references import bundle_directory
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ai.ml.retraining.selftest.run import SelftestReport
 
 
 def inspect(arguments: Namespace) -> int:
@@ -61,13 +67,12 @@ def verify(arguments: Namespace) -> int:
 
 def selftest(arguments: Namespace) -> int:
     """Try the gate on damaged copies of a bundle."""
-    from ai.ml.retraining.commands.selftest_view import show_selftest
     from ai.ml.retraining.selftest.run import selftest as try_defects
 
     check_report_paths(arguments.json)
     with at_work("damaging copies and judging each"):
         report = try_defects(bundle_directory(arguments.bundle, arguments.store), timeout_s=arguments.gate_timeout)
-    show_selftest(report, result_console())
+    _show_selftest(report, result_console())
     if arguments.json is not None:
         return _write_report(arguments.json, dump_json(report.to_dict()), report.exit_code)
     return report.exit_code
@@ -164,3 +169,23 @@ def _write_report(path: Path, document: str | bytes, code: int) -> int:
         print(f"error: {failure}", file=sys.stderr)
         return code or ExitCode.STORAGE
     return code
+
+
+def _show_selftest(report: SelftestReport, console: Console) -> None:
+    """Print every defect with what became of it, then the outcome."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("defect", "made by", "fate", "refused by", "what was said")
+    for result in report.results:
+        idle = result.fate in ("no change", "not applicable")
+        style = "bold red" if result.wrong else "dim" if idle else "green"
+        table.add_row(
+            result.name,
+            result.family,
+            f"[{style}]{result.fate}[/{style}]",
+            ", ".join(result.checks),
+            escape(result.message[:160]),
+        )
+    console.print(table)
+    console.print(report.sentence)

@@ -1,4 +1,4 @@
-"""The console script `bundlegate`: bundles and the store, without Prefect.
+"""The console script `bundlegate`: bundles, the store, and the flows (`commands.flow`), where Prefect is installed.
 
 Only argparse is imported here; each command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -17,13 +17,26 @@ EXIT_CODES = """\
 exit codes: 0 passed, promoted, done · 1 the gate refused · 2 usage · 3 hold · 4 data refused · 5 nothing was checked
             6 integrity or trust refusal · 70 our bug · 74 the disk failed · 75 busy, try again"""
 
+FLOW_COMMANDS = {
+    "retrain": "train, prove, decide and promote: the whole retraining",
+    "batch-predict": "score a table or a folder of parts by the flow, as Prefect's UI shows it",
+    "validate": "prove a bundle by the flow, with the settings of a TOML file",
+    "approve": "answer a retraining that waits for approval, or list what waits",
+}
+"""Their flags are those of the flows' settings, which are imported when one of them runs."""
+
 BUNDLE_HELP = "bundle directory, a model_bundle.pt, or NAME@champion, NAME@previous, NAME@DIGEST in the store"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code is the result."""
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in FLOW_COMMANDS:
+        from ai.ml.retraining.commands.flow import run_flow_command
+
+        return run_flow_command(words[0], words[1:])
     parser = build_parser()
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(words)
     if arguments.run is None:
         parser.print_usage(sys.stderr)
         print("bundlegate: a command is missing; --help lists them", file=sys.stderr)
@@ -51,8 +64,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"bundlegate {version('bundlegate')}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, text in FLOW_COMMANDS.items():
+        commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     _add_bundle_commands(commands)
-    _add_paper_commands(commands)
+    _add_report_commands(commands)
     _add_store_commands(commands)
     return parser
 
@@ -150,7 +165,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def _add_paper_commands(commands: Any) -> None:
+def _add_report_commands(commands: Any) -> None:
     report = _command(commands, "report", "reporting.commands:report", "write a bundle's model card and HTML report")
     report.add_argument("bundle", help=BUNDLE_HELP)
     report.add_argument(
@@ -247,7 +262,16 @@ def _add_store_commands(commands: Any) -> None:
     rollback.add_argument("name")
     rollback.add_argument("--to", metavar="DIGEST", help="which one (default: the champion before this one)")
     rollback.add_argument("--reason", required=True, help="goes into the ledger")
+    rollback.add_argument(
+        "--flow", action="store_true", help="as a run of the Prefect flow, so that automations hear of it"
+    )
     _add_timeout(rollback)
+
+    promote = _command(commands, "promote", "store:promote", "make a held candidate the champion, over its HOLD")
+    promote.add_argument("name")
+    promote.add_argument("--candidate", required=True, metavar="DIGEST", help="of the held bundle, or its beginning")
+    promote.add_argument("--reason", required=True, help="goes into the ledger")
+    promote.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
 
     publish = _command(commands, "publish", "store:publish", "register the champion in an MLflow registry")
     publish.add_argument("name")

@@ -17,11 +17,14 @@ from pydantic.fields import FieldInfo
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.tables.locations import is_url
+from ai.ml.retraining.commands.flow import flow_entrypoint, needs_checkout
 from ai.ml.retraining.settings.fields import READING, read_options
 from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.segments import SegmentsConfig
 
 SETTINGS, DEPLOYMENTS = "retrain.toml", "prefect.yaml"
+POOL = "bundlegate"
+"""The work pool of the deployments; `prefect deploy` ends with 1 where it doesn't exist."""
 PLACEHOLDERS = {"name": "my-model", "data.source": "my-table.csv", "data.target": "my_target"}
 WIDTH = 100
 FIRST_LOOK_ROWS = 1_000
@@ -35,7 +38,7 @@ def init(arguments: Namespace) -> int:
         DataRefused: there is no such table, or it has no such target.
     """
     folder: Path = arguments.folder
-    # Whole paths: the flows run from the checkout, wherever this is called.
+    # Whole paths: a worker's runs begin in another folder.
     given = {
         "name": arguments.name,
         "store": whole(arguments.store),
@@ -61,10 +64,13 @@ def init(arguments: Namespace) -> int:
         print(f"{paths[0]}: set {', '.join(missing)}, then")
     # The programs beside this interpreter: a virtual environment need not be activated.
     programs = _from_here(Path(sys.executable).parent)
-    print("next, from the checkout of bundlegate:")
-    print(f"{programs / 'python'} -m flows.retrain --config {paths[0]}    # train, prove, decide")
-    deploy = f"deploy --all --prefect-file {paths[1]}"
-    print(f"{programs / 'prefect'} --no-prompt {deploy}    # every night, once a server runs")
+    print("next:")
+    print(f"{programs / 'bundlegate'} retrain --config {paths[0]}    # train, prove, decide")
+    where = ", from the checkout" if needs_checkout() else ""
+    print(f"every night, with a server running and PREFECT_API_URL set{where}:")
+    print(f"{programs / 'prefect'} work-pool create {POOL} --type process    # once per server")
+    print(f"{programs / 'prefect'} --no-prompt deploy --all --prefect-file {paths[1]}")
+    print(f"{programs / 'prefect'} worker start --pool {POOL}    # makes the runs that are due, until it is stopped")
     return ExitCode.OK
 
 
@@ -144,16 +150,18 @@ def _toml(value: Any) -> str:
 
 def starter_deployments(name: str, folder: Path) -> str:
     """A `prefect.yaml` that retrains every night with what `retrain.toml` says by then."""
+    where = ", from the checkout of bundlegate" if needs_checkout() else ""
     return f"""\
-# From the checkout of bundlegate, with PREFECT_API_URL set:
+# With a server running and PREFECT_API_URL set{where}; the first line once per server:
+# prefect work-pool create {POOL} --type process
 # prefect --no-prompt deploy --all --prefect-file {json.dumps(str(folder / DEPLOYMENTS))}
-# then: prefect worker start --pool bundlegate
+# prefect worker start --pool {POOL}
 name: {json.dumps(name)}
 pull: null
 
 deployments:
   - name: {json.dumps(name + "-nightly")}
-    entrypoint: flows/retrain.py:retrain
+    entrypoint: {flow_entrypoint("retrain")}
     description: Train, prove, and promote every night at half past two.
     tags: [bundlegate, retrain]
     schedules:
@@ -172,5 +180,11 @@ deployments:
     # The form of these parameters would ask for what is in the file.
     enforce_parameter_schema: false
     work_pool:
-      name: bundlegate
+      name: {POOL}
+      job_variables:
+        env:
+          # What a run says goes to the server, too, and nothing to anybody else.
+          PREFECT_LOGGING_EXTRA_LOGGERS: bundlegate
+          PREFECT_SERVER_ANALYTICS_ENABLED: "false"
+          DO_NOT_TRACK: "1"
 """

@@ -1,4 +1,4 @@
-"""The console commands that take a model's name: history, show, rollback, audit, prune."""
+"""The console commands that take a model's name: history, show, rollback, promote, audit, prune."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from ai.ml.core.errors import BundleNotFound, ExitCode
 from ai.ml.core.number_text import figure
 from ai.ml.retraining.commands.cli import usual_store
+from ai.ml.retraining.commands.flow import flow_module
 from ai.ml.retraining.console.progress import at_work, result_console
 from ai.ml.retraining.console.stdout import print_facts, print_json
 from ai.ml.retraining.reporting.files import PAGE, kept_reports
@@ -69,10 +70,31 @@ def rollback(arguments: Namespace) -> int:
 
     store = Store(arguments.store)
     _entries(arguments)
+    if arguments.flow:
+        return _rollback_by_flow(arguments)
     proving = partial(prove, policy=GatePolicy(timeout_seconds=arguments.gate_timeout))
     with at_work("proving the former champion in a fresh process"):
         promotion = store.rollback(arguments.name, arguments.to, reason=arguments.reason, prove=proving)
     print(promotion.rolled_back(arguments.name))
+    return ExitCode.OK
+
+
+def _rollback_by_flow(arguments: Namespace) -> int:
+    """The same as a run of `flows/rollback.py`, which sends its event."""
+    given = {"name": arguments.name, "reason": arguments.reason, "store": arguments.store, "to": arguments.to}
+    words = [f"--{flag}={value}" for flag, value in given.items() if value is not None]
+    flow = flow_module("rollback", "bundlegate rollback --flow", plain="the same without --flow")
+    return int(flow.main([*words, f"--gate-timeout={arguments.gate_timeout:g}"]))
+
+
+def promote(arguments: Namespace) -> int:
+    """Make a held candidate the champion, over the decision."""
+    from ai.ml.retraining.runs.overrule import overrule, plan_overruling
+
+    store = Store(arguments.store)
+    _entries(arguments)
+    plan = plan_overruling(store, arguments.name, arguments.candidate)
+    print(f"would: {plan.sentence}" if arguments.dry_run else overrule(store, plan, arguments.reason))
     return ExitCode.OK
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.core.number_text import figure
 from ai.ml.core.types import TaskType
 from ai.ml.retraining.decision.bootstrap import Interval, paired_gain
-from ai.ml.retraining.settings.decision import AT_LEAST, AT_MOST, DecisionSettings
+from ai.ml.retraining.settings.decision import AT_LEAST, AT_MOST, DecisionSettings, tolerance_of
 
 Outcome = Literal["PROMOTE", "HOLD", "REJECT"]
 LEAST_PROBABILITY = 1e-12
@@ -55,6 +55,12 @@ class Decision:
     better_baseline: str | None
     """Which simpler model surely does better on the same split, in a sentence: it stands in the ledger, as `beaten_by`,
     whatever the policy made of it."""
+    rule: Literal["better", "not-worse"] = "better"
+    """Which policy decided."""
+    tolerance: float | None = None
+    """Of `not-worse`, in the metric's units."""
+    least_gain: float | None = None
+    """What these rows could have shown at all: a smaller gain can't be told from none."""
 
     def to_dict(self) -> dict[str, Any]:
         """As the ledger keeps it."""
@@ -75,15 +81,19 @@ def decide(
     *,
     incomparable_reason: str | None = None,
     better_baseline: str | None = None,
+    seen: np.ndarray | None = None,
 ) -> Decision:
     """Compare a challenger with the champion.
 
     Args:
         challenger: its answers to the holdout rows.
-        champion: its answers to the same rows in the same order; None if there is none, or if it can't score them.
+        champion: its answers to the same rows in the same order, without those in `seen`; None if there is none, or
+            if it can't score them.
         policy: margin, confidence, floors, and what to do in the two cases below.
         incomparable_reason: why the champion can't be compared on these rows, where it can't; `champion` is None then.
         better_baseline: which simpler model surely does better on the same split, in a sentence.
+        seen: `(n_rows,)` bool: rows of `challenger` that one of the two learned from. They count for the floors, not
+            for the comparison.
 
     Raises:
         DataRefused: there are no rows, or the two were scored on different ones.
@@ -92,11 +102,16 @@ def decide(
     if not len(challenger.truth):
         raise DataRefused("no rows to decide on: the holdout is empty")
     metric = "log_loss" if challenger.task == "classification" else "rmse"
-    metrics, slices = measure(challenger), measure_slices(challenger)
+    everywhere, slices = measure(challenger), measure_slices(challenger)
+    metrics = everywhere
+    if champion is not None and seen is not None and seen.any():
+        challenger = unseen_rows(challenger, seen)
+        metrics = measure(challenger)
     # Where the challenger's answers are no numbers there is nothing to resample, and it is rejected below.
     gains = {} if champion is None or not _finite(metrics) else _gains(challenger, champion, policy)
     gain = gains.get(metric)
-    rejection = _rejection(metric, metrics, slices, policy)
+    tolerance = _tolerance(metrics[metric], gain, policy)
+    rejection = _rejection(metric, everywhere, slices, policy)
     if rejection is not None:
         outcome, reason = "REJECT", rejection
     elif better_baseline is not None and policy.baselines == "hold":
@@ -104,7 +119,7 @@ def decide(
     elif incomparable_reason is not None:
         outcome, reason = _without_comparison(policy, incomparable_reason)
     else:
-        outcome, reason = _outcome(metric, metrics[metric], gain, policy)
+        outcome, reason = _outcome(metric, metrics[metric], gain, policy, tolerance, len(challenger.truth))
     if outcome == "PROMOTE" and better_baseline is not None:
         reason = f"{reason}; but {better_baseline}"
     return Decision(
@@ -119,7 +134,24 @@ def decide(
         gains,
         slices,
         better_baseline,
+        policy.policy,
+        tolerance,
+        None if gain is None else least_gain(gain, policy.margin),
     )
+
+
+def _tolerance(value: float, gain: Interval | None, policy: DecisionSettings) -> float | None:
+    """In the metric's units, where not-worse is enough; the champion's value is the challenger's and the gain."""
+    if gain is None or policy.policy == "better":
+        return None
+    return tolerance_of(policy.tolerance, value + gain.estimate)
+
+
+def unseen_rows(predictions: Predictions, seen: np.ndarray) -> Predictions:
+    """Without the rows that were learned from, `(n_rows,)` bool."""
+    left = ~seen
+    slices = None if predictions.slices is None else predictions.slices[left]
+    return replace(predictions, truth=predictions.truth[left], answers=predictions.answers[left], slices=slices)
 
 
 def _rejection(
@@ -148,8 +180,10 @@ def _without_comparison(policy: DecisionSettings, incomparable_reason: str) -> t
     return outcomes[policy.incomparable], reason
 
 
-def _outcome(metric: str, value: float, gain: Interval | None, policy: DecisionSettings) -> tuple[Outcome, str]:
-    """By the gain over the champion, None for the first bundle of a model."""
+def _outcome(
+    metric: str, value: float, gain: Interval | None, policy: DecisionSettings, tolerance: float | None, rows: int
+) -> tuple[Outcome, str]:
+    """By the gain over the champion on so many rows, None for the first bundle of a model."""
     if gain is None:
         return "PROMOTE", f"the first bundle of this model; {metric} {figure(value)}"
     interval = f"{figure(gain.low, signed=True)} to {figure(gain.high, signed=True)} at {policy.confidence:.0%}"
@@ -158,13 +192,26 @@ def _outcome(metric: str, value: float, gain: Interval | None, policy: DecisionS
             "PROMOTE",
             f"{metric} is better by {figure(gain.estimate)} ({interval}), above the margin {policy.margin:g}",
         )
+    moved = f"{metric} gets {'better' if gain.estimate > 0 else 'worse'} by {figure(abs(gain.estimate))}"
     if not gain.estimate:
-        return "HOLD", f"no significant gain: {metric} is {figure(value)} as before; the champion stays"
-    moves = "better" if gain.estimate > 0 else "worse"
+        moved = f"{metric} is {figure(value)} as before"
+    if tolerance is not None and gain.low > -tolerance:
+        return "PROMOTE", f"not worse: {moved} (gain {interval}), surely within the tolerance {figure(tolerance)}"
+    if tolerance is not None:
+        beyond = f"which isn't surely within the tolerance {figure(tolerance)}"
+        return "HOLD", f"it may be worse: {moved} (gain {interval}), {beyond}; the champion stays"
+    if not gain.estimate:
+        return "HOLD", f"no significant gain: {moved}; the champion stays"
     return "HOLD", (
-        f"no significant gain: {metric} gets {moves} by {figure(abs(gain.estimate))} (gain {interval}), which isn't "
-        f"surely more than the margin {policy.margin:g}; the champion stays"
+        f"no significant gain: {moved} (gain {interval}), which isn't surely more than the margin {policy.margin:g}; "
+        f"with these {rows:,} rows a gain below {figure(least_gain(gain, policy.margin), 2)} can't be told from none; "
+        "the champion stays"
     )
+
+
+def least_gain(gain: Interval, margin: float) -> float:
+    """The least gain that would have been significant, had the interval been as wide as this one."""
+    return margin + gain.estimate - gain.low
 
 
 def incomparable(challenger: Predictions, champion: Predictions) -> str | None:

@@ -194,7 +194,7 @@ def _last_run(api: PrefectApi, found: Deployment, now: datetime) -> list[HealthC
         why = " ".join(str(run["state"]["message"] or "").split())[:200]
         return [failed("last", f"{told}: {why}" if why else told, log)]
     if kind == "PAUSED":
-        return [doubtful("last", told, "it waits for a person: python -m flows.approve")]
+        return [doubtful("last", told, "it waits for a person: bundlegate approve")]
     if kind in ("CANCELLED", "CANCELLING"):
         return [doubtful("last", told, f"{log}; prefect deployment run {shlex.quote(found.label)}")]
     if kind != "COMPLETED" and (now - when).total_seconds() > LONG_S:

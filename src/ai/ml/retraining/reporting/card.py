@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
+from ai.ml.core.splits.rule import SplitRule
 from ai.ml.retraining.reporting.inputs import Material, Study
 from ai.ml.retraining.reporting.metrics import interval_text
 from ai.ml.retraining.reporting.provenance import how_to, in_python, lineage_facts, refused
@@ -101,8 +103,9 @@ def _data(material: Material, study: Study | None) -> str:
     lines = ["## Data and split", "", f"- A table of {material.subject.contract.rows:,} rows"]
     if "test_size" in training:
         lines[-1] += (
-            f"; {training['test_size']:.0%} of it held out, {training.get('validation_size', 0):.0%} of the training "
-            f"rows watched for early stopping (seed {training.get('random_seed')})"
+            f"; {training['test_size']:.0%} of it held out{_split_words(material.subject.manifest.lineage)}, "
+            f"{training.get('validation_size', 0):.0%} of the training rows watched for early stopping "
+            f"(seed {training.get('random_seed')})"
         )
     lines.append(f"- Measured on {material.rows.num_rows:,} rows: {_plain(material.rows_from)}")
     if study is not None:
@@ -111,6 +114,11 @@ def _data(material: Material, study: Study | None) -> str:
         lines.append(f"- Drift of these rows from the training rows: {_plain(worst_drift(study.drift))}")
     lines += [f"- {_plain(finding)}" for finding in material.findings]
     return "\n".join(lines)
+
+
+def _split_words(lineage: dict[str, Any]) -> str:
+    """How the rows were chosen; nothing for bundles from before that was kept."""
+    return "" if "split" not in lineage else f" ({_plain(SplitRule.from_json(lineage['split']).words)})"
 
 
 def _metrics(material: Material, study: Study | None) -> str:

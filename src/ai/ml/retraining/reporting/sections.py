@@ -143,15 +143,25 @@ def _champion(material: Material, study: Study) -> Section:
         return Section("champion", "Against the champion", (markup.paragraph(said),))
     if material.champion is None or study.other is None:
         return Section("champion", "Against the champion", ())
-    said = (
-        f"The champion {material.champion.digest[:12]} answered the same rows; it may have been trained on some of "
-        "them, which can only favour it."
-    )
+    said = f"The champion {material.champion.digest[:12]} answered the same rows; {_learned_from(material)}."
     charts = [
         gain_chart(study.measures),
         agreement_chart(*_known_to_both(study.scored, study.other), material.subject.classes),
     ]
     return Section("champion", "Against the champion", (markup.paragraph(said), markup.figures(charts)))
+
+
+def _learned_from(material: Material) -> str:
+    """How many of the rows one of the two learned from, as the decision counted them."""
+    overlap = (material.decision or {}).get("overlap")
+    if not overlap or overlap["unknown"]:
+        return "it may have been trained on some of them, which can only favour it"
+    if not overlap["learned_from"]:
+        return "neither of the two was trained on any of those that were held out"
+    return (
+        f"{overlap['learned_from']:,} of the {overlap['held_out']:,} held-out ones were learned from: the decision "
+        "leaves them out, the figures here don't"
+    )
 
 
 def _known_to_both(scored: Predictions, other: Predictions) -> tuple[Predictions, Predictions]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,47 @@ import pyarrow as pa
 
 from ai.ml.core.errors import BundlegateError, BundleNotFound
 from ai.ml.core.tables.reader import read_table
+from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 from ai.ml.retraining.evidence.evidence import read_evidence
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import CandidateRef, DecisionRecord, FileRef, ReportRef, VerdictRef
 from ai.ml.retraining.reporting.files import CARD, HISTORY, PAGE, REMARKS, Written, kept_reports, write_report
 from ai.ml.retraining.reporting.inputs import Material
+from ai.ml.retraining.reporting.svg import require_matplotlib
 from ai.ml.retraining.settings.retrain import ReportSettings, RetrainConfig
 from ai.ml.retraining.store.store import Store
+
+
+def report_or_warn(
+    config: RetrainConfig,
+    candidate: CandidateRef,
+    verdict: VerdictRef,
+    decision: DecisionRecord | None = None,
+    show: Callable[[ReportRef], None] | None = None,
+) -> ReportRef | None:
+    """Make a candidate's card and report, unless the settings want none; what goes wrong is said and changes nothing.
+
+    Args:
+        config: of the run.
+        candidate: what was trained.
+        verdict: of the gate.
+        decision: None where the gate refused.
+        show: is told the report that was made; what it raises is said, too.
+    """
+    if not config.report.enabled:
+        return None
+    try:
+        require_matplotlib()
+        with at_work("measuring and drawing the report"):
+            report = report_candidate(config, candidate, verdict, decision)
+        logger.info("reported  %s", Path(report.page.path).as_uri())
+        if show is not None:
+            show(report)
+    except Exception as error:
+        logger.warning("no report: %s: %s; nothing else depends on it", type(error).__name__, error)
+        return None
+    return report
 
 
 def report_candidate(

@@ -1,4 +1,4 @@
-"""A candidate that waits for a person's word: kept apart until the answer, and looked at again then.
+"""A candidate that waits for a person: kept apart until the answer, and verified again then.
 
 The answer may take days, and other runs of the same model go on meanwhile. So the candidate is copied into a folder of
 its own, `work/awaiting-RUN`, which no later run prunes while the time to answer lasts.
@@ -32,7 +32,7 @@ from ai.ml.retraining.store.store import Store
 REQUEST, ANSWER = "request.json", "answer.json"
 
 
-class Draft(Record):
+class Proposal(Record):
     """What a run has made and would promote."""
 
     data: DataRef
@@ -50,7 +50,7 @@ class ApprovalRequest(Record):
     given to this very question or to none."""
     until: str
     """ISO time, UTC: the end of the time to answer."""
-    draft: Draft
+    draft: Proposal
 
     @property
     def expired(self) -> bool:
@@ -58,14 +58,14 @@ class ApprovalRequest(Record):
         return datetime.now(UTC) > datetime.fromisoformat(self.until)
 
 
-def needs_person(config: RetrainConfig, draft: Draft) -> bool:
+def needs_person(config: RetrainConfig, draft: Proposal) -> bool:
     """Whether a person must be asked: only where the champion would be replaced."""
     decision = draft.decision
     replaces = decision.outcome == "PROMOTE" and decision.champion != draft.candidate.bundle.digest
     return config.approval.approve == "human" and replaces
 
 
-def file_request(config: RetrainConfig, run: str, draft: Draft, seconds: float) -> ApprovalRequest:
+def create_request(config: RetrainConfig, run: str, draft: Proposal, seconds: float) -> ApprovalRequest:
     """Copy the candidate and its verdict to where they wait, and write down what is asked.
 
     Args:
@@ -99,7 +99,7 @@ def request_key(digest: str, champion: str | None) -> str:
     return f"{digest}-{champion or 'none'}-{secrets.token_hex(8)}"
 
 
-def reopen(config: RetrainConfig, run: str, asked: set[str]) -> ApprovalRequest:
+def load_request(config: RetrainConfig, run: str, asked: set[str]) -> ApprovalRequest:
     """The request of a run that goes on, every byte of what it was about hashed again.
 
     Args:
@@ -123,11 +123,11 @@ def reopen(config: RetrainConfig, run: str, asked: set[str]) -> ApprovalRequest:
     subject = f"{draft.candidate.bundle.digest}-{draft.decision.champion or 'none'}-"
     if request.key not in asked or not request.key.startswith(subject):
         raise BundleRefused(f"{file} isn't what this run asked approval for: nothing is promoted")
-    recheck(config, request)
+    verify_request(config, request)
     return request
 
 
-def recheck(config: RetrainConfig, request: ApprovalRequest) -> None:
+def verify_request(config: RetrainConfig, request: ApprovalRequest) -> None:
     """Look again at what was asked about, once the answer is there.
 
     Raises:
@@ -145,7 +145,7 @@ def recheck(config: RetrainConfig, request: ApprovalRequest) -> None:
         )
 
 
-def settle(config: RetrainConfig, run: str, approval: Approval) -> None:
+def mark_answered(config: RetrainConfig, run: str, approval: Approval) -> None:
     """Write down that it was answered: later runs may clear it away."""
     write_atomic(_folder(config, run) / ANSWER, dump_json(approval.model_dump(mode="json")))
 
@@ -161,7 +161,7 @@ def _folder(config: RetrainConfig, run: str) -> Path:
     return work_dir(config) / f"awaiting-{run}"
 
 
-def _moved(draft: Draft, folder: Path) -> Draft:
+def _moved(draft: Proposal, folder: Path) -> Proposal:
     candidate, verdict = draft.candidate, draft.verdict
 
     def at(file: FileRef, name: str) -> FileRef:
@@ -192,12 +192,12 @@ def _short(digest: str | None) -> str:
 
 def _prune(work: Path) -> None:
     """Remove what was answered, or waited in vain, but for the latest."""
-    done = [folder for folder in work.glob("awaiting-*") if folder.is_dir() and _is_settled(folder)]
+    done = [folder for folder in work.glob("awaiting-*") if folder.is_dir() and _is_closed(folder)]
     for folder in sorted(done, key=lambda path: path.stat().st_mtime)[:-KEEP_RUNS]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_settled(folder: Path) -> bool:
+def _is_closed(folder: Path) -> bool:
     if (folder / ANSWER).is_file():
         return True
     try:

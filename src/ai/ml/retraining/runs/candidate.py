@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def candidate_key(config: RetrainConfig, data: DataRef) -> str:
     """What decides a candidate's bits, the machine aside."""
-    settings = (config.data.target, pinned(config).training, config.gate.precision)
+    settings = (config.data.target, config.split, pinned(config).training, config.gate.precision)
     return content_key(data.fingerprint, *settings, code_version())
 
 
@@ -74,6 +74,7 @@ def train_candidate(
 def _train(config: RetrainConfig, data: DataRef, progress: Callable[[EpochReport], None]) -> CandidateRef:
     from ai.ml.frameworks.pytorch.inference.scorer import ScoringSettings
     from ai.ml.frameworks.pytorch.trainer.training import train
+    from ai.ml.retraining.decision.overlap import remember_rows
 
     work = work_dir(config)
     target = work / f"candidate-{candidate_key(config, data)[:16]}"
@@ -88,7 +89,10 @@ def _train(config: RetrainConfig, data: DataRef, progress: Callable[[EpochReport
     for leftover in (building, target):
         shutil.rmtree(leftover, ignore_errors=True)
     building.mkdir(parents=True)
-    baselines = _seal(building, table, result, scoring, _lineage(config, data, plan), config.training.num_threads)
+    learned: pa.Table = table.take(pa.array(result.train_rows))
+    rule = remember_rows(building / "bundle", result.rule, learned, salt=data.fingerprint)
+    lineage = _lineage(config, data, plan) | {"split": rule.to_json()}
+    baselines = _seal(building, table, result, scoring, lineage, config.training.num_threads)
     write_atomic(building / "trials.json", dump_json(plan.trials))
     publish_dir(building, target)
     keep_latest(target, f"candidate-{KEY_PATTERN}")

@@ -103,14 +103,15 @@ def trials_path(config: RetrainConfig, data: DataRef, work: Path) -> Path:
 
 def _search_key(config: RetrainConfig, data: DataRef) -> str:
     settings = config.training.model_dump(mode="json", exclude={"tune"})
-    return content_key(data.fingerprint, config.data.target, settings, code_version())
+    return content_key(data.fingerprint, config.data.target, settings, config.split, code_version())
 
 
 def _with_teacher(config: RetrainConfig) -> tuple[TrainingConfig, ModelBundle | None]:
     from ai.ml.frameworks.pytorch.serialization import load_bundle
     from ai.ml.frameworks.pytorch.trainer.training import student_of
 
-    training, name = config.training.for_target(config.data.target), config.training.teacher
+    training = config.training.for_target(config.data.target, config.split.rule())
+    name = config.training.teacher
     if name is None:
         return training, None
     folder = Store(config.store).resolve(name)

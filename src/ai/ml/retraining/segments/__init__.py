@@ -1,1 +1,4 @@
-"""Many models from one table, one for each value of a column. Uses runs."""
+"""Many models from one table, one for each value of a column: `cut` makes their tables, `outcome` their summary.
+
+Uses runs and what lies below it.
+"""

@@ -70,8 +70,8 @@ def segments_dir(config: RetrainConfig) -> Path:
     return work_dir(config) / "segments"
 
 
-def workplace(config: SegmentsConfig) -> AbstractContextManager[None]:
-    """Hold the segments' folder while a run lasts.
+def locked_segments(config: SegmentsConfig) -> AbstractContextManager[None]:
+    """Lock the segments' folder while a run lasts.
 
     Raises:
         Busy: another run cuts a table for models of this name.

@@ -74,7 +74,7 @@ def failed_segment(segment: Segment, exit_code: int, reason: str, flow_run: str 
     )
 
 
-def decided_segment(segment: Segment, summary: RetrainSummary, flow_run: str) -> SegmentOutcome:
+def decided_segment(segment: Segment, summary: RetrainSummary, flow_run: str | None) -> SegmentOutcome:
     """A segment whose run came to its end."""
     return SegmentOutcome(
         model=segment.model,

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from ai.ml.core.errors import UsageError
+from ai.ml.core.split_config import span_of
 from ai.ml.retraining.settings.fields import Section
 
 AT_LEAST = ("accuracy", "auc")
@@ -15,9 +17,53 @@ AT_MOST = ("log_loss", "rmse", "mae")
 NO_FLOORS: dict[str, float] = {}
 
 
+def tolerance_of(text: str, loss: float) -> float:
+    """A tolerance in a metric's own units.
+
+    >>> tolerance_of("0.01", 0.5), tolerance_of("2%", 0.5)
+    (0.01, 0.01)
+
+    Args:
+        text: a number, or one with a per cent sign.
+        loss: of the champion, of which the per cent are.
+
+    Raises:
+        UsageError: it is neither, or below 0.
+    """
+    try:
+        number = float(text.strip().removesuffix("%"))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise UsageError(f"tolerance {text!r} is no number from 0 on and no per cent of the champion's loss, as 1%")
+    return loss * number / 100 if text.strip().endswith("%") else number
+
+
 class DecisionSettings(Section):
     """When a proven challenger replaces the champion."""
 
+    policy: Annotated[
+        Literal["better", "not-worse"],
+        Field(
+            description="better: the gain is surely above the margin; not-worse: surely above minus the tolerance, so "
+            "that fresh data wins unless it harms"
+        ),
+    ] = "better"
+    tolerance: Annotated[
+        str,
+        Field(
+            description="For not-worse and max_age: the loss that is put up with, in the metric's units or in per cent "
+            "of the champion's",
+            examples=["0.005", "1%"],
+        ),
+    ] = "1%"
+    max_age: Annotated[
+        str | None,
+        Field(
+            description="A champion that was promoted longer ago is replaced by what is not-worse, whatever the policy",
+            examples=["90d"],
+        ),
+    ] = None
     margin: Annotated[
         float, Field(ge=0, description="Least gain over the champion in the decision's metric (log loss or RMSE)")
     ] = 0.0
@@ -43,6 +89,19 @@ class DecisionSettings(Section):
     incomparable: Annotated[
         Literal["hold", "promote", "reject"], Field(description="What to do when the champion can't score the new rows")
     ] = "hold"
+
+    @field_validator("tolerance")
+    @classmethod
+    def _readable_tolerance(cls, tolerance: str) -> str:
+        tolerance_of(tolerance, 1.0)
+        return tolerance
+
+    @field_validator("max_age")
+    @classmethod
+    def _readable_age(cls, max_age: str | None) -> str | None:
+        if max_age is not None:
+            span_of("max_age", max_age)
+        return max_age
 
     @field_validator("floors", "slice_floors")
     @classmethod

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import types
 import typing
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ai.ml.core.errors import UsageError
+from ai.ml.retraining.settings.fields import Section, SomeSection
+from ai.ml.retraining.settings.load import load_config
 
 # Where the field's own name would read badly as a flag.
 FLAG_NAMES = {
@@ -21,6 +25,7 @@ FLAG_NAMES = {
     "training.exclude_columns": ["--exclude", "--exclude-column"],
     "training.category_columns": ["--category", "--category-column"],
     "training.number_columns": ["--number", "--number-column"],
+    "split.by": ["--split"],
     "decision.slice_column": ["--slice", "--slice-column"],
     "approval.hours": ["--approval-hours"],
     "report.enabled": ["--report"],
@@ -39,8 +44,43 @@ FLAG_NAMES = {
 }
 PAIRS = {"labels": "NAME=TEXT", "segments.named": "NAME=COLUMN:VALUE,VALUE"}
 """What a pair looks like where it isn't METRIC=LIMIT."""
-NOT_SETTINGS = frozenset({"config", "json", "resume"})
+NOT_SETTINGS = frozenset({"config", "json", "no_prefect", "resume"})
 """Flags of the command line itself; no section may have fields of these names at its top."""
+
+
+def settings_parser(program: str, settings: type[BaseModel], *, resumable: bool) -> argparse.ArgumentParser:
+    """The command line of a flow: its settings as flags, `--config`, `--json`, and `--resume` if it can be."""
+    parser = argparse.ArgumentParser(prog=program, description=settings.__doc__)
+    origin = parser.add_mutually_exclusive_group()
+    origin.add_argument("--config", type=Path, metavar="FILE.toml", help="settings as TOML; flags win over it")
+    if resumable:
+        help_ = "go on with the settings of this model's last run, which didn't come to its end"
+        origin.add_argument("--resume", metavar="NAME", help=help_)
+    parser.add_argument("--json", action="store_true", help="print the run's record as JSON, nothing else on stdout")
+    add_settings(parser, settings)
+    return parser
+
+
+def asked_settings(
+    given: argparse.Namespace,
+    settings: type[SomeSection],
+    resume: Callable[[str, dict[str, Any]], Section] | None = None,
+) -> SomeSection | Section:
+    """The settings that a command line of `settings_parser` asks for.
+
+    Args:
+        given: as parsed.
+        settings: their class.
+        resume: gives the settings of an interrupted run from its model's name and the flags beside `--resume`.
+
+    Raises:
+        UsageError: a value is off, a required one is missing, or there is nothing to resume.
+    """
+    values = given_settings(given)
+    name: str | None = getattr(given, "resume", None)
+    if resume is not None and name is not None:
+        return resume(name, values)
+    return load_config(settings, given.config, values)
 
 
 def add_settings(parser: argparse.ArgumentParser, model: type[BaseModel], *, prefix: str = "") -> None:
@@ -76,7 +116,8 @@ def _add_flag(parser: Any, path: str, field: FieldInfo) -> None:
     if bool in kinds:
         options["action"] = argparse.BooleanOptionalAction
     elif tuple in kinds:
-        options |= {"action": "extend", "nargs": "+", "metavar": "COLUMN" if "columns" in path else "VALUE"}
+        holds_columns = "columns" in path or path == "split.key"
+        options |= {"action": "extend", "nargs": "+", "metavar": "COLUMN" if holds_columns else "VALUE"}
     elif dict in kinds:
         options |= {"action": _Pairs, "nargs": "+", "metavar": PAIRS.get(path, "METRIC=LIMIT")}
     else:

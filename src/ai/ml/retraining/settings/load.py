@@ -61,6 +61,8 @@ def _sentence(model: type[BaseModel], issue: dict[str, Any]) -> str:
             return f"unknown key {path}" + (f": did you mean {near[0]}?" if near else "")
         case "missing":
             return f"{path} is missing"
+        case "value_error" if not path:
+            return str(issue["ctx"]["error"])
         case "value_error":
             return f"{path} = {issue['input']!r}: {issue['ctx']['error']}"
         case _:

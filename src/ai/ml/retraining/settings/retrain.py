@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ai.ml.core.split_config import SplitConfig
 from ai.ml.core.training_modes import MODES, TrainingModeName, defaults_text, readers_text
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.settings.decision import DecisionSettings
@@ -22,6 +23,7 @@ from ai.ml.retraining.settings.fields import (
     ThousandsMark,
 )
 from ai.ml.retraining.settings.gate import GateSettings
+from ai.ml.retraining.settings.split import SplitSettings
 
 _NETWORK = ("hidden_dim", "num_hidden_layers", "dropout")
 _PACE = ("learning_rate", "patience")
@@ -67,7 +69,7 @@ class TrainingSettings(Section):
         Field(description="auto: numeric targets with many distinct values are regression"),
     ] = "auto"
     test_size: Annotated[float, Field(gt=0, lt=1, description="Share of rows held out for the decision")] = 0.2
-    random_seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of split, weights and order")] = 42
+    random_seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of weights, order and a random split")] = 42
     epochs: Annotated[int, Field(ge=1, le=100_000, description="Most epochs; early stopping ends sooner")] = 500
     batch_size: Annotated[
         int | None, Field(ge=2, description="Rows per update; when not given, by the number of rows, from 32 to 1024")
@@ -155,12 +157,13 @@ class TrainingSettings(Section):
         ),
     ] = None
 
-    def for_target(self, target: str) -> TrainingConfig:
+    def for_target(self, target: str, split: SplitConfig | None = None) -> TrainingConfig:
         """The trainer's own record of these settings; what isn't given is the mode's default, or the record's."""
         unset = {name for name in (*_NETWORK, *_PACE) if getattr(self, name) is None}
         given = self.model_dump(exclude={"teacher", "tune", *unset})
         defaults: dict[str, Any] = dict(MODES[self.training_mode].defaults)
-        return TrainingConfig(target_column=target, **(defaults | given))
+        split = split or SplitConfig()
+        return TrainingConfig(target_column=target, split=split, **(defaults | given))
 
     @property
     def given_network(self) -> dict[str, int | float]:
@@ -229,8 +232,15 @@ class RetrainConfig(Section):
     ] = NO_LABELS
     data: DataSettings
     drift: DriftSettings = DriftSettings()
+    split: SplitSettings = SplitSettings()
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
     decision: DecisionSettings = DecisionSettings()
     approval: ApprovalSettings = ApprovalSettings()
     report: ReportSettings = ReportSettings()
+
+    @model_validator(mode="after")
+    def _split_fits(self) -> Self:
+        # Here and not in the section, so that a form may fill in one of its fields after the other.
+        self.split.rule()
+        return self

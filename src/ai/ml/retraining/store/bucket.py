@@ -214,7 +214,7 @@ def open_bucket(bucket: str, prefix: str) -> BucketShelf:
     Raises:
         UsageError: the extra `s3` isn't installed, or a variable of the environment can't be used.
     """
-    return BucketShelf(open_objects(bucket, prefix))
+    return BucketShelf(open_objects(f"s3://{bucket}/{prefix}"))
 
 
 def _line_key(number: int) -> str:

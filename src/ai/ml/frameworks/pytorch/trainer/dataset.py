@@ -18,7 +18,7 @@ from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.features.fit import FittedFeatures, fit_features, refuse_enormous
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
-from ai.ml.frameworks.pytorch.trainer.split import split_holdout
+from ai.ml.frameworks.pytorch.trainer.split import Split, split_rows
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,21 @@ class Problem:
     target_scaler: StandardScaler | None
     y: np.ndarray
     """`(n_train,)` class indices int64, or scaled values float64."""
-    train_rows: np.ndarray
-    """Row numbers of the table."""
-    holdout_rows: np.ndarray
+    split: Split
     labels: np.ndarray
     """`(n_rows,)` of the whole table, as they came."""
     teacher: np.ndarray | None = None
     """`(n_train, output_dim)` float32: a teacher's probabilities or scaled values for the training rows."""
+
+    @property
+    def train_rows(self) -> np.ndarray:
+        """Row numbers of the table."""
+        return self.split.train_rows
+
+    @property
+    def holdout_rows(self) -> np.ndarray:
+        """Row numbers of the table."""
+        return self.split.holdout_rows
 
     @property
     def vectorizer(self) -> DictVectorizer:
@@ -57,7 +65,9 @@ def prepare(table: pa.Table, contract: InputContract, config: TrainingConfig) ->
     Raises:
         DataRefused: the table can't be learned from.
     """
-    labels, train_rows, holdout_rows = _split(table, contract, config)
+    labels = target_values(contract, table)
+    split = split_rows(table, contract, labels, config)
+    train_rows = split.train_rows
     typed = Conformer(contract).table(table.take(pa.array(train_rows))).table
     features = fit_features(typed)
     label_encoder, target_scaler = None, None
@@ -68,7 +78,7 @@ def prepare(table: pa.Table, contract: InputContract, config: TrainingConfig) ->
         refuse_enormous(labels, contract.target_column)
         target_scaler = _fit_target_scaler(labels[train_rows], contract.target_column)
         y = np.asarray(target_scaler.transform(labels[train_rows, None]))[:, 0]
-    return Problem(contract, features, label_encoder, target_scaler, y, train_rows, holdout_rows, labels)
+    return Problem(contract, features, label_encoder, target_scaler, y, split, labels)
 
 
 def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingConfig) -> Problem:
@@ -92,7 +102,9 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
         raise UsageError(f"the teacher reads column {read[0]!r}, which exclude_columns leaves out: train without it")
     _refuse_unknown_classes(target_values(contract, table), teacher)
     find_task(table, dataclasses.replace(config, task=teacher.task))
-    labels, train_rows, holdout_rows = _split(table, contract, config)
+    labels = target_values(contract, table)
+    split = split_rows(table, contract, labels, config)
+    train_rows = split.train_rows
     scorer = Scorer(teacher, device="cpu")
     part = table.take(pa.array(train_rows))
     matrix = scorer.matrix(part)
@@ -107,7 +119,7 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
         answers = raw
     medians = np.zeros(matrix.shape[1]) if teacher.feature_medians is None else teacher.feature_medians
     features = FittedFeatures(teacher.vectorizer, teacher.scaler, medians, scaled)
-    fitted = (encoder, target_scaler, y, train_rows, holdout_rows, labels)
+    fitted = (encoder, target_scaler, y, split, labels)
     return Problem(contract, features, *fitted, answers.astype(np.float32))
 
 
@@ -144,10 +156,3 @@ def _refuse_unknown_classes(labels: np.ndarray, teacher: ModelBundle) -> None:
     if unknown:
         further = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise DataRefused(f"the teacher doesn't know the class {unknown[0]!r} of the target{further}: train without it")
-
-
-def _split(
-    table: pa.Table, contract: InputContract, config: TrainingConfig
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    labels = target_values(contract, table)
-    return labels, *split_holdout(contract.task, labels, config.test_size, config.random_seed)

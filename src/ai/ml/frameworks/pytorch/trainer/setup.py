@@ -20,7 +20,6 @@ from ai.ml.frameworks.pytorch.models.piecewise import find_bins, set_bins
 from ai.ml.frameworks.pytorch.trainer.dataset import Problem
 from ai.ml.frameworks.pytorch.trainer.loop import Fitting, TrainingTensors
 from ai.ml.frameworks.pytorch.trainer.losses import Criterion, distilled, hard_loss, soft_loss, teach, watched_loss
-from ai.ml.frameworks.pytorch.trainer.split import split_validation
 
 TEACHER_BUDGET = 1 / 3
 """Share of a budget after which a forest that teaches grows no further."""
@@ -29,7 +28,7 @@ TEACHER_BUDGET = 1 / 3
 def assemble(
     problem: Problem, config: TrainingConfig, device: torch.device, findings: list[Finding]
 ) -> tuple[nn.Module, Fitting, Criterion]:
-    """Split off the validation rows, and put model, optimiser and losses together.
+    """Put validation rows, model, optimiser and losses together.
 
     Args:
         problem: the table as numbers.
@@ -41,7 +40,7 @@ def assemble(
         A model with fresh weights from the seed, its training, and the loss against known answers on the CPU.
     """
     task = problem.contract.task
-    parts = split_validation(task, problem.y, config.validation_size, config.random_seed)
+    parts = problem.split.validation
     if parts is None and config.validation_size > 0:
         message = f"too few rows for a validation part: all {config.epochs} epochs run, without early stopping"
         findings.append(Finding("training", None, message))

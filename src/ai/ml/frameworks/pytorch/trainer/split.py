@@ -1,81 +1,210 @@
-"""Splitting rows into training, validation and holdout."""
+"""The one split of a training: who learns, who is watched while learning, and who is held out."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import train_test_split
+import pyarrow as pa
 
+from ai.ml.core.contract import Finding, InputContract
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.types import TaskType
+from ai.ml.core.splits.by_hash import other_keys, sides_by_keys
+from ai.ml.core.splits.by_time import sides_by_time
+from ai.ml.core.splits.hints import split_hints
+from ai.ml.core.splits.instants import Instants, read_instants
+from ai.ml.core.splits.rule import SplitRule, keys_of
+from ai.ml.core.types import TaskType, TrainingConfig
+from ai.ml.frameworks.pytorch.trainer.random_split import (
+    LEAST_FITTING_ROWS,
+    LEAST_SPLIT_ROWS,
+    LEAST_VALIDATION_ROWS,
+    split_holdout,
+    split_validation,
+    wants_validation,
+)
 
-LEAST_VALIDATION_ROWS = 10
-LEAST_SPLIT_ROWS = {"classification": 20, "regression": 50}
-"""Of the training part, so that ten may be judged by. Classes learned by heart make the log loss several times as
-large, numbers the error hardly: a quarter of 40 rows is then worth more to learn from."""
-LEAST_FITTING_ROWS = 2
+REPEATED_SHARE = 0.01
+"""Of the rows that are the same as another: worth a word from here on."""
 
 
-def split_holdout(task: TaskType, y: np.ndarray, test_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training and holdout row numbers, stratified by label for classification.
+@dataclass(frozen=True)
+class Split:
+    """Row numbers, and how they came about."""
+
+    train_rows: np.ndarray
+    """`(n_train,)` int64: row numbers of the table, validation rows included."""
+    holdout_rows: np.ndarray
+    """`(n_holdout,)` int64: row numbers of the table that nothing is fitted on."""
+    validation: tuple[np.ndarray, np.ndarray] | None
+    """Places within `train_rows` of the rows to fit on and of those to watch; None where there are too few."""
+    rule: SplitRule
+    """Whether a row may have been learned from, for whoever compares the model later."""
+    findings: tuple[Finding, ...] = ()
+
+
+def split_rows(table: pa.Table, contract: InputContract, labels: np.ndarray, config: TrainingConfig) -> Split:
+    """Split a table by the config's rule.
 
     Args:
-        task: decides whether to stratify.
-        y: `(n_rows,)` labels or values.
-        test_size: share of rows held out.
-        seed: same seed, same split.
-
-    Returns:
-        Two int64 arrays, in scikit-learn's shuffled order.
+        table: raw.
+        contract: its columns are the cells that a row goes by where it has no key.
+        labels: `(n_rows,)` the target.
+        config: rule, shares, and the seed of a random split.
 
     Raises:
-        DataRefused: too few rows for both parts to hold every class.
+        DataRefused: both sides can't have rows.
+        UsageError: a column of the rule isn't there, or a span doesn't fit it.
     """
-    rows = np.arange(len(y))
-    stratify = y if task == "classification" and len(np.unique(y)) > 1 else None
-    try:
-        train, holdout = train_test_split(rows, test_size=test_size, random_state=seed, stratify=stratify)
-    except ValueError:
-        each = "a row" if stratify is None else f"a row of each of the {len(np.unique(y))} classes"
-        raise DataRefused(f"{len(y)} rows can't be split with test_size={test_size}: both parts need {each}") from None
-    if len(train) < 2:
-        raise DataRefused(f"{len(y)} rows with test_size={test_size} leave {len(train)} to train on; 2 are needed")
-    return np.asarray(train), np.asarray(holdout)
+    config.split.check_columns(table.column_names, contract.target_column)
+    cells = tuple(column.name for column in contract.columns)
+    if config.split.kind == "random":
+        sides = split_holdout(contract.task, labels, config.test_size, config.random_seed)
+        watched = split_validation(contract.task, labels[sides[0]], config.validation_size, config.random_seed)
+        return Split(*sides, watched, SplitRule("random", config.test_size, cells))
+    split = _by_time if config.split.kind == "time" else _by_keys
+    found = split(table, contract, labels, config)
+    return dataclasses.replace(found, findings=(*found.findings, *split_hints(table, contract, config)))
 
 
-def split_validation(
-    task: TaskType, y: np.ndarray, validation_size: float, seed: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Fitting and validation row numbers within the training rows; None where too few would be left to learn from.
+def _by_keys(table: pa.Table, contract: InputContract, labels: np.ndarray, config: TrainingConfig) -> Split:
+    """By the numbers of rows or groups."""
+    asked = config.split
+    cells = tuple(column.name for column in contract.columns)
+    key = (asked.group,) if asked.group is not None else asked.key
+    keys, named = keys_of(table, key, cells, asked.salt)
+    classes = _codes(contract.task, labels)
+    sides = sides_by_keys(keys, config.test_size, classes)
+    train, holdout = np.flatnonzero(~sides.held), np.flatnonzero(sides.held)
+    if not len(holdout):
+        what = f"in {' and '.join(map(repr, key))}" if key else "in the columns that the model reads"
+        raise DataRefused(f"no row can be held out: all {len(keys)} are the same {what}")
+    _refuse_few(train, labels, contract.task, "of the training side")
+    watched = _watched_by_keys(keys[train], classes[train], contract.task, config)
+    rule = SplitRule(asked.kind, config.test_size, cells, key, asked.salt, sides.lent, sides.kept)
+    return Split(train, holdout, watched, rule, tuple(_said_of_keys(keys, named, sides.held, labels, contract, key)))
 
-    At least `LEAST_VALIDATION_ROWS` are judged by, however small the share: without any, a network of some hundred
-    epochs learns a small table by heart. Stratified by class; the only row of a class is one to learn from.
 
-    Raises:
-        DataRefused: fewer than two rows are left to learn from.
-    """
-    if validation_size == 0:
-        return None
-    left = len(y) - math.ceil(len(y) * validation_size)
-    if left < LEAST_FITTING_ROWS and len(y) * validation_size >= LEAST_VALIDATION_ROWS:
-        raise DataRefused(
-            f"validation_size={validation_size} leaves {left} of {len(y)} training rows to learn from; "
-            f"{LEAST_FITTING_ROWS} are needed"
+def _said_of_keys(
+    keys: np.ndarray,
+    named: np.ndarray,
+    held: np.ndarray,
+    labels: np.ndarray,
+    contract: InputContract,
+    key: tuple[str, ...],
+) -> list[Finding]:
+    found: list[Finding] = []
+    if not named.all():
+        message = (
+            f"{(~named).sum():,} of {len(keys):,} rows have no {' or '.join(map(repr, key))}: split by their cells"
         )
-    rows = np.arange(len(y))
-    # Of numbers each would be a class of its own, though not one to keep for learning.
-    alone, classes = np.zeros(len(y), dtype=bool), len(y)
-    if task == "classification":
-        _, places, counts = np.unique(y, return_inverse=True, return_counts=True)
-        alone, classes = counts[places] < 2, int((counts > 1).sum())
-    rest, kept = rows[~alone], rows[alone]
-    share = min(math.ceil(len(rest) * validation_size), len(rest) - 1)
-    if share < LEAST_VALIDATION_ROWS:
-        if len(rest) < LEAST_SPLIT_ROWS[task]:
-            return None
-        share = LEAST_VALIDATION_ROWS
-    # More classes than rows of a part can't have their share each.
-    stratify = y[rest] if classes <= min(share, len(rest) - share) else None
-    fitting, validation = train_test_split(rest, test_size=share, random_state=seed, stratify=stratify)
-    return np.concatenate([fitting, kept]), np.asarray(validation)
+        found.append(Finding("split", key[0], message))
+    repeated = len(keys) - len(np.unique(keys))
+    if not key and repeated >= REPEATED_SHARE * len(keys):
+        message = f"{repeated:,} of {len(keys):,} rows repeat others in all that the model reads; each is on their side"
+        found.append(Finding("split", None, message))
+    if contract.task == "classification":
+        absent = sorted({str(label) for label in labels} - {str(label) for label in labels[held]})
+        if absent:
+            named_classes = ", ".join(map(repr, absent[:5])) + (", …" if len(absent) > 5 else "")
+            message = f"no row of class {named_classes} is held out: there is one to learn from and none to spare"
+            found.append(Finding("split", None, message))
+    return found
+
+
+def _watched_by_keys(
+    keys: np.ndarray, classes: np.ndarray, task: TaskType, config: TrainingConfig
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Among the training rows, by other numbers made of the same ones: equal rows and groups stay together."""
+    least = _least_watched(len(keys), task, config.validation_size)
+    if least is None:
+        return None
+    sides = sides_by_keys(other_keys(keys, "validation"), config.validation_size, classes, least)
+    return _parts(sides.held, ~sides.held)
+
+
+def _by_time(table: pa.Table, contract: InputContract, labels: np.ndarray, config: TrainingConfig) -> Split:
+    """The newest rows are held out, the newest of the rest watched."""
+    asked = config.split
+    entry, column = asked.time or "", asked.time_column or ""
+    times = read_instants(entry, table.column(column))
+    if not times.known.any():
+        raise DataRefused(f"no row has a time in {column!r}: nothing can be split by it")
+    cells = tuple(each.name for each in contract.columns)
+    groups = None if asked.group is None else keys_of(table, (asked.group,), cells, "")[0]
+    sides = sides_by_time(times, asked, config.test_size, groups)
+    if sides is None:
+        raise DataRefused(f"all rows are of one instant in {column!r}: none is newer than the rest, split by hash")
+    train, holdout = np.flatnonzero(sides.learned), np.flatnonzero(sides.held)
+    if not len(holdout):
+        raise DataRefused(f"no row of {column!r} is as new as the holdout from {sides.cutoff} on")
+    before = f"before {sides.cutoff}" + (f" by the gap of {asked.gap}" if asked.gap else "")
+    _refuse_few(train, labels, contract.task, before + (" and of other groups" if groups is not None else ""))
+    watched = _watched_by_time(
+        Instants(times.values[train], 0), None if groups is None else groups[train], contract, config
+    )
+    rule = SplitRule("time", config.test_size, cells, time=entry, learned_before=str(sides.learned_before))
+    return Split(
+        train, holdout, watched, rule, (_said_of_time(times, sides.learned, sides.held, sides.cutoff, column),)
+    )
+
+
+def _said_of_time(times: Instants, learned: np.ndarray, held: np.ndarray, cutoff: object, column: str) -> Finding:
+    unknown = int((~times.known).sum())
+    unused = len(held) - int(learned.sum()) - int(held.sum()) - unknown
+    message = f"held out are the {held.sum():,} rows from {column} {cutoff} on"
+    if unknown:
+        message += f"; {unknown:,} rows whose time is missing or can't be read are used by nobody"
+    if unused:
+        message += (
+            f"; nor are {unused:,} older ones within the gap or of groups that are held out"
+            if unknown
+            else (f"; {unused:,} older ones within the gap or of groups that are held out are used by nobody")
+        )
+    return Finding("split", column, message)
+
+
+def _watched_by_time(
+    times: Instants, groups: np.ndarray | None, contract: InputContract, config: TrainingConfig
+) -> tuple[np.ndarray, np.ndarray] | None:
+    least = _least_watched(len(times.values), contract.task, config.validation_size)
+    if least is None:
+        return None
+    asked = dataclasses.replace(config.split, holdout=None)
+    sides = sides_by_time(times, asked, config.validation_size, groups, least)
+    return None if sides is None else _parts(sides.held, sides.learned)
+
+
+def _least_watched(rows: int, task: TaskType, validation_size: float) -> int | None:
+    """How many rows are to be watched at least; None where none are."""
+    if not wants_validation(rows, validation_size):
+        return None
+    if math.ceil(rows * validation_size) < LEAST_VALIDATION_ROWS and rows < LEAST_SPLIT_ROWS[task]:
+        return None
+    return LEAST_VALIDATION_ROWS
+
+
+def _parts(held: np.ndarray, learned: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    fitting, watched = np.flatnonzero(learned), np.flatnonzero(held)
+    return (fitting, watched) if len(fitting) >= LEAST_FITTING_ROWS and len(watched) else None
+
+
+def _codes(task: TaskType, labels: np.ndarray) -> np.ndarray:
+    """`(n_rows,)` int64 of the classes; one for all in a regression."""
+    if task == "regression":
+        return np.zeros(len(labels), dtype=np.int64)
+    encoded = pa.array(labels, pa.string()).dictionary_encode()
+    # By their names: the order of the rows must not matter.
+    place = np.argsort(np.argsort(np.array(encoded.dictionary.to_pylist(), dtype=object)))
+    return place[encoded.indices.to_numpy(zero_copy_only=False)].astype(np.int64)
+
+
+def _refuse_few(train: np.ndarray, labels: np.ndarray, task: TaskType, which: str) -> None:
+    if len(train) < LEAST_FITTING_ROWS:
+        raise DataRefused(f"{len(train)} rows {which} are left to learn from; {LEAST_FITTING_ROWS} are needed")
+    if task == "classification" and len({str(label) for label in labels[train]}) < LEAST_FITTING_ROWS:
+        raise DataRefused(
+            f"all {len(train)} rows {which} are of class {str(labels[train][0])!r}: nothing to tell apart"
+        )

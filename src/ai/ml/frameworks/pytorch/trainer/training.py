@@ -18,6 +18,7 @@ from ai.ml.core.contract import Finding, derive_contract, target_values
 from ai.ml.core.errors import TrainingDiverged, UsageError
 from ai.ml.core.files.atomic import dump_json, sha256_bytes
 from ai.ml.core.number_text import figure
+from ai.ml.core.splits.rule import SplitRule
 from ai.ml.core.tables import fingerprint
 from ai.ml.core.training_modes import MODES
 from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
@@ -62,6 +63,8 @@ class TrainingResult:
     holdout_rows: np.ndarray
     """Row numbers of the table that nothing was fitted on."""
     findings: tuple[Finding, ...]
+    rule: SplitRule
+    """Which rows may have been learned from."""
 
 
 def train(
@@ -113,7 +116,13 @@ def train(
         scorer = Scorer(bundle, scoring)
         metrics = evaluate(scorer, table, problem.train_rows, problem.holdout_rows, criterion)
     return TrainingResult(
-        bundle, metrics, tuple(fitting.state.history), problem.train_rows, problem.holdout_rows, tuple(findings)
+        bundle,
+        metrics,
+        tuple(fitting.state.history),
+        problem.train_rows,
+        problem.holdout_rows,
+        tuple(findings),
+        problem.split.rule,
     )
 
 
@@ -261,11 +270,12 @@ def pose(table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None) -
         if MODES[config.training_mode].fits_own_teacher:
             raise UsageError(f"training_mode {config.training_mode!r} has a teacher of its own: choose another mode")
         problem = prepare_for_student(table, teacher, config)
-        return problem, _student_findings(problem, config, teacher)
+        return problem, [*_student_findings(problem, config, teacher), *problem.split.findings]
     derived = derive_contract(table, config)
     check_mode(config.training_mode, derived.contract.task)
     check_loss(config.class_weights, config.label_smoothing, derived.contract.task)
-    return prepare(table, derived.contract, config), list(derived.findings)
+    problem = prepare(table, derived.contract, config)
+    return problem, [*derived.findings, *problem.split.findings]
 
 
 def _student_findings(problem: Problem, config: TrainingConfig, teacher: ModelBundle) -> list[Finding]:

@@ -12,18 +12,16 @@ job write the same bytes under the same names.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files.atomic import dump_json
-from ai.ml.core.files.object_store import bucket_errors, open_bucket
+from ai.ml.core.files.bucket import Objects, open_objects
 from ai.ml.core.files.scratch import scratch_folder
 from ai.ml.retraining.batch.outputs.base import JobRecord, has_same_input, manifest_json, read_manifest_json
 from ai.ml.retraining.batch.outputs.folder import MANIFEST, PROGRESS, SUCCESS
@@ -33,9 +31,11 @@ from ai.ml.retraining.batch.score_part import ScoredPart, write_scored
 from ai.ml.retraining.records import Record
 
 _JOB = f"{PROGRESS}/job.json"
-_READ_BYTES = 8 << 20
+_RECEIPTS = f"{PROGRESS}/receipts"
 CONDITIONAL_BYTES = 64 << 20
 """Most bytes of a part that is put by one request, which may have a condition; it is in memory meanwhile."""
+_KEPT = "what was scored stays: run it again"
+_REDONE = "the part will be scored again"
 _TAKEN = "another job has taken {} while this one wrote there: give another output"
 
 
@@ -74,29 +74,29 @@ class BucketOutput:
         """As `Destination.begin`."""
         found = self._found()
         if found is None:
-            self._refuse_strangers()
+            self._refuse_foreign_objects()
         elif found != job and overwrite:
-            self._refuse_strange_parts(job, found)
+            self._refuse_foreign_parts(job, found)
             self.discard(found)
             found = None
         if found is not None:
             job.refuse_another(found, self.root)
         if not self._is_finished():
             try:
-                self._put(_JOB, job.model_dump_json().encode(), mode="create")
+                self._objects.put_over(_JOB, job.model_dump_json().encode(), None)
                 self.has_created_record = True
             except FileExistsError:
                 # Another run began between the look and the put, or this one goes on.
                 job.refuse_another(self._found() or job, self.root)
         self.job = _job_key(job)
-        self.record_tag = self._get(_JOB, tag_only=True)
+        self.record_tag = self._objects.tag(_JOB)
 
     def done(self, part: Part) -> Receipt | None:
         """As `Destination.done`; reads the part in full and asks for the version of its input."""
         receipt = self.receipt(part.name)
         if receipt is None or receipt.content is None or not has_same_input(receipt, part):
             return None
-        return receipt if self._sha256(part.name) == receipt.content.sha256 else None
+        return receipt if self._objects.sha256(part.name) == receipt.content.sha256 else None
 
     def write(self, scored: ScoredPart) -> Receipt:
         """As `Destination.write`."""
@@ -104,18 +104,18 @@ class BucketOutput:
             file = folder / scored.part.name.rpartition("/")[2]
             receipt = write_scored(scored, file)
             # Asked before the record is: what another job puts after that is another object.
-            found = self._get(scored.part.name, tag_only=True)
+            found = self._objects.tag(scored.part.name)
             self._refuse_another_job()
-            self._delete(SUCCESS)
+            self._objects.delete([SUCCESS])
             tag = self._put_over(found, file, receipt)
         try:
             self._refuse_another_job()
         except UsageError:
             # The other job may have finished just before the put.
-            self._delete(SUCCESS)
+            self._objects.delete([SUCCESS])
             raise
-        held = PutReceipt(job=self.job or "", tag=tag, receipt=receipt)
-        self._put(_receipt_name(scored.part.name), held.model_dump_json().encode())
+        put = PutReceipt(job=self.job or "", tag=tag, receipt=receipt)
+        self._objects.put(_receipt_name(scored.part.name), put.model_dump_json().encode(), _REDONE)
         return receipt
 
     def finish(self, job: JobRecord, receipts: Sequence[Receipt]) -> None:
@@ -125,23 +125,23 @@ class BucketOutput:
             UsageError: another job has taken the prefix, or an object isn't what its receipt says.
         """
         content = manifest_json(job, receipts)
-        if not (self._is_finished() and self._get(MANIFEST) == content):
+        if not (self._is_finished() and self._objects.read(MANIFEST) == content):
             self._refuse_another_job()
             self._refuse_others_objects(receipts)
-            self._put(MANIFEST, content)
-            self._put(SUCCESS, b"")
+            self._objects.put(MANIFEST, content, _KEPT)
+            self._objects.put(SUCCESS, b"", _KEPT)
         # The job's record goes last: until then a later run still knows whose receipts these are.
-        for name in sorted(self._names(PROGRESS), key=lambda name: name == _JOB):
-            self._delete(name)
+        for name in sorted(self._below(PROGRESS), key=lambda name: name == _JOB):
+            self._objects.delete([name])
 
     def tidy(self) -> None:
         """As `Destination.tidy`."""
-        if self.has_created_record and not self._has_receipts() and self._get(_JOB, tag_only=True) == self.record_tag:
-            self._delete(_JOB)
+        if self.has_created_record and not self._has_receipts() and self._objects.tag(_JOB) == self.record_tag:
+            self._objects.delete([_JOB])
 
     def _refuse_another_job(self) -> None:
         """Raise UsageError unless the prefix is still this job's, which another run of it may have finished."""
-        tag = self._get(_JOB, tag_only=True)
+        tag = self._objects.tag(_JOB)
         if tag is not None and tag == self.record_tag:
             return
         found = self._found()
@@ -150,14 +150,13 @@ class BucketOutput:
 
     def _refuse_others_objects(self, receipts: Sequence[Receipt]) -> None:
         """Raise UsageError unless each object is the one that was put with its receipt, or has that one's bytes."""
-        with bucket_errors(f"listing {self.root}"):
-            tags = {str(entry["path"]): entry["e_tag"] for page in open_bucket(self.root).list() for entry in page}
+        tags = {entry.name: entry.tag for entry in self._objects.entries()}
         for receipt in receipts:
             held = self._held(receipt.part)
             tag = None if held is None or held.receipt != receipt else held.tag
             if tag is not None and tags.get(receipt.part) == tag:
                 continue
-            if self._sha256(receipt.part) != receipt.sha256:
+            if self._objects.sha256(receipt.part) != receipt.sha256:
                 raise UsageError(
                     f"{self.root}/{receipt.part} was changed by somebody else since it was written: run again, or give "
                     "another output"
@@ -165,7 +164,7 @@ class BucketOutput:
 
     def _held(self, name: str) -> PutReceipt | None:
         """The receipt of a part that this job put."""
-        data = self._get(_receipt_name(name))
+        data = self._objects.read(_receipt_name(name))
         try:
             held = None if data is None else PutReceipt.model_validate_json(data)
         except ValueError:
@@ -173,43 +172,44 @@ class BucketOutput:
         return held if held is not None and held.job == self.job and held.receipt.format == RECEIPT_FORMAT else None
 
     def _found(self) -> JobRecord | None:
-        begun = self._get(_JOB)
+        begun = self._objects.read(_JOB)
         if begun is not None:
             try:
                 return JobRecord.model_validate_json(begun)
             except ValueError:
                 raise UsageError(f"{self.root}/{_JOB} is no record of a batch: give another output") from None
-        manifest = self._get(MANIFEST)
+        manifest = self._objects.read(MANIFEST)
         return None if manifest is None else read_manifest_json(manifest, f"{self.root}/{MANIFEST}")[0]
 
-    def _refuse_strangers(self) -> None:
-        strangers = sorted(name for name in self._names() if not name.startswith(f"{PROGRESS}/"))
-        if strangers:
+    def _refuse_foreign_objects(self) -> None:
+        foreign = sorted(name for name in self._objects.names() if not name.startswith(f"{PROGRESS}/"))
+        if foreign:
             raise UsageError(
-                f"{self.root} holds {strangers[0]!r} and no record of a batch: give an empty or a new prefix"
+                f"{self.root} holds {foreign[0]!r} and no record of a batch: give an empty or a new prefix"
             )
 
-    def _refuse_strange_parts(self, job: JobRecord, found: JobRecord) -> None:
+    def _refuse_foreign_parts(self, job: JobRecord, found: JobRecord) -> None:
         """Raise UsageError if a part would replace what the job that was found here didn't put."""
-        strange = ({*job.parts} - {*found.parts}).intersection(self._names())
-        if strange:
+        foreign = ({*job.parts} - {*found.parts}).intersection(self._objects.names())
+        if foreign:
             raise UsageError(
-                f"{self.root}/{min(strange)} is there already, and the batch that wrote there didn't make it: give "
+                f"{self.root}/{min(foreign)} is there already, and the batch that wrote there didn't make it: give "
                 "another output, or move it away"
             )
 
     def _is_finished(self) -> bool:
-        return self._get(SUCCESS) is not None and self._get(MANIFEST) is not None and self._get(_JOB) is None
+        objects = self._objects
+        return objects.tag(SUCCESS) is not None and objects.tag(MANIFEST) is not None and objects.tag(_JOB) is None
 
     def _has_receipts(self) -> bool:
-        return self._get(MANIFEST) is not None or any(self._names(f"{PROGRESS}/receipts"))
+        return self._objects.tag(MANIFEST) is not None or bool(self._below(_RECEIPTS))
 
     def receipt(self, name: str) -> Receipt | None:
         """As `Destination.receipt`."""
         held = self._held(name)
         if held is not None:
             return held.receipt
-        manifest = self._get(MANIFEST, tag_only=True)
+        manifest = self._objects.tag(MANIFEST)
         if manifest is None:
             return None
         job, receipts = _manifest_receipts(self.root, manifest)
@@ -217,37 +217,22 @@ class BucketOutput:
 
     def discard(self, job: JobRecord) -> None:
         """As `Destination.discard`: the mark of success first; what isn't the job's own stays."""
-        for name in (SUCCESS, *job.parts, MANIFEST, *self._names(f"{PROGRESS}/receipts"), _JOB):
-            self._delete(name)
+        for name in (SUCCESS, *job.parts, MANIFEST, *self._below(_RECEIPTS), _JOB):
+            self._objects.delete([name])
 
-    def _names(self, below: str | None = None) -> Iterator[str]:
-        with bucket_errors(f"listing {self.root}"):
-            pages: list[Any] = list(open_bucket(self.root).list(below))
-        return (str(entry["path"]) for page in pages for entry in page)
+    @property
+    def _objects(self) -> Objects:
+        return open_objects(self.root)
 
-    def _sha256(self, name: str) -> str | None:
-        digest = hashlib.sha256()
-        try:
-            with bucket_errors(f"reading {self.root}/{name}"):
-                for chunk in open_bucket(self.root).get(name).stream(min_chunk_size=_READ_BYTES):
-                    digest.update(chunk)
-        except FileNotFoundError:
-            return None
-        return digest.hexdigest()
+    def _below(self, prefix: str) -> list[str]:
+        """The keys below a prefix, relative to the output's."""
+        return [f"{prefix}/{name}" for name in self._objects.names(prefix)]
 
-    def _get(self, name: str, *, tag_only: bool = False) -> Any:
-        try:
-            with bucket_errors(f"reading {self.root}/{name}"):
-                store = open_bucket(self.root)
-                return str(store.head(name)["e_tag"]) if tag_only else bytes(store.get(name).bytes())
-        except FileNotFoundError:
-            return None
-
-    def _put(self, name: str, content: Any, *, mode: Any = None) -> str | None:
-        """Write an object and give its version tag."""
-        options = {} if mode is None else {"mode": mode, "use_multipart": False}
-        with bucket_errors(f"writing {self.root}/{name}"):
-            return open_bucket(self.root).put(name, content, **options)["e_tag"]
+    def _put(self, name: str, content: Path | bytes, *, found: str | None = None) -> str | None:
+        """Put a part: bytes over the object of version `found`, or where there is none; a file whatever is there."""
+        if isinstance(content, Path):
+            return self._objects.put(name, content, _REDONE)
+        return self._objects.put_over(name, content, found, _REDONE)
 
     def _put_over(self, found: str | None, file: Path, receipt: Receipt) -> str | None:
         """Put a part over the object of that version tag, or where there is none, and give the new tag.
@@ -258,16 +243,12 @@ class BucketOutput:
         if file.stat().st_size > CONDITIONAL_BYTES:
             return self._put(receipt.part, file)
         try:
-            return self._put(receipt.part, file.read_bytes(), mode="create" if found is None else {"e_tag": found})
+            return self._put(receipt.part, file.read_bytes(), found=found)
         except (FileExistsError, FileNotFoundError):
             # The answer to a first try may have got lost.
-            if self._sha256(receipt.part) != receipt.sha256:
+            if self._objects.sha256(receipt.part) != receipt.sha256:
                 raise UsageError(_TAKEN.format(self.root)) from None
-            return self._get(receipt.part, tag_only=True)
-
-    def _delete(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError), bucket_errors(f"deleting {self.root}/{name}"):
-            open_bucket(self.root).delete(name)
+            return self._objects.tag(receipt.part)
 
 
 def _job_key(job: JobRecord) -> str:
@@ -275,12 +256,12 @@ def _job_key(job: JobRecord) -> str:
 
 
 def _receipt_name(name: str) -> str:
-    return f"{PROGRESS}/receipts/{name}.json"
+    return f"{_RECEIPTS}/{name}.json"
 
 
 @lru_cache(maxsize=2)
 def _manifest_receipts(root: str, _tag: str) -> tuple[str, dict[str, Receipt]]:
     """The key of a manifest's job, and its receipts by part."""
-    data = bytes(open_bucket(root).get(MANIFEST).bytes())
+    data = open_objects(root).read(MANIFEST) or b""
     job, receipts = read_manifest_json(data, f"{root}/{MANIFEST}")
     return _job_key(job), {receipt.part: receipt for receipt in receipts}

@@ -26,6 +26,7 @@ from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import RetrainSummary
 from ai.ml.retraining.runs.source import source_key
 from ai.ml.retraining.segments import cut as segments
+from ai.ml.retraining.segments import outcome
 from ai.ml.retraining.segments.cut import Segment, SegmentPlan, segment_config
 from ai.ml.retraining.segments.outcome import (
     SegmentOutcome,
@@ -34,14 +35,13 @@ from ai.ml.retraining.segments.outcome import (
     failed_segment,
     refused_segment,
     segment_rows,
-    summarize,
 )
 from ai.ml.retraining.settings.segments import SegmentsConfig
+from tasks.artifacts import publish_table
 from tasks.caching import KEPT, ContentKey
-from tasks.reporting import publish_table
 from tasks.retries import RETRIED
-from tasks.sub_processes import SubProcesses, sub_processes
-from tasks.sub_run import SubRun, SubRunEnd
+from tasks.subflows.child import SubRun, SubRunEnd
+from tasks.subflows.processes import SubProcesses, sub_processes
 
 
 @task(
@@ -68,18 +68,18 @@ def cut_table(config: SegmentsConfig) -> SegmentPlan:
 
 
 @task(name="retrain-segment", task_run_name="retrain {label}", cache_policy=NO_CACHE, persist_result=False)
-def retrain_on_worker(told: SubRun, label: str) -> SubRunEnd:
+def retrain_on_worker(request: SubRun, label: str) -> SubRunEnd:
     """A sub-run in a process beside the worker's own, which ends with the worker."""
     with sub_processes() as processes:
-        return processes.run(told, label)
+        return processes.run(request, label)
 
 
 class ClusterProcesses:
     """Where a flow on a cluster runs them: one task for each segment, on the flow's own task runner."""
 
-    def run(self, told: SubRun, label: str) -> SubRunEnd:
+    def run(self, request: SubRun, label: str) -> SubRunEnd:
         """Wait for a worker, and for the end there."""
-        return retrain_on_worker.submit(told, label).result()
+        return retrain_on_worker.submit(request, label).result()
 
     def stop(self) -> None:
         """Nothing: the tasks are gone with the flow's task runner."""
@@ -109,7 +109,7 @@ class SegmentRuns:
         """
         for segment in self._plan.segments:
             if segment.problem is not None:
-                self._tell(refused_segment(segment, segment.problem))
+                self._add(refused_segment(segment, segment.problem))
         waiting = sorted((s for s in self._plan.segments if s.problem is None), key=lambda s: -s.rows)
         pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="segment")
         running: dict[Future[SubRunEnd], Started] = {}
@@ -119,10 +119,10 @@ class SegmentRuns:
                     started = self._prepare(waiting.pop(0))
                     running[self._submit(pool, processes, started)] = started
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    self._tell(self._ended(running.pop(future), future))
+                    self._add(self._ended(running.pop(future), future))
         except BaseException as error:
             processes.stop()
-            self._settle(running.values())
+            self._mark_crashed(running.values())
             if isinstance(error, KeyboardInterrupt):
                 done = f"{len(self._outcomes)} of {len(self._plan.segments)} segments are done, and stay so"
                 raise KeyboardInterrupt(done) from None
@@ -150,13 +150,13 @@ class SegmentRuns:
     def _submit(
         self, pool: ThreadPoolExecutor, processes: SubProcesses | ClusterProcesses, started: Started
     ) -> Future[SubRunEnd]:
-        told = SubRun(
+        request = SubRun(
             flow=f"{self._flow.fn.__module__}:{self._flow.fn.__name__}",
             flow_run=str(started.flow_run),
             api=str(_context().client.api_url),
             threads=max(1, available_cores() // self._at_once),
         )
-        return pool.submit(contextvars.copy_context().run, processes.run, told, started.segment.model)
+        return pool.submit(contextvars.copy_context().run, processes.run, request, started.segment.model)
 
     def _ended(self, started: Started, future: Future[SubRunEnd]) -> SegmentOutcome:
         segment, run = started.segment, str(started.flow_run)
@@ -166,20 +166,20 @@ class SegmentRuns:
             lost = f"its process was lost ({type(error).__name__}: {error}); run again: what is done is kept"
             end = SubRunEnd(exit_code=ExitCode.STORAGE, reason=lost, silent=True)
         if end.silent:
-            self._settle([started], end.reason)
+            self._mark_crashed([started], end.reason)
         if end.record is not None:
             outcome = decided_segment(segment, RetrainSummary.model_validate(end.record), run)
         else:
             outcome = failed_segment(segment, end.exit_code, end.reason, run)
         return outcome.model_copy(update={"seconds": round(time.monotonic() - started.since, 1)})
 
-    def _tell(self, outcome: SegmentOutcome) -> None:
+    def _add(self, outcome: SegmentOutcome) -> None:
         self._outcomes[outcome.model] = outcome
         done = f"{len(self._outcomes)} of {len(self._plan.segments)}"
         logger.info("%s: %s — %s (%s)", outcome.model, outcome.outcome, outcome.reason, done)
 
-    def _settle(self, runs: Iterable[Started], reason: str = "stopped with the run above it") -> None:
-        """What a process couldn't tell Prefect any more, if Prefect's own server is still there."""
+    def _mark_crashed(self, runs: Iterable[Started], reason: str = "stopped with the run above it") -> None:
+        """Tell Prefect what a process couldn't any more, if Prefect's own server is still there."""
         with contextlib.suppress(Exception), get_client(sync_client=True) as client:
             for started in runs:
                 state = client.read_flow_run(started.flow_run).state
@@ -193,16 +193,16 @@ def retrain_each(flow: Flow[..., Any], config: SegmentsConfig, plan: SegmentPlan
         return SegmentRuns(flow, config, plan, config.at_once).run(processes)
 
 
-def conclude(config: SegmentsConfig, plan: SegmentPlan, outcomes: list[SegmentOutcome]) -> SegmentsSummary:
+def summarize(config: SegmentsConfig, plan: SegmentPlan, outcomes: list[SegmentOutcome]) -> SegmentsSummary:
     """Put all outcomes into one record, and show them as a table of the run."""
-    summary = summarize(config.name, plan, outcomes)
+    summary = outcome.summarize(config.name, plan, outcomes)
     for sentence in summary.left_out:
         logger.info("note      %s", sentence)
     publish_table(config.name, "segments", segment_rows(summary), summary.sentence)
     return summary
 
 
-def ending(summary: SegmentsSummary) -> SegmentsSummary | State[SegmentsSummary]:
+def final_state(summary: SegmentsSummary) -> SegmentsSummary | State[SegmentsSummary]:
     """The summary, as a failure where a segment's run failed: whoever watches the runs must see it."""
     if not summary.undecided:
         return summary

@@ -13,9 +13,9 @@ from collections.abc import Generator
 from pathlib import Path
 
 from ai.ml.core.errors import ExitCode
-from tasks.sub_run import SubRun, SubRunEnd
+from tasks.subflows.child import SubRun, SubRunEnd
 
-CHECKOUT = Path(__file__).parents[1] if __name__.startswith("tasks.") else None
+CHECKOUT = Path(__file__).parents[2] if __name__.startswith("tasks.") else None
 """What a process needs on its path where this isn't `bundlegate.tasks`, an installed package."""
 GRACE_S = 10.0
 """Seconds that a process has to tell Prefect of its end."""
@@ -31,7 +31,7 @@ class SubProcesses:
         self._stopped = False
         self._lock = threading.Lock()
 
-    def run(self, told: SubRun, label: str) -> SubRunEnd:
+    def run(self, request: SubRun, label: str) -> SubRunEnd:
         """Run one and wait for its end; its messages go to stderr as they come, each behind the label.
 
         A process that dies without a word ends with `STORAGE`: out of memory is what kills most.
@@ -39,7 +39,7 @@ class SubProcesses:
         with self._lock:
             if self._stopped:
                 return SubRunEnd(exit_code=ExitCode.BUSY, reason="stopped before it began")
-            process = _start(told)
+            process = _start(request)
             self._running.add(process)
         try:
             return _wait(process, label)
@@ -51,7 +51,7 @@ class SubProcesses:
                 self._running.discard(process)
 
     def stop(self) -> None:
-        """End all of them: politely, so that their runs are told as crashed, then for good; none starts any more."""
+        """End all of them, first by a signal that lets them record how their runs ended; none starts any more."""
         with self._lock:
             self._stopped = True
             running = list(self._running)
@@ -73,19 +73,19 @@ class SubProcesses:
 @contextlib.contextmanager
 def sub_processes() -> Generator[SubProcesses]:
     """All are gone when this ends."""
-    found = SubProcesses()
+    processes = SubProcesses()
     try:
-        yield found
+        yield processes
     finally:
-        found.stop()
+        processes.stop()
 
 
-def _start(told: SubRun) -> subprocess.Popen[bytes]:
+def _start(request: SubRun) -> subprocess.Popen[bytes]:
     paths = [str(path) for path in (CHECKOUT, os.environ.get("PYTHONPATH")) if path]
     environment = {
-        "OMP_NUM_THREADS": str(told.threads),
+        "OMP_NUM_THREADS": str(request.threads),
         **os.environ,
-        "PREFECT_API_URL": told.api,
+        "PREFECT_API_URL": request.api,
         "PYTHONPATH": os.pathsep.join(paths),
     }
     pipe = subprocess.PIPE
@@ -94,7 +94,7 @@ def _start(told: SubRun) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, process_group=0)
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-        stdin.write(told.model_copy(update={"owner": os.getpid()}).model_dump_json().encode())
+        stdin.write(request.model_copy(update={"owner": os.getpid()}).model_dump_json().encode())
     return process
 
 

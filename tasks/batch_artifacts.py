@@ -18,7 +18,7 @@ from ai.ml.retraining.batch.pinned import BundlePin
 from ai.ml.retraining.batch.sample import BatchSample, sample_batch
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.settings.predict import PredictConfig
-from tasks.reporting import drift_rows, publish_markdown, publish_table, show_drift
+from tasks.artifacts import drift_rows, publish_markdown, publish_table, show_drift
 
 SHOWN_EVERY_S = 5.0
 """A thousand parts in a minute need no thousand calls of the API."""

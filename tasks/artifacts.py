@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -24,7 +25,7 @@ from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
 from ai.ml.core.number_text import figure
-from ai.ml.retraining.console.progress import at_work, logger
+from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.gate.render import to_markdown
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import (
@@ -35,10 +36,9 @@ from ai.ml.retraining.records import (
     ReportRef,
     VerdictRef,
 )
-from ai.ml.retraining.reporting.svg import require_matplotlib
 from ai.ml.retraining.runs.summary import metrics_line
 from ai.ml.retraining.settings.retrain import RetrainConfig
-from tasks.caching import KEPT, KeptNotReused
+from tasks.caching import KEPT, PersistOnly
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.trainer.training import EpochReport
@@ -50,30 +50,19 @@ PROGRESS_EVERY_S = 2.0
 """An update is a call to the API; epochs can be faster."""
 
 
-@task(name="report", task_run_name="report {candidate.bundle.digest:.12}", cache_policy=KeptNotReused(), **KEPT)
+@task(name="report", task_run_name="report {candidate.bundle.digest:.12}", cache_policy=PersistOnly(), **KEPT)
 def report(
     config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef, decision: DecisionRecord | None = None
 ) -> ReportRef | None:
     """Make the candidate's card and report; whatever goes wrong here is said and changes nothing."""
-    if not config.report.enabled:
-        return None
-    try:
-        require_matplotlib()
-        from ai.ml.retraining.reporting.sources import report_candidate
+    from ai.ml.retraining.reporting.sources import report_or_warn
 
-        with at_work("measuring and drawing the report"):
-            told = report_candidate(config, candidate, verdict, decision)
-        logger.info("reported  %s", Path(told.page.path).as_uri())
-        show_report(config.name, told)
-    except Exception as error:
-        logger.warning("no report: %s: %s; nothing else depends on it", type(error).__name__, error)
-        return None
-    return told
+    return report_or_warn(config, candidate, verdict, decision, partial(show_report, config.name))
 
 
-def show_report(name: str, told: ReportRef) -> None:
+def show_report(name: str, report: ReportRef) -> None:
     """The card as Markdown, one chart as an image, and where the page lies."""
-    page = Path(told.page.path)
+    page = Path(report.page.path)
     bundle = page.parent.name[:SHORT]
     card = page.with_name("card.md").read_text(encoding="utf-8")
     # The YAML head is for model hubs.
@@ -84,8 +73,8 @@ def show_report(name: str, told: ReportRef) -> None:
         description=f"card of {bundle}",
     )
     # A browser follows no link from a server to a disk, so the address is what can be read and copied.
-    told_where = f"report of {bundle}: copy the address into a browser on the machine that keeps it"
-    link = {"link": page.as_uri(), "link_text": page.as_uri(), "description": told_where}
+    description = f"report of {bundle}: copy the address into a browser on the machine that keeps it"
+    link = {"link": page.as_uri(), "link_text": page.as_uri(), "description": description}
     _publish(create_link_artifact, key=artifact_key(name, "report"), **link)
     chart = page.with_name("preview.svg")
     if chart.is_file():
@@ -171,19 +160,19 @@ def epoch_progress(name: str) -> Generator[Callable[[EpochReport], None]]:
         yield lambda report: None
         return
     key, description = artifact_key(name, "training"), f"epochs of the training of {name}, in percent"
-    artifact: Any = _tell(create_progress_artifact, 0.0, key=key, description=description)
-    told = time.monotonic()
+    artifact: Any = _best_effort(create_progress_artifact, 0.0, key=key, description=description)
+    shown = time.monotonic()
 
     def show(report: EpochReport) -> None:
-        nonlocal told, artifact
-        if artifact is not None and time.monotonic() - told >= PROGRESS_EVERY_S:
-            told = time.monotonic()
+        nonlocal shown, artifact
+        if artifact is not None and time.monotonic() - shown >= PROGRESS_EVERY_S:
+            shown = time.monotonic()
             share = 100 * report.epoch / report.epochs
-            artifact = _tell(update_progress_artifact, UUID(str(artifact)), share)
+            artifact = _best_effort(update_progress_artifact, UUID(str(artifact)), share)
 
     yield show
     if artifact is not None:
-        _tell(update_progress_artifact, UUID(str(artifact)), 100.0)
+        _best_effort(update_progress_artifact, UUID(str(artifact)), 100.0)
 
 
 def emit_outcome(name: str, promotion: PromotionRecord) -> None:
@@ -237,10 +226,10 @@ def _figure(value: Any) -> Any:
 def _publish(create: Any, **content: Any) -> None:
     """Outside a run (tests and plain calls of a task's function) there is nothing to attach an artifact to."""
     if FlowRunContext.get() is not None:
-        _tell(create, **content)
+        _best_effort(create, **content)
 
 
-def _tell(call: Any, *arguments: Any, **content: Any) -> Any:
+def _best_effort(call: Any, *arguments: Any, **content: Any) -> Any:
     """A server that is away for a moment must not undo what a step has done: a training of hours, a promotion."""
     try:
         return call(*arguments, **content)

@@ -1,4 +1,4 @@
-"""Asking a person before a promotion, in Prefect's UI or by `python -m flows.approve`.
+"""Asking a person before a promotion, in Prefect's UI or by `bundlegate approve`.
 
 A run of a deployment is suspended: its process ends, its work lock and its concurrency slot are free, and a worker
 starts it again with the answer. A run without a deployment (from a terminal, or inside another flow) can't be started
@@ -8,7 +8,8 @@ again by anybody, so its process waits; its work lock is free too.
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,18 +33,19 @@ from ai.ml.retraining.records import Approval
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.approval import (
     ApprovalRequest,
-    Draft,
+    Proposal,
+    create_request,
     declined,
-    file_request,
+    load_request,
+    mark_answered,
     needs_person,
-    recheck,
-    reopen,
-    settle,
+    verify_request,
 )
+from ai.ml.retraining.runs.plan import pinned
 from ai.ml.retraining.settings.retrain import RetrainConfig
-from tasks.reporting import decision_markdown, emit_bundle_event, publish_markdown
+from tasks.artifacts import decision_markdown, emit_bundle_event, publish_markdown
 
-PLACE_WAIT_S = 3600.0
+LOCK_WAIT_S = 3600.0
 """A run that was answered waits so long for the run that works on the same model now."""
 POLL_S = 5
 """A waiting process asks the server so often."""
@@ -72,68 +74,89 @@ def require_server(config: RetrainConfig) -> None:
         )
 
 
-def asked_before(config: RetrainConfig, place: ExitStack) -> ApprovalRequest | None:
-    """What this very run asked before it was suspended, looked at again; None in a run that hasn't asked yet.
+class RetrainingRun:
+    """A run of the retraining flow: holds its model's work folder, but not while a person is asked."""
+
+    def __init__(self, config: RetrainConfig) -> None:
+        self.config = config
+        self.request: ApprovalRequest | None = None
+        """What this very run asked before it was suspended, verified again; None in a run that hasn't asked yet."""
+        self.work_folder = ExitStack()
+        """Its lock, while it is locked."""
+
+    def lock(self, timeout_s: float = 0.0) -> None:
+        """Lock the work folder; raises Busy if another run of the model holds it for `timeout_s` seconds."""
+        self.work_folder.enter_context(steps.open_run(self.config, timeout_s))
+
+    def ask(self, proposal: Proposal) -> tuple[Proposal, Approval | None]:
+        """Ask, wait, and give back what may be promoted now; nothing is asked where the champion stays.
+
+        The first call of a deployment's run doesn't return: the run is suspended.
+
+        Args:
+            proposal: what was trained, proved and decided.
+
+        Returns:
+            What was asked about, with the decision after the answer, and the answer: None if nobody was asked.
+
+        Raises:
+            Busy: nobody answered in time, another champion was made meanwhile, or another run holds the work folder.
+            BundleRefused: what was asked about has changed or is gone.
+            UsageError: a person would have to be asked, and this is no run of a flow.
+        """
+        config = self.config
+        if not needs_person(config, proposal):
+            return proposal, None
+        context = FlowRunContext.get()
+        if context is None or context.flow_run is None:
+            raise UsageError("a person can be asked in a flow's run only: nothing is promoted")
+        run, suspends = str(context.flow_run.id), _can_be_suspended(context.flow_run)
+        request = self.request
+        if request is None:
+            seconds = config.approval.hours * 3600
+            request = create_request(config, run, proposal, seconds if suspends else min(seconds, _left(context)))
+            _announce(config, request)
+        answer = self._answer(run, request, suspends)
+        verify_request(config, request)
+        mark_answered(config, run, answer)
+        logger.info("%s  by %s: %s", "approved" if answer.approved else "declined", answer.approver, answer.reason)
+        proposal = request.draft if self.request is None else proposal
+        if answer.approved:
+            return proposal, answer
+        return proposal.model_copy(update={"decision": declined(proposal.decision, answer)}), answer
+
+    def _answer(self, run: str, request: ApprovalRequest, suspends: bool) -> Approval:
+        config, form = self.config, _form(self.config, request)
+        if suspends:
+            return _answer(lambda: suspend_flow_run(form, timeout=_seconds(request), key=request.key))
+        self.work_folder.close()
+        answer = _answer(lambda: _wait(config, run, request, form))
+        self.lock(LOCK_WAIT_S)
+        return answer
+
+
+@contextmanager
+def retraining_run(config: RetrainConfig) -> Generator[RetrainingRun]:
+    """Begin a run, or go on with one that was suspended to ask a person; at its end there is nothing to resume.
+
+    Yields:
+        The run. Its teacher is named by digest, so that a resumed run goes on with the one that it began with.
 
     Raises:
         BundleRefused: what was asked about has changed or is gone.
         Busy: another champion was made meanwhile, or another run holds the work folder.
     """
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None or config.approval.approve != "human":
-        return None
-    keys = context.flow_run.empirical_policy.pause_keys
-    if not keys:
-        return None
-    place.enter_context(steps.open_run(config, PLACE_WAIT_S))
-    request = reopen(config, str(context.flow_run.id), keys)
-    logger.info("resumed   %s was asked about and is as it was", request.draft.candidate.bundle.digest[:12])
-    return request
-
-
-def approved(
-    config: RetrainConfig, draft: Draft, asked: ApprovalRequest | None, place: ExitStack
-) -> tuple[Draft, Approval | None]:
-    """Ask, wait, and give back what may be promoted now; nothing is asked where the champion stays.
-
-    The first call of a deployment's run doesn't return: the run is suspended.
-
-    Args:
-        config: of the run.
-        draft: what was made, proved and decided.
-        asked: the request that was answered, in a run that goes on.
-        place: holds the work folder; left while a process waits, and entered again.
-
-    Raises:
-        Busy: nobody answered in time, another champion was made meanwhile, or another run holds the work folder.
-        BundleRefused: what was asked about has changed or is gone.
-        UsageError: a person would have to be asked, and this is no run of a flow.
-    """
-    if not needs_person(config, draft):
-        return draft, None
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        raise UsageError("a person can be asked in a flow's run only: nothing is promoted")
-    run, suspends = str(context.flow_run.id), _can_be_suspended(context.flow_run)
-    request = asked
-    if request is None:
-        seconds = config.approval.hours * 3600
-        request = file_request(config, run, draft, seconds if suspends else min(seconds, _left(context)))
-        _announce(config, request)
-    form = _form(config, request)
-    if suspends:
-        answer = _answer(lambda: suspend_flow_run(form, timeout=_seconds(request), key=request.key))
-    else:
-        place.close()
-        answer = _answer(lambda: _wait(config, run, request, form))
-        place.enter_context(steps.open_run(config, PLACE_WAIT_S))
-    recheck(config, request)
-    settle(config, run, answer)
-    logger.info("%s  by %s: %s", "approved" if answer.approved else "declined", answer.approver, answer.reason)
-    draft = request.draft if asked is None else draft
-    if answer.approved:
-        return draft, answer
-    return draft.model_copy(update={"decision": declined(draft.decision, answer)}), answer
+    context, keys = FlowRunContext.get(), None
+    if context is not None and context.flow_run is not None and config.approval.approve == "human":
+        keys = context.flow_run.empirical_policy.pause_keys
+    run = RetrainingRun(config if keys else pinned(config))
+    with run.work_folder:
+        run.lock(LOCK_WAIT_S if keys else 0.0)
+        if keys and context is not None and context.flow_run is not None:
+            run.request = load_request(config, str(context.flow_run.id), keys)
+            logger.info("resumed   %s was asked about and is as it was", run.request.draft.candidate.bundle.digest[:12])
+        yield run
+        steps.end_run(config)
 
 
 def _answer(ask: Any) -> Approval:
@@ -191,8 +214,8 @@ def _seconds(request: ApprovalRequest) -> int:
 def _form(config: RetrainConfig, request: ApprovalRequest) -> Any:
     """The form with the digest in it: an answer that names another one isn't taken by the server."""
     digest = request.draft.candidate.bundle.digest
-    told = Field(default=digest, description="The candidate that this answer is about")
-    fields: Any = {"digest": (Literal[digest], told)}
+    field = Field(default=digest, description="The candidate that this answer is about")
+    fields: Any = {"digest": (Literal[digest], field)}
     form: Any = create_model("ApprovalForm", __base__=ApprovalForm, **fields)
     form._description = _question(config, request)
     return form
@@ -209,7 +232,7 @@ def _question(config: RetrainConfig, request: ApprovalRequest) -> str:
             f"# May this become the champion of {config.name}?",
             "",
             f"Candidate `{digest}`, {replaced}. Answer until {_shown(request)}:",
-            f"*Resume* at this run, or `python -m flows.approve {config.name} --yes --reason '…'` (or `--no`).",
+            f"*Resume* at this run, or `bundlegate approve {config.name} --yes --reason '…'` (or `--no`).",
             "",
             "## Decision",
             "",
@@ -229,7 +252,7 @@ def _announce(config: RetrainConfig, request: ApprovalRequest) -> None:
     reason = request.draft.decision.reason
     emit_bundle_event("bundle.awaiting-approval", config.name, digest, sentence=reason, until=request.until)
     logger.info(
-        "waiting   for approval of %s until %s: python -m flows.approve %s --yes --reason '…'",
+        "waiting   for approval of %s until %s: bundlegate approve %s --yes --reason '…'",
         digest[:12],
         _shown(request),
         config.name,

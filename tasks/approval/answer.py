@@ -28,8 +28,8 @@ from prefect.settings import PREFECT_API_URL
 
 from ai.ml.core.errors import Busy, UsageError
 from ai.ml.retraining.records import Approval
-from tasks.reporting import artifact_key
-from tasks.server import server_answers
+from tasks.artifacts import artifact_key
+from tasks.command_line import server_answers
 
 FLOW = "retrain"
 _NO_QUESTION = "Run input schema not found"

@@ -1,4 +1,4 @@
-"""A flow's run in a process of its own, under a flow run that its parent made: `python -m tasks.sub_run`.
+"""A flow's run in a process of its own, under a flow run that its parent made: `python -m tasks.subflows.child`.
 
 Two runs in threads of one process would share its signals, its threads of arithmetic and its memory; a process that
 dies takes one run with it. Nothing is imported here before it is needed: Prefect reads its settings when it is.
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 
 class SubRun(BaseModel):
-    """What the process is told on its stdin, as JSON."""
+    """What the process is request on its stdin, as JSON."""
 
     flow: str
     """`flows.retrain:retrain`."""
@@ -44,25 +44,25 @@ class SubRunEnd(BaseModel):
 
 def main() -> int:
     """Run what stdin says; the end goes to stdout, and everything else to stderr."""
-    told = SubRun.model_validate_json(sys.stdin.buffer.read())
+    request = SubRun.model_validate_json(sys.stdin.buffer.read())
     with os.fdopen(os.dup(1), "wb") as answer:
         os.dup2(2, 1)
-        end = _run(told)
+        end = _run(request)
         answer.write(end.model_dump_json().encode())
     return end.exit_code
 
 
-def _run(told: SubRun) -> SubRunEnd:
+def _run(request: SubRun) -> SubRunEnd:
     from ai.ml.core.processes import follow_owner
     from ai.ml.retraining.console.exit_codes import INTERRUPTED, report_error
     from ai.ml.retraining.console.progress import log_to_terminal
 
-    follow_owner(told.owner)
+    follow_owner(request.owner)
     log_to_terminal()
-    module, _, name = told.flow.partition(":")
+    module, _, name = request.flow.partition(":")
     try:
         flow = getattr(import_module(module), name)
-        record = _record(flow, told.flow_run)
+        record = _record(flow, request.flow_run)
     except KeyboardInterrupt:
         return SubRunEnd(exit_code=INTERRUPTED, reason="interrupted")
     except Exception as error:
@@ -81,7 +81,7 @@ def _record(flow: Any, flow_run: str) -> Any:
         state: Any = run_flow(flow, flow_run=load_flow_run(UUID(flow_run)), return_type="state")
         return outcome_of(state)
     except TerminationSignal:
-        raise Busy("its process was told to stop; what is done is kept: run again") from None
+        raise Busy("its process was request to stop; what is done is kept: run again") from None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,27 @@
+"""Whether enough rows are left that neither model learned from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ai.ml.retraining.decision.decision import Predictions
+
+LEAST_ROWS = 10
+LEAST_OF_CLASS = 5
+"""Of each class; where fewer are held out at all, none of them may be missing."""
+
+
+def too_few_rows(challenger: Predictions, seen: np.ndarray) -> str | None:
+    """Why nothing can be compared on what is left; None where it can."""
+    left, all_rows = int((~seen).sum()), len(seen)
+    learned = f"{all_rows - left:,} of {all_rows:,} held-out rows were learned from, and " if left < all_rows else ""
+    if left < LEAST_ROWS:
+        return f"{learned}{left} row{'s' * (left != 1)} can't decide, {LEAST_ROWS} are needed"
+    if challenger.task == "classification":
+        total, kept = (np.bincount(rows, minlength=2) for rows in (challenger.truth, challenger.truth[~seen]))
+        kept = np.pad(kept, (0, len(total) - len(kept)))
+        short = np.flatnonzero(kept < np.minimum(total, LEAST_OF_CLASS))
+        if len(short):
+            left, held = int(kept[short[0]]), int(total[short[0]])
+            return f"{learned}of one class {left} of {held} are left, {min(held, LEAST_OF_CLASS)} are needed"
+    return None
