@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from ai.ml.retraining.settings.fields import Section
+from ai.ml.retraining.settings.flag import Flag
 
 AT_LEAST = ("accuracy", "auc")
 """Metrics of which more is better: their limits are the least that will do."""
@@ -31,7 +32,9 @@ class DecisionSettings(Section):
         ),
     ] = NO_FLOORS
     slice_column: Annotated[
-        str | None, Field(description="Column whose values are judged one by one", examples=["region"])
+        str | None,
+        Field(description="Column whose values are judged one by one", examples=["region"]),
+        Flag("--slice", "--slice-column"),
     ] = None
     slice_floors: Annotated[
         dict[str, float], Field(description="The same limits for every slice", examples=[{"accuracy": 0.7}])

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ai.ml.core.errors import UsageError
+from ai.ml.retraining.settings.flag import Flag
 
 if TYPE_CHECKING:
     from ai.ml.core.tables.reader import ReadOptions
@@ -18,33 +19,6 @@ if TYPE_CHECKING:
 READING = ("delimiter", "encoding", "decimal", "thousands", "sheet", "query")
 """The flags of the console commands that say how to read a table, by the names of `ReadOptions`."""
 
-# Where the field's own name would read badly as a flag.
-FLAG_NAMES = {
-    "data.source": ["--data"],
-    "training.random_seed": ["--seed"],
-    "training.training_mode": ["--mode", "--training-mode"],
-    "training.budget_seconds": ["--budget"],
-    "training.exclude_columns": ["--exclude", "--exclude-column"],
-    "training.category_columns": ["--category", "--category-column"],
-    "training.number_columns": ["--number", "--number-column"],
-    "decision.slice_column": ["--slice", "--slice-column"],
-    "approval.hours": ["--approval-hours"],
-    "report.enabled": ["--report"],
-    "report.max_rows": ["--report-rows"],
-    "drift.action": ["--drift"],
-    "drift.severity": ["--drift-severity"],
-    "pythons": ["--python"],
-    "gate.pythons": ["--python"],
-    "timeout_seconds": ["--gate-timeout"],
-    "gate.timeout_seconds": ["--gate-timeout"],
-    "labels": ["--label"],
-    "segments.column": ["--segments"],
-    "segments.values": ["--segment-value"],
-    "segments.missing": ["--segment-missing"],
-    "segments.named": ["--segment"],
-}
-PAIRS = {"labels": "NAME=TEXT", "segments.named": "NAME=COLUMN:VALUE,VALUE"}
-"""What a pair looks like where it isn't METRIC=LIMIT."""
 NOT_SETTINGS = frozenset({"config", "json", "resume"})
 """Flags of the command line itself; no section may have fields of these names at its top."""
 
@@ -87,7 +61,7 @@ def reading_of(arguments: argparse.Namespace) -> ReadOptions:
 
 
 def _add_flag(parser: Any, path: str, field: FieldInfo) -> None:
-    flags = FLAG_NAMES.get(path, ["--" + _flag_name(path)])
+    flag = next((item for item in field.metadata if isinstance(item, Flag)), Flag("--" + _flag_name(path)))
     options: dict[str, Any] = {"dest": path, "default": None, "help": _help(field)}
     kinds = _kinds(field.annotation)
     if bool in kinds:
@@ -95,10 +69,10 @@ def _add_flag(parser: Any, path: str, field: FieldInfo) -> None:
     elif tuple in kinds:
         options |= {"action": "extend", "nargs": "+", "metavar": "COLUMN" if "columns" in path else "VALUE"}
     elif dict in kinds:
-        options |= {"action": _Pairs, "nargs": "+", "metavar": PAIRS.get(path, "METRIC=LIMIT")}
+        options |= {"action": _Pairs, "nargs": "+", "metavar": flag.pair or "METRIC=LIMIT"}
     else:
         options["metavar"] = path.rpartition(".")[2].upper()
-    parser.add_argument(*flags, **options)
+    parser.add_argument(*flag.names, **options)
 
 
 def _flag_name(path: str) -> str:
