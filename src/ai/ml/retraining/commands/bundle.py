@@ -12,7 +12,7 @@ from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.retraining.console.progress import at_work, part_bar, result_console
 from ai.ml.retraining.console.stdout import print_bytes, print_json
-from ai.ml.retraining.settings.fields import read_options
+from ai.ml.retraining.settings.reading import read_options
 from ai.ml.retraining.store.references import bundle_directory
 
 if TYPE_CHECKING:

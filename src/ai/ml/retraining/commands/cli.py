@@ -225,7 +225,7 @@ def _add_predict(commands: Any) -> None:
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
-    """`settings.fields.read_options` takes these."""
+    """`settings.reading.read_options` takes these."""
     reading = parser.add_argument_group("how to read the table")
     reading.add_argument("--query", metavar="SQL", help="what to read, when it is a database URL")
     reading.add_argument("--delimiter", metavar="MARK", help="of a CSV; found by itself when not given")

@@ -18,8 +18,8 @@ from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.commands.flow import flow_entrypoint, needs_checkout
-from ai.ml.retraining.settings.fields import READING, read_options
 from ai.ml.retraining.settings.load import load_config
+from ai.ml.retraining.settings.reading import READING, read_options
 from ai.ml.retraining.settings.segments import SegmentsConfig
 
 SETTINGS, DEPLOYMENTS = "retrain.toml", "prefect.yaml"

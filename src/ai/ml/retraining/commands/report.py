@@ -8,7 +8,7 @@ from pathlib import Path
 from ai.ml.core.errors import ExitCode
 from ai.ml.retraining.console.progress import at_work
 from ai.ml.retraining.console.stdout import print_json
-from ai.ml.retraining.settings.fields import read_options
+from ai.ml.retraining.settings.reading import read_options
 from ai.ml.retraining.settings.retrain import ReportSettings
 from ai.ml.retraining.store.references import bundle_directory
 from ai.ml.retraining.store.store import Store

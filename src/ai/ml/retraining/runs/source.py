@@ -19,7 +19,6 @@ from ai.ml.retraining.records import (
     content_key,
 )
 from ai.ml.retraining.runs.work_folder import keep_latest, work_dir
-from ai.ml.retraining.settings.fields import read_options
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig
 
 
@@ -31,8 +30,7 @@ def read_source(data: DataSettings) -> pa.Table:
         Busy: somebody wrote to it meanwhile.
     """
     stamps = source_stamps(data.source)
-    options = read_options(data)
-    table = read_table(data.source, options)
+    table = read_table(data.source, data.read)
     if source_stamps(data.source) != stamps:
         # Half of it may be the old table, and the checkpoint would go by a name that is neither's.
         raise Busy(f"{data.source} changed while it was read: try again when nobody writes to it")

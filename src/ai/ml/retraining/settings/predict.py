@@ -6,27 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ai.ml.core.tables.reader import ReadOptions
-from ai.ml.retraining.settings.fields import (
-    DecimalMark,
-    Delimiter,
-    Encoding,
-    Quote,
-    RefusedDrift,
-    Section,
-    Sheet,
-    SkippedLines,
-    ThousandsMark,
-    read_options,
-)
+from ai.ml.retraining.settings.fields import RefusedDrift, Section
+from ai.ml.retraining.settings.reading import ReadSettings
 
 # They change how a job runs, never what it writes: a run may be resumed with others.
 _NOT_IN_THE_OUTPUT = {"overwrite", "drift", "drift_severity"}
 _LATER = ("quote", "skip_lines")
 
 
-class BatchSettings(Section):
-    """How to read the rows, what to write beside the answers, and what to refuse."""
+class ScoringChoices(Section):
+    """What to write beside the answers, and what to refuse."""
 
     proba: Annotated[bool, Field(description="Add a column of probabilities for each class")] = False
     keep: Annotated[
@@ -45,13 +34,11 @@ class BatchSettings(Section):
     device: Annotated[
         str, Field(description="cpu, cuda, cuda:1", pattern=r"^(cpu|cuda(:\d+)?)$", examples=["cpu", "cuda:1"])
     ] = "cpu"
-    delimiter: Delimiter = None
-    encoding: Encoding = None
-    decimal: DecimalMark = "."
-    thousands: ThousandsMark = None
-    sheet: Sheet = None
-    quote: Quote = None
-    skip_lines: SkippedLines = 0
+
+
+class BatchSettings(ReadSettings, ScoringChoices):
+    """How to read the rows, what to write beside the answers, and what to refuse."""
+
     query: Annotated[
         str | None,
         Field(
@@ -59,15 +46,6 @@ class BatchSettings(Section):
             examples=["SELECT * FROM customers"],
         ),
     ] = None
-
-    @property
-    def read(self) -> ReadOptions:
-        """How to read a part.
-
-        Raises:
-            UsageError: the marks don't go together.
-        """
-        return read_options(self)
 
     def identity(self) -> dict[str, Any]:
         """What decides the bytes of the output, as plain JSON."""
