@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-from-lock
 
-.PHONY: demo test fast measure soak check docs gate-table lock clean
+.PHONY: demo test fast measure soak check check-ranges docs gate-table lock clean
 
 demo: $(STAMP)
 	@$(BIN)/bundlegate example demo/penguins.csv
@@ -70,6 +70,10 @@ lock:
 		--output-file requirements.lock pyproject.toml
 	rm build-constraint.txt
 	sed -i.bak -e 's/^torch==\([0-9.]*\)+cpu$$/torch==\1/' -e '/^bundlegate @ /d' requirements.lock && rm requirements.lock.bak
+
+# Maintainers only: the newest and the oldest versions that the ranges of each extra admit, each with its tests. Hours.
+check-ranges:
+	$(PYTHON) .ci/check-ranges
 
 clean:
 	rm -rf $(VENV) demo .bundlegate build dist

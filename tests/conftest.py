@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from machine_needs import missing_needs, refuse_in_ci, without_unmet
 from processor_seconds import ProcessorSeconds, add_options
+from server_log import LOGS
 from soak import Totals, chosen
 from soak import effort as effort
 from soak import total as total
@@ -108,10 +109,13 @@ def start_server(environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """`prefect server start` as the docs have it, from the checkout; `PREFECT_API_URL` says on which port."""
     log, url = Path(environment["PREFECT_HOME"]) / "server.log", environment["PREFECT_API_URL"]
     port = url.removesuffix("/api").rpartition(":")[2]
+    LOGS.watch(log)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
     with log.open("ab") as file:
         streams: dict[str, Any] = {"stdout": file, "stderr": file, "stdin": subprocess.DEVNULL}
-        server = subprocess.Popen(command, cwd=ROOT, env=environment, **streams)
+        # The flows' own setting, which this process has once it imports one, would hide every error of the server.
+        own = {**environment, "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING"}
+        server = subprocess.Popen(command, cwd=ROOT, env=own, **streams)
     try:
         _wait_for(f"{url}/health", server, log)
     except BaseException:
@@ -130,6 +134,21 @@ def prefect_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
         yield environment
     finally:
         stop(server)
+    # What it said while it went down; a test that it failed in has said so already.
+    check_server_logs()
+
+
+def check_server_logs() -> None:
+    """Fail for what Prefect's servers said of failures of their own since the last look."""
+    if found := LOGS.complaints():
+        pytest.fail("the Prefect server's log has errors:\n" + "\n".join(found)[-8000:])
+
+
+@pytest.fixture(autouse=True)
+def quiet_servers() -> Iterator[None]:
+    """No service of a Prefect server fails behind a test's back, whichever fixture or test has started the server."""
+    yield
+    check_server_logs()
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,6 @@ def no_pool_before(environment: dict[str, str]) -> Generator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_what_init_prints_and_writes_deploys_on_a_new_server(
     tmp_path: Path, prefect_environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

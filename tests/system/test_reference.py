@@ -21,7 +21,7 @@ from ai.ml.retraining.commands.flow import COMMANDS
 from ai.ml.retraining.commands.init import section_of, starter_toml
 from ai.ml.retraining.doctor.diagnosis import Diagnosis
 from ai.ml.retraining.settings.deployment import settings_of
-from ai.ml.retraining.settings.flags import FLAG_NAMES, add_settings
+from ai.ml.retraining.settings.flags import add_settings
 from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.predict import PredictConfig
 from ai.ml.retraining.settings.proof import RollbackConfig, ValidateConfig
@@ -223,9 +223,35 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path: Path) ->
         load_config(RetrainConfig, file)
 
 
-def test_every_flag_name_belongs_to_a_setting() -> None:
-    known = {path for model in FLOWS.values() for path, _ in fields_of(model)}
-    assert {name for name in FLAG_NAMES if "." in name} <= known
+def test_a_flag_has_its_name_from_its_setting_and_schemas_know_nothing_of_it() -> None:
+    flags = flags_of(SegmentsConfig) | flags_of(ValidateConfig)
+    named = {
+        "data.source": "--data",
+        "training.random_seed": "--seed",
+        "training.training_mode": "--mode, --training-mode",
+        "training.budget_seconds": "--budget",
+        "training.exclude_columns": "--exclude, --exclude-column",
+        "training.category_columns": "--category, --category-column",
+        "training.number_columns": "--number, --number-column",
+        "training.keep_columns": "--keep-column",
+        "decision.slice_column": "--slice, --slice-column",
+        "approval.hours": "--approval-hours",
+        "report.enabled": "--report, --no-report",
+        "report.max_rows": "--report-rows",
+        "drift.action": "--drift",
+        "drift.severity": "--drift-severity",
+        "pythons": "--python",
+        "gate.pythons": "--python",
+        "timeout_seconds": "--gate-timeout",
+        "gate.timeout_seconds": "--gate-timeout",
+        "labels": "--label",
+        "segments.column": "--segments",
+        "segments.values": "--segment-value",
+        "segments.missing": "--segment-missing, --no-segment-missing",
+        "segments.named": "--segment",
+    }
+    assert {path: flags[path] for path in named} == named
+    assert '"flag"' not in schema_page(SegmentsConfig).lower()
 
 
 if __name__ == "__main__":

@@ -28,3 +28,12 @@ def number(value: float) -> str:
     if 1000 <= abs(value) < 1e9 or (abs(value) < 1000 and value == int(value)):
         return f"{value:,.0f}"
     return f"{value:#.3g}".removesuffix(".")
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun, whose plural ends in s.
+
+    >>> counted(1, "line"), counted(1200, "cell")
+    ('1 line', '1,200 cells')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -7,6 +7,8 @@ category.
 from __future__ import annotations
 
 import difflib
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +18,19 @@ import pyarrow as pa
 
 from ai.ml.core.contract.counts import ColumnCounts, ContractCounts
 from ai.ml.core.contract.dates import ISO, expand_dates, read_dates
+from ai.ml.core.contract.marks import marks_of
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.input_contract import ColumnContract, InputContract
 from ai.ml.core.parallel import map_columns
-from ai.ml.core.tables.cells import as_texts, level_text, one_array, read_number, read_numbers
-from ai.ml.core.tables.reader import rows_table
+from ai.ml.core.tables.cells import as_texts, holds_texts, level_text, one_array, read_number, read_numbers
+from ai.ml.core.tables.number_locale import flags_for
+from ai.ml.core.tables.reader import column_name, rows_table
 
 KIND_CELLS = 10
 """So many cells with content, and none of the column's kind: then the kind has changed. Fewer are counted only, or a
 row's answer would depend on its company."""
+_HINT_CELLS = 1_000
+"""Looked at for a hint how a column's texts may be read."""
 _BOOLEAN_PAIRS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
 
 
@@ -134,6 +140,8 @@ class Conformer:
             return _Cast({column.name: pa.array(numbers)}, counts, np.True_)
         known = np.isfinite(numbers)
         infinite = np.isinf(numbers)
+        if holds_texts(array.type):
+            odd = odd & ~marks_of(array, odd & ~known)[0]
         _refuse_changed_kind(column, array, odd & ~known, known | infinite)
         outside = _outside(column, numbers) & known
         # As it came, where nulls are all that is missing.
@@ -152,7 +160,8 @@ class Conformer:
                 if names.count(column.name) > 1:
                     raise DataRefused(f"more than one column is called {column.name!r}")
                 continue
-            near = [name for name in names if name.strip() == column.name.strip()]
+            wanted = column_name(column.name)
+            near = [name for name in names if column_name(name) == wanted]
             if len(near) == 1:
                 found[column.name] = exact[near[0]]
                 notes.append(f"column {near[0]!r} was read as {column.name!r}")
@@ -179,6 +188,7 @@ class _Levels:
         self.codes = {text: code for code, text in enumerate(self.texts)}
         self.dictionary = pa.array(self.texts, pa.string())
         self.truth = _truth_codes(levels, self.codes)
+        self.composed = _composed_codes(levels, self.codes)
         self.expects_numbers = any(read_number(text) is not None for text in levels)
 
     def cast(self, array: pa.Array) -> _Cast:
@@ -196,6 +206,8 @@ class _Levels:
                 place = self.truth.get(level.casefold())
                 if place is not None:
                     note = f"column {self.name!r}: truth values such as {level!r} were read as {self.texts[place]!r}"
+            if place is None:
+                place = self.composed.get(unicodedata.normalize("NFC", level))
             places[index] = unseen.setdefault(level, known + len(unseen)) if place is None else place
         self._refuse_numbers(array, places, unseen, codes)
         row_places = places[codes]
@@ -231,6 +243,13 @@ def _truth_codes(levels: Sequence[str], codes: Mapping[str, int]) -> dict[str, i
     return {}
 
 
+def _composed_codes(levels: Sequence[str], codes: Mapping[str, int]) -> dict[str, int]:
+    """The levels in Unicode's composed form; two that are one then are found by their exact letters only."""
+    composed = Counter(unicodedata.normalize("NFC", level) for level in levels)
+    forms = ((unicodedata.normalize("NFC", level), codes[level]) for level in levels)
+    return {form: code for form, code in forms if composed[form] == 1}
+
+
 def _outside(column: ColumnContract, values: np.ndarray) -> np.ndarray:
     if column.minimum is None or column.maximum is None:
         return np.zeros(len(values), dtype=bool)
@@ -257,8 +276,9 @@ def _refuse_changed_kind(column: ColumnContract, array: pa.Array, unreadable: np
         return
     example = array[int(np.flatnonzero(unreadable)[0])].as_py()
     hint = ""
-    if isinstance(example, str) and column.kind == "number" and "," in example:
-        hint = "; is it a decimal comma? then say --decimal ,"
+    if isinstance(example, str) and column.kind == "number":
+        flags = flags_for([str(cell) for cell in array.filter(pa.array(unreadable)).slice(0, _HINT_CELLS).to_pylist()])
+        hint = f"; {flags} reads them" if flags else ""
     raise DataRefused(
         f"column {column.name!r} was a {column.kind} at training, now none of its {cells} cells with content is one, "
         f"such as {example!r} ({array.type}){hint}"

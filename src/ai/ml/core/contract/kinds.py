@@ -11,6 +11,7 @@ import pyarrow as pa
 from ai.ml.core.contract.codes import judge_codes, leading_zero
 from ai.ml.core.contract.dates import ISO, find_format, is_date_format, read_dates
 from ai.ml.core.contract.findings import Finding, FindingKind
+from ai.ml.core.contract.marks import LONE_MARK_SHARE, have_units, marks_of
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.input_contract import ColumnContract
 from ai.ml.core.tables.cells import (
@@ -61,6 +62,16 @@ class KindRules:
             DataRefused: its Arrow type is none that a model can read, or its dates can't be told.
         """
         array = one_array(values, decode=False)
+        try:
+            return self._inferred(name, array)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            # Such as times in a zone that this machine's database lacks.
+            reason = str(error).splitlines()[0]
+            raise DataRefused(
+                f"column {name!r} holds {array.type}, which can't be read: {reason}; exclude or convert it"
+            ) from None
+
+    def _inferred(self, name: str, array: pa.Array) -> Inferred:
         kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
         if array.null_count == len(array):
             return _all_missing(name)
@@ -82,13 +93,24 @@ class KindRules:
         content = len(array) - int(is_missing.sum())
         if not content:
             return _all_missing(name)
+        marked, others = marks_of(array, ~(is_number | is_missing))
+        many = len(np.unique(numbers[is_number])) > MIN_DISTINCT_NUMBERS
         share = is_number.sum() / content
-        if share == 1 or (share >= NUMBER_SHARE and len(np.unique(numbers[is_number])) > MIN_DISTINCT_NUMBERS):
+        unmarked = is_number.sum() / max(1, content - int(marked.sum()))
+        lone = len(others) == 1 and share >= LONE_MARK_SHARE
+        if unmarked == 1 or (many and (unmarked >= NUMBER_SHARE or lone)):
             padded = leading_zero(array)
             if padded is not None:
                 said = f"{name!r} holds codes such as {padded!r}: kept as a category"
                 return self._category(name, array, (Finding("codes", name, said),))
             return self._number(name, array)
+        if share >= LONE_MARK_SHARE and others and many:
+            text, times = next(iter(others.items()))
+            said = (
+                f"{name!r} is {share:.0%} numbers, but {sum(others.values()):,} cells are texts such as {text!r} "
+                f"({times:,} times): a category; --number {name!r} reads numbers and takes those texts for missing"
+            )
+            return self._category(name, array, (Finding("maybe_numbers", name, said),))
         return self._category(name, array)
 
     def _number(self, name: str, array: pa.Array) -> InferredColumn:
@@ -98,7 +120,10 @@ class KindRules:
         findings: tuple[Finding, ...] = ()
         if len(unread):
             example = array[int(unread[0])].as_py()
-            said = f"{name!r} is a column of numbers; {len(unread)} texts such as {example!r} count as missing"
+            said = (
+                f"{name!r} is a column of numbers; {len(unread)} texts such as {example!r} count as missing; "
+                f"--category {name!r} keeps them apart"
+            )
             if not len(finite):
                 raise DataRefused(f"column {name!r} was named as numbers, but no cell is one, such as {example!r}")
             findings = (Finding("mixed", name, said),)
@@ -230,6 +255,9 @@ def _suggest_kind(name: str, levels: dict[str, int]) -> tuple[FindingKind, str, 
         return "maybe_numbers", f"numbers such as {sample[-1]!r}", f"{flags} reads them"
     if _reads_as_dates(name, sample):
         return "maybe_dates", "dates", f"--date-column {name!r} reads them"
+    if len(levels) > FEW_LEVELS and have_units(sample):
+        example = next(text for text in sample if not text.replace(".", "").isdigit())
+        return "maybe_numbers", f"numbers with a unit or sign such as {example!r}", "write plain numbers for amounts"
     return None
 
 

@@ -1,22 +1,27 @@
-"""How a CSV file is written: encoding, delimiter and quotes, found from its first bytes."""
+"""How a CSV file is written: encoding, delimiter, quotes and what stands above its header, from its first bytes."""
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import itertools
 import re
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ai.ml.core.errors import DataRefused
+from ai.ml.core.tables.csv_preamble import hint, separator_line, without_lines
+from ai.ml.core.tables.csv_quotes import REMEDY, RowShape
 
 DELIMITERS = (",", ";", "\t", "|")
 PREFIX_BYTES = 1 << 20
 """What the detection looks at."""
 _SAMPLED_RECORDS = 200
+_TITLED_SHARE = 0.8
+"""Of the records, that are alike below lines that aren't part of the table."""
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -35,41 +40,74 @@ _CELL_ENDS = re.compile(rb"[,;\t|\r\n]")
 
 
 @dataclass(frozen=True)
+class CsvOptions:
+    """What a user says of a CSV file; the rest is found."""
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    quoted: bool = True
+    """False: quotes are plain letters."""
+    skip_lines: int = 0
+    """Lines above the header."""
+
+
+AS_FOUND = CsvOptions()
+
+
+@dataclass(frozen=True)
 class CsvFormat:
     """How to read a CSV file."""
 
     encoding: str
     """A Python codec."""
     delimiter: str
-    quote: str
+    quote: str | None
+    """None: quotes are plain letters."""
+    skip_lines: int
+    """Lines above the header."""
+    shape: RowShape
+    """Of the first records."""
+    hint: str
+    """Why the file may not be a table of equally long records; "" when unknown."""
 
 
-def detect_format(
-    prefix: bytes, *, where: str, encoding: str | None = None, delimiter: str | None = None, is_whole: bool = False
-) -> CsvFormat:
+def detect_format(prefix: bytes, *, where: str, asked: CsvOptions = AS_FOUND, is_whole: bool = False) -> CsvFormat:
     """Find out how a CSV file is written.
 
     Args:
         prefix: its first bytes, uncompressed.
         where: the file's name, for messages.
-        encoding: said by the user; found if None.
-        delimiter: the same.
+        asked: what the user says of it.
         is_whole: the prefix is all there is.
 
     Raises:
         DataRefused: it isn't text, or not in the encoding that the user said.
     """
-    encoding = _known_codec(encoding, where) if encoding else detect_encoding(prefix)
+    encoding = _known_codec(asked.encoding, where) if asked.encoding else detect_encoding(prefix)
     text = _decode(prefix, encoding, where)
     if "\x00" in text:
         raise DataRefused(f"{where} holds zero bytes: it is no text file, or in an encoding to be named by --encoding")
     if not is_whole:
         # The last line may be cut.
         text = text[: text.rfind("\n") + 1] or text
-    found = delimiter or _detect_delimiter(text)
-    header = next(csv.reader(io.StringIO(text, newline=""), delimiter=found), [])
+    skip_lines, named = asked.skip_lines, separator_line(text)
+    if named and not skip_lines and asked.delimiter in (None, named):
+        skip_lines, asked = 1, replace(asked, delimiter=named)
+    text = without_lines(text, skip_lines)
+    delimiter = asked.delimiter or _detect_delimiter(text)
+    records = _first_records(text, delimiter, asked.quoted)
+    if not records and text.strip():
+        raise DataRefused(
+            f"{where}: the header opens a quote that isn't closed within {csv.field_size_limit():,} letters; {REMEDY}"
+        )
+    quote = _quote(records[0] if records else []) if asked.quoted else None
+    shape = RowShape.of(records)
+    return CsvFormat(encoding, delimiter, quote, skip_lines, shape, hint(text, delimiter, records))
+
+
+def _quote(header: list[str]) -> str:
     single = bool(header) and all(len(name) > 1 and name[0] == name[-1] == "'" for name in header)
-    return CsvFormat(encoding, found, "'" if single else '"')
+    return "'" if single else '"'
 
 
 def detect_encoding(prefix: bytes) -> str:
@@ -152,17 +190,28 @@ def _decode(prefix: bytes, encoding: str, where: str) -> str:
 
 
 def _detect_delimiter(text: str) -> str:
-    """The delimiter that cuts the most records into as many cells as the header; a comma if none cuts at all."""
-    best, best_score = ",", (0.0, 0)
+    """The delimiter that cuts the most records into as many cells as the header; a comma if none cuts at all.
+
+    Where none cuts the header, it may be a title above the table: then the one that cuts nearly all else alike.
+    """
+    best, best_score = ",", (False, 0.0, 0)
     for delimiter in DELIMITERS:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        try:
-            widths = [len(record) for record, _ in zip(reader, range(_SAMPLED_RECORDS), strict=False) if record]
-        except csv.Error:
+        widths = [len(record) for record in _first_records(text, delimiter)]
+        if not widths:
             continue
-        if not widths or widths[0] < 2:
-            continue
-        score = (Counter(widths)[widths[0]] / len(widths), widths[0])
-        if score > best_score:
-            best, best_score = delimiter, score
+        cuts = widths[0] > 1
+        width = widths[0] if cuts else Counter(widths).most_common(1)[0][0]
+        share = Counter(widths)[width] / len(widths)
+        if width > 1 and (cuts or share >= _TITLED_SHARE) and (cuts, share, width) > best_score:
+            best, best_score = delimiter, (cuts, share, width)
     return best
+
+
+def _first_records(text: str, delimiter: str, quoted: bool = True) -> list[list[str]]:
+    """Those that aren't blank, as far as Python's reader gets: it takes no cell of more than 128 KiB."""
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
+    records: list[list[str]] = []
+    with contextlib.suppress(csv.Error):
+        records.extend(record for record in itertools.islice(reader, _SAMPLED_RECORDS) if record)
+    return records

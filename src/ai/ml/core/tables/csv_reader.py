@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -14,9 +15,14 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
 from ai.ml.core.errors import DataRefused, StorageFailed
+from ai.ml.core.number_text import counted
 from ai.ml.core.tables.cells import MISSING_TOKENS
-from ai.ml.core.tables.csv_dialect import PREFIX_BYTES, CsvFormat, detect_format
+from ai.ml.core.tables.csv_dialect import AS_FOUND, PREFIX_BYTES, CsvFormat, CsvOptions, detect_format
+from ai.ml.core.tables.csv_preamble import without_lines
+from ai.ml.core.tables.csv_quotes import QuoteAudit
+from ai.ml.core.tables.csv_stream import open_audited, open_bytes
 
+_LOG = logging.getLogger("bundlegate")
 _BLOCK_BYTES = 2 << 20
 """No single record may be longer. Arrow reads 32 blocks ahead, whatever it is told: they bound the memory."""
 _MISSING_SPELLINGS = sorted(
@@ -24,44 +30,41 @@ _MISSING_SPELLINGS = sorted(
 )
 
 
-def read_csv(path: Path, delimiter: str | None = None, encoding: str | None = None) -> pa.Table:
+def read_csv(path: Path, asked: CsvOptions = AS_FOUND) -> pa.Table:
     """Read a CSV file whole, all columns strings.
 
     Raises:
-        DataRefused: it is empty, its records have different lengths, or its encoding can't be told.
+        DataRefused: it is empty, its records have different lengths, a quote is stray, or its encoding can't be told.
     """
-    with _sentences(path):
-        batches = list(_batches(path, delimiter, encoding))
+    with _sentences(path) as hints:
+        batches = list(_batches(path, asked, hints))
         return pa.Table.from_batches(batches[1:], schema=batches[0].schema)
 
 
-def stream_csv(
-    path: Path, delimiter: str | None = None, encoding: str | None = None, numbers: Collection[str] = ()
-) -> Iterator[pa.RecordBatch]:
+def stream_csv(path: Path, asked: CsvOptions = AS_FOUND, numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
     """The same in pieces, the first one without rows.
 
     Columns in `numbers` come as float64 (null: missing) as long as Arrow reads each of their cells as
     `ai.ml.core.tables.cells` does; from the first cell on that it doesn't, they are strings like the others.
     """
-    with _sentences(path):
-        yield from _batches(path, delimiter, encoding, numbers)
+    with _sentences(path) as hints:
+        yield from _batches(path, asked, hints, numbers)
 
 
 def _batches(
-    path: Path, delimiter: str | None, encoding: str | None, numbers: Collection[str] = ()
+    path: Path, asked: CsvOptions, hints: list[str], numbers: Collection[str] = ()
 ) -> Iterator[pa.RecordBatch]:
     compressed = path.suffix.lower() == ".gz"
     prefix = _prefix(path, compressed)
     if not prefix.strip():
         raise DataRefused(f"{path.name} is empty")
-    found = detect_format(
-        prefix, where=path.name, encoding=encoding, delimiter=delimiter, is_whole=len(prefix) < PREFIX_BYTES
-    )
+    found = detect_format(prefix, where=path.name, asked=asked, is_whole=len(prefix) < PREFIX_BYTES)
+    hints.append(found.hint)
     header = _lone_header(prefix, found)
     if header is not None:
         yield pa.RecordBatch.from_arrays([pa.array([], pa.string())] * len(header), names=header)
         return
-    with _open(path, compressed) as stream:
+    with _stray_quotes_first(path, compressed, found), open_bytes(path, compressed) as stream:
         names = pcsv.open_csv(stream, **_settings(found, None)).schema.names
     plain = {name: name.removeprefix("\ufeff").strip() for name in names}
     # A name that comes twice is refused by who reads this; asking Arrow for it is an error.
@@ -69,17 +72,95 @@ def _batches(
     rows = 0
     if typed:
         try:
-            with _open(path, compressed) as stream:
+            with _open_audited(path, compressed, found) as (stream, audit):
                 for batch in _typed_batches(pcsv.open_csv(stream, **_settings(found, names, typed)), typed):
                     yield batch
                     rows += batch.num_rows
+            _conclude(path, audit, names, rows, 0)
             return
         except (pa.ArrowInvalid, _OddNumber):
             pass
-    with _open(path, compressed) as stream:
+    with _stray_quotes_first(path, compressed, found):
+        yield from _text_batches(path, compressed, found, names, rows)
+
+
+def _text_batches(
+    path: Path, compressed: bool, found: CsvFormat, names: list[str], done: int
+) -> Iterator[pa.RecordBatch]:
+    """All columns strings, without the first `done` rows."""
+    rows, repeats = done, 0
+    with _open_audited(path, compressed, found) as (stream, audit):
         reader = pcsv.open_csv(stream, **_settings(found, names))
         yield pa.RecordBatch.from_pylist([], schema=reader.schema)
-        yield from _after(rows, reader)
+        for batch in _after(done, reader):
+            kept = _without_headers(batch)
+            rows, repeats = rows + batch.num_rows, repeats + batch.num_rows - kept.num_rows
+            yield kept
+    _conclude(path, audit, names, rows, repeats)
+
+
+@contextmanager
+def _stray_quotes_first(path: Path, compressed: bool, found: CsvFormat) -> Generator[None]:
+    """A stray quote explains what a parser stumbles over better than the parser, which may get there first."""
+    try:
+        yield
+    except pa.ArrowInvalid:
+        with _open_audited(path, compressed, found) as (stream, audit):
+            while audit is not None and stream.read(_BLOCK_BYTES):
+                pass
+        raise
+
+
+@contextmanager
+def _open_audited(path: Path, compressed: bool, found: CsvFormat) -> Generator[tuple[Any, QuoteAudit | None]]:
+    if found.quote is None:
+        with open_bytes(path, compressed) as stream:
+            yield stream, None
+        return
+    delimiter, quote = found.delimiter.encode(), found.quote.encode()
+    audit = QuoteAudit(path.name, delimiter, quote, found.shape, skip_lines=found.skip_lines)
+    with open_audited(path, compressed, audit, found.encoding) as stream:
+        yield stream, audit
+
+
+def _without_headers(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Without rows that repeat the header, as files have them that were joined end to end."""
+    if batch.num_columns < 2 or not batch.num_rows:
+        return batch
+    repeats = pc.equal(batch.column(0), batch.schema.names[0])
+    if not pc.any(repeats).as_py():
+        return batch
+    for column, name in zip(batch.columns, batch.schema.names, strict=True):
+        repeats = pc.and_(repeats, pc.equal(column, name))
+    return batch.filter(pc.invert(repeats))
+
+
+def _conclude(path: Path, audit: QuoteAudit | None, names: list[str], rows: int, repeats: int) -> None:
+    """Hold the rows against the lines, and say what was odd about the file.
+
+    Raises:
+        DataRefused: there are more or fewer rows than lines that hold one.
+    """
+    if repeats:
+        _LOG.info("note      %s: %s like the header left out", path.name, counted(repeats, "line"))
+    if audit is None:
+        return
+    audit.close()
+    # In a file of one column, a blank line is a row.
+    if len(names) > 1 and rows != audit.records - 1:
+        raise DataRefused(
+            f"{path.name}: {audit.records - 1:,} lines below the header hold rows, but {rows:,} rows were read: "
+            "its quotes or line ends are ambiguous; write the file anew, or as Parquet"
+        )
+    if audit.broken_cells:
+        lines, opened = audit.longest
+        _LOG.info(
+            "note      %s: %s hold line breaks; the longest has %s lines, from line %s on",
+            path.name,
+            counted(audit.broken_cells, "cell"),
+            f"{lines:,}",
+            f"{opened:,}",
+        )
 
 
 class _OddNumber(Exception):
@@ -103,20 +184,23 @@ def _after(rows: int, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBa
 
 def _lone_header(prefix: bytes, found: CsvFormat) -> list[str] | None:
     """The names in a file that is one line without an end, which Arrow takes for no file at all."""
-    text = "" if len(prefix) == PREFIX_BYTES else prefix.decode(found.encoding)
+    text = "" if len(prefix) == PREFIX_BYTES else without_lines(prefix.decode(found.encoding), found.skip_lines)
     if not text or "\n" in text or "\r" in text:
         return None
-    return next(csv.reader([text], delimiter=found.delimiter, quotechar=found.quote))
+    quoting = csv.QUOTE_NONE if found.quote is None else csv.QUOTE_MINIMAL
+    return next(csv.reader([text], delimiter=found.delimiter, quotechar=found.quote, quoting=quoting))
 
 
 def _settings(found: CsvFormat, names: list[str] | None, typed: frozenset[str] = frozenset()) -> dict[str, Any]:
     # `utf-8-sig` is Python's name; Arrow skips the mark by itself, and its own UTF-8 reader is far faster.
     encoding = "utf8" if found.encoding in ("utf-8", "utf-8-sig") else found.encoding
     return {
-        "read_options": pcsv.ReadOptions(encoding=encoding, block_size=_BLOCK_BYTES, use_threads=False),
+        "read_options": pcsv.ReadOptions(
+            encoding=encoding, block_size=_BLOCK_BYTES, use_threads=False, skip_rows=found.skip_lines
+        ),
         "parse_options": pcsv.ParseOptions(
             delimiter=found.delimiter,
-            quote_char=found.quote,
+            quote_char=found.quote or False,
             newlines_in_values=True,
             # In a file of one column, a blank line is a missing cell.
             ignore_empty_lines=names is None or len(names) > 1,
@@ -130,32 +214,26 @@ def _settings(found: CsvFormat, names: list[str] | None, typed: frozenset[str] =
 
 
 def _prefix(path: Path, compressed: bool) -> bytes:
-    with _open(path, compressed) as stream:
+    with open_bytes(path, compressed) as stream:
         return bytes(stream.read(PREFIX_BYTES))
 
 
-def _open(path: Path, compressed: bool) -> Any:
-    if not compressed:
-        return pa.OSFile(str(path), "rb")
-    import gzip
-
-    # Arrow's own decompressor takes a file that ends too soon for a whole one.
-    return pa.PythonFile(gzip.open(path, "rb"), "r")
-
-
 @contextmanager
-def _sentences(path: Path) -> Generator[None]:
+def _sentences(path: Path) -> Generator[list[str]]:
+    """Errors as sentences; who reads leaves in the list what may explain them."""
     import zlib
 
+    hints: list[str] = []
     try:
-        yield
+        yield hints
     except (pa.ArrowInvalid, UnicodeError) as error:
         text = str(error).splitlines()[0]
         if isinstance(error, UnicodeError) or "invalid UTF8" in text:
             raise DataRefused(f"{path.name}: its letters aren't all in one encoding; name it by --encoding") from None
         if "straddl" in text:
             text = f"a record is longer than {_BLOCK_BYTES >> 20} MiB, or a quote is never closed"
-        raise DataRefused(f"{path.name} can't be read as CSV: {text}") from None
+        more = f"; {hints[-1]}" if hints and hints[-1] else ""
+        raise DataRefused(f"{path.name} can't be read as CSV: {text}{more}") from None
     except (EOFError, zlib.error) as error:
         raise DataRefused(f"{path.name}: the compressed file is cut off or damaged: {error}") from None
     except OSError as error:

@@ -16,6 +16,8 @@ _COMMA = re.compile(r"[-+]?(?:[0-9]+|[0-9]{1,3}(?:(?P<group>[. \u00a0\u202f'’]
 _PLAIN = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?")
 _COMMAS_BETWEEN = re.compile(r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 
+_BLANKS_BETWEEN = re.compile(r"[-+]?[0-9]{1,3}(?:(?P<group>[ \u00a0\u202f])[0-9]{3})+(?:\.[0-9]+)?")
+
 
 def flags_for(texts: Collection[str]) -> str | None:
     """The flags that would read these texts as numbers; None where they aren't numbers in the marks of other lands.
@@ -28,6 +30,8 @@ def flags_for(texts: Collection[str]) -> str | None:
     "--decimal , --thousands '.'"
     >>> flags_for(["1,234.50", "12,000.00"])
     "--thousands ','"
+    >>> flags_for(["29 738", "5 678"])
+    "--thousands ' '"
     >>> flags_for(["1,234", "5,678"])
     "--decimal , or --thousands ','"
     """
@@ -35,9 +39,12 @@ def flags_for(texts: Collection[str]) -> str | None:
     plain = sum(_PLAIN.fullmatch(text) is not None for text in shown)
     decimal = [found for text in shown if (found := _COMMA.fullmatch(text))]
     between = [found for text in shown if (found := _COMMAS_BETWEEN.fullmatch(text))]
-    most = max(len(decimal), len(between))
+    spaced = [found for text in shown if (found := _BLANKS_BETWEEN.fullmatch(text))]
+    most = max(len(decimal), len(between), len(spaced))
     if not most or most + plain < SURE_SHARE * len(shown):
         return None
+    if len(spaced) > max(len(between), len(decimal)):
+        return f"--thousands {spaced[0]['group']!r}"
     if len(between) == len(decimal):
         return "--decimal , or --thousands ','"
     if len(between) > len(decimal):

@@ -6,6 +6,7 @@ A CSV cell stays the text that the file holds: what it means is decided once, by
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ import pyarrow.parquet as pq
 
 from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files.atomic import write_atomic
+from ai.ml.core.tables.csv_dialect import CsvOptions
 from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import is_url, source_name
-from ai.ml.core.tables.type_promotion import cells_array
+from ai.ml.core.tables.type_promotion import cells_array, plain_types
 
 __all__ = ["ReadOptions", "fingerprint", "read_batches", "read_table", "rows_table", "write_table"]
 
@@ -48,10 +50,23 @@ class ReadOptions:
     """Excel sheet by name; the first when None."""
     query: str | None = None
     """SQL, when the source is a database URL."""
+    quote: str | None = None
+    """CSV; found by itself when None. `none`: quotes are plain letters."""
+    skip_lines: int = 0
+    """CSV: lines above the one with the names."""
     numbers: frozenset[str] = frozenset()
     """CSV columns known to be numbers, which `read_batches` may give as float64: the same values, read faster."""
 
+    @property
+    def csv(self) -> CsvOptions:
+        """What is said of a CSV file."""
+        return CsvOptions(self.delimiter, self.encoding, self.quote != "none", self.skip_lines)
+
     def __post_init__(self) -> None:
+        if self.quote not in (None, "none"):
+            raise UsageError(f"quote can only be said to be 'none', got {self.quote!r}")
+        if self.skip_lines < 0:
+            raise UsageError(f"skip_lines must be at least 0, got {self.skip_lines}")
         if self.decimal not in (".", ","):
             raise UsageError(f"decimal must be '.' or ',', got {self.decimal!r}")
         if self.thousands is not None and (len(self.thousands) != 1 or self.thousands.isalnum()):
@@ -78,6 +93,7 @@ def read_table(source: Any, options: ReadOptions | None = None) -> pa.Table:
         DataRefused: it can't be read as a table, or two columns have one name.
     """
     options = options or ReadOptions()
+    _refuse_idle_options(source, options)
     table = _in_memory(source)
     if table is None:
         place = str(source)
@@ -104,10 +120,20 @@ def read_batches(
     options = options or ReadOptions()
     if batch_rows < 1:
         raise UsageError(f"batch_rows must be at least 1, got {batch_rows}")
+    _refuse_idle_options(source, options)
     place = str(source) if isinstance(source, str | Path) else ""
     for batch in _recut(_stream(source, place, options, batch_rows), batch_rows):
         table = _finished(pa.Table.from_batches([batch]), source_name(source), options)
         yield table.combine_chunks().to_batches()[0] if table.num_rows else batch
+
+
+def _refuse_idle_options(source: Any, options: ReadOptions) -> None:
+    """A filter that isn't applied, or a sheet that isn't looked for, would give other rows than were asked for."""
+    place = str(source) if isinstance(source, str | Path) else ""
+    if options.query and not is_url(place):
+        raise UsageError(f"{source_name(source)} is no database, so --query does nothing; leave it out")
+    if options.sheet and (is_url(place) or Path(place).suffix.lower() not in EXCEL_SUFFIXES):
+        raise UsageError(f"{source_name(source)} is no workbook, so --sheet does nothing; leave it out")
 
 
 def write_table(table: pa.Table, path: Path | str) -> None:
@@ -187,7 +213,7 @@ def _read_file(path: Path, options: ReadOptions) -> pa.Table:
         case "csv":
             from ai.ml.core.tables.csv_reader import read_csv
 
-            return read_csv(path, options.delimiter, options.encoding)
+            return read_csv(path, options.csv)
         case "parquet":
             from ai.ml.core.tables.parquet_reader import read_parquet
 
@@ -213,7 +239,7 @@ def _stream(source: Any, place: str, options: ReadOptions, batch_rows: int) -> I
 
         # Marks of other lands are read from the text.
         plain = options.decimal == "." and options.thousands is None
-        return stream_csv(path, options.delimiter, options.encoding, options.numbers if plain else ())
+        return stream_csv(path, options.csv, options.numbers if plain else ())
     if form == "parquet":
         from ai.ml.core.tables.parquet_reader import stream_parquet
 
@@ -248,15 +274,24 @@ def _near_files(path: Path) -> str:
 
 def _finished(table: pa.Table, place: str, options: ReadOptions) -> pa.Table:
     """Names without outer blanks and a byte order mark, all different; numbers with the decimal mark of Python."""
-    names = [name.removeprefix("\ufeff").strip() for name in table.column_names]
+    names = [column_name(name) for name in table.column_names]
     _refuse_duplicates(names, place)
     if names != table.column_names:
         table = table.rename_columns(names)
+    table = plain_types(table)
     if options.decimal != "." or options.thousands is not None:
         from ai.ml.core.tables.number_locale import plain_numbers
 
         table = plain_numbers(table, options.decimal, options.thousands)
     return table
+
+
+def column_name(name: str) -> str:
+    """A name without outer blanks and byte order mark, its letters in Unicode's composed form (NFC).
+
+    macOS writes `ö` as an `o` with a mark behind it: another text, the same name.
+    """
+    return unicodedata.normalize("NFC", name.removeprefix("\ufeff").strip())
 
 
 def _refuse_duplicates(names: Sequence[str], place: str) -> None:

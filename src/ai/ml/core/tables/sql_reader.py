@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
+from ai.ml.core.errors import BundlegateError, Busy, DataNotFound, DataRefused, StorageFailed, UsageError
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.type_promotion import cells_array, texts_array, widened, wider_type
 
@@ -33,6 +33,12 @@ _POSTGRESQL_TYPES = {
 }
 """By the number that the server gives a type."""
 _NUMERIC = 1700
+_BUSY_STATES = ("40", "53300", "55P03", "57014")
+"""SQLSTATEs (PostgreSQL 15, appendix A): rolled back, too many connections, lock not available, cancelled."""
+_AWAY_STATES = ("08", "57P", "58")
+"""Connection exceptions, the server's shutdown or start-up, its system's errors."""
+_SQLITE_BUSY = ("database is locked", "database table is locked", "database schema is locked")
+_SQLITE_DISK = ("disk i/o error", "unable to open database file", "database or disk is full")
 
 
 def read_query(url: str, query: str | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -52,7 +58,9 @@ def read_query(url: str, query: str | None, batch_rows: int) -> Iterator[pa.Reco
     Raises:
         UsageError: no query, an unusable URL, or the extra or the database's driver isn't installed.
         DataNotFound: the SQLite file isn't there.
-        DataRefused: the database refused the connection or the query.
+        DataRefused: the database refused the query, or who asks.
+        Busy: a lock or too many connections are in the way: try again.
+        StorageFailed: the database can't be reached, or its disk failed.
     """
     engine, password = _connectable(url)
     place = source_name(url)
@@ -74,9 +82,24 @@ def read_query(url: str, query: str | None, batch_rows: int) -> Iterator[pa.Reco
                 raise DataRefused(f"{place}: the query returns no rows: {query}")
             yield from _batches(result, min(batch_rows, _FETCH_ROWS))
     except SQLAlchemyError as error:
-        raise DataRefused(f"{place}: {_clean(error, password)}") from None
+        raise _refusal(error)(f"{place}: {_clean(error, password)}") from None
     finally:
         engine.dispose()
+
+
+def _refusal(error: Exception) -> type[BundlegateError]:
+    """Whose fault it is: the data's, or one that goes away by itself or with a repair."""
+    from sqlalchemy.exc import OperationalError
+
+    cause = getattr(error, "orig", None)
+    state, text = str(getattr(cause, "sqlstate", None) or ""), str(cause).lower()
+    if state.startswith(_BUSY_STATES) or any(words in text for words in _SQLITE_BUSY):
+        return Busy
+    # A driver that gives no state got no answer from a server.
+    is_away = isinstance(error, OperationalError) and hasattr(cause, "sqlstate") and not state
+    if is_away or state.startswith(_AWAY_STATES) or any(words in text for words in _SQLITE_DISK):
+        return StorageFailed
+    return DataRefused
 
 
 def whole_table(batches: Sequence[pa.RecordBatch]) -> pa.Table:

@@ -8,6 +8,32 @@ from typing import Any
 
 import pyarrow as pa
 
+_SIGNED = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.int64()}
+"""By unsigned type of codes: a signed one that holds them all; no dictionary has 2^63 entries."""
+
+
+def plain_types(table: pa.Table) -> pa.Table:
+    """The same cells in types that all of Arrow's functions know: no views, no unsigned codes of a dictionary.
+
+    Polars writes categories with unsigned codes, and texts as views.
+    """
+    for place, column in enumerate(table.columns):
+        kind = _plain_type(column.type)
+        if kind != column.type:
+            table = table.set_column(place, table.schema.names[place], column.cast(kind))
+    return table
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_dictionary(kind):
+        codes = _SIGNED.get(kind.index_type, kind.index_type)
+        return pa.dictionary(codes, _plain_type(kind.value_type), ordered=kind.ordered)
+    return kind
+
 
 def wider_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     """The type that may hold the cells of both: `widened` says whether it does.

@@ -12,7 +12,7 @@ from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.retraining.console.progress import at_work, part_bar, result_console
 from ai.ml.retraining.console.stdout import print_bytes, print_json
-from ai.ml.retraining.settings.flags import reading_of
+from ai.ml.retraining.settings.reading import read_options
 from ai.ml.retraining.store.references import bundle_directory
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def evidence(arguments: Namespace) -> int:
 
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
     with at_work("reading the rows and asking the model"):
-        digest = make_evidence(bundle_dir, read_table(arguments.rows, reading_of(arguments)))
+        digest = make_evidence(bundle_dir, read_table(arguments.rows, read_options(arguments)))
     print(
         f"{bundle_dir} now has evidence made by this environment: it proves later environments against this one, "
         f"not the training; digest {digest}"

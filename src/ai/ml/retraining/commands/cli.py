@@ -225,7 +225,7 @@ def _add_predict(commands: Any) -> None:
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
-    """`arguments.reading_of` takes these."""
+    """`settings.reading.read_options` takes these."""
     reading = parser.add_argument_group("how to read the table")
     reading.add_argument("--query", metavar="SQL", help="what to read, when it is a database URL")
     reading.add_argument("--delimiter", metavar="MARK", help="of a CSV; found by itself when not given")
@@ -233,6 +233,10 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     reading.add_argument("--decimal", choices=[".", ","], default=".", help="of numbers written as text")
     reading.add_argument("--thousands", metavar="MARK", help="of numbers written as text")
     reading.add_argument("--sheet", metavar="NAME", help="of an Excel file; the first when not given")
+    reading.add_argument("--quote", choices=["none"], help="of a CSV in which quotes are plain letters")
+    reading.add_argument(
+        "--skip-lines", type=int, default=0, metavar="N", help="of a CSV: lines above the one with the names"
+    )
 
 
 def _add_store_commands(commands: Any) -> None:

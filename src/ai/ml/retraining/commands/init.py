@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import textwrap
 from argparse import Namespace
 from pathlib import Path
@@ -17,8 +18,8 @@ from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.commands.flow import flow_entrypoint, needs_checkout
-from ai.ml.retraining.settings.flags import READING, reading_of
 from ai.ml.retraining.settings.load import load_config
+from ai.ml.retraining.settings.reading import READING, read_options
 from ai.ml.retraining.settings.segments import SegmentsConfig
 
 SETTINGS, DEPLOYMENTS = "retrain.toml", "prefect.yaml"
@@ -50,9 +51,13 @@ def init(arguments: Namespace) -> int:
         if path.exists():
             raise UsageError(f"{path} is there already; move it away, or name another folder")
     _check_table(arguments)
+    text = starter_toml(SegmentsConfig, values).encode()
+    with tempfile.TemporaryDirectory() as scratch:
+        # Checked before anything is left in the folder.
+        write_atomic(Path(scratch) / SETTINGS, text)
+        config = load_config(SegmentsConfig, Path(scratch) / SETTINGS)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(paths[0], starter_toml(SegmentsConfig, values).encode())
-    config = load_config(SegmentsConfig, paths[0])
+    write_atomic(paths[0], text)
     write_atomic(paths[1], starter_deployments(config.name, folder.absolute()).encode())
     missing = [key for key in PLACEHOLDERS if key not in values]
     if missing:
@@ -77,7 +82,7 @@ def _check_table(arguments: Namespace) -> None:
     from ai.ml.core.contract.target import target_array
     from ai.ml.core.tables.reader import read_batches
 
-    first = next(iter(read_batches(source, reading_of(arguments), FIRST_LOOK_ROWS)), None)
+    first = next(iter(read_batches(source, read_options(arguments), FIRST_LOOK_ROWS)), None)
     if first is not None and arguments.target is not None:
         target_array(pa.Table.from_batches([first]), arguments.target)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ai.ml.core.errors import ExitCode
 from ai.ml.retraining.console.progress import at_work
 from ai.ml.retraining.console.stdout import print_json
-from ai.ml.retraining.settings.flags import reading_of
+from ai.ml.retraining.settings.reading import read_options
 from ai.ml.retraining.settings.retrain import ReportSettings
 from ai.ml.retraining.store.references import bundle_directory
 from ai.ml.retraining.store.store import Store
@@ -23,7 +23,7 @@ def report(arguments: Namespace) -> int:
     require_matplotlib()
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
     output = arguments.output or Path("report-" + arguments.bundle.rstrip("/").rpartition("/")[2].replace("@", "-"))
-    data = None if arguments.data is None else read_table(arguments.data, reading_of(arguments))
+    data = None if arguments.data is None else read_table(arguments.data, read_options(arguments))
     settings = ReportSettings(max_rows=arguments.max_rows)
     with at_work("measuring and drawing"):
         written = report_version(arguments.bundle, bundle_dir, Store(arguments.store), data, settings, output)

@@ -1,1 +1,1 @@
-"""What a process says and how it ends: progress, stdout, exit codes. Uses `ai.ml.core` only."""
+"""What a process says and how it ends: progress, standard output, exit codes. May use `ai.ml.core` only."""

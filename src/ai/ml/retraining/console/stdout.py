@@ -64,7 +64,7 @@ class Output(io.RawIOBase):
         return memoryview(data).nbytes
 
     def writable(self) -> bool:
-        """Yes."""
+        """Standard output takes text."""
         return True
 
     def fileno(self) -> int:

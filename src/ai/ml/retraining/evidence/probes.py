@@ -67,7 +67,7 @@ class ProbeSet:
 
     @classmethod
     def from_json(cls, document: bytes) -> ProbeSet:
-        """The way back; ValueError, KeyError or TypeError for what isn't one."""
+        """Build what `to_json` wrote; ValueError, KeyError or TypeError for what isn't one."""
         record = json.loads(document)
         probes = (Probe(str(p["kind"]), dict(p["cells"]), tuple(p["absent"])) for p in record["probes"])
         return cls(dict(record["base"]), tuple(probes))

@@ -41,7 +41,7 @@ class Environment:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Environment:
-        """The way back from `to_dict`."""
+        """Build what `to_dict` wrote."""
         return cls(record["name"], dict(record["versions"]), dict(record["settings"]))
 
 
@@ -81,7 +81,7 @@ class CheckResult:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> CheckResult:
-        """The way back from `to_dict`."""
+        """Build what `to_dict` wrote."""
         passed, applies = record["passed"], record["applies"]
         if not isinstance(passed, bool) or not isinstance(applies, bool):
             raise TypeError(f"`passed` and `applies` of check {record['name']!r} must be true or false")

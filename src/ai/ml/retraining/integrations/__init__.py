@@ -1,1 +1,4 @@
-"""Other systems: MLflow's registry and signatures. Uses the store and what lies below it."""
+"""Other systems: MLflow's registry, and signatures of bundle directories.
+
+May use batch, the store and what lies below them.
+"""

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ai.ml.core.contract.target import with_known_target
 from ai.ml.core.errors import Busy
-from ai.ml.core.tables import ReadOptions, fingerprint, read_table, write_table
+from ai.ml.core.tables import fingerprint, read_table, write_table
 from ai.ml.core.tables.dataset_files import data_files
 from ai.ml.core.tables.locations import source_name
 from ai.ml.retraining.console.progress import at_work, logger
@@ -30,8 +30,7 @@ def read_source(data: DataSettings) -> pa.Table:
         Busy: somebody wrote to it meanwhile.
     """
     stamps = source_stamps(data.source)
-    options = ReadOptions(data.delimiter, data.encoding, data.decimal, data.thousands, data.sheet, data.query)
-    table = read_table(data.source, options)
+    table = read_table(data.source, data.read)
     if source_stamps(data.source) != stamps:
         # Half of it may be the old table, and the checkpoint would go by a name that is neither's.
         raise Busy(f"{data.source} changed while it was read: try again when nobody writes to it")

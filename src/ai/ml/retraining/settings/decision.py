@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from ai.ml.core.errors import UsageError
 from ai.ml.core.split_config import span_of
 from ai.ml.retraining.settings.fields import Section
+from ai.ml.retraining.settings.flag import Flag
 
 AT_LEAST = ("accuracy", "auc")
 """Metrics of which more is better: their limits are the least that will do."""
@@ -77,7 +78,9 @@ class DecisionSettings(Section):
         ),
     ] = NO_FLOORS
     slice_column: Annotated[
-        str | None, Field(description="Column whose values are judged one by one", examples=["region"])
+        str | None,
+        Field(description="Column whose values are judged one by one", examples=["region"]),
+        Flag("--slice", "--slice-column"),
     ] = None
     slice_floors: Annotated[
         dict[str, float], Field(description="The same limits for every slice", examples=[{"accuracy": 0.7}])

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ai.ml.retraining.settings.flag import Flag
+
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """A model's name in a store, where it is a folder's name, too."""
 GATE_TIMEOUT_S = 600.0
@@ -22,18 +24,10 @@ class Section(BaseModel):
 SomeSection = TypeVar("SomeSection", bound=Section)
 
 
-Delimiter = Annotated[str | None, Field(description="CSV delimiter; found by itself when not given", examples=[";"])]
-Encoding = Annotated[
-    str | None, Field(description="CSV encoding; found by itself when not given", examples=["utf-8", "cp1252"])
-]
-DecimalMark = Annotated[Literal[".", ","], Field(description="Decimal mark of numbers written as text")]
-ThousandsMark = Annotated[str | None, Field(description="Thousands mark of numbers written as text", examples=[" "])]
-Sheet = Annotated[str | None, Field(description="Excel sheet by name; the first when not given", examples=["2026"])]
-
-
 Pythons = Annotated[
     tuple[str, ...],
     Field(description="Further interpreters that must give the same bits", examples=[["/opt/serving/bin/python"]]),
+    Flag("--python"),
 ]
 CpuMatrix = Annotated[bool, Field(description="Also replay under other CPU capabilities and thread counts")]
 GateTimeout = Annotated[
@@ -43,8 +37,10 @@ GateTimeout = Annotated[
         le=MAX_GATE_TIMEOUT_S,
         description="Seconds for each fresh process of a proof; without an answer by then it's exit code 75",
     ),
+    Flag("--gate-timeout"),
 ]
 RefusedDrift = Annotated[
     Literal["moderate", "major"],
     Field(description="From where on to refuse: a PSI of 0.1 or a KS distance of 0.1, or a PSI of 0.25"),
+    Flag("--drift-severity"),
 ]

@@ -7,49 +7,16 @@ import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ai.ml.core.errors import UsageError
 from ai.ml.retraining.settings.fields import Section, SomeSection
+from ai.ml.retraining.settings.flag import Flag
 from ai.ml.retraining.settings.load import load_config
 
-if TYPE_CHECKING:
-    from ai.ml.core.tables.reader import ReadOptions
-
-READING = ("delimiter", "encoding", "decimal", "thousands", "sheet", "query")
-"""The flags of the console commands that say how to read a table, by the names of `ReadOptions`."""
-
-# Where the field's own name would read badly as a flag.
-FLAG_NAMES = {
-    "data.source": ["--data"],
-    "training.random_seed": ["--seed"],
-    "training.training_mode": ["--mode", "--training-mode"],
-    "training.budget_seconds": ["--budget"],
-    "training.exclude_columns": ["--exclude", "--exclude-column"],
-    "training.category_columns": ["--category", "--category-column"],
-    "training.number_columns": ["--number", "--number-column"],
-    "split.by": ["--split"],
-    "decision.slice_column": ["--slice", "--slice-column"],
-    "approval.hours": ["--approval-hours"],
-    "report.enabled": ["--report"],
-    "report.max_rows": ["--report-rows"],
-    "drift.action": ["--drift"],
-    "drift.severity": ["--drift-severity"],
-    "pythons": ["--python"],
-    "gate.pythons": ["--python"],
-    "timeout_seconds": ["--gate-timeout"],
-    "gate.timeout_seconds": ["--gate-timeout"],
-    "labels": ["--label"],
-    "segments.column": ["--segments"],
-    "segments.values": ["--segment-value"],
-    "segments.missing": ["--segment-missing"],
-    "segments.named": ["--segment"],
-}
-PAIRS = {"labels": "NAME=TEXT", "segments.named": "NAME=COLUMN:VALUE,VALUE"}
-"""What a pair looks like where it isn't METRIC=LIMIT."""
 NOT_SETTINGS = frozenset({"config", "json", "no_prefect", "resume"})
 """Flags of the command line itself; no section may have fields of these names at its top."""
 
@@ -115,19 +82,8 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return nested
 
 
-def reading_of(arguments: argparse.Namespace) -> ReadOptions:
-    """How to read a table, from a console command's flags.
-
-    Raises:
-        UsageError: the marks don't go together.
-    """
-    from ai.ml.core.tables.reader import ReadOptions
-
-    return ReadOptions(**{name: getattr(arguments, name) for name in READING})
-
-
 def _add_flag(parser: Any, path: str, field: FieldInfo) -> None:
-    flags = FLAG_NAMES.get(path, ["--" + _flag_name(path)])
+    flag = next((item for item in field.metadata if isinstance(item, Flag)), Flag("--" + _flag_name(path)))
     options: dict[str, Any] = {"dest": path, "default": None, "help": _help(field)}
     kinds = _kinds(field.annotation)
     if bool in kinds:
@@ -136,10 +92,10 @@ def _add_flag(parser: Any, path: str, field: FieldInfo) -> None:
         holds_columns = "columns" in path or path == "split.key"
         options |= {"action": "extend", "nargs": "+", "metavar": "COLUMN" if holds_columns else "VALUE"}
     elif dict in kinds:
-        options |= {"action": _Pairs, "nargs": "+", "metavar": PAIRS.get(path, "METRIC=LIMIT")}
+        options |= {"action": _Pairs, "nargs": "+", "metavar": flag.pair or "METRIC=LIMIT"}
     else:
         options["metavar"] = path.rpartition(".")[2].upper()
-    parser.add_argument(*flags, **options)
+    parser.add_argument(*flag.names, **options)
 
 
 def _flag_name(path: str) -> str:

@@ -6,23 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ai.ml.core.tables.reader import ReadOptions
-from ai.ml.retraining.settings.fields import (
-    DecimalMark,
-    Delimiter,
-    Encoding,
-    RefusedDrift,
-    Section,
-    Sheet,
-    ThousandsMark,
-)
+from ai.ml.retraining.settings.fields import RefusedDrift, Section
+from ai.ml.retraining.settings.reading import ReadSettings
 
 # They change how a job runs, never what it writes: a run may be resumed with others.
 _NOT_IN_THE_OUTPUT = {"overwrite", "drift", "drift_severity"}
+_LATER = ("quote", "skip_lines")
 
 
-class BatchSettings(Section):
-    """How to read the rows, what to write beside the answers, and what to refuse."""
+class ScoringChoices(Section):
+    """What to write beside the answers, and what to refuse."""
 
     proba: Annotated[bool, Field(description="Add a column of probabilities for each class")] = False
     keep: Annotated[
@@ -41,11 +34,11 @@ class BatchSettings(Section):
     device: Annotated[
         str, Field(description="cpu, cuda, cuda:1", pattern=r"^(cpu|cuda(:\d+)?)$", examples=["cpu", "cuda:1"])
     ] = "cpu"
-    delimiter: Delimiter = None
-    encoding: Encoding = None
-    decimal: DecimalMark = "."
-    thousands: ThousandsMark = None
-    sheet: Sheet = None
+
+
+class BatchSettings(ReadSettings, ScoringChoices):
+    """How to read the rows, what to write beside the answers, and what to refuse."""
+
     query: Annotated[
         str | None,
         Field(
@@ -54,18 +47,12 @@ class BatchSettings(Section):
         ),
     ] = None
 
-    @property
-    def read(self) -> ReadOptions:
-        """How to read a part.
-
-        Raises:
-            UsageError: the marks don't go together.
-        """
-        return ReadOptions(self.delimiter, self.encoding, self.decimal, self.thousands, self.sheet, self.query)
-
     def identity(self) -> dict[str, Any]:
         """What decides the bytes of the output, as plain JSON."""
-        return self.model_dump(mode="json", exclude=_NOT_IN_THE_OUTPUT)
+        found = self.model_dump(mode="json", exclude=_NOT_IN_THE_OUTPUT)
+        # Unless said, settings that came later leave the identity of a job as earlier versions wrote it.
+        unsaid = [name for name in _LATER if found[name] == type(self).model_fields[name].default]
+        return {name: value for name, value in found.items() if name not in unsaid}
 
 
 class JobSettings(Section):

@@ -10,17 +10,10 @@ from ai.ml.core.split_config import SplitConfig
 from ai.ml.core.training_modes import MODES, TrainingModeName, defaults_text, readers_text
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.settings.decision import DecisionSettings
-from ai.ml.retraining.settings.fields import (
-    MODEL_NAME,
-    DecimalMark,
-    Delimiter,
-    Encoding,
-    RefusedDrift,
-    Section,
-    Sheet,
-    ThousandsMark,
-)
+from ai.ml.retraining.settings.fields import MODEL_NAME, RefusedDrift, Section
+from ai.ml.retraining.settings.flag import Flag
 from ai.ml.retraining.settings.gate import GateSettings
+from ai.ml.retraining.settings.reading import ReadSettings
 from ai.ml.retraining.settings.split import SplitSettings
 
 _NETWORK = ("hidden_dim", "num_hidden_layers", "dropout")
@@ -28,8 +21,8 @@ _PACE = ("learning_rate", "patience")
 NO_LABELS: dict[str, str] = {}
 
 
-class DataSettings(Section):
-    """Where the table is and how to read it."""
+class TableSettings(Section):
+    """Where the table is, and which of its columns is the target."""
 
     source: Annotated[
         str,
@@ -37,35 +30,35 @@ class DataSettings(Section):
             description="CSV, TSV, Parquet or Excel file, a folder of Parquet parts, or a database URL",
             examples=["data/churn.csv"],
         ),
+        Flag("--data"),
     ]
     target: Annotated[str, Field(description="Column to predict", examples=["churned"])]
     missing_target: Annotated[
         Literal["refuse", "drop"],
         Field(description="Rows whose target is missing: refuse the table, or leave them out"),
     ] = "refuse"
-    delimiter: Delimiter = None
-    encoding: Encoding = None
-    decimal: DecimalMark = "."
-    thousands: ThousandsMark = None
-    sheet: Sheet = None
-    query: Annotated[
-        str | None,
-        Field(description="SQL query, when the source is a database URL", examples=["SELECT * FROM customers"]),
-    ] = None
+
+
+class DataSettings(ReadSettings, TableSettings):
+    """Where the table is and how to read it."""
 
 
 class TrainingSettings(Section):
     """How to train; `ai.ml.core.types.TrainingConfig` says more about each."""
 
     training_mode: Annotated[
-        TrainingModeName, Field(description="Architecture and loss; tabm is the best one, mlp_ple the fast one")
+        TrainingModeName,
+        Field(description="Architecture and loss; tabm is the best one, mlp_ple the fast one"),
+        Flag("--mode", "--training-mode"),
     ] = "tabm"
     task: Annotated[
         Literal["auto", "classification", "regression"],
         Field(description="auto: numeric targets with many distinct values are regression"),
     ] = "auto"
     test_size: Annotated[float, Field(gt=0, lt=1, description="Share of rows held out for the decision")] = 0.2
-    random_seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of weights, order and a random split")] = 42
+    random_seed: Annotated[
+        int, Field(ge=0, le=2**32 - 1, description="Seed of weights, order and a random split"), Flag("--seed")
+    ] = 42
     epochs: Annotated[int, Field(ge=1, le=100_000, description="Most epochs; early stopping ends sooner")] = 500
     batch_size: Annotated[
         int | None, Field(ge=2, description="Rows per update; when not given, by the number of rows, from 32 to 1024")
@@ -99,16 +92,22 @@ class TrainingSettings(Section):
         ),
     ] = None
     exclude_columns: Annotated[
-        tuple[str, ...], Field(description="Columns that the model must not see", examples=[["customer_id"]])
+        tuple[str, ...],
+        Field(description="Columns that the model must not see", examples=[["customer_id"]]),
+        Flag("--exclude", "--exclude-column"),
     ] = ()
     date_columns: Annotated[
         tuple[str, ...], Field(description="Text columns that are dates", examples=[["signed_up"]])
     ] = ()
     category_columns: Annotated[
-        tuple[str, ...], Field(description="Number columns that are codes", examples=[["zip"]])
+        tuple[str, ...],
+        Field(description="Number columns that are codes", examples=[["zip"]]),
+        Flag("--category", "--category-column"),
     ] = ()
     number_columns: Annotated[
-        tuple[str, ...], Field(description="Numbers that look like codes and are none", examples=[["store_count"]])
+        tuple[str, ...],
+        Field(description="Numbers that look like codes and are none", examples=[["store_count"]]),
+        Flag("--number", "--number-column"),
     ] = ()
     keep_columns: Annotated[
         tuple[str, ...], Field(description="Identifier-like columns to keep all the same", examples=[["branch"]])
@@ -121,7 +120,9 @@ class TrainingSettings(Section):
         int, Field(ge=1, le=1_024, description="Threads while training; another count gives other bits")
     ] = 1
     budget_seconds: Annotated[
-        float | None, Field(gt=0, description="Most seconds of training; the bits then depend on the machine's speed")
+        float | None,
+        Field(gt=0, description="Most seconds of training; the bits then depend on the machine's speed"),
+        Flag("--budget"),
     ] = None
     class_weights: Annotated[bool, Field(description="Every class counts the same in the loss, however rare")] = False
     label_smoothing: Annotated[float, Field(ge=0, lt=1, description="Share of a label spread over all classes")] = 0.0
@@ -170,9 +171,11 @@ class TrainingSettings(Section):
 class ReportSettings(Section):
     """The card and the report of a candidate; they never change an outcome."""
 
-    enabled: Annotated[bool, Field(description="Make a card and a report after the decision")] = True
+    enabled: Annotated[bool, Field(description="Make a card and a report after the decision"), Flag("--report")] = True
     max_rows: Annotated[
-        int, Field(ge=100, le=1_000_000, description="Rows measured; above that a sample, and the report says so")
+        int,
+        Field(ge=100, le=1_000_000, description="Rows measured; above that a sample, and the report says so"),
+        Flag("--report-rows"),
     ] = 20_000
     curves: Annotated[int, Field(ge=0, le=50, description="Columns that get a partial dependence chart")] = 6
     owner: Annotated[
@@ -192,6 +195,7 @@ class DriftSettings(Section):
     action: Annotated[
         Literal["off", "report", "refuse"],
         Field(description="Measure and report it, or refuse to train on drifted data"),
+        Flag("--drift"),
     ] = "report"
     severity: RefusedDrift = "major"
 
@@ -208,6 +212,7 @@ class ApprovalSettings(Section):
     hours: Annotated[
         float,
         Field(gt=0, le=24 * 90, description="Hours to wait for the answer; the champion stays when nobody gave one"),
+        Flag("--approval-hours"),
     ] = 72.0
 
 
@@ -225,6 +230,7 @@ class RetrainConfig(Section):
     labels: Annotated[
         dict[str, str],
         Field(description="Facts that go into the ledger with the decision", examples=[{"ticket": "OPS-12"}]),
+        Flag("--label", pair="NAME=TEXT"),
     ] = NO_LABELS
     data: DataSettings
     drift: DriftSettings = DriftSettings()

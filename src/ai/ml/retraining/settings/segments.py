@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from ai.ml.core.parallel import available_cores
+from ai.ml.retraining.settings.flag import Flag
 from ai.ml.retraining.settings.predict import ClusterSettings, RunnerSettings
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.settings.segment_names import is_plain, segment_model
@@ -23,14 +24,19 @@ class SegmentSettings(ClusterSettings):
     """Many models at once, one for each segment of the table: NAME-VALUE."""
 
     column: Annotated[
-        str | None, Field(description="One model for each value of this column", examples=["country"])
+        str | None,
+        Field(description="One model for each value of this column", examples=["country"]),
+        Flag("--segments"),
     ] = None
     values: Annotated[
         tuple[str, ...],
         Field(description="Only these values of the column; every value when not given", examples=[["NO", "SE"]]),
+        Flag("--segment-value"),
     ] = ()
     missing: Annotated[
-        bool, Field(description="A model of its own for rows without a value; else they are counted and left out")
+        bool,
+        Field(description="A model of its own for rows without a value; else they are counted and left out"),
+        Flag("--segment-missing"),
     ] = False
     named: Annotated[
         dict[str, Filter],
@@ -38,6 +44,7 @@ class SegmentSettings(ClusterSettings):
             description="Segments by name in place of a column, each with the values that its rows may have",
             examples=[{"nordic": {"country": ["NO", "SE"]}}],
         ),
+        Flag("--segment", pair="NAME=COLUMN:VALUE,VALUE"),
     ] = NONE_NAMED
     min_rows: Annotated[int, Field(ge=1, description="A segment with fewer rows is refused; the others go on")] = 50
     max_segments: Annotated[int, Field(ge=1, le=100_000, description="More are refused before anything is trained")] = (

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ai.ml.core.split_config import SplitConfig, SplitKind
 from ai.ml.retraining.settings.fields import Section
+from ai.ml.retraining.settings.flag import Flag
 
 
 class SplitSettings(Section):
@@ -19,6 +20,7 @@ class SplitSettings(Section):
             description="hash: by the key or the row's own cells; time: the newest rows; group: whole groups; random: "
             "other rows for each table and seed. When not given: time or group if such a column is named, else hash"
         ),
+        Flag("--split"),
     ] = None
     key: Annotated[
         tuple[str, ...], Field(description="Columns that name a row, for hash", examples=[["customer_id"]])

@@ -17,5 +17,5 @@ def whoami() -> str:
 
 
 def identity() -> str:
-    """The process as well."""
+    """`process PID of user@host`."""
     return f"process {os.getpid()} of {whoami()}"

@@ -153,7 +153,7 @@ class Shelf(Protocol):
         ...
 
     def read_verdict(self, name: str) -> bytes | None:
-        """The way back; None if there is none."""
+        """The verdict with that sha-256; None if there is none."""
         ...
 
     def sweep(self) -> None:

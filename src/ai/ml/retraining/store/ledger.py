@@ -104,7 +104,7 @@ def next_entry(entries: Sequence[Entry], body: dict[str, Any]) -> tuple[Entry, b
 
 
 def read_line(line: bytes) -> Entry | None:
-    """The way back; None if it is no whole line of a ledger."""
+    """Parse a line that `next_entry` made; None if it is no whole line of a ledger."""
     try:
         record = json.loads(line)
         body = {key: value for key, value in record.items() if key not in ("sequence", "previous", "id")}
@@ -122,7 +122,7 @@ def tip_json(entry: Entry) -> bytes:
 
 
 def tip_number(data: bytes) -> int:
-    """The way back; 0 if it can't be read."""
+    """The number that `tip_json` wrote; 0 if it can't be read."""
     try:
         return int(json.loads(data)["sequence"])
     except (ValueError, KeyError, TypeError, RecursionError):
