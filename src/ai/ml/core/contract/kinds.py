@@ -71,7 +71,7 @@ class KindRules:
                 f"column {name!r} holds {array.type}, which can't be read: {reason}; exclude or convert it"
             ) from None
 
-    def _inferred(self, name: str, array: pa.Array) -> Inferred:
+    def _inferred(self, name: str, array: pa.Array) -> InferredColumn:
         kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
         if array.null_count == len(array):
             return _all_missing(name)

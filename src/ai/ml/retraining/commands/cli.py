@@ -166,7 +166,7 @@ def seconds(text: str) -> float:
 
 
 def _add_report_commands(commands: Any) -> None:
-    report = _command(commands, "report", "reporting.commands:report", "write a bundle's model card and HTML report")
+    report = _command(commands, "report", "report:report", "write a bundle's model card and HTML report")
     report.add_argument("bundle", help=BUNDLE_HELP)
     report.add_argument(
         "--data", metavar="FILE", help="rows with their truth to measure on (default: the holdout rows of the evidence)"
