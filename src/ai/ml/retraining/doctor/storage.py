@@ -74,7 +74,8 @@ def _written_at(place: Path | str) -> float:
     if is_url(place):
         from ai.ml.core.files.bucket import open_objects
 
-        objects, key = open_objects(*bucket_address(str(place))), f".doctor-{secrets.token_hex(8)}"
+        bucket, prefix = bucket_address(str(place))
+        objects, key = open_objects(f"s3://{bucket}/{prefix}"), f".doctor-{secrets.token_hex(8)}"
         objects.put(f"{key}/probe", b"bundlegate doctor")
         try:
             return next((when.timestamp() for _, when in objects.listed(key)), time.time())

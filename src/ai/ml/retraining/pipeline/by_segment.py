@@ -38,7 +38,7 @@ def retrain_segments(config: SegmentsConfig) -> SegmentsSummary:
     if (config.segments.parallel or 1) > 1:
         logger.info("note      without Prefect the segments are retrained one after the other")
     outcomes: list[SegmentOutcome] = []
-    with segments.workplace(config):
+    with segments.locked_segments(config):
         plan = segments.cut_table(config)
         for segment in plan.segments:
             outcomes.append(_retrained(config, plan, segment))

@@ -56,7 +56,8 @@ def model_names(place: Path | str) -> list[str]:
     if is_url(place):
         from ai.ml.core.files.bucket import open_objects
 
-        names = open_objects(*bucket_address(str(place))).folders()
+        bucket, prefix = bucket_address(str(place))
+        names = open_objects(f"s3://{bucket}/{prefix}").folders()
     else:
         try:
             names = sorted(path.name for path in Path(place).iterdir() if path.is_dir())
