@@ -1,4 +1,4 @@
-"""Prefect flows. Deployment code: run from a checkout, not part of the wheel."""
+"""Prefect flows, a module each: deployed from a checkout by their files, in the wheel as `bundlegate.flows`."""
 
 import os
 

@@ -35,7 +35,7 @@ CATEGORY_NAMES = st.sampled_from(["c1", "c2", "plan", "stadt"])
 
 @st.composite
 def typed_tables(draw: st.DrawFn, min_rows: int = 2) -> pa.Table:
-    """Tables as `conform` gives them: float64 with nulls, and dictionaries of texts."""
+    """Tables as `Conformer` gives them: float64 with nulls, and dictionaries of texts."""
     rows = draw(st.integers(min_rows, 25))
     columns: dict[str, pa.Array] = {}
     for name in draw(st.lists(NAMES, unique=True, max_size=3)):

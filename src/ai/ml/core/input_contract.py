@@ -39,7 +39,7 @@ class ColumnContract:
     """How texts write a date, as `%Y-%m-%d`."""
 
     def to_json(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """The column as the manifest holds it."""
         record = {
             "name": self.name,
             "kind": self.kind,
@@ -54,7 +54,7 @@ class ColumnContract:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> ColumnContract:
-        """The way back; KeyError, TypeError or ValueError for what isn't one."""
+        """Read what `to_json` wrote; KeyError, TypeError or ValueError for what isn't such a record."""
         kind = record["kind"]
         if kind not in _KINDS:
             raise ValueError(f"column {record['name']!r} has the kind {kind!r}, expected one of {', '.join(_KINDS)}")
@@ -98,7 +98,7 @@ class InputContract:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> InputContract:
-        """The way back.
+        """Read what `to_json` wrote.
 
         Raises:
             BundleRefused: it is no contract, or one of a newer bundlegate.

@@ -195,7 +195,7 @@ class RetrainSummary(Record):
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 promoted, 3 held, 1 rejected."""
+        """Exit code: 0 promoted, 3 held, 1 rejected."""
         outcomes = {"PROMOTED": ExitCode.OK, "HELD": ExitCode.HOLD, "REJECTED": ExitCode.REFUSED}
         return outcomes[self.promotion.outcome]
 

@@ -1,7 +1,8 @@
 """The input contract: derived from a training table, held against every table that is scored.
 
-The parts: `input_contract` (the record), `derivation` (from a training table), `conform` (casting and counting),
-`counts` (what was odd, and limits on it), `target` (the column to predict).
+The parts: `derive` (from a training table), `casting` (to typed columns, counting what doesn't fit), `counts` (those
+counts and limits on them), `target` (the column to predict), `drift`. The record is `ai.ml.core.input_contract`. Uses
+`ai.ml.core.tables`.
 """
 
 from ai.ml.core.contract.casting import Conformed, Conformer

@@ -44,7 +44,7 @@ class ContractCounts:
     """What was read under another name or left aside, one sentence each."""
 
     def merge(self, other: ContractCounts) -> ContractCounts:
-        """The counts of both."""
+        """The counts of two sets of rows together."""
         names = dict.fromkeys((*self.columns, *other.columns))
         none = ColumnCounts()
         return ContractCounts(
@@ -55,7 +55,7 @@ class ContractCounts:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The counts as plain JSON values, as manifests and receipts hold them."""
         return {
             "rows": self.rows,
             "empty_rows": self.empty_rows,
@@ -65,7 +65,7 @@ class ContractCounts:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> ContractCounts:
-        """The way back; KeyError or TypeError for what isn't one."""
+        """Read what `to_json` wrote; KeyError or TypeError for what isn't such a record."""
         columns = {str(name): ColumnCounts(**counts) for name, counts in record["columns"].items()}
         return cls(int(record["rows"]), columns, int(record["empty_rows"]), tuple(record["notes"]))
 

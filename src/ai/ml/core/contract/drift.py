@@ -59,7 +59,7 @@ class DriftReport:
 
     @property
     def severity(self) -> Severity:
-        """The worst column's."""
+        """The severity of the column that has moved most."""
         return _ORDER[max((_ORDER.index(column.severity) for column in self.columns), default=0)]
 
     @property
@@ -72,7 +72,7 @@ class DriftReport:
         return f"{self.severity} drift in {self.rows:,} rows: {named}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The report as plain JSON values."""
         return {
             "rows": self.rows,
             "severity": self.severity,
@@ -123,7 +123,7 @@ class DriftMeter:
             self._counts[name] += counts
 
     def report(self) -> DriftReport:
-        """Where the counts stand."""
+        """The drift of all rows counted so far, the farthest column first."""
         columns = [_measure(column, self._counts[column.name], self.contract.rows) for column in self.contract.columns]
         return DriftReport(self.rows, tuple(sorted(columns, key=lambda drift: drift.psi, reverse=True)))
 

@@ -33,7 +33,7 @@ class HashingStream(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Bytes so far."""
+        """Bytes written so far, as file objects tell it."""
         return self._size
 
     def write(self, data: Any, /) -> int:

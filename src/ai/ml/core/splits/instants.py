@@ -31,12 +31,12 @@ class Instants:
 
     @property
     def known(self) -> np.ndarray:
-        """`(n_rows,)` bool."""
+        """Which cells have a time, `(n_rows,)` bool."""
         return ~np.isnat(self.values) if self.are_dates else np.isfinite(self.values)
 
     @property
     def are_dates(self) -> bool:
-        """Otherwise numbers."""
+        """Whether the values are dates and not numbers."""
         return self.values.dtype.kind == "M"
 
 

@@ -45,7 +45,7 @@ class SplitRule:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> SplitRule:
-        """The way back.
+        """Read what `to_json` wrote.
 
         Raises:
             BundleRefused: it is no rule, or one of a newer bundlegate.

@@ -26,7 +26,7 @@ def mix(words: np.ndarray) -> np.ndarray:
 
 
 def hash_text(text: str) -> np.uint64:
-    """Of one text."""
+    """The 64-bit hash of one text, as `hash_texts` gives it."""
     return hash_texts(pa.array([text], pa.string()))[0]
 
 

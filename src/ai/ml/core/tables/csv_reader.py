@@ -176,7 +176,7 @@ def _typed_batches(reader: Any, typed: frozenset[str]) -> Iterator[pa.RecordBatc
 
 
 def _after(rows: int, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Without the first `rows` rows."""
+    """The batches without their first `rows` rows."""
     for batch in batches:
         yield batch.slice(rows)
         rows = max(0, rows - batch.num_rows)

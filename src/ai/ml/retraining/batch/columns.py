@@ -42,7 +42,7 @@ class AnswerColumns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them."""
+        """The output's columns in their order: kept ones, answer, probabilities."""
         return (*self.keep, self.answer, *self.probabilities)
 
     def table(self, batch: pa.RecordBatch, scorer: Scorer, answers: Answers) -> pa.Table:

@@ -56,7 +56,7 @@ class BatchReport(Record):
 
     @property
     def exit_code(self) -> ExitCode:
-        """4 if a part couldn't be scored."""
+        """Exit code 4 if a part couldn't be scored, else 0."""
         return ExitCode.DATA if self.failures else ExitCode.OK
 
     @property
@@ -85,7 +85,7 @@ class BatchJob:
 
     @property
     def record(self) -> JobRecord:
-        """By which a later run knows it."""
+        """The record in the output by which a later run knows the job."""
         names = tuple(part.name for part in self.parts)
         asked = [part.source for part in self.parts if is_database(part.source)]
         return JobRecord(

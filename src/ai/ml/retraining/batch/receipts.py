@@ -50,7 +50,7 @@ class AnswerTally(Record):
     not_finite: int = 0
 
     def merge(self, other: AnswerTally) -> AnswerTally:
-        """The figures of both."""
+        """The figures of two sets of answers together."""
         names = sorted({*self.labels, *other.labels})
         least = [value for value in (self.minimum, other.minimum) if value is not None]
         most = [value for value in (self.maximum, other.maximum) if value is not None]
@@ -80,7 +80,7 @@ class Receipt(Record):
 
     @property
     def sha256(self) -> str | None:
-        """Of the part that was written."""
+        """sha-256 of the part that was written; None if nothing was."""
         return None if self.content is None else self.content.sha256
 
 
@@ -105,11 +105,11 @@ def compact_counts(counts: ContractCounts | None) -> dict[str, Any] | None:
 
 
 def total_counts(receipts: Iterable[Receipt]) -> ContractCounts | None:
-    """The counts of all parts."""
+    """The contract's counts of all parts together."""
     counts = [ContractCounts.from_json(receipt.counts) for receipt in receipts if receipt.counts is not None]
     return reduce(ContractCounts.merge, counts) if counts else None
 
 
 def total_answers(receipts: Iterable[Receipt]) -> AnswerTally:
-    """The figures of all parts."""
+    """The figures of all parts' answers together."""
     return reduce(AnswerTally.merge, (receipt.answers for receipt in receipts), AnswerTally())

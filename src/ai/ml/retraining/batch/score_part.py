@@ -56,7 +56,7 @@ class ScoredPart:
             yield from tables
 
     def receipt(self, content: Content | None, source: Content | None) -> Receipt:
-        """After the last row."""
+        """The part's receipt; asked for after the last row."""
         return Receipt(
             part=self.part.name,
             rows=self.rows,

@@ -64,7 +64,7 @@ class Output(io.RawIOBase):
         return memoryview(data).nbytes
 
     def writable(self) -> bool:
-        """Standard output takes text."""
+        """True: standard output takes text."""
         return True
 
     def fileno(self) -> int:

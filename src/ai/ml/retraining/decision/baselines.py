@@ -56,17 +56,17 @@ class Baseline:
 
     @property
     def wins(self) -> bool:
-        """It does better than the candidate."""
+        """Whether it does better than the candidate."""
         return self.gain < 0
 
     @property
     def surely_wins(self) -> bool:
-        """The same beyond the interval."""
+        """Whether it does better with the whole 95 % interval."""
         return self.high < 0
 
     @property
     def sentence(self) -> str:
-        """For a person."""
+        """The comparison in a sentence for a person."""
         surely = "surely" if self.surely_wins else "though not surely"
         gain, low, high = (figure(value, 3, signed=True) for value in (self.gain, self.low, self.high))
         return (

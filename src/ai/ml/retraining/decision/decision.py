@@ -63,7 +63,7 @@ class Decision:
     """What these rows could have shown at all: a smaller gain can't be told from none."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As the ledger keeps it."""
+        """The decision as the ledger keeps it."""
         gains = {name: vars(interval) for name, interval in self.gains.items()}
         plain = {"beaten_by" if name == "better_baseline" else name: value for name, value in vars(self).items()}
         return plain | {
@@ -242,7 +242,7 @@ def measure(predictions: Predictions) -> dict[str, float]:
 
 
 def measure_slices(predictions: Predictions) -> dict[str, dict[str, float]]:
-    """The same per slice."""
+    """The metrics of each slice; none without slices."""
     if predictions.slices is None:
         return {}
     parts: dict[str, dict[str, float]] = {}
@@ -297,7 +297,7 @@ def _finite(metrics: Mapping[str, float]) -> bool:
 
 
 def _numbers(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN."""
+    """The metrics with None for what isn't finite: JSON has no NaN."""
     return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
 
 

@@ -34,7 +34,7 @@ class EvaluatedBundle(OpenedBundle):
 
     @property
     def task(self) -> TaskType:
-        """Classification or regression."""
+        """The model's task: classification or regression."""
         return self.contract.task
 
     @property

@@ -40,7 +40,7 @@ class Overlap:
         return "; ".join(said)
 
     def to_json(self) -> dict[str, Any]:
-        """As the ledger keeps it."""
+        """The counts as the ledger keeps them."""
         return {"held_out": len(self.seen), "learned_from": int(self.seen.sum()), "unknown": list(self.unknown)}
 
     def __or__(self, other: Overlap) -> Overlap:

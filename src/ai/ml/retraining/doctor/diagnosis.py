@@ -49,15 +49,15 @@ class Diagnosis(BaseModel):
 
 
 def fine(check: str, message: str) -> HealthCheck:
-    """Nothing to do."""
+    """A check that asks for nothing."""
     return HealthCheck(check=check, status="ok", message=message, remedy="", exit_code=int(ExitCode.OK))
 
 
 def doubtful(check: str, message: str, remedy: str) -> HealthCheck:
-    """It may be meant so; somebody should know."""
+    """A check that warns: it may be meant so, but somebody should know."""
     return HealthCheck(check=check, status="warn", message=message, remedy=remedy, exit_code=int(ExitCode.OK))
 
 
 def failed(check: str, message: str, remedy: str, code: ExitCode = ExitCode.REFUSED) -> HealthCheck:
-    """Something has to be done."""
+    """A check that failed: something has to be done."""
     return HealthCheck(check=check, status="fail", message=message, remedy=remedy, exit_code=int(code))

@@ -36,12 +36,12 @@ class Deployment:
 
     @property
     def label(self) -> str:
-        """As Prefect's commands take it."""
+        """The deployment's name as Prefect's commands take it."""
         return f"{self.flow}/{self.record['name']}"
 
     @property
     def is_scheduled(self) -> bool:
-        """It has a schedule, active or not."""
+        """Whether it has a schedule, active or not."""
         return bool(self.record["schedules"])
 
     @property

@@ -28,7 +28,7 @@ class Comparison:
         return self.difference is None
 
     def figures(self) -> dict[str, Any]:
-        """As a check reports them."""
+        """The comparison's figures as a check reports them."""
         return {
             "rows": self.rows,
             "rows_differing": self.rows_differing,

@@ -60,11 +60,11 @@ class Evidence:
 
     @property
     def rows(self) -> int:
-        """Probes in all."""
+        """The number of probes."""
         return len(self.answers.raw)
 
     def summary(self) -> dict[str, Any]:
-        """For the manifest."""
+        """What the manifest says of the evidence."""
         return {
             "format": EVIDENCE_FORMAT,
             "origin": self.origin,

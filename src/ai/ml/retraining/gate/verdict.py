@@ -36,7 +36,7 @@ class Environment:
     """Environment variables that were set before torch was imported."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The record as JSON holds it."""
         return {"name": self.name, "versions": dict(self.versions), "settings": dict(self.settings)}
 
     @classmethod
@@ -68,7 +68,7 @@ class CheckResult:
         return self.applies and not self.passed
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The record as JSON holds it."""
         return {
             "name": self.name,
             "environment": self.environment,

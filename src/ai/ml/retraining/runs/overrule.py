@@ -36,7 +36,7 @@ class Overruling:
 
     @property
     def sentence(self) -> str:
-        """What would happen."""
+        """What the overruling would do, in a sentence."""
         against = "the first champion" if self.champion is None else f"the champion in place of {self.champion[:12]}"
         why = str((self.held.body.get("decision") or {}).get("reason", ""))
         return (

@@ -30,7 +30,7 @@ class ValidationRecord(Record):
 
     @property
     def exit_code(self) -> ExitCode:
-        """The verdict's."""
+        """The verdict's exit code."""
         return self.document.exit_code
 
 

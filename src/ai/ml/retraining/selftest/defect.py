@@ -40,7 +40,7 @@ class Copy:
     bundle_dir: Path
 
     def bundle(self) -> ModelBundle:
-        """Its bundle, loaded afresh."""
+        """The copy's bundle, loaded afresh."""
         return self.opened().bundle
 
     def opened(self) -> OpenedBundle:
@@ -48,7 +48,7 @@ class Copy:
         return OpenedBundle(self.bundle_dir)
 
     def evidence(self) -> Evidence:
-        """Its evidence, read afresh."""
+        """The copy's evidence, read afresh."""
         return read_evidence(self.bundle_dir)
 
     def save(self, bundle: ModelBundle) -> None:

@@ -65,7 +65,7 @@ class SelftestReport:
 
     @property
     def defects(self) -> tuple[DefectResult, ...]:
-        """All but the controls."""
+        """The results of all damaged copies, without those of the undamaged controls."""
         return tuple(result for result in self.results if result.family != "control")
 
     @property
@@ -87,7 +87,7 @@ class SelftestReport:
 
     @property
     def sentence(self) -> str:
-        """The outcome."""
+        """The outcome in a sentence: refused, let through, not applicable."""
         counts = {fate: sum(result.fate == fate for result in self.defects) for fate in ("caught", "passed")}
         tried = sum(counts.values())
         alone = sum(_by_answers(result) for result in self.defects)
@@ -103,7 +103,7 @@ class SelftestReport:
         return said
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The report as JSON holds it."""
         return {
             "digest": self.digest,
             "sentence": self.sentence,

@@ -17,5 +17,5 @@ class Flag:
 
     @property
     def names(self) -> list[str]:
-        """As argparse takes them."""
+        """The flag and its second name as argparse takes them."""
         return [self.name] if self.alias is None else [self.name, self.alias]

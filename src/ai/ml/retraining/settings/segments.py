@@ -86,7 +86,7 @@ class SegmentSettings(ClusterSettings):
 
     @property
     def wanted(self) -> bool:
-        """Whether there are any."""
+        """Whether segments were asked for, by a column or by name."""
         return self.column is not None or bool(self.named)
 
     def plan_identity(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class SegmentsConfig(RetrainConfig):
 
     @property
     def single(self) -> RetrainConfig:
-        """The same for one model."""
+        """The settings of one model, without the segments."""
         return RetrainConfig.model_validate(self.model_dump(exclude={"segments"}))
 
     @property

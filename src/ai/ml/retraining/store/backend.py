@@ -68,7 +68,7 @@ class Pointer:
         return pointer
 
     def to_json(self) -> bytes:
-        """As it lies in the store."""
+        """The pointer as it lies in the store."""
         return dump_json(asdict(self))
 
 
@@ -77,7 +77,7 @@ class Shelf(Protocol):
 
     @property
     def place(self) -> str:
-        """Folder or URL, for messages."""
+        """The model's folder or URL, for messages."""
         ...
 
     @property
@@ -141,7 +141,7 @@ class Shelf(Protocol):
         ...
 
     def address(self, section: Section, name: str) -> str:
-        """Path or URL, for messages."""
+        """The path or URL of a directory in the store, for messages."""
         ...
 
     def remove(self, section: Section, name: str) -> None:

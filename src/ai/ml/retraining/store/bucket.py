@@ -44,12 +44,12 @@ class BucketShelf:
 
     @property
     def place(self) -> str:
-        """The URL."""
+        """The model's URL."""
         return self.objects.url
 
     @property
     def exclusive(self) -> bool:
-        """No: writers find out about each other when they write."""
+        """False: writers find out about each other when they write."""
         return False
 
     def exists(self) -> bool:
@@ -60,7 +60,7 @@ class BucketShelf:
 
     @contextlib.contextmanager
     def writing(self) -> Generator[None]:
-        """Nothing to hold."""
+        """Hold nothing: a bucket has no lock."""
         yield
 
     def read_pointer(self) -> tuple[bytes | None, Any]:
@@ -69,11 +69,11 @@ class BucketShelf:
         return (None, None) if found is None else found
 
     def replace_pointer(self, data: bytes, token: Any) -> bool:
-        """By a conditional put."""
+        """Replace the pointer by a conditional put; False if another was quicker."""
         return self.objects.put_if("champion", data, token, "the pointer is as it was")
 
     def read_ledger(self) -> Pages:
-        """All objects, several at a time."""
+        """Read the objects of all lines, several at a time."""
         numbers = sorted(_number(name) for name in self.objects.names("ledger"))
         with ThreadPoolExecutor(READERS) as pool:
             lines = list(pool.map(lambda number: self.objects.read(_line_key(number)), numbers))
@@ -106,12 +106,12 @@ class BucketShelf:
         return entry
 
     def read_tip(self) -> int:
-        """From the object beside the ledger."""
+        """The number of ledger lines that the object beside them tells."""
         data = self.objects.read("tip")
         return 0 if data is None else tip_number(data)
 
     def names(self, section: Section) -> list[str]:
-        """By when they were complete."""
+        """The names of complete directories, oldest first."""
         marker = f"/{MARKERS[section]}"
         found = [
             (when, name.removesuffix(marker)) for name, when in self.objects.listed(section) if name.endswith(marker)
@@ -137,7 +137,7 @@ class BucketShelf:
         self.objects.put(f"{folder}/{marker}", content)
 
     def problems(self, name: str) -> list[str]:
-        """Every object is read and hashed."""
+        """What is wrong with a directory: every object is read and hashed."""
         folder = f"versions/{name}"
         content = self.objects.read(f"{folder}/{MANIFEST_NAME}")
         if content is None:
@@ -159,11 +159,11 @@ class BucketShelf:
         )
 
     def address(self, section: Section, name: str) -> str:
-        """Its URL."""
+        """The URL of a directory in the store."""
         return f"{self.place}/{section}/{name}"
 
     def remove(self, section: Section, name: str) -> None:
-        """The marker first."""
+        """Delete a directory's objects, the marker that makes it visible first."""
         folder = f"{section}/{name}"
         self.objects.delete([f"{folder}/{MARKERS[section]}"])
         self.objects.delete([f"{folder}/{key}" for key in self.objects.names(folder)])
@@ -173,7 +173,7 @@ class BucketShelf:
         self.objects.put(f"verdicts/{name}.json", document)
 
     def read_verdict(self, name: str) -> bytes | None:
-        """The object's bytes."""
+        """The bytes of a stored verdict, or None."""
         return self.objects.read(f"verdicts/{name}.json")
 
     def sweep(self) -> None:

@@ -52,12 +52,12 @@ class FolderShelf:
 
     @property
     def place(self) -> str:
-        """The folder."""
+        """The model's folder."""
         return str(self.folder)
 
     @property
     def exclusive(self) -> bool:
-        """By a lock."""
+        """True: a lock keeps writers apart."""
         return True
 
     def exists(self) -> bool:
@@ -110,7 +110,7 @@ class FolderShelf:
         return True
 
     def read_ledger(self) -> Pages:
-        """The file as it is now."""
+        """Read the ledger's file as it is now."""
         return Ledger(self.folder / "ledger.jsonl").read()
 
     def append(self, pages: Pages, body: dict[str, Any], *, point: bool) -> Entry:
@@ -135,14 +135,14 @@ class FolderShelf:
         return entry
 
     def read_tip(self) -> int:
-        """From the file beside the ledger."""
+        """The number of ledger lines that the file beside it tells; 0 without one."""
         try:
             return tip_number((self.folder / "tip").read_bytes())
         except OSError:
             return 0
 
     def names(self, section: Section) -> list[str]:
-        """Folders that have their final name."""
+        """The names of folders that have their final one, oldest first."""
         found = [path for path in (self.folder / section).glob("*") if not path.name.startswith(".")]
         return [path.name for path in sorted(found, key=lambda path: (_mtime(path), path.name))]
 
@@ -164,7 +164,7 @@ class FolderShelf:
             shutil.rmtree(copy, ignore_errors=True)
 
     def problems(self, name: str) -> list[str]:
-        """Every file is hashed."""
+        """What is wrong with a directory: every file is hashed."""
         return directory_problems(self.folder / "versions" / name, name)
 
     def fetch(self, name: str) -> Path:
@@ -183,7 +183,7 @@ class FolderShelf:
         return path
 
     def address(self, section: Section, name: str) -> str:
-        """Its path."""
+        """The path of a directory in the store."""
         return str(self.folder / section / name)
 
     def remove(self, section: Section, name: str) -> None:
@@ -199,14 +199,14 @@ class FolderShelf:
             raise storage_failed(f"removing {target}", error, "run the command again when it works") from error
 
     def keep_verdict(self, name: str, document: bytes) -> None:
-        """Once: its name is its content's."""
+        """Store a verdict once: its name is its content's."""
         path = self.folder / "verdicts" / f"{name}.json"
         if not path.exists():
             make_dirs(path.parent)
             write_atomic(path, document)
 
     def read_verdict(self, name: str) -> bytes | None:
-        """The file's bytes."""
+        """The bytes of a stored verdict, or None."""
         try:
             return (self.folder / "verdicts" / f"{name}.json").read_bytes()
         except OSError:

@@ -25,7 +25,7 @@ FIRST = "0" * 64
 
 @dataclass(frozen=True)
 class Entry:
-    """One line."""
+    """One line of the ledger."""
 
     sequence: int
     """Counted from 1."""
@@ -66,7 +66,7 @@ class Pages:
 
     @property
     def damage(self) -> str | None:
-        """One sentence, if there is any."""
+        """What is damaged, in a sentence; None if nothing is."""
         if not self.damaged:
             return None
         return (
@@ -131,7 +131,7 @@ def tip_number(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class Ledger:
-    """A file of lines."""
+    """A ledger in a file, a JSON object a line."""
 
     path: Path
 

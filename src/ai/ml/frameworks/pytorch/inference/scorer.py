@@ -116,7 +116,7 @@ class Scorer:
         return [typed_cells(name, conformed.table.column(name)) for name in conformed.table.column_names]
 
     def rows_matrix(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """The same for rows as dicts."""
+        """The network's input for rows as dicts, `(n_rows, input_dim)` float64, as for a table."""
         if self._conformer is None:
             return fill_matrix(self.bundle.vectorizer, row_columns(rows, self._known), len(rows))
         conformed = self._conformer.rows(rows)

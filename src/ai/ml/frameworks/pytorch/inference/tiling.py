@@ -40,12 +40,12 @@ class ScoringSettings:
             raise UsageError(f"tile_rows must be between 1 and {1 << 20:,}, got {self.tile_rows}")
 
     def to_manifest(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """The settings as the manifest holds them."""
         return {"precision": self.precision, "tile_rows": self.tile_rows}
 
     @classmethod
     def from_manifest(cls, record: Mapping[str, Any]) -> ScoringSettings:
-        """The way back; raises `BundleRefused` on anything else."""
+        """Read what `to_manifest` wrote; raises `BundleRefused` on anything else."""
         try:
             return cls(str(record["precision"]), int(record["tile_rows"]))  # pyright: ignore[reportArgumentType]
         except (KeyError, TypeError, ValueError) as error:

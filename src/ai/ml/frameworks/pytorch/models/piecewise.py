@@ -181,7 +181,7 @@ def embedding_of(model: nn.Module) -> PiecewiseEmbedding | None:
 
 
 def shape_of_model(model: PiecewiseMLP | TabM) -> PiecewiseShape:
-    """The way back from a live model; without numbers, the defaults stand for bins and embedding."""
+    """The shape that a live model was built with; without numbers, the defaults stand for bins and embedding."""
     embedding, k = model.embedding, model.k if isinstance(model, TabM) else DEFAULT_MEMBERS
     if embedding is None:
         return PiecewiseShape(k=k)

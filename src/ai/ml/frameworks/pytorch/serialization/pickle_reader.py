@@ -3,7 +3,7 @@
 `pickle.Unpickler` runs what the file says; an allow-list only narrows what may be run, and with numpy's `dtype` and
 `ndarray` on the list a file can still have raw bytes taken for pointers. Here nothing that a file names is ever
 imported, called or built: GLOBAL yields a `Global`, REDUCE and NEWOBJ a `Call`, BUILD sets the `state` of a `Call`.
-What they mean is decided by `payload_schema`, which makes fresh objects from plain data.
+What they mean is decided by `schema`, which makes fresh objects from plain data.
 
 Nothing here recurses, so nesting is bounded by the stack alone; memory is bounded by the length of the pickle.
 """

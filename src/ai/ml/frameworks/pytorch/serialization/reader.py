@@ -1,9 +1,9 @@
 """Reading a bundle file without believing it: zip, pickle, schema, architecture, then the tensors.
 
-1. `bundle_file`, `bundle_zip`: the file is a zip exactly as `torch.save` writes one.
-2. `closed_pickle`: its pickle is read by a machine that runs nothing.
-3. `payload_schema`: fresh objects are made from plain data; sizes agree.
-4. `layout`: the architecture is built on `meta`, bounded by the tensors that are really there.
+1. `bundle_file`, `zip_reader`: the file is a zip exactly as `torch.save` writes one.
+2. `pickle_reader`: its pickle is read by a machine that runs nothing.
+3. `schema`: fresh objects are made from plain data; sizes agree.
+4. `skeleton`: the architecture is built on `meta`, bounded by the tensors that are really there.
 5. `tensor_reader`: `torch.load` reads the tensors, and is given nothing of the file but their bytes.
 
 `weights_only=True` with an allow-list isn't used on the file itself: with numpy's `dtype` and `ndarray` allowed it is

@@ -57,7 +57,7 @@ def save_bundle(bundle: ModelBundle, output_dir: str | Path, metrics: Metrics | 
     """Write `model_bundle.pt`, and `metrics.json` where there are metrics, into `output_dir`.
 
     The pair is replaced as one: both new files are made durable under temporary names, then a record that names them
-    is renamed into place (the commit), then they take their final names (`redo` has the protocol). Killed at any
+    is renamed into place (the commit), then they take their final names (`commit` has the protocol). Killed at any
     moment, a reader finds the whole old pair or the whole new one, and the next save cleans up. With `metrics` None
     an older `metrics.json` goes, and so does a manifest that described the older pair. An object store, which has no
     rename, gets the same guarantee from the store of versions instead: every object of a version under a name of its

@@ -1,6 +1,6 @@
 """What a bundle's payload may be: the twelve keys, each with a value that fits all the others.
 
-Inert records in (`closed_pickle`), fresh objects and plain values out; no object of the file survives. Messages begin
+Inert records in (`pickle_reader`), fresh objects and plain values out; no object of the file survives. Messages begin
 with the payload key that is off.
 """
 

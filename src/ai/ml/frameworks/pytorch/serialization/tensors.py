@@ -77,11 +77,11 @@ class TensorZip(io.RawIOBase):
         self._add(len(directory) + len(end), directory + end)
 
     def readable(self) -> bool:
-        """Always."""
+        """True: the stream can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Always."""
+        """True: the stream can be read from anywhere."""
         return True
 
     def tell(self) -> int:

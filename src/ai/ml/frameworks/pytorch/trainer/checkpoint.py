@@ -1,7 +1,7 @@
 """A training put away after an epoch, so that one that was killed goes on to the same bits.
 
 The file is a line with the sha-256 of the rest, a line with the fingerprint of what is trained, then a tree of tensors
-and plain values (`tensor_tree`: no pickle), read only after the hash was checked.
+and plain values (`tensor_codec`: no pickle), read only after the hash was checked.
 """
 
 from __future__ import annotations

@@ -40,17 +40,17 @@ class TrainingData:
 
     @property
     def train_rows(self) -> np.ndarray:
-        """Row numbers of the table."""
+        """Row numbers of the training rows in the table."""
         return self.split.train_rows
 
     @property
     def holdout_rows(self) -> np.ndarray:
-        """Row numbers of the table."""
+        """Row numbers of the holdout rows in the table."""
         return self.split.holdout_rows
 
     @property
     def vectorizer(self) -> DictVectorizer:
-        """Of the features."""
+        """The fitted vectorizer, which names the features."""
         return self.features.vectorizer
 
     @property

@@ -29,7 +29,7 @@ def encode_tree(tree: Any) -> bytes:
 
 
 def decode_tree(content: bytes) -> Any:
-    """The way back; tensors are on the CPU, in memory of their own.
+    """Decode what `encode_tree` made; tensors are on the CPU, in memory of their own.
 
     Raises:
         ValueError: the bytes aren't those of a tree.

@@ -141,7 +141,7 @@ def manifest_json(job: JobRecord, receipts: Sequence[Receipt], file: Content | N
 
 
 def read_manifest_json(data: bytes, place: str) -> tuple[JobRecord, list[Receipt]]:
-    """The way back.
+    """Read the job and its receipts from a manifest's bytes.
 
     Raises:
         UsageError: it is no such manifest.

@@ -1,4 +1,4 @@
-"""A prefix in a bucket as output, resumable: the layout of `folder_output`, each object complete or absent.
+"""A prefix in a bucket as output, resumable: the layout of `folder`, each object complete or absent.
 
 A part is written to the local disk and put by one request, its receipt after it; manifest, then `_SUCCESS` come last.
 
@@ -67,7 +67,7 @@ class BucketOutput:
             )
 
     def lock(self) -> AbstractContextManager[None]:
-        """Nothing: see above."""
+        """No lock: a bucket has none, and conditional puts stand for it."""
         return nullcontext()
 
     def begin(self, job: JobRecord, *, overwrite: bool) -> None:

@@ -68,12 +68,12 @@ class FileOutput:
 
     @property
     def parts(self) -> FolderOutput:
-        """Where the parts wait."""
+        """The folder beside the file where the parts wait to become one."""
         return FolderOutput(str(self._path().with_name(f".{self._path().name}.parts")), partition_columns=True)
 
     @property
     def format(self) -> str:
-        """`csv`, `tsv` or `parquet`."""
+        """The file's format: `csv`, `tsv` or `parquet`."""
         return self._path().suffix.lower()[1:]
 
     def check(self, parts: Sequence[Part]) -> None:
@@ -91,7 +91,7 @@ class FileOutput:
                 )
 
     def lock(self) -> AbstractContextManager[None]:
-        """As of the folder of parts."""
+        """The lock of the folder of parts."""
         return self.parts.lock()
 
     def begin(self, job: JobRecord, *, overwrite: bool) -> None:

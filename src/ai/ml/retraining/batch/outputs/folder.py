@@ -167,7 +167,7 @@ class FolderOutput:
             )
 
     def has_receipts(self) -> bool:
-        """Some part was done."""
+        """Whether a former run has finished a part."""
         receipts = self._path() / PROGRESS / "receipts"
         return (self._path() / MANIFEST).is_file() or any(files for _, _, files in os.walk(receipts))
 

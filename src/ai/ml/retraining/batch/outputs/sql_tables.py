@@ -105,7 +105,7 @@ class AnswerTables:
         connection.execute(self.job.delete())
 
     def drop_all(self, connection: Any, there: bool) -> None:
-        """Leave nothing behind."""
+        """Drop the answers and the records beside them."""
         if there:
             self.answers.drop(connection)
         self.parts.drop(connection)
