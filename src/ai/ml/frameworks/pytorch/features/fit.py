@@ -52,7 +52,7 @@ def fit_features(table: pa.Table) -> FittedFeatures:
     """Fit vectorizer, medians and scaler on a typed table.
 
     Args:
-        table: columns of numbers (float64, null = missing) and of texts (string or dictionary), as `Conformer` gives it.
+        table: columns of numbers (float64, null = missing) and of texts (string or dictionary), as a `Conformer` casts.
 
     Raises:
         DataRefused: no row or no column is left, two columns claim the same feature, or a value is enormous.
