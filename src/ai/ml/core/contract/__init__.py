@@ -1,4 +1,4 @@
-"""The input contract: derived from a training table, held against every table that is scored.
+"""The input contract: derived from a training table, applied to every table that is scored.
 
 The parts: `derive` (from a training table), `casting` (to typed columns, counting what doesn't fit), `counts` (those
 counts and limits on them), `target` (the column to predict), `drift`. The record is `ai.ml.core.input_contract`. Uses

@@ -1,4 +1,4 @@
-"""What was odd in the tables that a contract was held against, and the limits that turn it into a refusal."""
+"""Counts of contract violations per column, and the limits beyond which a table is refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ColumnCounts:
 
 @dataclass(frozen=True)
 class ContractCounts:
-    """Counts over all rows that were held against a contract."""
+    """Counts over all rows that were checked against a contract."""
 
     rows: int = 0
     columns: dict[str, ColumnCounts] = field(default_factory=dict[str, ColumnCounts])

@@ -136,7 +136,7 @@ def _without_headers(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _conclude(path: Path, audit: QuoteAudit | None, names: list[str], rows: int, repeats: int) -> None:
-    """Hold the rows against the lines, and say what was odd about the file.
+    """Compare the number of rows read with that of lines, and say what is unusual about the file.
 
     Raises:
         DataRefused: there are more or fewer rows than lines that hold one.
