@@ -22,7 +22,7 @@ _UNCHANGED = "nothing was changed"
 
 @dataclass(frozen=True)
 class Entry:
-    """An object as a listing shows it."""
+    """An object in a bucket as a listing shows it."""
 
     name: str
     """Its key below the listed prefix."""

@@ -19,7 +19,7 @@ RECEIPT_FORMAT = 1
 
 
 class Content(Record):
-    """What a file or object held."""
+    """The content of a file or object, by its hash or version tag."""
 
     sha256: str
     """Of its bytes; of a bucket's object, its version tag."""
@@ -27,7 +27,7 @@ class Content(Record):
 
 
 def file_content(path: Path) -> Content:
-    """Of a file, read in full.
+    """The content of a file, read in full.
 
     Raises:
         StorageFailed: the disk refused.

@@ -54,7 +54,7 @@ def usual_store() -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """All commands and their flags."""
+    """The parser of all commands and their flags."""
     parser = argparse.ArgumentParser(
         prog="bundlegate",
         description="Prove, inspect, score and promote bundles of tabular PyTorch models.",
