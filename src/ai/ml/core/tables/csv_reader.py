@@ -42,7 +42,7 @@ def read_csv(path: Path, asked: CsvOptions = AS_FOUND) -> pa.Table:
 
 
 def stream_csv(path: Path, asked: CsvOptions = AS_FOUND, numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
-    """The same in pieces, the first one without rows.
+    """Read a CSV file in pieces, the first one without rows.
 
     Columns in `numbers` come as float64 (null: missing) as long as Arrow reads each of their cells as
     `ai.ml.core.tables.cells` does; from the first cell on that it doesn't, they are strings like the others.
