@@ -52,7 +52,7 @@ def test_csv_classification_is_promoted_and_a_second_run_keeps_what_is_done(
     champion = Store(tmp_path / "store").resolve("m@champion")
     assert champion.name == summary["candidate"]["bundle"]["digest"]
     scored = read_table(summary["scored"]["file"]["path"])
-    assert scored.num_rows == 60
+    assert scored.num_rows == 64
     assert set(scored["y_predicted"].to_pylist()) <= {"yes", "no"}
 
     history = Path(summary["candidate"]["history"]["path"])

@@ -164,7 +164,7 @@ def check_end(scene: Scene, uninterrupted: list[tuple[str, str]], step: str) -> 
     assert leftovers(scene) == []
     assert ("read      300 rows" in said) == (step == "read"), said
     assert ("trained   " in said) == (step in ("read", "train")), said
-    for done in ("drift     ", "proved    PASSED", "decided   PROMOTE", "champion  m: ", "scored    60"):
+    for done in ("drift     ", "proved    PASSED", "decided   PROMOTE", "champion  m: ", "scored    64"):
         assert done in said, f"{done!r} isn't in {said}"
     page = scene.store / "m" / "reports" / uninterrupted[-1][1] / "report.html"
     assert page.is_file() == ("reported  " in said) == (step == "report")

@@ -46,7 +46,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class FileEntry:
-    """What a file must hold."""
+    """A file's size and hash, as the manifest has them."""
 
     sha256: str
     size: int

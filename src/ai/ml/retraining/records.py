@@ -97,7 +97,7 @@ class CandidateRef(Record):
 
 
 class VerdictRef(Record):
-    """What the gate said of a bundle."""
+    """The gate's verdict on a bundle, and where it lies."""
 
     digest: str
     outcome: str

@@ -22,7 +22,7 @@ _UNCHANGED = "nothing was changed"
 
 @dataclass(frozen=True)
 class Entry:
-    """An object as a listing shows it."""
+    """An object in a bucket as a listing shows it."""
 
     name: str
     """Its key below the listed prefix."""
@@ -181,7 +181,7 @@ class Objects:
             obstore.delete(self.client, keys)
 
     def sha256(self, key: str) -> str | None:
-        """Of an object's bytes, streamed; None if there is none."""
+        """sha-256 of an object's bytes, streamed; None if there is none."""
         import obstore
 
         digest = hashlib.sha256()

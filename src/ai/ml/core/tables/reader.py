@@ -59,7 +59,7 @@ class ReadOptions:
 
     @property
     def csv(self) -> CsvOptions:
-        """What is said of a CSV file."""
+        """The options that are about a CSV file."""
         return CsvOptions(self.delimiter, self.encoding, self.quote != "none", self.skip_lines)
 
     def __post_init__(self) -> None:

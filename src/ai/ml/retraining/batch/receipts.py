@@ -19,7 +19,7 @@ RECEIPT_FORMAT = 1
 
 
 class Content(Record):
-    """What a file or object held."""
+    """The content of a file or object, by its hash or version tag."""
 
     sha256: str
     """Of its bytes; of a bucket's object, its version tag."""
@@ -27,7 +27,7 @@ class Content(Record):
 
 
 def file_content(path: Path) -> Content:
-    """Of a file, read in full.
+    """The content of a file, read in full.
 
     Raises:
         StorageFailed: the disk refused.
@@ -96,7 +96,7 @@ Outcome = Receipt | Failure
 
 
 def compact_counts(counts: ContractCounts | None) -> dict[str, Any] | None:
-    """Counts as JSON, columns without an odd cell left out: a manifest may hold them for a hundred thousand parts."""
+    """Counts as JSON, columns without a violation left out: a manifest may hold them for a hundred thousand parts."""
     if counts is None:
         return None
     record = counts.to_json()

@@ -45,7 +45,7 @@ class ScoringTask:
 
 @dataclass(frozen=True)
 class PartOutcome:
-    """What became of one part."""
+    """The outcome of one part: its receipt, or why it couldn't be scored."""
 
     result: Receipt | Failure
     kept: bool

@@ -24,7 +24,7 @@ SHOWN_ROWS = 20
 
 @dataclass(frozen=True)
 class BatchSample:
-    """What the sample showed."""
+    """A sample of a batch's rows with its answers and drift."""
 
     rows: int
     answered: list[dict[str, Any]]

@@ -37,7 +37,7 @@ SETTING_NAMES = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server said."""
+    """An answer of Prefect's server."""
 
     content: Any
     """Of its JSON; None for a 404."""

@@ -23,7 +23,7 @@ REMARKS = "remarks.json"
 
 @dataclass(frozen=True)
 class Written:
-    """Where a report lies."""
+    """The files of a report that was written."""
 
     card: Path
     page: Path

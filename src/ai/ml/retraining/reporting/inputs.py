@@ -89,7 +89,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Study:
-    """What was measured."""
+    """The measurements that a report shows."""
 
     table: pa.Table
     """The rows, or a sample of them."""

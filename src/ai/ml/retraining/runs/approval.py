@@ -43,7 +43,7 @@ class Proposal(Record):
 
 
 class ApprovalRequest(Record):
-    """What a person is asked about."""
+    """A question to a person: the candidate, the champion and the decision."""
 
     key: str
     """Digest of the candidate, digest of the champion it would replace, and a number drawn by chance: an answer is

@@ -36,7 +36,7 @@ class TrainingPlan:
         return [] if self.search is None else [trial.model_dump() for trial in self.search.trials]
 
     def findings(self, config: RetrainConfig) -> list[str]:
-        """What a person should know of it."""
+        """What a person should know of the plan."""
         given = config.training.model_dump(exclude_defaults=True)
         found, training = unused_settings(config.training.training_mode, given), config.training
         if self.search is not None and training.budget_seconds is not None:

@@ -45,7 +45,7 @@ class Segment(Record):
 
 
 class SegmentPlan(Record):
-    """All segments of a table."""
+    """The segments of a table and their files."""
 
     source: str
     rows: int

@@ -19,7 +19,7 @@ DECIDED = ("PROMOTED", "HELD", "REJECTED")
 
 
 class SegmentOutcome(Record):
-    """What became of one segment."""
+    """The outcome of one segment."""
 
     model: str
     segment: str
@@ -37,7 +37,7 @@ class SegmentOutcome(Record):
 
 
 class SegmentsSummary(Record):
-    """All segments of a run."""
+    """The outcomes of all segments of a run."""
 
     name: str
     source: str

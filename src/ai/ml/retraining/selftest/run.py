@@ -38,7 +38,7 @@ Fate = Literal["caught", "passed", "no change", "not applicable"]
 
 @dataclass(frozen=True)
 class DefectResult:
-    """What became of one defect."""
+    """The outcome of one defect: caught, let through, or not applicable."""
 
     name: str
     family: str
@@ -58,7 +58,7 @@ class DefectResult:
 
 @dataclass(frozen=True)
 class SelftestReport:
-    """What became of all of them."""
+    """The outcomes of all defects and controls."""
 
     digest: str
     results: tuple[DefectResult, ...]

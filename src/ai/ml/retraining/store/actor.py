@@ -8,7 +8,7 @@ import socket
 
 
 def whoami() -> str:
-    """`user@host`."""
+    """Who acts, as `user@host`."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -17,5 +17,5 @@ def whoami() -> str:
 
 
 def identity() -> str:
-    """`process PID of user@host`."""
+    """Which process acts, as `process PID of user@host`."""
     return f"process {os.getpid()} of {whoami()}"

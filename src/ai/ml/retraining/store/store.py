@@ -48,7 +48,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Promotion:
-    """What became of a candidate."""
+    """The outcome of a promotion or a rollback."""
 
     digest: str
     path: str

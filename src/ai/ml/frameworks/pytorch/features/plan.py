@@ -1,7 +1,7 @@
 """Straight from columns of cells to scaled features, a block of rows at a time: `scale(impute(encode(…)))` in one pass.
 
 A one-hot feature takes two values only, so both are scaled once and looked up; a number column is imputed and scaled
-in place. Every operation is the one of `features`, on the same float64 operands, so the bits are the same; blocks are
+in place. Every operation is the one of `matrix`, on the same float64 operands, so the bits are the same; blocks are
 small enough to stay in the cache until the network reads them.
 """
 

@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says of some rows."""
+    """A model's answers to some rows."""
 
     raw: np.ndarray
     """`(n_rows, output_dim)` float32, the network's output."""

@@ -87,7 +87,7 @@ class Stored:
 
 
 class _Mark:
-    """Where a run of arguments begins."""
+    """The mark on the stack where a run of arguments begins."""
 
 
 _MARK = _Mark()

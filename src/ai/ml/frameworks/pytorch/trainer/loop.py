@@ -33,7 +33,7 @@ VALIDATION_ROWS = 16_384
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch brought."""
+    """The figures of one epoch."""
 
     epoch: int
     """Counted from 1."""

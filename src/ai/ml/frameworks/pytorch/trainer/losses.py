@@ -53,7 +53,7 @@ class CrossEntropy:
         return functional.cross_entropy(outputs, y, _like(self.weights, outputs))
 
     def with_gradient(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Differentiated`."""
+        """The loss and its gradient, as `Differentiated` has them."""
         logs = torch.log_softmax(outputs, 1)
         loss, weight = _aten.nll_loss_forward.default(logs, y, self.weights, _MEAN, _IGNORED_CLASS)
         known = (logs, y, self.weights, _MEAN, _IGNORED_CLASS, weight)
@@ -69,7 +69,7 @@ class SquaredError:
         return functional.mse_loss(outputs, y)
 
     def with_gradient(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Differentiated`."""
+        """The loss and its gradient, as `Differentiated` has them."""
         loss = functional.mse_loss(outputs, y)
         return loss, _aten.mse_loss_backward.default(torch.ones_like(loss), outputs, y, _MEAN)
 

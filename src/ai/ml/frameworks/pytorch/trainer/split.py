@@ -75,7 +75,7 @@ def split_rows(table: pa.Table, contract: InputContract, labels: np.ndarray, con
 
 
 def _by_keys(table: pa.Table, contract: InputContract, labels: np.ndarray, config: TrainingConfig) -> Split:
-    """By the numbers of rows or groups."""
+    """The split by the hashed numbers of rows or groups."""
     asked = config.split
     cells = tuple(column.name for column in contract.columns)
     key = (asked.group,) if asked.group is not None else asked.key

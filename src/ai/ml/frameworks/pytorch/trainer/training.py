@@ -57,7 +57,7 @@ MAX_THREADS = 1_024
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training leaves."""
+    """The outcome of a training."""
 
     bundle: ModelBundle
     """In `eval()`, on the CPU, with its contract."""

@@ -22,7 +22,7 @@ from ai.ml.frameworks.pytorch.trainer.training import check_config, prepare_data
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What settings are worth."""
+    """The worth of settings, as one trial of a search found it."""
 
     loss: float
     """Of the validation rows: log loss, or mean squared error of the scaled target; never what a mode trains with."""
