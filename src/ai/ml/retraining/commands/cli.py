@@ -299,6 +299,10 @@ def _add_store_commands(commands: Any) -> None:
     doctor.add_argument("name", nargs="?", help="of a model (default: all of the store and the server)")
     doctor.add_argument("--json", action="store_true", help="for machines")
 
+    _add_prune(commands)
+
+
+def _add_prune(commands: Any) -> None:
     prune = _command(commands, "prune", "store:prune", "remove old versions, quarantined bundles, and their reports")
     prune.add_argument("name")
     prune.add_argument("--keep", type=int, default=10, metavar="N", help="versions to keep (default: %(default)s)")

@@ -112,14 +112,9 @@ def decide(
     gain = gains.get(metric)
     tolerance = _tolerance(metrics[metric], gain, policy)
     rejection = _rejection(metric, everywhere, slices, policy)
-    if rejection is not None:
-        outcome, reason = "REJECT", rejection
-    elif better_baseline is not None and policy.baselines == "hold":
-        outcome, reason = "HOLD", better_baseline
-    elif incomparable_reason is not None:
-        outcome, reason = _without_comparison(policy, incomparable_reason)
-    else:
-        outcome, reason = _outcome(metric, metrics[metric], gain, policy, tolerance, len(challenger.truth))
+    outcome, reason = _before_comparing(rejection, better_baseline, incomparable_reason, policy) or _outcome(
+        metric, metrics[metric], gain, policy, tolerance, len(challenger.truth)
+    )
     if outcome == "PROMOTE" and better_baseline is not None:
         reason = f"{reason}; but {better_baseline}"
     return Decision(
@@ -138,6 +133,17 @@ def decide(
         tolerance,
         None if gain is None else least_gain(gain, policy.margin),
     )
+
+
+def _before_comparing(
+    rejection: str | None, better_baseline: str | None, incomparable_reason: str | None, policy: DecisionSettings
+) -> tuple[Outcome, str] | None:
+    """What decides whatever the gain; None where nothing does."""
+    if rejection is not None:
+        return "REJECT", rejection
+    if better_baseline is not None and policy.baselines == "hold":
+        return "HOLD", better_baseline
+    return None if incomparable_reason is None else _without_comparison(policy, incomparable_reason)
 
 
 def _tolerance(value: float, gain: Interval | None, policy: DecisionSettings) -> float | None:
