@@ -154,7 +154,7 @@ def test_a_login_of_the_environment_is_sent(store: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("url", ["http://ada:s3/cret@h/api", "http://ada:s3[cret@h/api"])
 def test_an_address_that_cannot_be_read_is_not_quoted(url: str) -> None:
-    with pytest.raises(UsageError, match="PREFECT_API_URL isn't an address") as refused:
+    with pytest.raises(UsageError, match="PREFECT_API_URL can't be read") as refused:
         prefect_api.find_api({"PREFECT_API_URL": url})
     assert "s3" not in str(refused.value)
 
