@@ -42,7 +42,7 @@ def batch_predict(config: PredictConfig) -> BatchReport:
 
 @flow(flow_run_name="score-{config.job.bundle}", persist_result=True, result_serializer="json")
 def score_on_cluster(config: PredictConfig) -> BatchReport:
-    """The same on a Dask cluster: a task for each group of parts."""
+    """Score a batch on a Dask cluster: a task for each group of parts."""
     with cluster_started():
         return score_parts.fn(config, run_on_cluster)
 

@@ -53,7 +53,7 @@ def retrain_segments(config: SegmentsConfig) -> SegmentsSummary | State[Segments
 
 @flow(flow_run_name="segments-of-{config.name}", persist_result=True, result_serializer="json")
 def retrain_on_cluster(config: SegmentsConfig, plan: SegmentPlan) -> list[SegmentOutcome]:
-    """The same on a Dask cluster: a task for each segment."""
+    """Retrain the segments on a Dask cluster: a task for each."""
     at_once = config.segments.parallel or cluster_slots(config.cluster)
     return SegmentRuns(retrain, config, plan, at_once).run(ClusterProcesses())
 

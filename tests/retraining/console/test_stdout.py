@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +76,15 @@ def test_a_report_that_cant_be_written_hides_no_verdict(whole: Path, refused: Pa
         assert json.loads(done.stdout)["exit_code"] == done.returncode or code is ExitCode.STORAGE
         assert "writing /proc/verdict.xml" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso8859-5"])
+def test_a_terminal_without_a_letter_gets_its_number(tmp_path: Path, encoding: str) -> None:
+    done = subprocess.run(
+        [BUNDLEGATE, "example", tmp_path / "penguins.csv"],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=PATIENCE_S,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"344 penguins \\xd7 8 columns" in done.stdout

@@ -86,7 +86,7 @@ class InputContract:
     """Training rows that the figures come from."""
 
     def to_json(self) -> dict[str, Any]:
-        """As the manifest holds it: plain JSON values without NaN."""
+        """The contract as the manifest holds it: plain JSON values without NaN."""
         return {
             "format": CONTRACT_FORMAT,
             "target_column": self.target_column,

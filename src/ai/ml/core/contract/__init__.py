@@ -1,4 +1,4 @@
-"""The input contract: derived from a training table, held against every table that is scored.
+"""The input contract: derived from a training table, applied to every table that is scored.
 
 The parts: `derive` (from a training table), `casting` (to typed columns, counting what doesn't fit), `counts` (those
 counts and limits on them), `target` (the column to predict), `drift`. The record is `ai.ml.core.input_contract`. Uses
@@ -6,7 +6,7 @@ counts and limits on them), `target` (the column to predict), `drift`. The recor
 """
 
 from ai.ml.core.contract.casting import Conformed, Conformer
-from ai.ml.core.contract.counts import STRICT, ColumnCounts, ContractCounts, Limits
+from ai.ml.core.contract.counts import STRICT, USUAL, ColumnCounts, ContractCounts, Limits
 from ai.ml.core.contract.derive import Derived, derive_contract
 from ai.ml.core.contract.findings import Finding
 from ai.ml.core.contract.target import target_values
@@ -14,6 +14,7 @@ from ai.ml.core.input_contract import ColumnContract, InputContract
 
 __all__ = [
     "STRICT",
+    "USUAL",
     "ColumnContract",
     "ColumnCounts",
     "Conformed",

@@ -1,4 +1,4 @@
-"""Hold a table against an input contract: cast every cell to the kind found at training, and count the odd ones.
+"""Apply an input contract to a table: cast every cell to the kind found at training, and count what doesn't fit.
 
 Nothing is guessed again from the table at hand: a chunk whose category column happens to hold only digits stays a
 category.
@@ -36,7 +36,7 @@ _BOOLEAN_PAIRS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
 
 @dataclass(frozen=True)
 class Conformed:
-    """A table as the model reads it, and what was odd about it."""
+    """A table as the model reads it, and counts of what didn't fit."""
 
     table: pa.Table
     """Numbers and expanded dates float64 (null: missing), categories dictionary<int32, string> (missing: ""), in the

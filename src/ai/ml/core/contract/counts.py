@@ -1,4 +1,4 @@
-"""What was odd in the tables that a contract was held against, and the limits that turn it into a refusal."""
+"""Counts of contract violations per column, and the limits beyond which a table is refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ColumnCounts:
 
 @dataclass(frozen=True)
 class ContractCounts:
-    """Counts over all rows that were held against a contract."""
+    """Counts over all rows that were checked against a contract."""
 
     rows: int = 0
     columns: dict[str, ColumnCounts] = field(default_factory=dict[str, ColumnCounts])
@@ -81,6 +81,10 @@ class Limits:
     out_of_range: float | None = None
     empty_rows: int | None = 0
     """Rows with nothing recognisable in them."""
+    from_rows: int = 0
+    """Shares of fewer rows are let pass: one blank cell is the whole column of one row."""
+    remedy: str = ""
+    """What a refusal ends with."""
 
     def check(self, counts: ContractCounts, contract: InputContract) -> None:
         """Refuse a table that goes beyond a limit.
@@ -91,7 +95,7 @@ class Limits:
         sentences: list[str] = []
         if self.empty_rows is not None and counts.empty_rows > self.empty_rows:
             sentences.append(f"{counts.empty_rows} of {counts.rows} rows hold nothing that the model reads")
-        for column in contract.columns:
+        for column in contract.columns if counts.rows >= self.from_rows else ():
             found = counts.columns.get(column.name)
             for what in ("missing", "unseen", "coerced", "out_of_range"):
                 limit = getattr(self, what)
@@ -103,8 +107,12 @@ class Limits:
                         f"{column.name!r}: {share:.2%} of the cells are {words}, the limit is {allowed:.2%}"
                     )
         if sentences:
-            raise DataRefused("the table is beyond the limits: " + "; ".join(sentences))
+            raise DataRefused(
+                "the table is beyond the limits: " + "; ".join((*sentences, *filter(None, [self.remedy])))
+            )
 
 
+USUAL = Limits(missing=0.9, from_rows=10, remedy="--allow-empty-columns scores the rows all the same")
+"""Without a word: a column that training knew filled and that is all but empty now is an export that lost it."""
 STRICT = Limits(missing=0.1, unseen=0.01, coerced=0.0, out_of_range=0.05, empty_rows=0)
 """What `--strict` means."""

@@ -47,7 +47,7 @@ class InferredColumn:
 
 
 class KindRules:
-    """The rules with the user's wishes laid over them."""
+    """The rules, overruled where the settings say what a column is."""
 
     def __init__(self, config: TrainingConfig):
         self.categories = set(config.category_columns)

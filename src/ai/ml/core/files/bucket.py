@@ -181,7 +181,7 @@ class Objects:
             obstore.delete(self.client, keys)
 
     def sha256(self, key: str) -> str | None:
-        """Of an object's bytes, streamed; None if there is none."""
+        """sha-256 of an object's bytes, streamed; None if there is none."""
         import obstore
 
         digest = hashlib.sha256()

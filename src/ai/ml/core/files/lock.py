@@ -51,7 +51,7 @@ def locked(directory: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Generator[None
 
 @contextlib.contextmanager
 def locked_file(file: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Generator[None]:
-    """The same by a file that is made for it, and removed with it.
+    """Keep other writers out by a lock file, which is made for it and removed with it.
 
     Raises:
         Busy: another writer held it all the time.

@@ -42,7 +42,7 @@ def read_csv(path: Path, asked: CsvOptions = AS_FOUND) -> pa.Table:
 
 
 def stream_csv(path: Path, asked: CsvOptions = AS_FOUND, numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
-    """The same in pieces, the first one without rows.
+    """Read a CSV file in pieces, the first one without rows.
 
     Columns in `numbers` come as float64 (null: missing) as long as Arrow reads each of their cells as
     `ai.ml.core.tables.cells` does; from the first cell on that it doesn't, they are strings like the others.
@@ -136,7 +136,7 @@ def _without_headers(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _conclude(path: Path, audit: QuoteAudit | None, names: list[str], rows: int, repeats: int) -> None:
-    """Hold the rows against the lines, and say what was odd about the file.
+    """Compare the number of rows read with that of lines, and say what is unusual about the file.
 
     Raises:
         DataRefused: there are more or fewer rows than lines that hold one.

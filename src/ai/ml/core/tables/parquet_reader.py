@@ -37,7 +37,7 @@ def read_parquet(path: Path) -> pa.Table:
 
 
 def stream_parquet(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """The same in pieces of at most `batch_rows` rows, an empty one first.
+    """Read Parquet in pieces of at most `batch_rows` rows, an empty one first.
 
     A file's memory is that of a few pieces, however large the file and its row groups are.
     """

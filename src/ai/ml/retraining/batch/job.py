@@ -61,7 +61,7 @@ class BatchReport(Record):
 
     @property
     def sentence(self) -> str:
-        """What was done, what was odd about the rows, and which parts are missing."""
+        """What was done, which cells broke the contract, and which parts are missing."""
         kept = f" ({self.kept} of {self.parts} parts were done before)" if self.kept else ""
         drift = f"; {self.drift.sentence}" if self.drift is not None else ""
         said = f"{self.output}: {self.rows:,} rows scored{kept}{_odd(self.counts)}{drift}"

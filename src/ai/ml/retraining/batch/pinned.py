@@ -40,7 +40,7 @@ class BundlePin:
 
 @dataclass(frozen=True)
 class ProvenBundle:
-    """A pinned bundle, loaded and held against its evidence in this process."""
+    """A pinned bundle, loaded and proved by its evidence in this process."""
 
     pin: BundlePin
     opened: OpenedBundle

@@ -96,7 +96,7 @@ Outcome = Receipt | Failure
 
 
 def compact_counts(counts: ContractCounts | None) -> dict[str, Any] | None:
-    """Counts as JSON, columns without an odd cell left out: a manifest may hold them for a hundred thousand parts."""
+    """Counts as JSON, columns without a violation left out: a manifest may hold them for a hundred thousand parts."""
     if counts is None:
         return None
     record = counts.to_json()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ai.ml.core.contract import STRICT, ContractCounts, Limits
+from ai.ml.core.contract import STRICT, USUAL, ContractCounts, Limits
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.tables.addresses import is_bucket
 from ai.ml.core.tables.locations import is_url
@@ -82,8 +82,8 @@ class ScoredPart:
                 yield columns.table(batch, scorer, answers)
         self.counts = scorer.counts
         if scorer.counts is not None and bundle.contract is not None and self.rows:
-            # Without `strict` only rows in which nothing is recognisable are refused.
-            (STRICT if self.settings.strict else Limits()).check(scorer.counts, bundle.contract)
+            usual = Limits() if self.settings.allow_empty_columns else USUAL
+            (STRICT if self.settings.strict else usual).check(scorer.counts, bundle.contract)
 
     def _reading(self) -> ReadOptions:
         """With the columns that the contract says are numbers; what is kept must look as it came."""

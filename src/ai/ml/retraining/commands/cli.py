@@ -204,6 +204,11 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("--proba", action="store_true", help="add a column of probabilities for each class")
     predict.add_argument("--keep", nargs="+", default=[], metavar="COLUMN", help="carry these columns to the output")
     predict.add_argument("--strict", action="store_true", help="refuse what the contract otherwise only counts")
+    predict.add_argument(
+        "--allow-empty-columns",
+        action="store_true",
+        help="score rows whose cells of a column are all missing, though training knew it filled",
+    )
     predict.add_argument("--table", metavar="NAME", help="table to insert into, when the output is a database URL")
     predict.add_argument("--overwrite", action="store_true", help="discard what another job left in the output")
     predict.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")

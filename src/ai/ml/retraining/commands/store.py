@@ -80,7 +80,7 @@ def rollback(arguments: Namespace) -> int:
 
 
 def _rollback_by_flow(arguments: Namespace) -> int:
-    """The same as a run of `flows/rollback.py`, which sends its event."""
+    """Roll back by a run of `flows/rollback.py`, which sends its event."""
     given = {"name": arguments.name, "reason": arguments.reason, "store": arguments.store, "to": arguments.to}
     words = [f"--{flag}={value}" for flag, value in given.items() if value is not None]
     flow = flow_module("rollback", "bundlegate rollback --flow", plain="the same without --flow")

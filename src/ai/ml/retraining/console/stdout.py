@@ -98,7 +98,8 @@ def steady_output() -> Generator[Output | None]:
     stream = io.TextIOWrapper(
         io.BufferedWriter(output),
         encoding=before.encoding,
-        errors=before.errors,
+        # A letter that the terminal's encoding lacks is shown by its number: what was done is done by then.
+        errors="backslashreplace" if before.errors == "strict" else before.errors,
         line_buffering=output.isatty(),
     )
     sys.stdout = stream

@@ -1,4 +1,4 @@
-"""The installed versions, held against those that are known to work and those that are known not to."""
+"""The installed versions, compared with those that are known to work and those that are known not to."""
 
 from __future__ import annotations
 

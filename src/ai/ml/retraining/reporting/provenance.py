@@ -55,7 +55,7 @@ def refused(material: Material) -> bool:
 
 
 def in_python(material: Material) -> str:
-    """The same in Python: load it and ask it."""
+    """How to load and ask the bundle in Python."""
     if "@" in material.address:
         store = repr(material.store or DEFAULT_STORE)
         found = [

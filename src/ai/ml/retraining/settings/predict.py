@@ -11,7 +11,7 @@ from ai.ml.retraining.settings.reading import ReadSettings
 
 # They change how a job runs, never what it writes: a run may be resumed with others.
 _NOT_IN_THE_OUTPUT = {"overwrite", "drift", "drift_severity"}
-_LATER = ("quote", "skip_lines")
+_LATER = ("quote", "skip_lines", "allow_empty_columns")
 
 
 class ScoringChoices(Section):
@@ -22,6 +22,9 @@ class ScoringChoices(Section):
         tuple[str, ...], Field(description="Input columns that are carried to the output", examples=[["customer_id"]])
     ] = ()
     strict: Annotated[bool, Field(description="Refuse what the contract otherwise only counts")] = False
+    allow_empty_columns: Annotated[
+        bool, Field(description="Score rows whose cells of a column are all missing, though training knew it filled")
+    ] = False
     drift: Annotated[
         Literal["off", "report", "refuse"],
         Field(description="Read all rows first, and report or refuse drift from the training table"),

@@ -37,7 +37,7 @@ class ReadSettings(Section):
 
     @property
     def read(self) -> ReadOptions:
-        """The same as the reader of tables takes it.
+        """The settings as the reader of tables takes them.
 
         Raises:
             UsageError: the marks don't go together.

@@ -119,7 +119,7 @@ class SegmentsConfig(RetrainConfig):
 
     @property
     def cluster(self) -> RunnerSettings:
-        """The same as for a batch prediction on a cluster."""
+        """Where the segments are trained, in the form of a batch prediction's settings."""
         where = self.segments
         return RunnerSettings(runner=where.runner, scheduler=where.scheduler, workers=self.at_once)
 

@@ -167,7 +167,7 @@ def read_job_path(record: Path) -> JobRecord:
 
 
 def read_manifest_path(manifest: Path) -> tuple[JobRecord, list[Receipt]]:
-    """The same of a file.
+    """Read the job and its receipts from a manifest's file.
 
     Raises:
         UsageError: it is no such manifest, or can't be read.
