@@ -71,11 +71,17 @@ def test_unknown_times_are_on_no_side() -> None:
     assert times.unreadable == 1
     with pytest.raises(DataRefused, match="'red' and others are no dates or numbers"):
         by_time(["red", "green"] * 10)
+    with pytest.raises(DataRefused, match=r"say which, as --time 't:%d/%m/%Y'"):
+        by_time(["01/02/2026", "03/04/2026"] * 10)
+    with pytest.raises(UsageError, match=r"--time 't:%d/%m/%Y %H:%M': a format has %Y, %m and %d, once each"):
+        by_time(["01/02/2026 10:00"] * 10, time="t:%d/%m/%Y %H:%M")
 
 
 def test_spans_dates_and_gaps() -> None:
     assert held(DAYS, holdout="3d") == [17, 18, 19], "the span ends with the newest row"
     assert held(DAYS, holdout="2026-01-19") == [18, 19]
+    assert held(DAYS, holdout="2026-01-19T02:00+03:00") == [18, 19], "23:00 of the day before in UTC"
+    assert held(DAYS, holdout="2026-01-19T00:00:00Z") == [18, 19]
     sides = by_time(DAYS, holdout="2d", gap="48h")
     assert sides is not None
     assert np.flatnonzero(sides.held).tolist() == [18, 19]
@@ -104,6 +110,8 @@ def test_no_group_is_on_two_sides() -> None:
         ({"kind": "time", "time": "t", "gap": "soon"}, "gap 'soon' is no span"),
         ({"kind": "time", "time": "t", "holdout": "2026"}, "holdout '2026' is neither a span such as 14d nor a date"),
         ({"kind": "time", "time": "t", "holdout": "2026-13-01"}, "holdout '2026-13-01' is neither"),
+        ({"kind": "time", "time": "t", "holdout": "9999-12-31T23:00-05:00"}, "is neither"),
+        ({"kind": "time", "time": "t", "gap": "9" * 20 + "d"}, "d' is longer than any table: 365,000d at most"),
     ],
 )
 def test_settings_that_do_not_go_together(asked: dict[str, Any], sentence: str) -> None:

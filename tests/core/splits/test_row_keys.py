@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 from table_forms import SOURCES, shop_table
 
-from ai.ml.core.splits.row_keys import row_keys
+from ai.ml.core.errors import DataRefused
+from ai.ml.core.splits.row_keys import named_as, row_keys
 from ai.ml.core.splits.text_hash import hash_text, hash_texts
 
 INPUTS = [name for name in shop_table(1).column_names if name != "sold"]
@@ -109,3 +110,28 @@ def test_texts_of_any_length_slices_and_nulls() -> None:
         f"{one('a'):016x} {one(2.5):016x} {one('2026-01-31'):016x}"
         == "8de29fcdf338c087 17dbf5b12bcc1a15 9484530ed4dc2eb2"
     )
+
+
+def test_the_company_of_a_cell_does_not_count() -> None:
+    # Fullwidth digits, and what reads as NaN: a column of numbers takes both for what they mean.
+    for odd in ("１２", "-nan", "12"):
+        numbers, texts = (
+            row_keys(pa.table({"c": [*["7"] * 300, odd]}), ["c"]),
+            row_keys(pa.table({"c": [odd, "x"]}), ["c"]),
+        )
+        assert (numbers[0][-1], numbers[1][-1]) == (texts[0][0], texts[1][0]), odd
+
+
+def test_a_name_in_another_form_names_the_same_column() -> None:
+    table = pa.table({"caf\u00e9": ["a", "b"], "n": [1, 2]})
+    other = pa.table({" cafe\u0301": ["a", "b"], "n ": [1, 2]})
+    assert named_as(table, ("n",)) is table
+    assert named_as(other, table.column_names).column_names == table.column_names
+    twice = pa.table([["a"], ["b"]], names=["n ", " n"])
+    assert named_as(twice, ("n",)).column_names == ["n ", " n"], "which of them isn't known"
+
+
+def test_times_in_a_zone_that_nobody_knows_are_refused_in_a_sentence() -> None:
+    table = pa.table({"t": pa.array([1], pa.timestamp("us", "Mars/Olympus"))})
+    with pytest.raises(DataRefused, match=r"column 't' holds timestamp.us, tz=Mars/Olympus., which can't be read"):
+        row_keys(table, ["t"])

@@ -17,7 +17,7 @@ from ai.ml.core.split_config import SplitConfig
 from ai.ml.core.splits.rule import SplitRule
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.dataset import TrainingData
-from ai.ml.frameworks.pytorch.trainer.split import Split
+from ai.ml.frameworks.pytorch.trainer.split import Split, split_rows
 from ai.ml.frameworks.pytorch.trainer.training import prepare_dataset
 
 
@@ -213,3 +213,41 @@ def test_a_million_rows_take_seconds_of_processor_at_most() -> None:
     assert rule.may_have_learned(table) is not None
     # The aim is 1 s; more than one thread and a busy machine count here, too.
     assert time.process_time() - began < 4
+
+
+def test_nested_cells_are_no_groups() -> None:
+    table = mixed_table(100).append_column("tag_id", pa.array([[place % 30] for place in range(100)]))
+    config = TrainingConfig("y", split=SplitConfig("hash"), exclude_columns=("tag_id",))
+    assert prepare_dataset(table, config, None)[0].split.findings == ()
+
+
+def test_that_early_stopping_has_no_rows_is_said() -> None:
+    split = splitted(mixed_table(500), kind="time", time="signup", holdout="30d", gap="1000d")
+    assert split.validation is None
+    assert split.findings[1].message == (
+        f"none of the {len(split.train_rows)} training rows are watched for early stopping: no part of them is newer "
+        "than what would be left"
+    )
+
+
+@pytest.mark.parametrize("limit", ["2026-01-01T00:00:00.000000", "2026.0"])
+def test_times_that_have_become_numbers_or_dates_are_refused(limit: str) -> None:
+    rule = SplitRule("time", 0.2, ("x",), time="t", learned_before=limit)
+    tables = [pa.table({"t": [2025, 2027]}), pa.table({"t": ["2025-12-31", "2026-02-01"]})]
+    same, changed = tables if limit == "2026.0" else tables[::-1]
+    learned = rule.may_have_learned(same)
+    assert learned is not None
+    assert learned.tolist() == [True, False]
+    with pytest.raises(DataRefused, match=r"column 't' holds (dates|numbers) now and held (dates|numbers) at the"):
+        rule.may_have_learned(changed)
+    nothing = rule.may_have_learned(pa.table({"t": pa.nulls(2)}))
+    assert nothing is not None
+    assert not nothing.any()
+
+
+@pytest.mark.parametrize("asked", [{"kind": "hash"}, {"kind": "time", "time": "signup"}])
+def test_no_rows_are_one_sentence(asked: dict[str, Any]) -> None:
+    table, contract = mixed_table(40), posed(mixed_table(40)).contract
+    config = TrainingConfig("y", split=SplitConfig(**asked))
+    with pytest.raises(DataRefused, match="the table has no rows to split"):
+        split_rows(table.slice(0, 0), contract, np.array([], dtype=object), config)

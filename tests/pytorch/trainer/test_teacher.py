@@ -16,13 +16,14 @@ from verdict_samples import passed_verdict
 
 from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.errors import BundlegateError, BundleNotFound, BundleRefused, DataRefused, UsageError
+from ai.ml.core.split_config import SplitConfig, SplitKind
 from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import ModelBundle, TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.models.networks import model_config_of
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.frameworks.pytorch.trainer.loop import EpochReport
-from ai.ml.frameworks.pytorch.trainer.training import student_of, train
+from ai.ml.frameworks.pytorch.trainer.training import prepare_dataset, student_of, train
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.candidate import candidate_key
 from ai.ml.retraining.runs.plan import pinned
@@ -273,3 +274,15 @@ def test_a_teacher_that_is_not_there_is_one_sentence(
     Store(tmp_path / "store")
     with pytest.raises(kind, match=sentence):
         pinned(run_config(tmp_path, "small", seed=0, teacher=teacher))
+
+
+@pytest.mark.parametrize("kind", ["random", "hash"])
+def test_a_table_without_a_column_of_the_teacher_is_one_sentence_however_it_is_split(
+    kind: SplitKind, teachers: dict[TaskType, ModelBundle]
+) -> None:
+    table, settings = mixed_table(100), dataclasses.replace(SETTINGS, split=SplitConfig(kind))
+    with pytest.raises(DataRefused, match="columns are missing: 'age'; came: 'income'"):
+        train(table.drop_columns(["age"]), settings, teacher=teachers["classification"])
+    spelled = table.rename_columns([f" {name}" if name == "age" else name for name in table.column_names])
+    mine, same = (prepare_dataset(each, settings, teachers["classification"])[0] for each in (spelled, table))
+    assert mine.holdout_rows.tolist() == same.holdout_rows.tolist()

@@ -75,6 +75,21 @@ def test_an_older_bundle_says_nothing_and_a_column_that_left_is_named(tmp_path: 
     place = remembered(tmp_path / "b", split_of(OLD, kind="hash"))
     overlap = learned_from("the champion", place, TABLE.drop_columns(["city"]), nobody)
     assert overlap.unknown == ("the champion went by column 'city', which isn't there any more",)
+    spelled = TABLE.rename_columns([f"{name} " for name in TABLE.column_names])
+    assert learned_from("the champion", place, spelled, nobody).seen.sum() > 300, "a blank is no other column"
+    timed = remembered(tmp_path / "t", split_of(OLD, kind="time", time="signup"))
+    counted = TABLE.drop_columns(["signup"]).append_column("signup", pa.array(range(600)))
+    overlap = learned_from("the champion", timed, counted, nobody)
+    assert overlap.unknown == (
+        "the champion's rule can't be applied: column 'signup' holds numbers now and held dates at the training",
+    )
+    nowhere = TABLE.drop_columns(["signup"]).append_column(
+        "signup", pa.array(range(600), pa.timestamp("s", "No/Where"))
+    )
+    for kind in ("random", "hash"):
+        place = remembered(tmp_path / kind, split_of(OLD, kind=kind))
+        (told,) = learned_from("the champion", place, nowhere, nobody).unknown
+        assert told.startswith("the champion's rule can't be applied: column 'signup' holds timestamp")
     (remembered(tmp_path / "r", split_of(OLD, kind="random")) / RECORD_NAME).unlink()
     assert "keeps no record of its rows" in learned_from("the champion", tmp_path / "r", TABLE, nobody).sentence
 

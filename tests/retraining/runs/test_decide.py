@@ -101,6 +101,27 @@ def test_a_champion_of_an_older_version_is_compared_and_it_is_said(
     assert decision.reason.endswith("the champion is from before bundles remembered it")
 
 
+def test_a_champions_teacher_is_found_whatever_model_it_was(
+    random_store: tuple[Path, CandidateRef], tmp_path: Path
+) -> None:
+    taught = random_store[1].bundle
+    config = night(tmp_path, 400, "random")
+    big = config.model_copy(update={"name": "big"})
+    for each in (config, big):
+        steps.read_data(each)
+    promoted(big, random_store[1])
+    shutil.copytree(Path(taught.path).parent, tmp_path / "student")
+    bundle = tmp_path / "student" / "bundle"
+    manifest = read_manifest(bundle)
+    parts = {name: getattr(manifest, name) for name in ("model", "scoring", "contract", "evidence")}
+    own = SplitRule("time", 0.2, time="signup", learned_before="1900-01-01").to_json()
+    write_manifest(bundle, **parts, lineage={**manifest.lineage, "teacher": taught.digest, "split": own})
+    promoted(config, candidate_record(tmp_path / "student", []))
+    decision, _ = decided(tmp_path, 700, "hash")
+    assert decision.document["overlap"]["unknown"] == []
+    assert decision.document["overlap"]["learned_from"] > 20
+
+
 def test_with_a_hash_no_row_changes_sides_and_the_nights_are_counted(tmp_path: Path) -> None:
     config = night(tmp_path, 400, "hash")
     candidate = trained(config)

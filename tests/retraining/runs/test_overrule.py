@@ -17,6 +17,7 @@ def held(store: Store, seed: int, action: str = "held") -> tuple[Path, str]:
     """A candidate in the work folder, and the ledger's word on it."""
     bundle, digest = sealed(work_folder(store.root, "m") / f"candidate-{seed:016x}" / "bundle", seed)
     decision = {"outcome": "HOLD", "reason": "no significant gain", "challenger": {"log_loss": 0.4}}
+    decision |= {"champion_digest": "f" * 64, "sketch": ["0123abcd"]}
     store.record("m", action, verdict_on(digest), note={"data": "d.csv"}, decision=decision)
     return bundle, digest
 
@@ -34,7 +35,7 @@ def test_a_held_candidate_becomes_the_champion_and_the_ledger_says_over_what(
     assert said.startswith(
         f"would: m: {digest[:12]} becomes the champion in place of {champion[:12]}, over the HOLD of"
     )
-    assert "line 2: no significant gain" in said
+    assert "line 2 (compared with ffffffffffff, which isn't the champion now): no significant gain" in said
     assert (store.champion("m"), len(store.history("m"))) == (champion, 2), "nothing was written"
 
     assert main([*asked, digest[:12]]) == 0
@@ -43,6 +44,7 @@ def test_a_held_candidate_becomes_the_champion_and_the_ledger_says_over_what(
     assert body["decision"]["reason"] == "a HOLD was overruled: the new tariff"
     assert body["decision"]["would_be"] == "no significant gain"
     assert body["decision"]["challenger"] == {"log_loss": 0.4}, "what was measured stays"
+    assert "sketch" not in body["decision"], "its rows have decided once"
     assert body["note"] == {"data": "d.csv", "overruled": {"line": 2, "reason": "the new tariff"}}
     assert body["champion_before"] == champion
     assert main([*asked, digest[:12]]) == 2, "it isn't held any more"

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from ai.ml.core.errors import UsageError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 SplitKind = Literal["random", "hash", "time", "group"]
 _SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(min|h|d|w)")
 _SECONDS = {"min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_MOST_SECONDS = 365_000 * _SECONDS["d"]
 
 
 @dataclass(frozen=True)
@@ -97,18 +99,21 @@ def span_of(name: str, text: str) -> np.timedelta64:
     np.timedelta64(5400000000,'us')
 
     Raises:
-        UsageError: it reads as none.
+        UsageError: it reads as none, or as one of more than a thousand years.
     """
     import numpy as np
 
     found = _SPAN.fullmatch(text.strip())
     if found is None:
         raise UsageError(f"{name} {text!r} is no span: expected a number and min, h, d or w, as 14d")
-    return np.timedelta64(round(float(found[1]) * _SECONDS[found[2]] * 1_000_000), "us")
+    seconds = float(found[1]) * _SECONDS[found[2]]
+    if seconds > _MOST_SECONDS:
+        raise UsageError(f"{name} {text!r} is longer than any table: {_MOST_SECONDS // _SECONDS['d']:,}d at most")
+    return np.timedelta64(round(seconds * 1_000_000), "us")
 
 
 def holdout_of(text: str) -> np.timedelta64 | np.datetime64:
-    """A span, or the instant of an ISO date or date and time; both in microseconds.
+    """A span, or the instant of an ISO date or date and time, in UTC where it has a zone; both in microseconds.
 
     Raises:
         UsageError: it reads as neither.
@@ -120,8 +125,11 @@ def holdout_of(text: str) -> np.timedelta64 | np.datetime64:
     try:
         if not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text.strip()):
             raise ValueError(text)
-        return np.datetime64(text.strip(), "us")
-    except ValueError:
+        instant = datetime.fromisoformat(text.strip())
+        if instant.tzinfo is not None:
+            instant = instant.astimezone(UTC).replace(tzinfo=None)
+        return np.datetime64(instant, "us")
+    except (ValueError, OverflowError):
         raise UsageError(
             f"holdout {text!r} is neither a span such as 14d nor a date such as 2026-01-31 on which it begins"
         ) from None

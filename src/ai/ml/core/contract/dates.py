@@ -74,7 +74,7 @@ def read_dates(values: pa.Array | pa.ChunkedArray, date_format: str = ISO) -> tu
     return days[codes], unreadable[codes]
 
 
-def find_format(name: str, texts: pa.Array, *, enough: float = 0.9) -> str | None:
+def find_format(name: str, texts: pa.Array, *, enough: float = 0.9, flag: str = "--date-column") -> str | None:
     """How the texts of a column write dates; None if at least `enough` of them read in no known way.
 
     Raises:
@@ -97,7 +97,7 @@ def find_format(name: str, texts: pa.Array, *, enough: float = 0.9) -> str | Non
             example = trimmed[int(np.flatnonzero(readable & (days != other_days))[0])].as_py()
             raise DataRefused(
                 f"column {name!r}: {example!r} and all the others read as dates both as {best} and as {other}; "
-                f"say which, as --date-column '{name}:{best}', or write ISO dates"
+                f"say which, as {flag} '{name}:{best}', or write ISO dates"
             )
     return best
 

@@ -63,8 +63,9 @@ def sides_by_keys(keys: np.ndarray, share: float, classes: np.ndarray, least_row
         number = keys[classes == label].max()
         held &= keys != number
         kept.append(int(number))
-    for label in np.flatnonzero(total > 0):
+    for label in np.flatnonzero((np.bincount(classes[held], minlength=len(total)) == 0) & (total > 0)):
         of_class = classes == label
+        # Another class may have lent rows of this one with its own.
         if not (held & of_class).any():
             number = _lendable(keys, held, classes, of_class)
             if number is not None:

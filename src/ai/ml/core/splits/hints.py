@@ -68,6 +68,8 @@ def _is_time_of_rows(name: str, entry: str, values: pa.ChunkedArray) -> bool:
 def _groups(values: pa.ChunkedArray) -> int:
     """How many groups the column makes; 0 where it looks like none."""
     array = one_array(values)
+    if pa.types.is_nested(array.type):
+        return 0
     content = len(array) - array.null_count
     groups = len(pc.unique(array.drop_null()))
     is_group = groups >= LEAST_GROUPS and LEAST_PER_GROUP <= content / groups <= MOST_PER_GROUP

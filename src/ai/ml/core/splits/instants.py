@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ai.ml.core.contract.casting import read_numbers
-from ai.ml.core.contract.dates import ISO, find_format, read_dates
+from ai.ml.core.contract.dates import ISO, find_format, is_date_format, read_dates
 from ai.ml.core.contract.kinds import NUMBER_SHARE
-from ai.ml.core.errors import DataRefused
+from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.tables.cells import holds_texts, one_array
 
 _CLOCK = re.compile(
@@ -53,14 +53,20 @@ def read_instants(entry: str, values: pa.ChunkedArray) -> Instants:
 
     Raises:
         DataRefused: its cells are neither dates nor numbers, or read as dates in two ways.
+        UsageError: the format isn't one of a date.
     """
     name, _, given = entry.partition(":%")
+    if given and not is_date_format("%" + given):
+        raise UsageError(
+            f"--time {entry!r}: a format has %Y, %m and %d, once each, as '{name}:%d/%m/%Y'; a time of day behind the "
+            "date is read without one"
+        )
     array = one_array(values, decode=False)
     if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
         stamps = array.cast(pa.timestamp("us", getattr(array.type, "tz", None)), safe=False)
         return Instants(np.asarray(stamps.to_numpy(zero_copy_only=False)).astype("datetime64[us]"), 0)
     if holds_texts(array.type):
-        found = "%" + given if given else find_format(name, pc.drop_null(pc.unique(_decoded(array))))
+        found = "%" + given if given else find_format(name, pc.drop_null(pc.unique(_decoded(array))), flag="--time")
         if found is not None:
             return _from_texts(array, found)
     numbers, odd = read_numbers(array)

@@ -9,21 +9,25 @@ doesn't change it. The order of the columns doesn't count, their names do.
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ai.ml.core.errors import DataRefused
 from ai.ml.core.parallel import map_columns
 from ai.ml.core.splits.text_hash import hash_text, hash_texts, mix
 from ai.ml.core.tables.cells import MISSING_TOKENS, coerce, coerce_text, holds_texts, looks_numeric, one_array
+from ai.ml.core.tables.reader import column_name
 from ai.ml.core.tables.type_promotion import texts_array
 
 RULE_FORMAT = 1
 """Raise it when the same row gets another number, and keep computing the old ones: stored rules name theirs."""
 _TEXT, _INSTANT = np.uint64(0x7465787400000001), np.uint64(0x74696D6500000001)
-_MAYBE_NUMBER = r"^(?:[-+.0-9]|(?i:inf|nan|true$|false$))"
+_MAYBE_NUMBER = r"^(?:[-+.]|\p{Nd}|(?i:inf|nan|true$|false$))"
+"""Digits of any script: whether a cell is read in company of numbers or of texts must not matter."""
 _OFFSET = r"\s*(?:Z|UTC|[-+][0-9]{2}:?[0-9]{2})"
 _ISO = rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[ T][0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}}(?:\.[0-9]+)?)?(?:{_OFFSET})?)?$"
 _ZONE = rf"(:[0-9]{{2}}(?:\.[0-9]+)?){_OFFSET}$"
@@ -43,13 +47,35 @@ def row_keys(table: pa.Table, columns: Sequence[str], salt: str = "") -> tuple[n
     Returns:
         keys: `(n_rows,)` uint64, evenly spread; equal rows have equal ones.
         has_content: `(n_rows,)` bool: at least one of the cells isn't missing.
+
+    Raises:
+        DataRefused: a column can't be read, such as times in a zone that nobody knows.
     """
     sums = np.zeros(table.num_rows, dtype=np.uint64)
     has_content = np.zeros(table.num_rows, dtype=bool)
-    for cells in map_columns(lambda name: _cell_keys(name, table.column(name)), list(columns), table.num_rows):
+
+    def read(name: str) -> np.ndarray:
+        try:
+            return _cell_keys(name, table.column(name))
+        except pa.ArrowInvalid as error:
+            kind = table.schema.field(name).type
+            raise DataRefused(f"column {name!r} holds {kind}, which can't be read: {error}") from None
+
+    for cells in map_columns(read, list(columns), table.num_rows):
         sums += cells
         has_content |= cells != 0
     return mix(sums ^ hash_text(f"{RULE_FORMAT} {salt}")), has_content
+
+
+def named_as(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The table with its columns under these names, where theirs differ in outer blanks or Unicode form only."""
+    absent = {column_name(name): name for name in names if name not in table.column_names}
+    if not absent:
+        return table
+    spelled = [column_name(name) for name in table.column_names]
+    often = Counter(spelled)
+    pairs = zip(table.column_names, spelled, strict=True)
+    return table.rename_columns([absent.get(known, name) if often[known] == 1 else name for name, known in pairs])
 
 
 def _cell_keys(name: str, values: pa.ChunkedArray) -> np.ndarray:
@@ -139,6 +165,8 @@ def _texts(texts: pa.Array) -> np.ndarray:
 def _number(text: str) -> float | None:
     truth = {"true": 1.0, "false": 0.0}.get(text.casefold())
     read = coerce(text) if truth is None else truth
+    if read is None:
+        return float("nan")  # such as `-nan`: missing beside numbers, so beside texts as well
     return read if isinstance(read, float) else None
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ai.ml.core.errors import BundleRefused
+from ai.ml.core.errors import BundleRefused, DataRefused
 from ai.ml.core.split_config import SplitKind
 from ai.ml.core.splits.by_hash import limit_of
 from ai.ml.core.splits.instants import read_instants
-from ai.ml.core.splits.row_keys import RULE_FORMAT, row_keys
+from ai.ml.core.splits.row_keys import RULE_FORMAT, named_as, row_keys
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class SplitRule:
 
     def missing_columns(self, table: pa.Table) -> list[str]:
         """The columns that the rule needs for these rows and that aren't there; cells only where a row has no key."""
-        needed = (*self.key, *self.cells)
+        needed, table = (*self.key, *self.cells), self._named(table)
         if self.time is not None:
             needed = (self.time.partition(":%")[0],)
         elif self.key and set(self.key) <= set(table.column_names) and row_keys(table, self.key)[1].all():
@@ -97,25 +97,41 @@ class SplitRule:
         A row that came later counts as learned from where its side was: the rule doesn't know when it came.
 
         Raises:
-            DataRefused: the column of the times can't be read any more.
+            DataRefused: a column can't be read any more, or its times are numbers now and were dates, or the reverse.
         """
         if self.kind == "random" or self.missing_columns(table):
             return None
+        table = self._named(table)
         if self.kind == "time" and self.time is not None and self.learned_before is not None:
             times = read_instants(self.time, table.column(self.time.partition(":%")[0]))
-            before = np.datetime64(self.learned_before, "us") if times.are_dates else float(self.learned_before)
-            return times.known & (times.values < before)
+            return times.known & (times.values < self._before(times.are_dates)) if times.known.any() else times.known
         numbers = keys_of(table, self.key, self.cells, self.salt)[0]
         learned = numbers >= limit_of(self.share)
         learned &= ~np.isin(numbers, np.array(self.lent, dtype=np.uint64))
         return learned | np.isin(numbers, np.array(self.kept, dtype=np.uint64))
+
+    def _named(self, table: pa.Table) -> pa.Table:
+        times = () if self.time is None else (self.time.partition(":%")[0],)
+        return named_as(table, (*self.key, *self.cells, *times))
+
+    def _before(self, are_dates: bool) -> np.datetime64 | float:
+        limit = self.learned_before or ""
+        try:
+            return np.datetime64(limit, "us") if are_dates else float(limit)
+        except ValueError:
+            now, then = ("dates", "numbers") if are_dates else ("numbers", "dates")
+            raise DataRefused(f"column {self.time!r} holds {now} now and held {then} at the training") from None
 
 
 def keys_of(table: pa.Table, key: tuple[str, ...], cells: tuple[str, ...], salt: str) -> tuple[np.ndarray, np.ndarray]:
     """`(n_rows,)` uint64 that decide a row's side, and `(n_rows,)` bool: it has a key.
 
     A row without a key, or of no group, goes by its own cells.
+
+    Raises:
+        DataRefused: a cell's type can't be read.
     """
+    table = named_as(table, (*key, *cells))
     if not key:
         return row_keys(table, cells, salt)[0], np.ones(table.num_rows, dtype=bool)
     keys, named = row_keys(table, key, salt)

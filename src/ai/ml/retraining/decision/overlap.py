@@ -113,16 +113,16 @@ def _of_one(who: str, bundle_dir: Path, lineage: dict[str, Any], table: pa.Table
     if "split" not in lineage:
         return Overlap(nothing, (f"{who} is from before bundles remembered it",))
     rule = SplitRule.from_json(lineage["split"])
-    absent = rule.missing_columns(table)
-    if absent:
-        return Overlap(nothing, (f"{who} went by column {absent[0]!r}, which isn't there any more",))
-    if rule.kind == "random":
-        if not (bundle_dir / RECORD_NAME).is_file():
-            return Overlap(nothing, (f"{who} was split at random and keeps no record of its rows",))
-        keys = keys_of(table, rule.key, rule.cells, rule.salt)[0]
-        with open_plain(bundle_dir / RECORD_NAME) as stream:
-            return Overlap(among_rows(stream.read(), keys))
     try:
+        absent = rule.missing_columns(table)
+        if absent:
+            return Overlap(nothing, (f"{who} went by column {absent[0]!r}, which isn't there any more",))
+        if rule.kind == "random":
+            if not (bundle_dir / RECORD_NAME).is_file():
+                return Overlap(nothing, (f"{who} was split at random and keeps no record of its rows",))
+            keys = keys_of(table, rule.key, rule.cells, rule.salt)[0]
+            with open_plain(bundle_dir / RECORD_NAME) as stream:
+                return Overlap(among_rows(stream.read(), keys))
         seen = rule.may_have_learned(table)
     except DataRefused as error:
         return Overlap(nothing, (f"{who}'s rule can't be applied: {error}",))

@@ -82,6 +82,8 @@ def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
         seen=None if overlap is None else overlap.seen,
     )
     facts = _row_facts(store.history(config.name), Path(candidate.bundle.path), holdout, overlap)
+    if incomparable_reason:
+        facts.pop("sketch", None)  # these rows have decided nothing
     said = "" if overlap is None or incomparable_reason else overlap.sentence
     reason = "; ".join(part for part in (decision.reason, aged, said) if part)
     document = decision.to_dict() | {"reason": reason} | facts
@@ -106,12 +108,14 @@ def _overlap(config: RetrainConfig, champion_dir: Path, candidate_dir: Path, hol
     store, taught_by = Store(config.store), (config.training.teacher or "").partition("@")[0]
 
     def teacher_dir(digest: str) -> Path:
-        try:
-            return store.resolve(f"{config.name}@{digest}")
-        except BundleNotFound:
-            if taught_by in ("", config.name):
-                raise
-            return store.resolve(f"{taught_by}@{digest}")
+        # A bundle keeps its teacher's digest, not of which model that was.
+        for names in (lambda: [config.name, taught_by or config.name], store.models):
+            for name in names():
+                try:
+                    return store.resolve(f"{name}@{digest}")
+                except BundleNotFound:
+                    continue
+        raise BundleNotFound(f"no model of {store.root} has a version {digest[:12]}")
 
     of_champion = learned_from("the champion", champion_dir, holdout, teacher_dir)
     return of_champion | taught_from("the challenger", candidate_dir, holdout, teacher_dir)

@@ -38,10 +38,12 @@ class Overruling:
     def sentence(self) -> str:
         """What the overruling would do, in a sentence."""
         against = "the first champion" if self.champion is None else f"the champion in place of {self.champion[:12]}"
-        why = str((self.held.body.get("decision") or {}).get("reason", ""))
-        return (
-            f"{self.name}: {self.held.digest[:12]} becomes {against}, over the HOLD of line {self.held.sequence}: {why}"
-        )
+        decision: dict[str, Any] = self.held.body.get("decision") or {}
+        compared = decision.get("champion_digest")
+        over = f"over the HOLD of line {self.held.sequence}"
+        if compared not in (None, self.champion):
+            over += f" (compared with {str(compared)[:12]}, which isn't the champion now)"
+        return f"{self.name}: {self.held.digest[:12]} becomes {against}, {over}: {decision.get('reason', '')}"
 
 
 def plan_overruling(store: Store, name: str, candidate: str) -> Overruling:
@@ -88,6 +90,8 @@ def overrule(store: Store, plan: Overruling, reason: str) -> str:
     before: dict[str, Any] = plan.held.body.get("decision") or {}
     told = f"a HOLD was overruled: {reason}"
     decision = before | {"outcome": "PROMOTE", "reason": told, "would_be": before.get("reason", "")}
+    # Its rows have decided once, in the line of the HOLD.
+    decision.pop("sketch", None)
     note = dict(plan.held.body.get("note") or {}) | {"overruled": {"line": plan.held.sequence, "reason": reason}}
     promotion = store.promote(
         plan.name, plan.bundle_dir, plan.verdict, decision=decision, note=note, expected_champion=plan.champion

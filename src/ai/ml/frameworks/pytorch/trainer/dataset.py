@@ -103,6 +103,8 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
     _refuse_unknown_classes(target_values(contract, table), teacher)
     find_task(table, dataclasses.replace(config, task=teacher.task))
     labels = target_values(contract, table)
+    # A row's cells are those that the teacher reads: whether they are all there is asked before they are hashed.
+    Conformer(contract).table(table.slice(0, 0))
     split = split_rows(table, contract, labels, config)
     train_rows = split.train_rows
     scorer = Scorer(teacher, device="cpu")

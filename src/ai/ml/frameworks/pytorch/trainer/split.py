@@ -64,9 +64,14 @@ def split_rows(table: pa.Table, contract: InputContract, labels: np.ndarray, con
         sides = split_holdout(contract.task, labels, config.test_size, config.random_seed)
         watched = split_validation(contract.task, labels[sides[0]], config.validation_size, config.random_seed)
         return Split(*sides, watched, SplitRule("random", config.test_size, cells))
+    if not table.num_rows:
+        raise DataRefused("the table has no rows to split")
     split = _by_time if config.split.kind == "time" else _by_keys
     found = split(table, contract, labels, config)
-    return dataclasses.replace(found, findings=(*found.findings, *split_hints(table, contract, config)))
+    return dataclasses.replace(
+        found,
+        findings=(*found.findings, *_said_of_watched(found, contract, config), *split_hints(table, contract, config)),
+    )
 
 
 def _by_keys(table: pa.Table, contract: InputContract, labels: np.ndarray, config: TrainingConfig) -> Split:
@@ -85,6 +90,16 @@ def _by_keys(table: pa.Table, contract: InputContract, labels: np.ndarray, confi
     watched = _watched_by_keys(keys[train], classes[train], contract.task, config)
     rule = SplitRule(asked.kind, config.test_size, cells, key, asked.salt, sides.lent, sides.kept)
     return Split(train, holdout, watched, rule, tuple(_said_of_keys(keys, named, sides.held, labels, contract, key)))
+
+
+def _said_of_watched(found: Split, contract: InputContract, config: TrainingConfig) -> list[Finding]:
+    """That early stopping was asked for, has rows enough, and yet can't be had."""
+    rows = len(found.train_rows)
+    if found.validation is not None or _least_watched(rows, contract.task, config.validation_size) is None:
+        return []
+    reason = "no part of them is newer than what would be left" if config.split.kind == "time" else "they are too alike"
+    message = f"none of the {rows:,} training rows are watched for early stopping: {reason}"
+    return [Finding("split", None, message)]
 
 
 def _said_of_keys(
