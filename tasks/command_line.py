@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL
 
 from ai.ml.core.errors import Busy, ExitCode, StorageFailed, UsageError
+from ai.ml.core.tables.locations import source_name
 from ai.ml.retraining.console.exit_codes import run_command
 from ai.ml.retraining.console.progress import log_to_terminal
 from ai.ml.retraining.settings.fields import Section, SomeSection
@@ -99,7 +100,7 @@ def server_answers(advice: str = "") -> Generator[None]:
     except (httpx.TransportError, RuntimeError) as error:
         if not isinstance(error, httpx.TransportError) and not str(error).startswith(_UNREACHED):
             raise
-        address = PREFECT_API_URL.value() or "this run's own address"
+        address = source_name(PREFECT_API_URL.value() or "this run's own address")
         raise StorageFailed(
             f"no Prefect server answers at {address}: {str(error) or type(error).__name__}{advice}"
         ) from error

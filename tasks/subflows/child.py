@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 
 class SubRun(BaseModel):
-    """What the process is request on its stdin, as JSON."""
+    """What the process is asked on its stdin, as JSON."""
 
     flow: str
     """`flows.retrain:retrain`."""
@@ -81,7 +81,7 @@ def _record(flow: Any, flow_run: str) -> Any:
         state: Any = run_flow(flow, flow_run=load_flow_run(UUID(flow_run)), return_type="state")
         return outcome_of(state)
     except TerminationSignal:
-        raise Busy("its process was request to stop; what is done is kept: run again") from None
+        raise Busy("its process was asked to stop; what is done is kept: run again") from None
 
 
 if __name__ == "__main__":

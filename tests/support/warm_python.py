@@ -134,6 +134,7 @@ class _Server:
 
     def __init__(self, place: str, program: str) -> None:
         self.program = program
+        self.pid = os.getpid()
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.listener.bind(place)
         self.listener.listen(64)
@@ -202,6 +203,11 @@ class _Server:
         connection.close()
 
     def stop(self, *_: object) -> None:
+        if os.getpid() != self.pid:
+            # Just forked, and stopped before it is what it is to be: the others aren't its own to end.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         for pid in self.running:
             os.kill(pid, signal.SIGKILL)
         os._exit(0)

@@ -74,7 +74,8 @@ def flow_flags(name: str) -> str:
     if name not in COMMANDS:
         return "How: [approval](../how-to/approval.md)."
     settings = f"[settings of `flows.{COMMANDS[name].module}`](settings.md)"
-    return f"Flags: the {settings}, and `--no-prefect` for the same steps as plain functions."
+    store = "Where neither a flag nor the file says a store it is `$BUNDLEGATE_STORE`."
+    return f"Flags: the {settings}, and `--no-prefect` for the same steps as plain functions. {store}"
 
 
 def flags_of(model: type[BaseModel]) -> dict[str, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -108,3 +110,35 @@ def test_where_the_work_is_killed_so_is_who_asked_for_it(warm: Path, tmp_path: P
         assert group == worker, "it leads a group as the other does"
         os.killpg(group, signal.SIGKILL)
         assert process.wait(PATIENCE_S) == -signal.SIGKILL
+
+
+def test_a_process_that_is_stopped_as_soon_as_it_is_forked_takes_no_other_with_it(tmp_path: Path) -> None:
+    """The server's own handler of the signal, which a process has until it is what it is to be, ends all of them."""
+    script = tmp_path / "fork.py"
+    script.write_text(
+        "import os, signal, subprocess, sys, time\n"
+        "import warm_python\n"
+        "server = warm_python._Server(sys.argv[1] + '/socket', sys.argv[1] + '/python')\n"
+        "other = subprocess.Popen(['sleep', '600'])\n"
+        "server.running[other.pid] = None\n"
+        "signal.signal(signal.SIGTERM, server.stop)\n"
+        "forked = os.fork()\n"
+        "if forked == 0:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    os._exit(0)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]), other.poll())\n"
+        "other.kill()\n"
+        "other.wait()\n"
+    )
+    folder = tempfile.mkdtemp(dir="/tmp")  # the path of a socket has to be short
+    try:
+        ended = subprocess.run(
+            [sys.executable, str(script), folder],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+    finally:
+        shutil.rmtree(folder)
+    assert ended.stdout == f"{-signal.SIGTERM} None\n", ended.stderr

@@ -37,7 +37,7 @@ ODD = [
 def test_the_examples_run() -> None:
     assert doctest.testmod(cells).attempted == 2
     assert doctest.testmod(cells).failed == 0
-    assert doctest.testmod(number_marks).attempted == 4
+    assert doctest.testmod(number_marks).attempted == 5
     assert doctest.testmod(number_marks).failed == 0
 
 

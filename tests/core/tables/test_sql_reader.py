@@ -15,7 +15,7 @@ from postgresql_server import PASSWORD, Server, postgresql
 from table_forms import shop_table
 
 from ai.ml.core.contract import Conformer, derive_contract
-from ai.ml.core.errors import BundlegateError, DataRefused
+from ai.ml.core.errors import BundlegateError, DataRefused, StorageFailed
 from ai.ml.core.tables.reader import ReadOptions, read_batches, read_table
 from ai.ml.core.types import TrainingConfig
 
@@ -122,8 +122,6 @@ def test_a_table_gives_the_same_bits_as_from_memory(server: Server) -> None:
     ("password", "host", "query", "sentence"),
     [
         ("wr0ng-one", "127.0.0.1", "select 1", 'password authentication failed for user "ada"'),
-        (PASSWORD, "127.0.0.2", "select 1", "connection failed"),
-        (PASSWORD, "no-such-host.invalid", "select 1", "resolve host"),
         (PASSWORD, "127.0.0.1", "select * from nowhere", 'relation "nowhere" does not exist'),
         (PASSWORD, "127.0.0.1", "selec 1", "syntax error"),
         (PASSWORD, "127.0.0.1", "select pg_sleep(0), 1/0", "division by zero"),
@@ -140,6 +138,17 @@ def test_mistakes_are_sentences_without_the_password(
         assert secret not in str(caught.value)
     assert "ada" in str(caught.value) or "called" in str(caught.value)
     assert isinstance(caught.value, BundlegateError)
+
+
+@pytest.mark.parametrize(
+    ("host", "sentence"), [("127.0.0.2", "connection failed"), ("no-such-host.invalid", "resolve host")]
+)
+def test_a_server_that_is_away_is_no_fault_of_the_data(server: Server, host: str, sentence: str) -> None:
+    with pytest.raises(StorageFailed, match=sentence) as caught:
+        read_table(url(server, PASSWORD, host), ReadOptions(query="select 1"))
+    for secret in (PASSWORD, quote(PASSWORD, safe="")):
+        assert secret not in str(caught.value)
+    assert "ada" in str(caught.value)
 
 
 def test_percent_signs_colons_and_casts_are_the_querys_own(server: Server) -> None:

@@ -16,6 +16,7 @@ from conftest import ROOT, free_port
 from odd_server import at, deployment, flow_run, healthy, odd_server
 from store_samples import promoted
 
+from ai.ml.core.errors import UsageError
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.doctor import examination, prefect_api, storage, versions
 from ai.ml.retraining.store.store import Store
@@ -149,6 +150,13 @@ def test_a_login_of_the_environment_is_sent(store: Path, monkeypatch: pytest.Mon
     api = prefect_api.find_api({"PREFECT_API_URL": "http://h/api", "PREFECT_API_KEY": "k"})
     assert api.headers["Authorization"] == "Bearer k"
     assert "Bearer" not in repr(api)
+
+
+@pytest.mark.parametrize("url", ["http://ada:s3/cret@h/api", "http://ada:s3[cret@h/api"])
+def test_an_address_that_cannot_be_read_is_not_quoted(url: str) -> None:
+    with pytest.raises(UsageError, match="PREFECT_API_URL can't be read") as refused:
+        prefect_api.find_api({"PREFECT_API_URL": url})
+    assert "s3" not in str(refused.value)
 
 
 def test_without_prefect_it_says_what_the_machine_is_for(

@@ -9,10 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from builders import mixed_table
+from rich.progress import Progress
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.tables.reader import write_table
-from ai.ml.retraining.pipeline import retrain, retrain_segments
+from ai.ml.retraining.pipeline import by_segment, retrain, retrain_segments
+from ai.ml.retraining.records import RetrainSummary
+from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.settings.segments import SegmentsConfig
 from ai.ml.retraining.store.store import Store
@@ -84,3 +87,35 @@ def test_what_takes_a_server_is_refused_before_anything_is_read(tmp_path: Path, 
     with pytest.raises(UsageError, match=said):
         _ = retrain_segments(config) if config.segments.wanted else retrain(config.single)
     assert not Path(config.store).exists()
+
+
+def test_one_bar_is_drawn_and_an_interrupt_after_the_promotion_says_that_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    bars: list[Progress] = []
+    start = Progress.start
+    monkeypatch.setattr(Progress, "start", lambda bar: (bars.append(bar), start(bar))[1])
+    monkeypatch.setattr(steps, "score_holdout", interrupted)
+    config = RetrainConfig.model_validate(settings(tmp_path))
+    with pytest.raises(KeyboardInterrupt, match=r"^n: [0-9a-f]{12} is the champion$"):
+        retrain(config)
+    assert Store(config.store).champion("n") is not None
+    assert len(bars) == 1, "older versions of rich refuse a second one"
+
+
+def test_an_interrupt_between_segments_says_how_many_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def interrupted(config: RetrainConfig) -> RetrainSummary:
+        if done:
+            raise KeyboardInterrupt
+        done.append(config.name)
+        raise UsageError("the first one fails")
+
+    monkeypatch.setattr(by_segment, "retrain", interrupted)
+    config = SegmentsConfig.model_validate(settings(tmp_path, segments={"column": "half", "min_rows": 10}))
+    with pytest.raises(KeyboardInterrupt, match=r"^1 of 2 segments are done, and stay so$"):
+        retrain_segments(config)

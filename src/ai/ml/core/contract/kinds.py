@@ -104,7 +104,7 @@ class KindRules:
                 said = f"{name!r} holds codes such as {padded!r}: kept as a category"
                 return self._category(name, array, (Finding("codes", name, said),))
             return self._number(name, array)
-        if share >= LONE_MARK_SHARE and others and many:
+        if share > LONE_MARK_SHARE and others and many:
             text, times = next(iter(others.items()))
             said = (
                 f"{name!r} is {share:.0%} numbers, but {sum(others.values()):,} cells are texts such as {text!r} "

@@ -38,6 +38,7 @@ _BUSY_STATES = ("40", "53300", "55P03", "57014")
 _AWAY_STATES = ("08", "57P", "58")
 """Connection exceptions, the server's shutdown or start-up, its system's errors."""
 _SQLITE_BUSY = ("database is locked", "database table is locked", "database schema is locked")
+_TURNED_AWAY = ("authentication failed", "no password supplied", "does not exist", "permission denied", "pg_hba.conf")
 _SQLITE_DISK = ("disk i/o error", "unable to open database file", "database or disk is full")
 
 
@@ -95,8 +96,9 @@ def _refusal(error: Exception) -> type[BundlegateError]:
     state, text = str(getattr(cause, "sqlstate", None) or ""), str(cause).lower()
     if state.startswith(_BUSY_STATES) or any(words in text for words in _SQLITE_BUSY):
         return Busy
-    # A driver that gives no state got no answer from a server.
-    is_away = isinstance(error, OperationalError) and hasattr(cause, "sqlstate") and not state
+    # A driver that gives no state got no session from a server; who was turned away must ask otherwise.
+    got_none = isinstance(error, OperationalError) and hasattr(cause, "sqlstate") and not state
+    is_away = got_none and not any(words in text for words in _TURNED_AWAY)
     if is_away or state.startswith(_AWAY_STATES) or any(words in text for words in _SQLITE_DISK):
         return StorageFailed
     return DataRefused

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
-from ai.ml.core.files.atomic import dump_json, write_atomic
+from ai.ml.core.files.atomic import dump_json, make_dirs, write_atomic
 from ai.ml.retraining.console.progress import at_work, part_bar, result_console
 from ai.ml.retraining.console.stdout import print_bytes, print_json
 from ai.ml.retraining.settings.reading import read_options
@@ -18,7 +18,9 @@ from ai.ml.retraining.store.references import bundle_directory
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ai.ml.retraining.batch.job import BatchReport
     from ai.ml.retraining.selftest.run import SelftestReport
+    from ai.ml.retraining.settings.predict import PredictConfig
 
 
 def inspect(arguments: Namespace) -> int:
@@ -80,7 +82,6 @@ def selftest(arguments: Namespace) -> int:
 
 def predict(arguments: Namespace) -> int:
     """Score a table or a folder of parts."""
-    from ai.ml.retraining.batch.scoring_job import score
     from ai.ml.retraining.settings.load import load_config
     from ai.ml.retraining.settings.predict import BatchSettings, JobSettings, PredictConfig
 
@@ -95,16 +96,23 @@ def predict(arguments: Namespace) -> int:
             "run": {"workers": arguments.workers},
         },
     )
-    try:
-        with part_bar("scoring") as progress:
-            report = score(config, progress)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("parts that were scored stay; run again, and only the others are done") from None
+    report = score_on_terminal(config)
     if arguments.json:
         print_json(report.model_dump(mode="json"))
     else:
         print(report.sentence)
     return report.exit_code
+
+
+def score_on_terminal(config: PredictConfig) -> BatchReport:
+    """Score with a bar where there is a terminal; raises as `score` does, and Ctrl-C says what stays."""
+    from ai.ml.retraining.batch.scoring_job import score
+
+    try:
+        with part_bar("scoring") as progress:
+            return score(config, progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("parts that were scored stay; run again, and only the others are done") from None
 
 
 def evidence(arguments: Namespace) -> int:
@@ -142,7 +150,7 @@ def example(arguments: Namespace) -> int:
     from ai.ml.retraining.commands.example import penguins
 
     table = penguins()
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    make_dirs(arguments.output.parent)
     write_table(table, arguments.output)
     print(f"{arguments.output}: {table.num_rows} penguins × {table.num_columns} columns (CC0)")
     return ExitCode.OK

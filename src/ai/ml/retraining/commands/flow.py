@@ -7,6 +7,7 @@ place (`pip install -e .`). They are imported by name when they run, since nothi
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from typing import Any
 
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.retraining.console.exit_codes import run_command
-from ai.ml.retraining.console.progress import log_to_terminal, part_bar
+from ai.ml.retraining.console.progress import log_to_terminal
 from ai.ml.retraining.settings.fields import Section
-from ai.ml.retraining.settings.flags import asked_settings, settings_parser
+from ai.ml.retraining.settings.flags import asked_settings, given_settings, settings_parser
+from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.predict import PredictConfig
 from ai.ml.retraining.settings.proof import ValidateConfig
 from ai.ml.retraining.settings.retrain import RetrainConfig
@@ -63,12 +65,12 @@ def _retrain(config: RetrainConfig) -> tuple[Any, Callable[[Any], None]]:
 
 
 def _predict(config: PredictConfig) -> tuple[Any, Callable[[Any], None]]:
-    from ai.ml.retraining.batch.scoring_job import score, show_report
+    from ai.ml.retraining.batch.scoring_job import show_report
+    from ai.ml.retraining.commands.bundle import score_on_terminal
 
     if config.run.runner == "dask":
         raise UsageError("a Dask cluster scores for the Prefect flow: leave out --no-prefect, or --runner dask")
-    with part_bar("scoring") as progress:
-        return score(config, progress), show_report
+    return score_on_terminal(config), show_report
 
 
 def _validate(config: ValidateConfig) -> tuple[Any, Callable[[Any], None]]:
@@ -103,8 +105,10 @@ def run_flow_command(name: str, words: list[str]) -> int:
 
     def run() -> int:
         given = parser.parse_args(words)
+        more = _usual_store(given, command.settings)
         if not given.no_prefect:
-            return flow_module(command.module, program).main(words)
+            return flow_module(command.module, program).main([*words, *more])
+        given = parser.parse_args([*words, *more])
         config = asked_settings(given, command.settings, command.resume)
         log_to_terminal()
         record, show = command.plain(config)
@@ -115,6 +119,18 @@ def run_flow_command(name: str, words: list[str]) -> int:
         return int(getattr(record, "exit_code", ExitCode.OK))
 
     return run_command(run)
+
+
+def _usual_store(given: argparse.Namespace, settings: type[Any]) -> list[str]:
+    """The flag for $BUNDLEGATE_STORE, by which the other commands go, where neither flag nor file says a store."""
+    store = os.environ.get("BUNDLEGATE_STORE")
+    if not store or given.store is not None:
+        return []
+    if given.config is not None:
+        config = load_config(settings, given.config, given_settings(given))
+        if "store" in config.model_fields_set:
+            return []
+    return [f"--store={store}"]
 
 
 def command_parser(name: str) -> argparse.ArgumentParser:

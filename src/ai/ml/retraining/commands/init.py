@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ai.ml.core.errors import ExitCode, UsageError
-from ai.ml.core.files.atomic import write_atomic
+from ai.ml.core.files.atomic import make_dirs, write_atomic
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.commands.flow import flow_entrypoint, needs_checkout
 from ai.ml.retraining.settings.load import load_config
@@ -35,6 +35,7 @@ def init(arguments: Namespace) -> int:
 
     Raises:
         UsageError: one of the files is there.
+        StorageFailed: the folder can't be made or written to.
         DataRefused: there is no such table, or it has no such target.
     """
     folder: Path = arguments.folder
@@ -56,7 +57,7 @@ def init(arguments: Namespace) -> int:
         # Checked before anything is left in the folder.
         write_atomic(Path(scratch) / SETTINGS, text)
         config = load_config(SegmentsConfig, Path(scratch) / SETTINGS)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_dirs(folder)
     write_atomic(paths[0], text)
     write_atomic(paths[1], starter_deployments(config.name, folder.absolute()).encode())
     missing = [key for key in PLACEHOLDERS if key not in values]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ai.ml.core.bundle_dir import bundle_digest, check_files, current_versions, read_manifest
+from ai.ml.core.bundle_dir import BUNDLE_NAME, bundle_digest, check_files, current_versions, read_manifest
 
 SHOWN_FEATURES = 12
 QUANTILES = 100
@@ -31,7 +31,7 @@ def bundle_facts(place: Path) -> dict[str, Any]:
     if not (folder / "manifest.json").is_file():
         from ai.ml.frameworks.pytorch.serialization.reader import inspect_payload
 
-        file = place if place.is_file() else place / "model_bundle.pt"
+        file = place if place.is_file() else place / BUNDLE_NAME
         payload = inspect_payload(file)
         differences = version_differences(payload["written_with"])
         return {"path": str(file), "manifest": None, "payload": payload, "version_differences": differences}

@@ -129,8 +129,11 @@ def find_api(settings: Mapping[str, str]) -> PrefectApi:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise UsageError(f"PREFECT_API_URL can't be read: {error}") from None
+    except ValueError:
+        # The reason would quote what it took for a host or a port, which may be a piece of a password.
+        raise UsageError(
+            "PREFECT_API_URL can't be read as an address; in a password write / as %2F and @ as %40"
+        ) from None
     if parts.scheme not in ("http", "https") or not host:
         raise UsageError("PREFECT_API_URL isn't an address such as http://127.0.0.1:4200/api")
     host = f"[{host}]" if ":" in host else host

@@ -69,15 +69,38 @@ def _out_of_range(version_of: VersionOf) -> list[HealthCheck]:
 
 
 def _counting_requirements(version_of: VersionOf) -> list[Requirement]:
-    """Those of the base, and of the extras that are installed whole: others brought what is there of the rest."""
+    """Those of the base, and of the extras that were installed: others brought what is there of the rest."""
     groups: dict[str, list[Requirement]] = {}
     for requirement in _requirements():
         groups.setdefault(str(requirement.marker or ""), []).append(requirement)
-    counting: list[Requirement] = []
-    for marker, group in groups.items():
-        if "extra" not in marker or all(version_of(requirement.name) is not None for requirement in group):
-            counting += group
-    return counting
+    base = [group for marker, group in groups.items() if "extra" not in marker]
+    extras = [group for marker, group in groups.items() if "extra" in marker and _is_whole(group, version_of)]
+    return [
+        requirement
+        for group in base + [group for group in extras if not _is_another(group, extras, version_of)]
+        for requirement in group
+    ]
+
+
+def _is_whole(group: list[Requirement], version_of: VersionOf) -> bool:
+    return all(version_of(requirement.name) is not None for requirement in group)
+
+
+def _is_another(group: list[Requirement], extras: list[list[Requirement]], version_of: VersionOf) -> bool:
+    """Whether an extra isn't the installed one: what it doesn't admit of a package, another one does.
+
+    `flows` and `flows-prefect38` are two ways to have the same packages.
+    """
+    admitted = {
+        requirement.name
+        for other in extras
+        for requirement in other
+        if _is_in(version_of(requirement.name), str(requirement.specifier))
+    }
+    return any(
+        requirement.name in admitted and not _is_in(version_of(requirement.name), str(requirement.specifier))
+        for requirement in group
+    )
 
 
 def _requirements() -> list[Requirement]:

@@ -31,6 +31,7 @@ def retrain_segments(config: SegmentsConfig) -> SegmentsSummary:
         DataRefused: the table can't be read or cut.
         Busy: another run is cutting a table for these models.
         UsageError: the settings ask for a Dask cluster, or a person's approval.
+        KeyboardInterrupt: by Ctrl-C; it says how many are done.
     """
     require_no_person(config)
     if config.segments.runner == "dask":
@@ -41,7 +42,11 @@ def retrain_segments(config: SegmentsConfig) -> SegmentsSummary:
     with segments.locked_segments(config):
         plan = segments.cut_table(config)
         for segment in plan.segments:
-            outcomes.append(_retrained(config, plan, segment))
+            try:
+                outcomes.append(_retrained(config, plan, segment))
+            except KeyboardInterrupt:
+                done = f"{len(outcomes)} of {len(plan.segments)} segments are done, and stay so"
+                raise KeyboardInterrupt(done) from None
             done = f"{len(outcomes)} of {len(plan.segments)}"
             logger.info("%s: %s — %s (%s)", segment.model, outcomes[-1].outcome, outcomes[-1].reason, done)
     for sentence in plan.left_out:

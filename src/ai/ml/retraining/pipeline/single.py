@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files.atomic import write_atomic
-from ai.ml.retraining.console.progress import epoch_bar, logger
+from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import CandidateRef, DataRef, RetrainSummary, problems
 from ai.ml.retraining.reporting.sources import report_or_warn
 from ai.ml.retraining.runs import retrain as steps
@@ -28,6 +28,7 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
         DataRefused: the table can't be trained on, or has drifted and the settings refuse that.
         Busy: another run is retraining this model, or promoted a champion meanwhile.
         Unproved, NothingChecked: the proof couldn't be made here and now; the candidate is kept for the next run.
+        KeyboardInterrupt: by Ctrl-C; after the promotion it says what became of it.
     """
     require_no_person(config)
     with steps.open_run(config) as config:
@@ -40,8 +41,11 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
             raise steps.refusal(verdict, steps.quarantine(config, candidate, verdict))
         decision = steps.decide(config, candidate)
         promotion = steps.promote(config, candidate, verdict, decision)
-        scored = steps.score_holdout(config, candidate)
-        report = report_or_warn(config, candidate, verdict, decision)
+        try:
+            scored = steps.score_holdout(config, candidate)
+            report = report_or_warn(config, candidate, verdict, decision)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(promotion.sentence) from None
         steps.end_run(config)
     return RetrainSummary(
         name=config.name,
@@ -75,8 +79,7 @@ def _candidate(config: RetrainConfig, data: DataRef) -> CandidateRef:
     if kept is not None:
         logger.info("kept      the candidate of an earlier run, %s", kept.bundle.digest[:12])
         return kept
-    with epoch_bar() as progress:
-        candidate = steps.train_candidate(config, data, progress)
+    candidate = steps.train_candidate(config, data)
     write_atomic(record, candidate.model_dump_json(indent=2).encode())
     keep_latest(record, f"candidate-{KEY_PATTERN}.json")
     return candidate

@@ -105,12 +105,14 @@ def _flag_name(path: str) -> str:
 
 
 def _help(field: FieldInfo) -> str:
-    text = (field.description or "").replace("%", "%%")
+    text = field.description or ""
     choices = [str(value) for kind in _parts(field.annotation) for value in typing.get_args(kind)]
     if choices and all(typing.get_origin(kind) in (typing.Literal, None) for kind in _parts(field.annotation)):
         text += f" ({', '.join(choices)})"
     shown = field.get_default(call_default_factory=True) if not field.is_required() else None
-    return text if shown in (None, (), {}, "") else f"{text} [{shown}]"
+    told = text if shown in (None, (), {}, "") else f"{text} [{shown}]"
+    # argparse fills in what stands behind a percent sign.
+    return told.replace("%", "%%")
 
 
 def _parts(annotation: Any) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ai.ml.retraining.settings.fields import RefusedDrift, Section
+from ai.ml.retraining.settings.flag import Flag
 from ai.ml.retraining.settings.reading import ReadSettings
 
 # They change how a job runs, never what it writes: a run may be resumed with others.
@@ -23,7 +24,9 @@ class ScoringChoices(Section):
     ] = ()
     strict: Annotated[bool, Field(description="Refuse what the contract otherwise only counts")] = False
     allow_empty_columns: Annotated[
-        bool, Field(description="Score rows whose cells of a column are all missing, though training knew it filled")
+        bool,
+        Field(description="Score rows whose cells of a column are all missing, though training knew it filled"),
+        Flag("--allow-empty-columns"),
     ] = False
     drift: Annotated[
         Literal["off", "report", "refuse"],

@@ -1,0 +1,19 @@
+"""What a flow's command says where no server answers."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from ai.ml.core.errors import StorageFailed
+from tasks.command_line import server_answers
+
+
+def test_no_password_of_the_servers_address_is_shown() -> None:
+    with (
+        temporary_settings({PREFECT_API_URL: "http://ada:s3cret@127.0.0.1:1/api"}),
+        pytest.raises(StorageFailed, match=r"answers at http://ada:\*\*\*@127\.0\.0\.1:1/api: refused"),
+        server_answers(),
+    ):
+        raise httpx.ConnectError("refused")
