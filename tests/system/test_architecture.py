@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "flows").glob("*.py"), *(ROOT / "tasks").glob("*.py")])
+SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "flows").rglob("*.py"), *(ROOT / "tasks").rglob("*.py")])
 
 
 def test_imports_go_one_way_and_prefect_stays_outside() -> None:
@@ -24,7 +24,7 @@ def test_imports_go_one_way_and_prefect_stays_outside() -> None:
 def test_files_and_functions_stay_short(source: Path) -> None:
     text = source.read_text(encoding="utf-8")
     lines = text.count("\n")
-    assert lines <= 500, f"{lines} lines"
+    assert lines <= 400, f"{lines} lines"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or 0) - node.lineno + 1
