@@ -32,8 +32,12 @@ def test_a_healthy_server_has_a_line_for_each_thing() -> None:
     assert " min ago" in checks[3].message
 
 
+def run(*state: Any, **more: Any) -> Callable[[], Answers]:
+    """A run whose times count from when it is asked for, not from when the tests were collected."""
+    return partial(flow_run, *state, **more)
+
+
 def runs(sort: str, *found: Any) -> Callable[[Answers], Any]:
-    """A run's times count from when it is asked for, not from when the tests were collected."""
     return lambda answers: answers["flow_runs/filter"].update({sort: [make() for make in found]})
 
 
@@ -88,7 +92,7 @@ FAULTS: dict[str, tuple[Callable[[Answers], Any], str, str, str, str]] = {
         "look for ERROR in the server's log",
     ),
     "only a run by hand": (
-        runs(NEXT, partial(flow_run, "SCHEDULED", "Scheduled", 60, auto_scheduled=False)),
+        runs(NEXT, run("SCHEDULED", "Scheduled", 60, auto_scheduled=False)),
         "next", "fail", "no next run", "ERROR",
     ),
     "just deployed": (
@@ -96,22 +100,22 @@ FAULTS: dict[str, tuple[Callable[[Answers], Any], str, str, str, str]] = {
         "next", "warn", "no next run yet", "look again in two minutes",
     ),
     "late": (
-        runs(NEXT, partial(flow_run, "SCHEDULED", "Late", -1800), partial(flow_run, "SCHEDULED", "Scheduled", 60)),
+        runs(NEXT, run("SCHEDULED", "Late", -1800), run("SCHEDULED", "Scheduled", 60)),
         "next", "fail", "calm-owl was due at 20", "prefect flow-run inspect r1",
     ),
     "waits for the slot": (
-        runs(NEXT, partial(flow_run, "SCHEDULED", "AwaitingConcurrencySlot", -1800), partial(flow_run, "SCHEDULED", "Scheduled", 60)),
+        runs(NEXT, run("SCHEDULED", "AwaitingConcurrencySlot", -1800), run("SCHEDULED", "Scheduled", 60)),
         "next", "warn", " min ago, and hasn't begun", "the run before it has the slot",
     ),
     "failed": (
-        runs(LAST, partial(flow_run, "FAILED", "Failed", -7200, state={"message": "column 'x'\nis gone"})),
+        runs(LAST, run("FAILED", "Failed", -7200, state={"message": "column 'x'\nis gone"})),
         "last", "fail", "2 h ago: column 'x' is gone", "prefect flow-run logs r1",
     ),
-    "crashed": (runs(LAST, partial(flow_run, "CRASHED", "Crashed", -300_000)), "last", "fail", "3 days ago", "logs r1"),
-    "cancelled": (runs(LAST, partial(flow_run, "CANCELLED", "Cancelled", -60)), "last", "warn", "Cancelled at", "logs r1"),
-    "waits for a person": (runs(LAST, partial(flow_run, "PAUSED", "Suspended", -60)), "last", "warn", "Suspended", "approve"),
-    "runs for days": (runs(LAST, partial(flow_run, "RUNNING", "Running", -90_000)), "last", "warn", "is at it still", "logs r1"),
-    "runs now": (runs(LAST, partial(flow_run, "RUNNING", "Running", -90)), "last", "ok", "Running at", ""),
+    "crashed": (runs(LAST, run("CRASHED", "Crashed", -300_000)), "last", "fail", "3 days ago", "logs r1"),
+    "cancelled": (runs(LAST, run("CANCELLED", "Cancelled", -60)), "last", "warn", "Cancelled at", "logs r1"),
+    "waits for a person": (runs(LAST, run("PAUSED", "Suspended", -60)), "last", "warn", "Suspended", "approve"),
+    "runs for days": (runs(LAST, run("RUNNING", "Running", -90_000)), "last", "warn", "is at it still", "logs r1"),
+    "runs now": (runs(LAST, run("RUNNING", "Running", -90)), "last", "ok", "Running at", ""),
     "never ran": (runs(LAST), "last", "ok", "hasn't run yet", ""),
 }  # fmt: skip
 
