@@ -14,13 +14,16 @@ from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.models.networks import model_config_of
 
+# Before numpy 2 it had the other name.
+_NUMPY_CORE: Any = np._core if hasattr(np, "_core") else np.core  # type: ignore[attr-defined]
+
 # What plain `torch.load(weights_only=True)` must be allowed for what we write.
 SAFE_GLOBALS: list[Any] = [
     DictVectorizer,
     StandardScaler,
     LabelEncoder,
-    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
-    np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    _NUMPY_CORE.multiarray._reconstruct,
+    _NUMPY_CORE.multiarray.scalar,
     np.ndarray,
     np.dtype,
     np.float64,
