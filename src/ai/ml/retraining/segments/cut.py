@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.files.atomic import make_dirs
+from ai.ml.core.number_text import counted
 from ai.ml.core.tables.cells import as_texts, level_text, one_array
 from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import source_name
@@ -163,13 +164,14 @@ def _by_column(name: str, table: pa.Table, column: str, settings: SegmentSetting
 def _left_out(column: str, texts: list[str], counts: np.ndarray, wanted: set[str]) -> Iterator[str]:
     missing = sum(int(count) for text, count in zip(texts, counts, strict=True) if not text and text not in wanted)
     if missing:
-        told = f"{_rows(missing)} without a value in {column!r} {_are(missing)} in no segment"
+        told = f"{counted(missing, 'row')} without a value in {column!r} {_are(missing)} in no segment"
         yield f"{told}; --segment-missing makes one of them"
     others = [(text, int(count)) for text, count in zip(texts, counts, strict=True) if text and text not in wanted]
     if others:
         shown = ", ".join(_short(text) for text, _ in others[:5]) + (", …" if len(others) > 5 else "")
         count = sum(count for _, count in others)
-        yield f"{_rows(count)} {'has' if count == 1 else 'have'} another {column!r} ({shown}), which wasn't asked for"
+        have = "has" if count == 1 else "have"
+        yield f"{counted(count, 'row')} {have} another {column!r} ({shown}), which wasn't asked for"
 
 
 def _by_name(name: str, table: pa.Table, settings: SegmentSettings) -> tuple[list[Cut], tuple[str, ...]]:
@@ -182,7 +184,7 @@ def _by_name(name: str, table: pa.Table, settings: SegmentSettings) -> tuple[lis
         label = ", ".join(f"{column} = {' or '.join(map(_short, values))}" for column, values in filter_.items())
         cuts.append(Cut(f"{name}-{segment}", label, single, np.flatnonzero(chosen)))
     left = int(table.num_rows - covered.sum())
-    return cuts, (f"{_rows(left)} {_are(left)} in no segment",) if left else ()
+    return cuts, (f"{counted(left, 'row')} {_are(left)} in no segment",) if left else ()
 
 
 def _matching(table: pa.Table, filter_: Filter) -> np.ndarray:
@@ -252,7 +254,7 @@ def _keep(cut: Cut, table: pa.Table, folder: Path, settings: SegmentSettings, re
     if problem is None and not rows:
         problem = f"no row has {cut.label}"
     elif problem is None and rows < settings.min_rows:
-        problem = f"{_rows(rows)}, and segments.min_rows asks for {settings.min_rows:,}"
+        problem = f"{counted(rows, 'row')}, and segments.min_rows asks for {settings.min_rows:,}"
     found = Segment(model=cut.model, label=cut.label, rows=rows, exclude=cut.exclude, problem=problem)
     if problem is not None:
         return found
@@ -265,10 +267,6 @@ def _keep(cut: Cut, table: pa.Table, folder: Path, settings: SegmentSettings, re
 def _plain(table: pa.Table) -> pa.Table:
     """Without dictionaries, which hold the other segments' values: equal rows give equal bytes."""
     return pa.table({name: one_array(table.column(name)) for name in table.column_names})
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row" if count == 1 else f"{count:,} rows"
 
 
 def _are(count: int) -> str:
