@@ -18,8 +18,8 @@ from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.split import Split
 from ai.ml.frameworks.pytorch.trainer.training import prepare_dataset
 from ai.ml.retraining.decision.comparable import too_few_rows
-from ai.ml.retraining.decision.decision import Predictions
 from ai.ml.retraining.decision.overlap import learned_from, remember_rows, taught_from
+from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.decision.repeats import row_numbers, sketch_of, times_decided
 
 TABLE = mixed_table(600)

@@ -12,11 +12,13 @@ from ai.ml.core.input_contract import InputContract
 from ai.ml.core.tables.cells import as_texts, level_text, one_array, read_number, read_numbers
 from ai.ml.core.types import TaskType, TrainingConfig
 
+MOST_NUMBER_CLASSES = 20
+"""Distinct numbers that are still taken for classes, such as a grade."""
+REMEDY = "; --missing-target drop leaves them out"
+
 
 def find_task(table: pa.Table, config: TrainingConfig) -> tuple[TaskType, list[str] | None]:
     """The task and, for a classification, its labels in order.
-
-    Numeric targets with more than max(20, 5 % of rows) distinct values are a regression, unless the config says.
 
     Raises:
         DataRefused: the target isn't there, has missing cells, is constant, can't be what the config says, or a class
@@ -24,15 +26,11 @@ def find_task(table: pa.Table, config: TrainingConfig) -> tuple[TaskType, list[s
     """
     array = target_array(table, config.target_column)
     name = config.target_column
-    codes, labels = _labels(array, name, "; --missing-target drop leaves them out")
+    codes, labels = _labels(array, name, REMEDY)
     if len(labels) == 1:
         raise DataRefused(f"target {name!r} is {labels[0]!r} in all {len(array)} rows: there is nothing to learn")
-    are_numbers = all(read_number(label) is not None for label in labels) and not pa.types.is_boolean(array.type)
-    task: TaskType
-    if config.task == "auto":
-        task = "regression" if are_numbers and len(labels) > max(20, 0.05 * len(array)) else "classification"
-    else:
-        task = config.task
+    are_numbers = _are_numbers(array, labels)
+    task = _task(config, are_numbers, labels)
     if task == "regression":
         _regression_values(array, name)
         return task, None
@@ -47,6 +45,40 @@ def find_task(table: pa.Table, config: TrainingConfig) -> tuple[TaskType, list[s
     return task, sorted(labels)
 
 
+def task_of(table: pa.Table, config: TrainingConfig) -> TaskType:
+    """The task: as the config says, or by the target's values.
+
+    Numbers of more than `MOST_NUMBER_CLASSES` distinct values are a regression, however many rows have them: a table
+    that grows must not turn amounts into classes.
+
+    Raises:
+        DataRefused: the target isn't there or has missing cells.
+    """
+    array = target_array(table, config.target_column)
+    labels = _labels(array, config.target_column, REMEDY)[1]
+    return _task(config, _are_numbers(array, labels), labels)
+
+
+def class_rows(table: pa.Table, name: str) -> dict[str, int]:
+    """How many rows each value of a target has, in the order of the values.
+
+    Raises:
+        DataRefused: the target isn't there or has missing cells.
+    """
+    codes, labels = _labels(target_array(table, name), name, REMEDY)
+    counts = np.bincount(codes, minlength=len(labels))
+    return {label: int(count) for label, count in sorted(zip(labels, counts, strict=True))}
+
+
+def unreadable_numbers(table: pa.Table, name: str) -> int:
+    """How many rows of a target are no finite number.
+
+    Raises:
+        DataRefused: the target isn't there.
+    """
+    return int((~np.isfinite(read_numbers(target_array(table, name))[0])).sum())
+
+
 def target_values(contract: InputContract, table: pa.Table) -> np.ndarray:
     """The target of a table's rows: `(n_rows,)`, object of labels for a classification, float64 for a regression.
 
@@ -58,6 +90,16 @@ def target_values(contract: InputContract, table: pa.Table) -> np.ndarray:
         return _regression_values(array, contract.target_column)
     codes, labels = _labels(array, contract.target_column)
     return np.array(labels, dtype=object)[codes] if len(codes) else np.empty(0, dtype=object)
+
+
+def _are_numbers(array: pa.Array, labels: list[str]) -> bool:
+    return all(read_number(label) is not None for label in labels) and not pa.types.is_boolean(array.type)
+
+
+def _task(config: TrainingConfig, are_numbers: bool, labels: list[str]) -> TaskType:
+    if config.task != "auto":
+        return config.task
+    return "regression" if are_numbers and len(labels) > MOST_NUMBER_CLASSES else "classification"
 
 
 def with_known_target(table: pa.Table, name: str) -> pa.Table:

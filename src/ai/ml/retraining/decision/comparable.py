@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ai.ml.retraining.decision.decision import Predictions
+from ai.ml.retraining.decision.predictions import Predictions
 
 LEAST_ROWS = 10
+"""And groups, where rows hang together: those of one say little more than one row."""
 LEAST_OF_CLASS = 5
 """Of each class; where fewer are held out at all, none of them may be missing."""
 
@@ -17,6 +18,9 @@ def too_few_rows(challenger: Predictions, seen: np.ndarray) -> str | None:
     learned = f"{all_rows - left:,} of {all_rows:,} held-out rows were learned from, and " if left < all_rows else ""
     if left < LEAST_ROWS:
         return f"{learned}{left} row{'s' * (left != 1)} can't decide, {LEAST_ROWS} are needed"
+    groups = left if challenger.groups is None else len(np.unique(challenger.groups[~seen]))
+    if groups < LEAST_ROWS:
+        return f"{learned}the {left:,} rows are of {groups} group{'s' * (groups != 1)}, {LEAST_ROWS} are needed"
     if challenger.task == "classification":
         total, kept = (np.bincount(rows, minlength=2) for rows in (challenger.truth, challenger.truth[~seen]))
         kept = np.pad(kept, (0, len(total) - len(kept)))

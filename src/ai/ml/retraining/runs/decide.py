@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ai.ml.core.bundle_dir import read_manifest
-from ai.ml.core.errors import BundleNotFound, BundleRefused, DataRefused
+from ai.ml.core.errors import BundleRefused
 from ai.ml.core.split_config import span_of
 from ai.ml.core.splits.rule import SplitRule
 from ai.ml.core.tables import read_table
@@ -20,6 +20,7 @@ from ai.ml.retraining.records import (
     problems,
 )
 from ai.ml.retraining.runs.holdout import score_known
+from ai.ml.retraining.runs.opponent import Opponent, inputs_sentence, meet_champion
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.store import Store
@@ -35,6 +36,7 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     are held against all of them.
 
     Raises:
+        DataRefused: the champion answers another question, and `new_target` doesn't say that this is meant.
         BundleRefused: candidate or holdout rows have changed since they were made, or the champion is damaged.
     """
     changed = problems(candidate)
@@ -47,46 +49,40 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
 
 def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     from ai.ml.retraining.decision import decision as rules
-    from ai.ml.retraining.decision.comparable import too_few_rows
 
     policy, better_baseline = config.decision, _better_baseline(candidate)
-    store = Store(config.store)
+    store, candidate_dir = Store(config.store), Path(candidate.bundle.path)
     digest = store.champion(config.name)
     holdout = read_table(candidate.holdout.path)
-    challenger = score_known(Path(candidate.bundle.path), holdout, policy.slice_column)
-    champion, incomparable_reason, overlap = None, None, None
+    challenger = score_known(candidate_dir, holdout, policy.slice_column)
     if digest == candidate.bundle.digest:
         decision = rules.decide(challenger, None, policy, better_baseline=better_baseline)
         reason = "this very bundle is the champion already"
         return DecisionRecord(outcome="PROMOTE", reason=reason, champion=digest, document=decision.to_dict())
+    opponent, aged = Opponent(), None
     if digest is not None:
-        try:
-            champion_dir = store.resolve(f"{config.name}@{digest}")
-            overlap = _overlap(config, champion_dir, Path(candidate.bundle.path), holdout)
-            champion = score_known(champion_dir, holdout, policy.slice_column)
-            seen = overlap.seen
-            incomparable_reason = rules.incomparable(challenger, champion) or too_few_rows(challenger, seen)
-            if incomparable_reason is None:
-                champion = rules.unseen_rows(champion, seen)
-        except DataRefused as error:
-            incomparable_reason = str(error)
-    aged = None if digest is None else _aged(config, store, digest)
+        opponent = meet_champion(config, store.resolve(f"{config.name}@{digest}"), candidate_dir, holdout, challenger)
+        aged = _aged(config, store, digest)
     if aged is not None:
         policy = policy.model_copy(update={"policy": "not-worse"})
+    if opponent.other_problem:
+        policy = policy.model_copy(update={"incomparable": "promote"})
+    overlap, inputs = opponent.overlap, opponent.inputs
     decision = rules.decide(
         challenger,
-        None if incomparable_reason else champion,
+        opponent.answers,
         policy,
-        incomparable_reason=incomparable_reason,
+        incomparable_reason=opponent.incomparable_reason,
         better_baseline=better_baseline,
         seen=None if overlap is None else overlap.seen,
     )
-    facts = _row_facts(store.history(config.name), Path(candidate.bundle.path), holdout, overlap)
-    if incomparable_reason:
+    facts = _row_facts(store.history(config.name), candidate_dir, holdout, overlap)
+    if opponent.incomparable_reason:
         facts.pop("sketch", None)  # these rows have decided nothing
-    said = "" if overlap is None or incomparable_reason else overlap.sentence
-    reason = "; ".join(part for part in (decision.reason, aged, said) if part)
-    document = decision.to_dict() | {"reason": reason} | facts
+    said = "" if overlap is None or opponent.incomparable_reason else overlap.sentence
+    asks = inputs_sentence(inputs) if decision.outcome == "PROMOTE" else ""
+    reason = "; ".join(part for part in (decision.reason, aged, said, asks) if part)
+    document = decision.to_dict() | {"reason": reason} | facts | ({"inputs": inputs} if any(inputs.values()) else {})
     return DecisionRecord(outcome=decision.outcome, reason=reason, champion=digest, document=document)
 
 
@@ -99,26 +95,6 @@ def _aged(config: RetrainConfig, store: Store, champion: str) -> str | None:
     if age <= span_of("max_age", config.decision.max_age).astype(timedelta):
         return None
     return f"the champion is {age.days} days old, so with max_age {config.decision.max_age} what isn't worse is enough"
-
-
-def _overlap(config: RetrainConfig, champion_dir: Path, candidate_dir: Path, holdout: pa.Table) -> Overlap:
-    """Which of the held-out rows the champion, its teachers or the challenger's teachers learned from."""
-    from ai.ml.retraining.decision.overlap import learned_from, taught_from
-
-    store, taught_by = Store(config.store), (config.training.teacher or "").partition("@")[0]
-
-    def teacher_dir(digest: str) -> Path:
-        # A bundle keeps its teacher's digest, not of which model that was.
-        for names in (lambda: [config.name, taught_by or config.name], store.models):
-            for name in names():
-                try:
-                    return store.resolve(f"{name}@{digest}")
-                except BundleNotFound:
-                    continue
-        raise BundleNotFound(f"no model of {store.root} has a version {digest[:12]}")
-
-    of_champion = learned_from("the champion", champion_dir, holdout, teacher_dir)
-    return of_champion | taught_from("the challenger", candidate_dir, holdout, teacher_dir)
 
 
 def _row_facts(history: list[Entry], candidate_dir: Path, holdout: pa.Table, overlap: Overlap | None) -> dict[str, Any]:

@@ -53,7 +53,9 @@ class TrainingSettings(Section):
     ] = "tabm"
     task: Annotated[
         Literal["auto", "classification", "regression"],
-        Field(description="auto: numeric targets with many distinct values are regression"),
+        Field(
+            description="auto: as the champion's; without one, numbers of more than 20 distinct values are a regression"
+        ),
     ] = "auto"
     test_size: Annotated[float, Field(gt=0, lt=1, description="Share of rows held out for the decision")] = 0.2
     random_seed: Annotated[

@@ -160,7 +160,8 @@ def _by_time(table: pa.Table, contract: InputContract, labels: np.ndarray, confi
     watched = _watched_by_time(
         Instants(times.values[train], 0), None if groups is None else groups[train], contract, config
     )
-    rule = SplitRule("time", config.test_size, cells, time=entry, learned_before=str(sides.learned_before))
+    before = str(sides.learned_before)
+    rule = SplitRule("time", config.test_size, cells, time=entry, learned_before=before, group=asked.group)
     return Split(
         train, holdout, watched, rule, (_said_of_time(times, sides.learned, sides.held, sides.cutoff, column),)
     )
