@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ai.ml.core.errors import BundleRefused
+from ai.ml.core.reading import NOTHING_TOLD, Reading
 
 TaskType = Literal["classification", "regression"]
 
-CONTRACT_FORMAT = 1
-"""Raise it when a stored contract would be read differently: then add a reader for the old one to `from_json`."""
+CONTRACT_FORMAT = 2
+"""Raise it when a stored contract would be read differently: then add a reader for the old one to `from_json`.
+
+2: `reading`; a contract without one is still written as format 1, which it is.
+"""
 
 Kind = Literal["number", "category", "date"]
 _KINDS = ("number", "category", "date")
@@ -84,17 +88,21 @@ class InputContract:
     """In the training table's order."""
     rows: int = 0
     """Training rows that the figures come from."""
+    reading: Reading = NOTHING_TOLD
+    """What was told of how the training table is written; tables to score are read by it."""
 
     def to_json(self) -> dict[str, Any]:
         """The contract as the manifest holds it: plain JSON values without NaN."""
-        return {
-            "format": CONTRACT_FORMAT,
+        reading = self.reading.to_json()
+        record = {
+            "format": CONTRACT_FORMAT if reading else 1,
             "target_column": self.target_column,
             "task": self.task,
             "classes": self.classes,
             "columns": [column.to_json() for column in self.columns],
             "rows": self.rows,
         }
+        return record | {"reading": reading} if reading else record
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> InputContract:
@@ -118,6 +126,7 @@ class InputContract:
                 None if classes is None else [str(label) for label in classes],
                 tuple(ColumnContract.from_json(column) for column in record["columns"]),
                 int(record["rows"]),
+                Reading.from_json(record.get("reading") or {}),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, BundleRefused):

@@ -17,6 +17,7 @@ from ai.ml.core.contract.target import find_task
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.input_contract import ColumnContract, InputContract
 from ai.ml.core.parallel import map_columns
+from ai.ml.core.tables.read_options import told_of
 from ai.ml.core.types import TrainingConfig
 
 MAX_FEATURES = 10_000
@@ -66,7 +67,8 @@ def derive_contract(table: pa.Table, config: TrainingConfig) -> Derived:
         raise DataRefused(f"no column is left to learn from{': ' + said if said else ''}")
     _refuse_collisions(columns)
     _refuse_width(columns)
-    contract = InputContract(config.target_column, task, classes, tuple(columns), table.num_rows)
+    told = told_of(table)
+    contract = InputContract(config.target_column, task, classes, tuple(columns), table.num_rows, told)
     return Derived(contract, (*findings, *find_leaks(contract, table)))
 
 

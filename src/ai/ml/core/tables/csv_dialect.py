@@ -36,6 +36,7 @@ _FOREIGN_SHARE = 0.5
 """Of the letters, that aren't ASCII: more than in any text of Latin letters."""
 _FOREIGN = ("cp1251", "cp1253", "koi8_r", "cp1255", "cp1256", "cp932", "gb18030", "cp949", "big5")
 _JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
+_OF_A_FAMILY = re.compile("-(sig|le|be)$")
 _CELL_ENDS = re.compile(rb"[,;\t|\r\n]")
 
 
@@ -49,6 +50,10 @@ class CsvOptions:
     """False: quotes are plain letters."""
     skip_lines: int = 0
     """Lines above the header."""
+    comment: str | None = None
+    """What lines begin with that are left out."""
+    encoding_remembered: bool = False
+    """The encoding was told at a training, not for this file."""
 
 
 AS_FOUND = CsvOptions()
@@ -84,6 +89,8 @@ def detect_format(prefix: bytes, *, where: str, asked: CsvOptions = AS_FOUND, is
         DataRefused: it isn't text, or not in the encoding that the user said.
     """
     encoding = _known_codec(asked.encoding, where) if asked.encoding else detect_encoding(prefix)
+    if asked.encoding_remembered:
+        _refuse_other_encoding(prefix, encoding, where)
     text = _decode(prefix, encoding, where)
     if "\x00" in text:
         raise DataRefused(f"{where} holds zero bytes: it is no text file, or in an encoding to be named by --encoding")
@@ -103,6 +110,18 @@ def detect_format(prefix: bytes, *, where: str, asked: CsvOptions = AS_FOUND, is
     quote = _quote(records[0] if records else []) if asked.quoted else None
     shape = RowShape.of(records)
     return CsvFormat(encoding, delimiter, quote, skip_lines, shape, hint(text, delimiter, records))
+
+
+def _refuse_other_encoding(prefix: bytes, told: str, where: str) -> None:
+    """A file that is surely in another encoding than the training table's would be read as other letters."""
+    found = detect_encoding(prefix)
+    is_sure = any(prefix.startswith(mark) for mark, _ in _BOMS) or (found.startswith("utf") and not prefix.isascii())
+    name = _OF_A_FAMILY.sub("", found)
+    if is_sure and name != _OF_A_FAMILY.sub("", told):
+        raise DataRefused(
+            f"{where} is {name} text, and the training was told --encoding {told.removesuffix('-sig')}: "
+            f"say --encoding {name} if this file is right"
+        )
 
 
 def _quote(header: list[str]) -> str:
