@@ -22,9 +22,17 @@ from ai.ml.core.contract.marks import marks_of
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.input_contract import ColumnContract, InputContract
 from ai.ml.core.parallel import map_columns
-from ai.ml.core.tables.cells import as_texts, holds_texts, level_text, one_array, read_number, read_numbers
+from ai.ml.core.tables.cells import (
+    as_texts,
+    column_name,
+    holds_texts,
+    level_text,
+    one_array,
+    read_number,
+    read_numbers,
+)
 from ai.ml.core.tables.number_locale import flags_for
-from ai.ml.core.tables.reader import column_name, rows_table
+from ai.ml.core.tables.reader import rows_table
 
 KIND_CELLS = 10
 """So many cells with content, and none of the column's kind: then the kind has changed. Fewer are counted only, or a

@@ -6,7 +6,6 @@ A CSV cell stays the text that the file holds: what it means is decided once, by
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ import pyarrow.parquet as pq
 
 from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files.atomic import write_atomic
-from ai.ml.core.tables.csv_dialect import CsvOptions
+from ai.ml.core.tables.cells import column_name
+from ai.ml.core.tables.csv.dialect import CsvOptions
 from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import is_url, source_name
 from ai.ml.core.tables.type_promotion import cells_array, plain_types
@@ -211,7 +211,7 @@ def _from_pandas(frame: Any) -> pa.Table:
 def _read_file(path: Path, options: ReadOptions) -> pa.Table:
     match _form(path):
         case "csv":
-            from ai.ml.core.tables.csv_reader import read_csv
+            from ai.ml.core.tables.csv.reader import read_csv
 
             return read_csv(path, options.csv)
         case "parquet":
@@ -235,7 +235,7 @@ def _stream(source: Any, place: str, options: ReadOptions, batch_rows: int) -> I
     path = Path(source)
     form = _form(path)
     if form == "csv":
-        from ai.ml.core.tables.csv_reader import stream_csv
+        from ai.ml.core.tables.csv.reader import stream_csv
 
         # Marks of other lands are read from the text.
         plain = options.decimal == "." and options.thousands is None
@@ -284,14 +284,6 @@ def _finished(table: pa.Table, place: str, options: ReadOptions) -> pa.Table:
 
         table = plain_numbers(table, options.decimal, options.thousands)
     return table
-
-
-def column_name(name: str) -> str:
-    """A name without outer blanks and byte order mark, its letters in Unicode's composed form (NFC).
-
-    macOS writes `ö` as an `o` with a mark behind it: another text, the same name.
-    """
-    return unicodedata.normalize("NFC", name.removeprefix("\ufeff").strip())
 
 
 def _refuse_duplicates(names: Sequence[str], place: str) -> None:

@@ -11,8 +11,7 @@ import pyarrow as pa
 
 from ai.ml.core.contract import STRICT, USUAL, ContractCounts, Limits
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.tables.addresses import is_bucket
-from ai.ml.core.tables.locations import is_url
+from ai.ml.core.tables.locations import is_bucket, is_url
 from ai.ml.core.tables.number_locale import plain_numbers
 from ai.ml.core.tables.reader import ReadOptions, read_batches, read_table
 from ai.ml.retraining.batch.columns import AnswerColumns, tally_answers

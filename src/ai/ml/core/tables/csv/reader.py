@@ -16,11 +16,11 @@ import pyarrow.csv as pcsv
 
 from ai.ml.core.errors import DataRefused, StorageFailed
 from ai.ml.core.number_text import counted
-from ai.ml.core.tables.cells import MISSING_TOKENS
-from ai.ml.core.tables.csv_dialect import AS_FOUND, PREFIX_BYTES, CsvFormat, CsvOptions, detect_format
-from ai.ml.core.tables.csv_preamble import without_lines
-from ai.ml.core.tables.csv_quotes import QuoteAudit
-from ai.ml.core.tables.csv_stream import open_audited, open_bytes
+from ai.ml.core.tables.cells import MISSING_TOKENS, column_name
+from ai.ml.core.tables.csv.dialect import AS_FOUND, PREFIX_BYTES, CsvFormat, CsvOptions, detect_format
+from ai.ml.core.tables.csv.preamble import without_lines
+from ai.ml.core.tables.csv.quotes import QuoteAudit
+from ai.ml.core.tables.csv.stream import open_audited, open_bytes
 
 _LOG = logging.getLogger("bundlegate")
 _BLOCK_BYTES = 2 << 20
@@ -66,9 +66,8 @@ def _batches(
         return
     with _stray_quotes_first(path, compressed, found), open_bytes(path, compressed) as stream:
         names = pcsv.open_csv(stream, **_settings(found, None)).schema.names
-    plain = {name: name.removeprefix("\ufeff").strip() for name in names}
-    # A name that comes twice is refused by who reads this; asking Arrow for it is an error.
-    typed = frozenset(name for name in names if plain[name] in numbers and names.count(name) == 1)
+    # A name that comes twice is refused by the caller; asking Arrow for it is an error.
+    typed = frozenset(name for name in names if column_name(name) in numbers and names.count(name) == 1)
     rows = 0
     if typed:
         try:

@@ -13,8 +13,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.tables.csv_preamble import hint, separator_line, without_lines
-from ai.ml.core.tables.csv_quotes import REMEDY, RowShape
+from ai.ml.core.tables.csv.preamble import hint, separator_line, without_lines
+from ai.ml.core.tables.csv.quotes import REMEDY, RowShape
 
 DELIMITERS = (",", ";", "\t", "|")
 PREFIX_BYTES = 1 << 20

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ai.ml.core.tables.csv_quotes import QuoteAudit
+from ai.ml.core.tables.csv.quotes import QuoteAudit
 
 
 def open_bytes(path: Path, compressed: bool) -> Any:
