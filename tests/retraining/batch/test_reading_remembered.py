@@ -121,7 +121,9 @@ def test_a_table_in_other_marks_is_refused_and_few_such_cells_are_counted(bundle
     rows = plain_rows(80, seed=1).drop_columns(["late"])
     written = rows.set_column(0, "amount", pa.array([f"{value:.2f}" for value in rows["amount"].to_pylist()]))
     write_table(written, tmp_path / "points.csv")
-    with pytest.raises(DataRefused, match=r"'amount': 80 of 80 cells have a decimal point.*told --decimal ,.*say --dec"):
+    with pytest.raises(
+        DataRefused, match=r"'amount': 80 of 80 cells have a decimal point.*told --decimal ,.*say --dec"
+    ):
         answers(bundle, tmp_path / "points.csv")
     few = german(rows)["amount"].to_pylist()
     few[3] = "950.25"
@@ -178,7 +180,7 @@ def test_a_sheet_is_remembered(tmp_path: Path) -> None:
     write_table(table, tmp_path / "rows.csv")
     assert len(answers(tmp_path / "bundle", tmp_path / "rows.csv")) == 120
     other = write_workbook(tmp_path / "other.xlsx", {"rows": table})
-    with pytest.raises(DataRefused, match="no sheet .data."):
+    with pytest.raises(DataRefused, match="no sheet 'data'; it has 'rows'; name one by --sheet"):
         answers(tmp_path / "bundle", other)
     assert len(answers(tmp_path / "bundle", other, sheet="rows")) == 120
 

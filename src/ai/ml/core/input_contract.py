@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ai.ml.core.amounts import AmountFormat
 from ai.ml.core.errors import BundleRefused
 from ai.ml.core.reading import NOTHING_TOLD, Reading
 
@@ -17,7 +18,7 @@ TaskType = Literal["classification", "regression"]
 CONTRACT_FORMAT = 2
 """Raise it when a stored contract would be read differently: then add a reader for the old one to `from_json`.
 
-2: `reading`; a contract without one is still written as format 1, which it is.
+2: `reading`, and `amount` of a column; a contract without them is still written as format 1, which it is.
 """
 
 Kind = Literal["number", "category", "date"]
@@ -41,6 +42,8 @@ class ColumnContract:
     """A category's texts with their counts, in the order of the texts; what is missing isn't among them."""
     date_format: str | None = None
     """How texts write a date, as `%Y-%m-%d`."""
+    amount: AmountFormat | None = None
+    """How texts write a number with a unit; None where they are plain numbers."""
 
     def to_json(self) -> dict[str, Any]:
         """The column as the manifest holds it."""
@@ -53,6 +56,7 @@ class ColumnContract:
             "quantiles": list(self.quantiles),
             "levels": self.levels,
             "date_format": self.date_format,
+            "amount": None if self.amount is None else self.amount.to_json(),
         }
         return {key: value for key, value in record.items() if value not in (None, [])}
 
@@ -73,6 +77,7 @@ class ColumnContract:
             # Sorted again: JSON objects have no order to rely on.
             None if levels is None else {str(text): int(levels[text]) for text in sorted(levels)},
             record.get("date_format"),
+            None if record.get("amount") is None else AmountFormat.from_json(record["amount"]),
         )
 
 
@@ -95,7 +100,7 @@ class InputContract:
         """The contract as the manifest holds it: plain JSON values without NaN."""
         reading = self.reading.to_json()
         record = {
-            "format": CONTRACT_FORMAT if reading else 1,
+            "format": CONTRACT_FORMAT if reading or any(column.amount for column in self.columns) else 1,
             "target_column": self.target_column,
             "task": self.task,
             "classes": self.classes,

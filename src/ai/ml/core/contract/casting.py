@@ -23,9 +23,17 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.core.input_contract import ColumnContract, InputContract
 from ai.ml.core.parallel import map_columns
 from ai.ml.core.tables.cell_marks import CellMarks
-from ai.ml.core.tables.cells import as_texts, holds_texts, level_text, one_array, read_number, read_numbers
+from ai.ml.core.tables.cells import (
+    as_texts,
+    column_name,
+    holds_texts,
+    level_text,
+    one_array,
+    read_number,
+    read_numbers,
+)
 from ai.ml.core.tables.number_locale import flags_for
-from ai.ml.core.tables.reader import column_name, rows_table
+from ai.ml.core.tables.reader import rows_table
 
 KIND_CELLS = 10
 """So many cells with content, and none of the column's kind: then the kind has changed. Fewer are counted only, or a
@@ -139,6 +147,8 @@ class Conformer:
             outside = _outside(column, np.where(known, days.astype(np.int64), 0)) & known
             arrays = {name: pa.array(values, from_pandas=True) for name, values in expanded.items()}
             return _Cast(arrays, _tally(known, unreadable, outside), known)
+        if column.amount is not None and holds_texts(array.type):
+            array = column.amount.plain(array)
         numbers, odd = read_numbers(array)
         # The usual column, with nothing to look at cell by cell: a NaN or an infinity would be one of the two.
         if len(numbers) and np.isfinite(bounds := (numbers.min(), numbers.max())).all() and not odd.any():

@@ -43,9 +43,7 @@ class CellMarks:
         """
         thousands = reading.thousands if reading.thousands != "none" else None
         next_marks = reading if later is None else later
-        return cls(
-            reading.decimal or ".", thousands, reading.missing_marks, reading.units, next_marks.thousands == "."
-        )
+        return cls(reading.decimal or ".", thousands, reading.missing_marks, reading.units, next_marks.thousands == ".")
 
     @property
     def is_plain(self) -> bool:
@@ -97,10 +95,10 @@ class CellMarks:
 
     def _without_units(self, texts: pa.Array) -> pa.Array:
         unit = "|".join(re.escape(unit.strip()) for unit in sorted(self.units, key=len, reverse=True))
-        inner = f"[0-9][0-9{re.escape(self.decimal + (self.thousands if self.thousands not in (None, 'none') else ''))}]*"
-        pattern = (
-            rf"^\s*(?P<sign>[-+]?)\s*(?P<before>{unit})?\s*(?P<number>[-+]?{inner})\s*(?P<after>{unit})?\s*$"
+        inner = (
+            f"[0-9][0-9{re.escape(self.decimal + (self.thousands if self.thousands not in (None, 'none') else ''))}]*"
         )
+        pattern = rf"^\s*(?P<sign>[-+]?)\s*(?P<before>{unit})?\s*(?P<number>[-+]?{inner})\s*(?P<after>{unit})?\s*$"
         found = pc.extract_regex(texts, pattern)
         number = pc.binary_join_element_wise(pc.struct_field(found, "sign"), pc.struct_field(found, "number"), "")
         return pc.if_else(pc.is_valid(found), number, texts)

@@ -1,4 +1,4 @@
-"""How to read a source: what somebody told of it now, what a training was told, and the note of it that a table keeps."""
+"""How to read a source: what is said of it now, what a training was told, and the note of it that a table keeps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from ai.ml.core.errors import UsageError
 from ai.ml.core.reading import NOTHING_TOLD, Reading
 from ai.ml.core.tables.cell_marks import CellMarks
-from ai.ml.core.tables.csv_dialect import CsvOptions
+from ai.ml.core.tables.csv.dialect import CsvOptions
 
 _DELIMITERS = frozenset(map(chr, range(1, 128))) - frozenset("\r\n\"'")
 _METADATA = b"bundlegate.reading"

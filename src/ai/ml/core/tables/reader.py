@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,9 +19,10 @@ import pyarrow.parquet as pq
 from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.number_text import counted
+from ai.ml.core.tables.cells import column_name
 from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import is_url, source_name
-from ai.ml.core.tables.read_options import ReadOptions, told_of, with_reading
+from ai.ml.core.tables.read_options import ReadOptions, with_reading
 from ai.ml.core.tables.type_promotion import cells_array, plain_types
 
 __all__ = ["ReadOptions", "fingerprint", "read_batches", "read_table", "rows_table", "write_table"]
@@ -169,7 +169,7 @@ def _from_pandas(frame: Any) -> pa.Table:
 def _read_file(path: Path, options: ReadOptions) -> pa.Table:
     match _form(path):
         case "csv":
-            from ai.ml.core.tables.csv_reader import read_csv
+            from ai.ml.core.tables.csv.reader import read_csv
 
             return read_csv(path, options.csv)
         case "parquet":
@@ -193,7 +193,7 @@ def _stream(source: Any, place: str, options: ReadOptions, batch_rows: int) -> I
     path = Path(source)
     form = _form(path)
     if form == "csv":
-        from ai.ml.core.tables.csv_reader import stream_csv
+        from ai.ml.core.tables.csv.reader import stream_csv
 
         # Marks of other lands are read from the text.
         return stream_csv(path, options.csv, options.numbers if options.marks.is_plain else ())
@@ -231,16 +231,15 @@ def _near_files(path: Path) -> str:
 
 def _finished(table: pa.Table, place: str, options: ReadOptions, *, is_whole: bool = False) -> pa.Table:
     """Names without outer blanks and a byte order mark, all different; numbers with the decimal mark of Python."""
+    metadata = table.schema.metadata
     names = [column_name(name) for name in table.column_names]
     _refuse_duplicates(names, place)
     if names != table.column_names:
         table = table.rename_columns(names)
-    metadata = table.schema.metadata
     if is_whole:
         _say_contradictions(table, options)
     table = options.marks.plain_table(plain_types(table))
-    told = options.in_force
-    return with_reading(table.replace_schema_metadata(metadata), told)
+    return with_reading(table.replace_schema_metadata(metadata), options.in_force)
 
 
 def _say_contradictions(table: pa.Table, options: ReadOptions) -> None:
@@ -249,14 +248,6 @@ def _say_contradictions(table: pa.Table, options: ReadOptions) -> None:
         if cells:
             told = "%r has %s with a decimal point, such as %r, though --decimal %s was told"
             _LOG.info(f"note      {told}", name, counted(cells, "cell"), example, options.marks.decimal)
-
-
-def column_name(name: str) -> str:
-    """A name without outer blanks and byte order mark, its letters in Unicode's composed form (NFC).
-
-    macOS writes `ö` as an `o` with a mark behind it: another text, the same name.
-    """
-    return unicodedata.normalize("NFC", name.removeprefix("\ufeff").strip())
 
 
 def _refuse_duplicates(names: Sequence[str], place: str) -> None:

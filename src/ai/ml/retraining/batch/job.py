@@ -11,8 +11,7 @@ from typing import Any
 
 from ai.ml.core.contract import ContractCounts
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
-from ai.ml.core.tables.addresses import is_bucket, is_database
-from ai.ml.core.tables.locations import is_url, source_name
+from ai.ml.core.tables.locations import is_bucket, is_database, is_url, source_name
 from ai.ml.retraining.batch.columns import AnswerColumns
 from ai.ml.retraining.batch.drift import scoring_drift
 from ai.ml.retraining.batch.outputs.base import Destination, JobRecord, has_changed_input

@@ -15,8 +15,7 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.core.input_contract import InputContract
 from ai.ml.core.number_text import counted
 from ai.ml.core.reading import NOTHING_TOLD
-from ai.ml.core.tables.addresses import is_bucket
-from ai.ml.core.tables.locations import is_url
+from ai.ml.core.tables.locations import is_bucket, is_url
 from ai.ml.core.tables.reader import ReadOptions, read_batches, read_table
 from ai.ml.retraining.batch.columns import AnswerColumns, tally_answers
 from ai.ml.retraining.batch.part_writer import write_part
@@ -123,7 +122,7 @@ class ScoredPart:
         """With the columns that the contract says are numbers; what is kept must look as it came."""
         contract = self.proven.bundle.contract
         columns = () if contract is None else contract.columns
-        numbers = {column.name.strip() for column in columns if column.kind == "number"}
+        numbers = {column.name.strip() for column in columns if column.kind == "number" and not column.amount}
         read = reading_for(self.settings, contract)
         return replace(read, numbers=frozenset(numbers - set(self.settings.keep)))
 

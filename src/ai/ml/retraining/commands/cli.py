@@ -239,9 +239,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     reading.add_argument("--thousands", metavar="MARK", help="of numbers written as text; none: there is none")
     reading.add_argument("--sheet", metavar="NAME", help="of an Excel file; the first when not given")
     reading.add_argument("--quote", choices=["none", "double"], help="none: quotes are plain letters in this CSV")
-    reading.add_argument(
-        "--skip-lines", type=int, metavar="N", help="of a CSV: lines above the one with the names"
-    )
+    reading.add_argument("--skip-lines", type=int, metavar="N", help="of a CSV: lines above the one with the names")
     reading.add_argument("--comment", metavar="TEXT", help="of a CSV: leave out lines that begin with it, such as #")
     reading.add_argument(
         "--missing-mark",

@@ -13,8 +13,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.tables.csv_preamble import hint, separator_line, without_lines
-from ai.ml.core.tables.csv_quotes import REMEDY, RowShape
+from ai.ml.core.tables.csv.preamble import hint, separator_line, without_lines
+from ai.ml.core.tables.csv.quotes import REMEDY, RowShape
+from ai.ml.core.tables.csv.stream import has_ascii_bytes
 
 DELIMITERS = (",", ";", "\t", "|")
 PREFIX_BYTES = 1 << 20
@@ -72,6 +73,8 @@ class CsvFormat:
     """Lines above the header."""
     shape: RowShape
     """Of the first records."""
+    comment: bytes
+    """What lines begin with that aren't read; b"" for no line."""
     hint: str
     """Why the file may not be a table of equally long records; "" when unknown."""
 
@@ -109,7 +112,10 @@ def detect_format(prefix: bytes, *, where: str, asked: CsvOptions = AS_FOUND, is
         )
     quote = _quote(records[0] if records else []) if asked.quoted else None
     shape = RowShape.of(records)
-    return CsvFormat(encoding, delimiter, quote, skip_lines, shape, hint(text, delimiter, records))
+    comment = (asked.comment or "").encode()
+    if comment and not has_ascii_bytes(encoding):
+        raise DataRefused(f"{where}: --comment can't be told of a file in {encoding}; write it as UTF-8")
+    return CsvFormat(encoding, delimiter, quote, skip_lines, shape, comment, hint(text, delimiter, records))
 
 
 def _refuse_other_encoding(prefix: bytes, told: str, where: str) -> None:
