@@ -84,10 +84,12 @@ class InputContract:
     """In the training table's order."""
     rows: int = 0
     """Training rows that the figures come from."""
+    target: ColumnContract | None = None
+    """The target's own figures: class counts, or percentiles. None for bundles from before they were kept."""
 
     def to_json(self) -> dict[str, Any]:
         """The contract as the manifest holds it: plain JSON values without NaN."""
-        return {
+        record = {
             "format": CONTRACT_FORMAT,
             "target_column": self.target_column,
             "task": self.task,
@@ -95,6 +97,7 @@ class InputContract:
             "columns": [column.to_json() for column in self.columns],
             "rows": self.rows,
         }
+        return record if self.target is None else record | {"target": self.target.to_json()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> InputContract:
@@ -111,13 +114,14 @@ class InputContract:
                 )
             if record["task"] not in ("classification", "regression"):
                 raise ValueError(f"task {record['task']!r}")
-            classes = record["classes"]
+            classes, target = record["classes"], record.get("target")
             return cls(
                 str(record["target_column"]),
                 record["task"],
                 None if classes is None else [str(label) for label in classes],
                 tuple(ColumnContract.from_json(column) for column in record["columns"]),
                 int(record["rows"]),
+                None if target is None else ColumnContract.from_json(target),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, BundleRefused):

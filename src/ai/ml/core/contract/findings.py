@@ -15,6 +15,8 @@ FindingKind = Literal[
     "mixed",
     "dates",
     "leak",
+    "spellings",
+    "repeats",
     "excluded",
     "not_there",
     "split",
