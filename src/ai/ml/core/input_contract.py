@@ -93,6 +93,8 @@ class InputContract:
     """In the training table's order."""
     rows: int = 0
     """Training rows that the figures come from."""
+    target: ColumnContract | None = None
+    """The target's own figures: class counts, or percentiles. None for bundles from before they were kept."""
     reading: Reading = NOTHING_TOLD
     """What was told of how the training table is written; tables to score are read by it."""
 
@@ -107,7 +109,8 @@ class InputContract:
             "columns": [column.to_json() for column in self.columns],
             "rows": self.rows,
         }
-        return record | {"reading": reading} if reading else record
+        target = {} if self.target is None else {"target": self.target.to_json()}
+        return record | target | ({"reading": reading} if reading else {})
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> InputContract:
@@ -124,13 +127,14 @@ class InputContract:
                 )
             if record["task"] not in ("classification", "regression"):
                 raise ValueError(f"task {record['task']!r}")
-            classes = record["classes"]
+            classes, target = record["classes"], record.get("target")
             return cls(
                 str(record["target_column"]),
                 record["task"],
                 None if classes is None else [str(label) for label in classes],
                 tuple(ColumnContract.from_json(column) for column in record["columns"]),
                 int(record["rows"]),
+                None if target is None else ColumnContract.from_json(target),
                 Reading.from_json(record.get("reading") or {}),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

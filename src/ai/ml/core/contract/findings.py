@@ -16,6 +16,8 @@ FindingKind = Literal[
     "mixed",
     "dates",
     "leak",
+    "spellings",
+    "repeats",
     "excluded",
     "not_there",
     "split",
