@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ai.ml.core.contract.target import class_rows, task_of, unreadable_numbers
 from ai.ml.core.input_contract import InputContract, TaskType
-from ai.ml.core.tables.reader import column_name
+from ai.ml.core.tables.cells import column_name
 from ai.ml.core.types import TrainingConfig
 
 CLASSES_SHOWN = 8
@@ -27,14 +27,6 @@ class Problem:
     not_numbers: int = 0
     """Rows of a regression whose target is none."""
     rows: int = 0
-
-    @property
-    def sentence(self) -> str:
-        """Target and task in words, the classes with their rows."""
-        if self.classes is None:
-            return f"{self.target!r} is taken for an amount: regression (--task classification takes it for classes)"
-        many = f"{len(self.classes)} classes" if len(self.classes) != 1 else "1 class"
-        return f"{self.target!r} is taken for {many}: {_shown(_with_rows(self.classes, self.classes))}"
 
 
 def find_problem(table: pa.Table, config: TrainingConfig) -> Problem:

@@ -12,7 +12,7 @@ from ai.ml.core.contract.problem import Problem, find_problem, missing_inputs, p
 from ai.ml.core.contract.target import task_of
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.input_contract import InputContract, TaskType
-from ai.ml.core.tables.reader import column_name
+from ai.ml.core.tables.cells import column_name
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import DataRef
@@ -22,7 +22,7 @@ from ai.ml.retraining.store.store import Store
 
 
 def require_same_problem(config: RetrainConfig, data: DataRef) -> None:
-    """Say what the table is to teach, and refuse to train where the champion answers another question.
+    """Refuse to train where the champion answers another question than the table asks.
 
     Raises:
         UsageError: the metric that is to decide is none of this task.
@@ -32,7 +32,6 @@ def require_same_problem(config: RetrainConfig, data: DataRef) -> None:
     """
     champion = champion_contract(config)
     problem = table_problem(config, data)
-    logger.info("target    %s", problem.sentence)
     _require_metric(config, problem)
     if champion is None:
         return

@@ -16,11 +16,13 @@ from ai.ml.core.tables import read_table
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import (
     CandidateRef,
+    DataRef,
     DecisionRecord,
     problems,
 )
 from ai.ml.retraining.runs.holdout import score_known
 from ai.ml.retraining.runs.opponent import Opponent, inputs_sentence, meet_champion
+from ai.ml.retraining.runs.target_check import hold_changed_target
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.store import Store
@@ -29,11 +31,16 @@ if TYPE_CHECKING:
     from ai.ml.retraining.decision.overlap import Overlap
 
 
-def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
+def decide(config: RetrainConfig, candidate: CandidateRef, data: DataRef | None = None) -> DecisionRecord:
     """Score challenger and champion on the same holdout rows, and say PROMOTE, HOLD or REJECT.
 
     Rows that the champion or a teacher of the two learned from are counted and left out of the comparison; the limits
-    are held against all of them.
+    are held against all of them. A night whose labels aren't those that the champion learned from is held.
+
+    Args:
+        config: of the run.
+        candidate: what was trained.
+        data: the run's table, whose target is held against the champion's; without it, the held-out rows are.
 
     Raises:
         DataRefused: the champion answers another question, and `new_target` doesn't say that this is meant.
@@ -43,6 +50,8 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     if changed:
         raise BundleRefused(f"what was trained isn't there as it was made: {changed[0]}; nothing is decided")
     decision = _decide(config, candidate)
+    if not decision.document.get("other_problem"):
+        decision = hold_changed_target(config, candidate, decision, data)
     logger.info("decided   %s: %s", decision.outcome, decision.reason)
     return decision
 
@@ -82,7 +91,11 @@ def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     said = "" if overlap is None or opponent.incomparable_reason else overlap.sentence
     asks = inputs_sentence(inputs) if decision.outcome == "PROMOTE" else ""
     reason = "; ".join(part for part in (decision.reason, aged, said, asks) if part)
-    document = decision.to_dict() | {"reason": reason} | facts | ({"inputs": inputs} if any(inputs.values()) else {})
+    if any(inputs.values()):
+        facts["inputs"] = inputs
+    if opponent.other_problem:
+        facts["other_problem"] = True
+    document = decision.to_dict() | {"reason": reason} | facts
     return DecisionRecord(outcome=decision.outcome, reason=reason, champion=digest, document=document)
 
 
