@@ -46,7 +46,7 @@ def init(arguments: Namespace) -> int:
         "data.source": arguments.data and whole(arguments.data),
         "data.target": arguments.target,
     } | {f"data.{name}": getattr(arguments, name) for name in READING}
-    values = {key: value for key, value in given.items() if value is not None}
+    values = {key: value for key, value in given.items() if value not in (None, [])}
     paths = [folder / SETTINGS, folder / DEPLOYMENTS]
     for path in paths:
         if path.exists():

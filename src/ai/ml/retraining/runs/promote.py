@@ -50,6 +50,8 @@ def promote(
         Busy: somebody else promoted a champion since the decision.
     """
     note = _note(config, flow_run_id) | {"metrics": candidate.metrics}
+    if candidate.target:
+        note["target"] = candidate.target
     if approval is not None:
         note["approval"] = approval.model_dump()
     with lasting_change("promotion", config.name) as settle:
