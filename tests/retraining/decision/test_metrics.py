@@ -12,6 +12,7 @@ from sklearn import metrics as reference
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.splits.rule import SplitRule
 from ai.ml.retraining.decision.bootstrap import Resampling, paired_gain
+from ai.ml.retraining.decision.borderline import borderline_reason
 from ai.ml.retraining.decision.comparable import too_few_rows
 from ai.ml.retraining.decision.decision import decide
 from ai.ml.retraining.decision.metrics import gains, measure, unmeasurable
@@ -172,3 +173,24 @@ def test_a_rule_knows_the_groups_of_new_rows() -> None:
         assert rule.groups_of(table.drop_columns(["who"])) is None
     assert SplitRule("hash", 0.2, ("x",), ("who",)).groups_of(table) is None
     assert "group" not in by_group.to_json()
+
+
+def test_a_promotion_that_the_figures_leave_open_is_borderline() -> None:
+    clear = decide(scored(3.0), scored(0.3)).to_dict()
+    assert borderline_reason(clear) is None
+    assert borderline_reason(decide(scored(3.0), None).to_dict()) == "it wasn't compared with the champion"
+    same = decide(scored(1.0), scored(1.0, seed=1), DecisionSettings(policy="not-worse", tolerance="90%")).to_dict()
+    assert same["outcome"] == "PROMOTE"
+    assert "isn't surely better, only not worse" in str(borderline_reason(same))
+    gain = clear["gain"]
+    margin = gain["low"] - 0.1 * (gain["estimate"] - gain["low"])
+    just = decide(scored(3.0), scored(0.3), DecisionSettings(margin=margin)).to_dict()
+    assert just["outcome"] == "PROMOTE"
+    assert borderline_reason(just) == "the gain is only just surely above the margin"
+    for more, said in (
+        ({"beaten_by": "a sentence"}, "a simpler model surely does better"),
+        ({"target": {"beyond": ["a phrase"]}}, "labels or the world changed"),
+        ({"inputs": {"added": ["calls"], "removed": []}}, "tables to score need columns that they didn't"),
+        ({"inputs": {"added": [], "removed": ["calls"]}, "target": {"beyond": []}}, None),
+    ):
+        assert borderline_reason(clear | more) == said

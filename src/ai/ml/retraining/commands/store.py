@@ -17,13 +17,14 @@ from ai.ml.retraining.commands.flow import flow_module
 from ai.ml.retraining.console.interruption import lasting_change
 from ai.ml.retraining.console.progress import at_work, result_console
 from ai.ml.retraining.console.stdout import print_facts, print_json
+from ai.ml.retraining.decision.repeats import rows_sentence
 from ai.ml.retraining.reporting.files import PAGE, kept_reports
 from ai.ml.retraining.reporting.prune import prune_reports
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.store import Store
 
 SHORT = 12
-SHOWN = ("live", "since", "why", "by", "metrics", "verdict", "path", "report", "go back")
+SHOWN = ("live", "since", "why", "by", "metrics", "decided by", "verdict", "path", "report", "go back")
 TABLE_WIDTH = 72
 """A narrower terminal has no room for six columns: a few lines for each decision instead."""
 
@@ -163,6 +164,9 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
         "why": reason_of(body),
         "by": body.get("actor"),
         "metrics": _measured(store.history(name), digest),
+        "decided by": rows_sentence(body.get("decision") or {}) or None,
+        "decided_before": (body.get("decision") or {}).get("decided_before"),
+        "inputs": (body.get("decision") or {}).get("inputs"),
         "verdict": body.get("verdict"),
         "path": store.shelf(name).address("versions", digest),
         "report": str(page) if page.is_file() else None,

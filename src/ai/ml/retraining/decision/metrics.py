@@ -107,8 +107,8 @@ def gains(challenger: Predictions, champion: Predictions, policy: DecisionSettin
 
 def rank_gain(name: str, before: Predictions, after: Predictions, how: Resampling) -> Interval:
     """The gain in AUC or average precision, of two models that know the same two classes."""
-    scores = (each.answers[:, 1] for each in (before, after))
-    return paired_rank_gain(RANK_METRICS[name], after.truth == 1, *scores, how)
+    positive = after.truth == 1
+    return paired_rank_gain(RANK_METRICS[name], positive, before.answers[:, 1], after.answers[:, 1], how)
 
 
 def unmeasurable(predictions: Predictions, policy: DecisionSettings) -> str | None:

@@ -58,6 +58,7 @@ def decide(config: RetrainConfig, candidate: CandidateRef, data: DataRef | None 
 
 def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     from ai.ml.retraining.decision import decision as rules
+    from ai.ml.retraining.decision.repeats import repeats_sentence
 
     policy, better_baseline = config.decision, _better_baseline(candidate)
     store, candidate_dir = Store(config.store), Path(candidate.bundle.path)
@@ -89,8 +90,9 @@ def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     if opponent.incomparable_reason:
         facts.pop("sketch", None)  # these rows have decided nothing
     said = "" if overlap is None or opponent.incomparable_reason else overlap.sentence
+    again = "" if opponent.incomparable_reason else repeats_sentence(facts.get("decided_before"))
     asks = inputs_sentence(inputs) if decision.outcome == "PROMOTE" else ""
-    reason = "; ".join(part for part in (decision.reason, aged, said, asks) if part)
+    reason = "; ".join(part for part in (decision.reason, aged, said, again, asks) if part)
     if any(inputs.values()):
         facts["inputs"] = inputs
     if opponent.other_problem:

@@ -207,9 +207,10 @@ class ApprovalSettings(Section):
     """Who says the last word before a promotion."""
 
     approve: Annotated[
-        Literal["auto", "human"],
+        Literal["auto", "borderline", "human"],
         Field(
-            description="auto: gate and decision are enough; human: a person is asked, and the run waits for the answer"
+            description="auto: gate and decision are enough; human: a person is asked, and the run waits for the "
+            "answer; borderline: only where the promotion isn't clear (docs/decision.md)"
         ),
     ] = "auto"
     hours: Annotated[
@@ -235,6 +236,10 @@ class RetrainConfig(Section):
         Field(description="Facts that go into the ledger with the decision", examples=[{"ticket": "OPS-12"}]),
         Flag("--label", pair="NAME=TEXT"),
     ] = NO_LABELS
+    dry_run: Annotated[
+        bool,
+        Field(description="Train, prove and decide, and write nothing into the store: says what would happen"),
+    ] = False
     data: DataSettings
     drift: DriftSettings = DriftSettings()
     split: SplitSettings = SplitSettings()
