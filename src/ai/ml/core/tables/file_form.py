@@ -13,7 +13,7 @@ PARQUET_SUFFIXES = (".parquet", ".pq")
 EXCEL_SUFFIXES = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _READS = "reads .csv, .tsv, .txt (also .gz), .parquet, .xlsx and database URLs"
 _HEAD_BYTES = 1024
-_WORKBOOK = re.compile(rb"\[Content_Types\]\.xml|_rels/|docProps/|xl/|application/vnd\.oasis\.opendocument\.spreadsheet")
+_WORKBOOK = re.compile(rb"\[Content_Types\]\.xml|_rels/|docProps/|xl/|vnd\.oasis\.opendocument\.spreadsheet")
 _MAGIC = (
     (b"PAR1", "parquet", "a Parquet file", "let its name end with .parquet"),
     (b"\xd0\xcf\x11\xe0", "excel", "an Excel workbook of the old kind", "let its name end with .xls"),
