@@ -9,7 +9,19 @@ import pytest
 
 from ai.ml.retraining.commands import cli
 
-ALL = [*cli.FLOW_COMMANDS, "inspect", "verify", "selftest", "sign", "predict", "evidence", "example", "report", "init"]
+ALL = [
+    *cli.FLOW_COMMANDS,
+    "inspect",
+    "verify",
+    "selftest",
+    "sign",
+    "predict",
+    "evidence",
+    "example",
+    "report",
+    "compare",
+    "init",
+]
 ALL += ["history", "list", "show", "rollback", "promote", "publish", "audit", "doctor", "prune"]
 
 

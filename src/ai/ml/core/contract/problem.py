@@ -45,33 +45,34 @@ def find_problem(table: pa.Table, config: TrainingConfig) -> Problem:
     return Problem(name, task, class_rows(table, name), rows=table.num_rows)
 
 
-def problem_change(before: InputContract, now: Problem) -> str | None:
+def problem_change(before: InputContract, now: Problem, who: str = "the champion") -> str | None:
     """What a table or a model asks that an earlier model doesn't answer, in a phrase; None where they ask the same.
 
     Args:
         before: the earlier model's contract.
         now: of the table or of the later model.
+        who: the earlier model, for the sentence.
     """
     if column_name(before.target_column) != column_name(now.target):
-        return f"the target is {now.target!r}, the champion predicts {before.target_column!r}"
+        return f"the target is {now.target!r}, {who} predicts {before.target_column!r}"
     if before.task != now.task:
         theirs = "amounts (a regression)" if before.task == "regression" else f"{len(before.classes or ())} classes"
         ours = "amounts (a regression)" if now.classes is None else f"{len(now.classes)} classes"
-        return f"target {now.target!r} is taken for {ours}, the champion predicts {theirs}"
+        return f"target {now.target!r} is taken for {ours}, {who} predicts {theirs}"
     if now.classes is None:
         if not now.not_numbers:
             return None
         return (
-            f"target {now.target!r} is no number in {now.not_numbers:,} of {now.rows:,} rows, the champion predicts "
+            f"target {now.target!r} is no number in {now.not_numbers:,} of {now.rows:,} rows, {who} predicts "
             "amounts (a regression)"
         )
     known = before.classes or []
     new, lost = sorted(set(now.classes) - set(known)), sorted(set(known) - set(now.classes))
     said: list[str] = []
     if new:
-        said.append(f"target {now.target!r} has classes that the champion doesn't know: " + _named(new, now.classes))
+        said.append(f"target {now.target!r} has classes that {who} doesn't know: " + _named(new, now.classes))
     if lost:
-        said.append(f"no row of target {now.target!r} has the champion's class {_shown(map(repr, lost))}")
+        said.append(f"no row of target {now.target!r} has {who}'s class {_shown(map(repr, lost))}")
     return " and ".join(said) or None
 
 

@@ -3,8 +3,8 @@
 What is one cell here: a number whatever its type (`12`, `12.0`, text or not; fractions as far as a float32 tells them
 apart, 1 and 0 for truth values), an instant however ISO writes it (its clock as it stands, without the zone), a text
 without outer blanks in Unicode's composed form. A missing cell counts as nothing, so a column that is empty for a row
-doesn't change it; so do the known marks for one (`?`, `-`, `unknown`), whatever stands in the rest of the column. The order of the columns
-doesn't count, their names do.
+doesn't change it; so do the known marks for one (`?`, `-`, `unknown`), whatever stands in the rest of the column. The
+order of the columns doesn't count, their names do.
 """
 
 from __future__ import annotations

@@ -182,6 +182,17 @@ def _add_report_commands(commands: Any) -> None:
     report.add_argument("--json", action="store_true", help="print the paths as JSON")
     _add_reading(report)
 
+    compare = _command(commands, "compare", "compare:compare", "put two bundles side by side on the rows of a table")
+    compare.add_argument("first", help=BUNDLE_HELP)
+    compare.add_argument("second", help="likewise; the gain is how much better this one is")
+    compare.add_argument("--data", required=True, metavar="FILE", help="rows with their truth")
+    compare.add_argument("--slice", metavar="COLUMN", help="also by the values of this column")
+    compare.add_argument(
+        "--rows", type=int, default=10, metavar="N", help="show the rows that differ most (default: %(default)s)"
+    )
+    compare.add_argument("--json", action="store_true", help="for machines")
+    _add_reading(compare)
+
     init = _command(
         commands, "init", "init:init", "write a commented retrain.toml and a prefect.yaml for a table of yours"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -26,13 +26,15 @@ def deciding_metric(predictions: Predictions, policy: DecisionSettings) -> str:
     return "log_loss" if predictions.task == "classification" else "rmse"
 
 
-def measure(predictions: Predictions, policy: DecisionSettings | None = None) -> dict[str, float]:
-    """Log loss and accuracy, AUC for two classes; RMSE and MAE for a regression; and what the policy names.
+def measure(
+    predictions: Predictions, policy: DecisionSettings | None = None, more: Sequence[str] = ()
+) -> dict[str, float]:
+    """Log loss and accuracy, AUC for two classes; RMSE and MAE for a regression; and what the policy or `more` names.
 
     What these rows can't tell is left out: a rank needs rows of two classes, R² two different values.
     """
     policy = policy or DecisionSettings()
-    asked = (policy.metric, *policy.floors, *policy.slice_floors)
+    asked = (policy.metric, *policy.floors, *policy.slice_floors, *more)
     costs = row_costs(predictions, policy.quantile)
     found: dict[str, float] = {}
     for name in dict.fromkeys((*SHOWN[predictions.task], *asked)):
@@ -81,7 +83,9 @@ def row_costs(predictions: Predictions, quantile: float = 0.5) -> dict[str, np.n
     }
 
 
-def gains(challenger: Predictions, champion: Predictions, policy: DecisionSettings) -> dict[str, Interval]:
+def gains(
+    challenger: Predictions, champion: Predictions, policy: DecisionSettings, more: Sequence[str] = ()
+) -> dict[str, Interval]:
     """How much better the challenger is in each metric that is measured, above 0 in all of them; from paired resamples.
 
     Raises:
@@ -93,7 +97,7 @@ def gains(challenger: Predictions, champion: Predictions, policy: DecisionSettin
         )
     how = Resampling(policy.confidence, policy.resamples, groups=challenger.groups)
     costs = [row_costs(each, policy.quantile) for each in (champion, challenger)]
-    both = [measure(each, policy) for each in (champion, challenger)]
+    both = [measure(each, policy, more) for each in (champion, challenger)]
     found: dict[str, Interval] = {}
     for name in (name for name in both[1] if name in both[0]):
         if name in RANK_METRICS:
