@@ -9,20 +9,8 @@ import pytest
 
 from ai.ml.retraining.commands import cli
 
-ALL = [
-    *cli.FLOW_COMMANDS,
-    "inspect",
-    "verify",
-    "selftest",
-    "sign",
-    "predict",
-    "evidence",
-    "example",
-    "report",
-    "compare",
-    "init",
-]
-ALL += ["history", "list", "show", "rollback", "promote", "publish", "audit", "doctor", "prune"]
+ALL = [*cli.FLOW_COMMANDS, "inspect", "verify", "selftest", "sign", "predict", "evidence", "example", "report", "init"]
+ALL += ["compare", "history", "list", "show", "rollback", "promote", "retire", "publish", "audit", "doctor", "prune"]
 
 
 @pytest.mark.parametrize("name", ALL)
