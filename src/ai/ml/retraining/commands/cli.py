@@ -296,7 +296,13 @@ def _add_store_commands(commands: Any) -> None:
     rollback.add_argument(
         "--flow", action="store_true", help="as a run of the Prefect flow, so that automations hear of it"
     )
+    rollback.add_argument("--dry-run", action="store_true", help="say what would happen, and prove and write nothing")
     _add_timeout(rollback)
+
+    retire = _command(commands, "retire", "store:retire", "take the champion out of service: nothing is live then")
+    retire.add_argument("name")
+    retire.add_argument("--reason", required=True, help="goes into the ledger")
+    retire.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
 
     promote = _command(commands, "promote", "store:promote", "make a held candidate the champion, over its HOLD")
     promote.add_argument("name")
@@ -331,6 +337,7 @@ def _add_store_commands(commands: Any) -> None:
 def _add_prune(commands: Any) -> None:
     prune = _command(commands, "prune", "store:prune", "remove old versions, quarantined bundles, and their reports")
     prune.add_argument("name")
+    prune.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
     prune.add_argument("--keep", type=int, default=10, metavar="N", help="versions to keep (default: %(default)s)")
     prune.add_argument(
         "--keep-quarantine", type=int, default=10, metavar="N", help="refused bundles to keep (default: %(default)s)"

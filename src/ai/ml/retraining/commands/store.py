@@ -72,6 +72,13 @@ def rollback(arguments: Namespace) -> int:
 
     store = Store(arguments.store)
     _entries(arguments)
+    if arguments.dry_run:
+        digest, champion = store.former(arguments.name, arguments.to), store.champion(arguments.name)
+        place = "" if champion is None else f" in place of {champion[:SHORT]}"
+        print(
+            f"would: {arguments.name}: {digest[:SHORT]} becomes the champion again{place}, if it passes the gate here"
+        )
+        return ExitCode.OK
     if arguments.flow:
         return _rollback_by_flow(arguments)
     proving = partial(prove, policy=GatePolicy(timeout_seconds=arguments.gate_timeout))
@@ -101,6 +108,20 @@ def promote(arguments: Namespace) -> int:
     _entries(arguments)
     plan = plan_overruling(store, arguments.name, arguments.candidate)
     print(f"would: {plan.sentence}" if arguments.dry_run else overrule(store, plan, arguments.reason))
+    return ExitCode.OK
+
+
+def retire(arguments: Namespace) -> int:
+    """Take the champion out of service; nothing of it is removed."""
+    store, name = Store(arguments.store), arguments.name
+    _entries(arguments)
+    digest = store.digest_of(name, "champion")
+    if not arguments.dry_run:
+        digest = store.retire(name, reason=arguments.reason).digest
+    told = (
+        f"{name}: {digest[:SHORT]} {'would be' if arguments.dry_run else 'is'} retired, {name}@champion names nothing"
+    )
+    print(f"{told} until `bundlegate rollback {name}` or a promotion by a person; nothing is removed")
     return ExitCode.OK
 
 
@@ -135,9 +156,13 @@ def prune(arguments: Namespace) -> int:
     """Remove old versions and quarantined bundles, and the reports that nothing is left of."""
     _entries(arguments)
     store = Store(arguments.store)
-    gone = store.prune(
-        arguments.name, arguments.keep, keep_quarantine=arguments.keep_quarantine, grace_s=arguments.grace * 60
-    )
+    limits = {"keep_quarantine": arguments.keep_quarantine, "grace_s": arguments.grace * 60}
+    if arguments.dry_run:
+        for path in (would := store.prunable(arguments.name, arguments.keep, **limits)):
+            print(f"would remove {path}")
+        print(f"{arguments.name}: {len(would)} would be removed, and the reports that nothing is left of")
+        return ExitCode.OK
+    gone = store.prune(arguments.name, arguments.keep, **limits)
     gone += map(str, prune_reports(store, arguments.name, arguments.keep))
     for path in gone:
         print(f"removed {path}")

@@ -50,6 +50,8 @@ def decide(config: RetrainConfig, candidate: CandidateRef, data: DataRef | None 
     if changed:
         raise BundleRefused(f"what was trained isn't there as it was made: {changed[0]}; nothing is decided")
     decision = _decide(config, candidate)
+    if decision.champion is None:
+        decision = _hold_retired(config, decision)
     if not decision.document.get("other_problem"):
         decision = hold_changed_target(config, candidate, decision, data)
     logger.info("decided   %s: %s", decision.outcome, decision.reason)
@@ -99,6 +101,17 @@ def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
         facts["other_problem"] = True
     document = decision.to_dict() | {"reason": reason} | facts
     return DecisionRecord(outcome=decision.outcome, reason=reason, champion=digest, document=document)
+
+
+def _hold_retired(config: RetrainConfig, decision: DecisionRecord) -> DecisionRecord:
+    """A model that a person took out of service comes back by a person's word, not by the next night."""
+    retired = Store(config.store).retirement(config.name)
+    if retired is None or decision.outcome != "PROMOTE":
+        return decision
+    said = f"{retired.digest[:12]} was retired by {retired.body['actor']}: {retired.body['reason']}"
+    reason = f"{said}; `bundlegate promote` or `bundlegate rollback` puts a champion in service again"
+    changed = {"outcome": "HOLD", "reason": reason}
+    return decision.model_copy(update=changed | {"document": decision.document | changed})
 
 
 def _aged(config: RetrainConfig, store: Store, champion: str) -> str | None:

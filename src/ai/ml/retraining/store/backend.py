@@ -22,6 +22,8 @@ from ai.ml.core.files.atomic import dump_json
 from ai.ml.retraining.store.ledger import Entry, Pages
 
 Section = Literal["versions", "quarantine"]
+RETIRED = "retired"
+"""The ledger's word for a champion that was taken out of service."""
 NAME_OF_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -33,9 +35,10 @@ class LineTaken(Exception):
 class Pointer:
     """What `champion` holds: the live bundle and the ledger line that made it so."""
 
-    digest: str
+    digest: str | None
+    """None where the champion was retired: older versions then refuse the pointer, and score with nothing."""
     previous: str | None
-    """Digest of the champion before."""
+    """Digest of the champion before; of the one that was retired."""
     sequence: int
     """Number of the line."""
     line: str
@@ -46,6 +49,8 @@ class Pointer:
     def to(cls, entry: Entry) -> Pointer:
         """The pointer that a ledger line asks for."""
         body = entry.body
+        if entry.action == RETIRED:
+            return cls(None, entry.digest, entry.sequence, entry.sha256, body.get("time", ""))
         return cls(entry.digest, body.get("champion_before"), entry.sequence, entry.sha256, body.get("time", ""))
 
     @classmethod
@@ -60,7 +65,8 @@ class Pointer:
             if not isinstance(record["sequence"], int):
                 raise TypeError("its sequence is no number")
             pointer = cls(**{key: record[key] for key in cls.__annotations__})
-            for digest in (pointer.digest, pointer.previous or pointer.digest):
+            digests = [digest for digest in (pointer.digest, pointer.previous) if digest is not None]
+            for digest in digests or [""]:
                 if not NAME_OF_DIGEST.fullmatch(digest):
                     raise ValueError("its digest is no digest")
         except (ValueError, KeyError, TypeError, RecursionError) as error:

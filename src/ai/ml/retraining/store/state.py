@@ -8,10 +8,11 @@ from typing import Any
 
 from ai.ml.core.errors import BundleRefused, Busy, StoreRefused
 from ai.ml.retraining.store.actor import identity, whoami
-from ai.ml.retraining.store.backend import LineTaken, Pointer, Shelf
+from ai.ml.retraining.store.backend import RETIRED, LineTaken, Pointer, Shelf
 from ai.ml.retraining.store.ledger import Entry, Pages
 
 CHAMPION_ACTIONS = ("promoted", "rolled-back")
+"""These make a bundle the champion."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Desk:
 
 
 def moves(entries: list[Entry]) -> list[Entry]:
-    """The lines that made a bundle the champion."""
-    return [entry for entry in entries if entry.action in CHAMPION_ACTIONS]
+    """The lines that move the pointer: they made a bundle the champion, or retired it."""
+    return [entry for entry in entries if entry.action in (*CHAMPION_ACTIONS, RETIRED)]
 
 
 def read_pointer(shelf: Shelf, name: str) -> Pointer | None:
@@ -100,6 +101,8 @@ def refuse_overtaken(name: str, desk: Desk, expected: Any) -> None:
     if not made:
         raise Busy(f"{name}: the champion {str(expected)[:12]} is gone: decide again")
     body = made[-1].body
+    if made[-1].action == RETIRED:
+        raise Busy(f"{name}: {body['actor']} retired the champion at {body['time']}, after this decision was made")
     run = f" in flow run {body['note']['flow_run']}" if body.get("note", {}).get("flow_run") else ""
     raise Busy(
         f"{name}: {body.get('process', body['actor'])}{run} made {body['digest'][:12]} the champion at {body['time']}, "
@@ -114,9 +117,23 @@ def last_promotion(entries: list[Entry], name: str, digest: str) -> Entry:
         StoreRefused: there is none.
     """
     for entry in reversed(moves(entries)):
-        if entry.digest == digest:
+        if entry.digest == digest and entry.action != RETIRED:
             return entry
     raise StoreRefused(f"{name}: no line of the ledger made {digest[:12]} the champion; run `bundlegate audit {name}`")
+
+
+def retirement(entries: list[Entry]) -> Entry | None:
+    """The line that retired the champion; None where that wasn't the pointer's last move."""
+    last = next(reversed(moves(entries)), None)
+    return last if last is not None and last.action == RETIRED else None
+
+
+def as_it_is(shelf: Shelf) -> Desk:
+    """The state for who only looks: nothing is mended, and nobody is waited for."""
+    pages = shelf.read_ledger()
+    made = moves(pages.entries)
+    pointer = Pointer.to(made[-1]) if made else None
+    return Desk(shelf, pages, pointer and pointer.digest, pointer and pointer.previous)
 
 
 def line_body(action: str, digest: str, note: dict[str, Any] | None, more: dict[str, Any]) -> dict[str, Any]:

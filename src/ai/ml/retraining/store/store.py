@@ -24,13 +24,14 @@ from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, GateRefused, StoreRefused, UsageError
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.store.backend import LineTaken, Pointer, Shelf
+from ai.ml.retraining.store.backend import RETIRED, LineTaken, Pointer, Shelf
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.location import checked_name, model_names, open_shelf
 from ai.ml.retraining.store.retention import prunable, refuse_leaving, remove_pruned
 from ai.ml.retraining.store.state import (
     CHAMPION_ACTIONS,
     Desk,
+    as_it_is,
     last_promotion,
     line_body,
     moves,
@@ -38,6 +39,7 @@ from ai.ml.retraining.store.state import (
     recovered,
     refuse_damaged,
     refuse_overtaken,
+    retirement,
 )
 
 LOCK_TIMEOUT_S = 30.0
@@ -61,9 +63,8 @@ class Promotion:
 
     def rolled_back(self, name: str) -> str:
         """The sentence for a former champion of `name` that is live again."""
-        return (
-            f"{name}: {self.digest[:12]} is the champion again, proved just now; {str(self.previous)[:12]} is @previous"
-        )
+        before = "nothing else was" if self.previous is None else f"{self.previous[:12]} is @previous"
+        return f"{name}: {self.digest[:12]} is the champion again, proved just now; {before}"
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ class Store:
             return self._digest_from_prefix(name, alias)
         pointer = self.pointer(name)
         digest = pointer and (pointer.previous if alias == "previous" else pointer.digest)
+        if pointer is not None and digest is None and alias != "previous":
+            raise BundleNotFound(
+                f"{name}@champion: {str(pointer.previous)[:12]} was retired at {pointer.since}; `bundlegate rollback "
+                f"{name}` brings it back, and {name}@previous names it as long as nothing is the champion"
+            )
         if digest is None:
             raise BundleNotFound(f"{name}@{alias or 'champion'}: nothing was promoted under that name in {self.root}")
         return digest
@@ -145,6 +151,10 @@ class Store:
         damage = self.shelf(name).read_ledger().damage
         if damage is not None:
             raise StoreRefused(damage)
+
+    def retirement(self, name: str) -> Entry | None:
+        """The ledger's line that retired the champion; None unless that is how things are."""
+        return retirement(self.history(name))
 
     def promotion_of(self, name: str, digest: str) -> Entry:
         """The ledger's last line that made a bundle the champion.
@@ -194,9 +204,27 @@ class Store:
             desk.shelf.publish("versions", digest, bundle_dir, {})
             refuse_damaged(desk.shelf, digest)
             desk.shelf.keep_verdict(verdict.sha256, verdict.to_json())
-            more = {"verdict": verdict.sha256, "decision": decision, "champion_before": desk.champion}
+            # A retired one is who came before.
+            before = desk.champion or desk.previous
+            more = {"verdict": verdict.sha256, "decision": decision, "champion_before": before}
             entry = desk.shelf.append(desk.pages, line_body("promoted", digest, note, more), point=True)
-            return Promotion(digest, address, desk.champion, entry, already=False)
+            return Promotion(digest, address, before, entry, already=False)
+
+        return self._write(name, step)
+
+    def retire(self, name: str, *, reason: str) -> Entry:
+        """Take the champion out of service: `NAME@champion` names nothing until a rollback or a promotion.
+
+        Raises:
+            BundleNotFound: there is no champion.
+        """
+
+        def step(desk: Desk) -> Entry:
+            if desk.champion is None:
+                raise BundleNotFound(f"{name}: there is no champion to retire")
+            return desk.shelf.append(
+                desk.pages, line_body(RETIRED, desk.champion, None, {"reason": reason}), point=True
+            )
 
         return self._write(name, step)
 
@@ -210,7 +238,7 @@ class Store:
         **body: Any,
     ) -> Entry:
         """Write a decision that leaves the champion as it is: `held`, `rejected`; once for the same digest in a row."""
-        if action in CHAMPION_ACTIONS:
+        if action in (*CHAMPION_ACTIONS, RETIRED):
             raise StoreRefused(f"{action!r} moves the champion: use promote or rollback")
 
         def step(desk: Desk) -> Entry:
@@ -237,22 +265,31 @@ class Store:
 
         return self._write(name, step)
 
+    def former(self, name: str, to: str | None = None) -> str:
+        """The digest of the former champion that a rollback would bring back.
+
+        Raises:
+            UsageError: nothing was promoted before, or `to` was never a champion or is it already.
+        """
+        pointer = self.pointer(name)
+        if to is None and pointer is not None and pointer.previous is None:
+            raise UsageError(f"{name}: there was no champion before {str(pointer.digest)[:12]}: nothing to go back to")
+        digest = self.digest_of(name, to or "previous")
+        if digest == self.champion(name):
+            raise UsageError(f"{name}: {digest[:12]} is the champion already")
+        if digest not in {entry.digest for entry in moves(self.history(name))}:
+            raise UsageError(f"{name}: {digest[:12]} was never the champion; only a former one can come back")
+        return digest
+
     def rollback(self, name: str, to: str | None = None, *, reason: str, prove: Callable[[Path], Verdict]) -> Promotion:
         """Make a former champion live again, after proving it again here and now.
 
         Raises:
-            UsageError: nothing was promoted before, or `to` was never a champion.
+            UsageError: as `former`.
             GateRefused: the former champion no longer passes the gate.
             Busy: another champion was promoted while this one was proved.
         """
-        pointer = self.pointer(name)
-        if to is None and pointer is not None and pointer.previous is None:
-            raise UsageError(f"{name}: there was no champion before {pointer.digest[:12]}: nothing to go back to")
-        digest, champion = self.digest_of(name, to or "previous"), self.champion(name)
-        if digest == champion:
-            raise UsageError(f"{name}: {digest[:12]} is the champion already")
-        if digest not in {entry.digest for entry in moves(self.history(name))}:
-            raise UsageError(f"{name}: {digest[:12]} was never the champion; only a former one can come back")
+        champion, digest = self.champion(name), self.former(name, to)
         path = self.shelf(name).fetch(digest)
         verdict = prove(path)
         check_verdict(verdict, path)
@@ -264,11 +301,19 @@ class Store:
             refuse_leaving(name, desk, digest)
             refuse_damaged(desk.shelf, digest)
             desk.shelf.keep_verdict(verdict.sha256, verdict.to_json())
-            more = {"verdict": verdict.sha256, "reason": reason, "champion_before": desk.champion}
+            before = desk.champion or desk.previous
+            before = None if before == digest else before
+            more = {"verdict": verdict.sha256, "reason": reason, "champion_before": before}
             entry = desk.shelf.append(desk.pages, line_body("rolled-back", digest, None, more), point=True)
             return Promotion(digest, desk.shelf.address("versions", digest), desk.champion, entry, already=False)
 
         return self._write(name, step)
+
+    def prunable(self, name: str, keep: int, *, keep_quarantine: int = 10, grace_s: float = 3600.0) -> list[str]:
+        """What `prune` would remove; nothing is written."""
+        desk = as_it_is(self.shelf(name))
+        going = prunable(desk, keep, keep_quarantine, grace_s)
+        return [desk.shelf.address(section, digest) for section, digest in going]
 
     def prune(self, name: str, keep: int, *, keep_quarantine: int = 10, grace_s: float = 3600.0) -> list[str]:
         """Remove old versions and refused bundles; the ledger says which, before they go.
