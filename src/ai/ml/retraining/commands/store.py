@@ -75,9 +75,8 @@ def rollback(arguments: Namespace) -> int:
     if arguments.dry_run:
         digest, champion = store.former(arguments.name, arguments.to), store.champion(arguments.name)
         place = "" if champion is None else f" in place of {champion[:SHORT]}"
-        print(
-            f"would: {arguments.name}: {digest[:SHORT]} becomes the champion again{place}, if it passes the gate here"
-        )
+        told = f"{arguments.name}: {digest[:SHORT]} becomes the champion again{place}"
+        print(f"would: {told}, if it passes the gate here")
         return ExitCode.OK
     if arguments.flow:
         return _rollback_by_flow(arguments)
@@ -118,10 +117,9 @@ def retire(arguments: Namespace) -> int:
     digest = store.digest_of(name, "champion")
     if not arguments.dry_run:
         digest = store.retire(name, reason=arguments.reason).digest
-    told = (
-        f"{name}: {digest[:SHORT]} {'would be' if arguments.dry_run else 'is'} retired, {name}@champion names nothing"
-    )
-    print(f"{told} until `bundlegate rollback {name}` or a promotion by a person; nothing is removed")
+    word = "would be" if arguments.dry_run else "is"
+    until = f"until `bundlegate rollback {name}` or a promotion by a person; nothing is removed"
+    print(f"{name}: {digest[:SHORT]} {word} retired, {name}@champion names nothing {until}")
     return ExitCode.OK
 
 

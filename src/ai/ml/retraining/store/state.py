@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from ai.ml.core.errors import BundleRefused, Busy, StoreRefused
+from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
+from ai.ml.core.errors import BundleRefused, Busy, GateRefused, StoreRefused
+from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.store.actor import identity, whoami
 from ai.ml.retraining.store.backend import RETIRED, LineTaken, Pointer, Shelf
 from ai.ml.retraining.store.ledger import Entry, Pages
@@ -141,3 +144,20 @@ def line_body(action: str, digest: str, note: dict[str, Any] | None, more: dict[
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     who = {"actor": whoami(), "process": identity()}
     return {"action": action, "time": now, **who, "digest": digest, "note": note or {}, **more}
+
+
+def check_verdict(verdict: Verdict, bundle_dir: Path) -> None:
+    """Refuse to act on a verdict that didn't pass, that is about another bundle, or whose bundle has changed since.
+
+    Raises:
+        GateRefused: the first two.
+        BundleRefused: the last.
+    """
+    if not verdict.passed:
+        raise GateRefused(f"the verdict on {verdict.digest[:12]} is {verdict.outcome}: {verdict.reason}")
+    digest = bundle_digest(bundle_dir)
+    if digest != verdict.digest:
+        raise GateRefused(f"the verdict is about {verdict.digest[:12]}, the bundle at {bundle_dir} is {digest[:12]}")
+    problems = check_files(bundle_dir, read_manifest(bundle_dir))
+    if problems:
+        raise BundleRefused(f"{bundle_dir} has changed since its verdict: {problems[0]}")

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
-from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, GateRefused, StoreRefused, UsageError
+from ai.ml.core.errors import BundleNotFound, Busy, GateRefused, StoreRefused, UsageError
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.store.backend import RETIRED, LineTaken, Pointer, Shelf
@@ -32,6 +31,7 @@ from ai.ml.retraining.store.state import (
     CHAMPION_ACTIONS,
     Desk,
     as_it_is,
+    check_verdict,
     last_promotion,
     line_body,
     moves,
@@ -222,9 +222,8 @@ class Store:
         def step(desk: Desk) -> Entry:
             if desk.champion is None:
                 raise BundleNotFound(f"{name}: there is no champion to retire")
-            return desk.shelf.append(
-                desk.pages, line_body(RETIRED, desk.champion, None, {"reason": reason}), point=True
-            )
+            body = line_body(RETIRED, desk.champion, None, {"reason": reason})
+            return desk.shelf.append(desk.pages, body, point=True)
 
         return self._write(name, step)
 
@@ -393,20 +392,3 @@ class Store:
                     raise Busy(
                         f"{name}: other writers were faster for {self.lock_timeout_s:g} s; try again later"
                     ) from None
-
-
-def check_verdict(verdict: Verdict, bundle_dir: Path) -> None:
-    """Refuse to act on a verdict that didn't pass, that is about another bundle, or whose bundle has changed since.
-
-    Raises:
-        GateRefused: the first two.
-        BundleRefused: the last.
-    """
-    if not verdict.passed:
-        raise GateRefused(f"the verdict on {verdict.digest[:12]} is {verdict.outcome}: {verdict.reason}")
-    digest = bundle_digest(bundle_dir)
-    if digest != verdict.digest:
-        raise GateRefused(f"the verdict is about {verdict.digest[:12]}, the bundle at {bundle_dir} is {digest[:12]}")
-    problems = check_files(bundle_dir, read_manifest(bundle_dir))
-    if problems:
-        raise BundleRefused(f"{bundle_dir} has changed since its verdict: {problems[0]}")
