@@ -19,7 +19,7 @@ from ai.ml.retraining.records import (
     DecisionRecord,
     problems,
 )
-from ai.ml.retraining.runs.holdout import score_known
+from ai.ml.retraining.runs.steps.holdout import score_known
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.store import Store
