@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ai.ml.frameworks.pytorch.trainer.training import EpochReport
+    from ai.ml.frameworks.pytorch.trainer.loop import EpochReport
 
 logger = logging.getLogger("bundlegate")
 PIPE_WIDTH = 400

@@ -107,7 +107,7 @@ def _search_key(config: RetrainConfig, data: DataRef) -> str:
 
 def _with_teacher(config: RetrainConfig) -> tuple[TrainingConfig, ModelBundle | None]:
     from ai.ml.frameworks.pytorch.serialization import load_bundle
-    from ai.ml.frameworks.pytorch.trainer.training import student_of
+    from ai.ml.frameworks.pytorch.trainer.data.student import student_of
 
     training = config.training.for_target(config.data.target, config.split.rule())
     name = config.training.teacher

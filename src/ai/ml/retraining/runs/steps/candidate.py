@@ -30,7 +30,8 @@ from ai.ml.retraining.settings.retrain import RetrainConfig
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.inference.scorer import ScoringSettings
-    from ai.ml.frameworks.pytorch.trainer.training import EpochReport, TrainingResult
+    from ai.ml.frameworks.pytorch.trainer.loop import EpochReport
+    from ai.ml.frameworks.pytorch.trainer.training import TrainingResult
     from ai.ml.retraining.decision.baselines import Baseline
 
 

@@ -17,7 +17,7 @@ from ai.ml.core.splits.hints import split_hints
 from ai.ml.core.splits.instants import Instants, read_instants
 from ai.ml.core.splits.rule import SplitRule, keys_of
 from ai.ml.core.types import TaskType, TrainingConfig
-from ai.ml.frameworks.pytorch.trainer.random_split import (
+from ai.ml.frameworks.pytorch.trainer.data.random_split import (
     LEAST_FITTING_ROWS,
     LEAST_SPLIT_ROWS,
     LEAST_VALIDATION_ROWS,
