@@ -96,11 +96,11 @@ def read_table(source: Any, options: ReadOptions | None = None) -> pa.Table:
     _refuse_idle_options(source, options)
     table = _in_memory(source)
     if table is None:
-        place = str(source)
-        if is_url(place):
+        location = str(source)
+        if is_url(location):
             from ai.ml.core.tables.sql_reader import read_query, whole_table
 
-            table = whole_table(list(read_query(place, options.query, DEFAULT_BATCH_ROWS)))
+            table = whole_table(list(read_query(location, options.query, DEFAULT_BATCH_ROWS)))
         else:
             table = _read_file(Path(source), options)
     return _finished(table, source_name(source), options)
@@ -121,18 +121,18 @@ def read_batches(
     if batch_rows < 1:
         raise UsageError(f"batch_rows must be at least 1, got {batch_rows}")
     _refuse_idle_options(source, options)
-    place = str(source) if isinstance(source, str | Path) else ""
-    for batch in _recut(_stream(source, place, options, batch_rows), batch_rows):
+    location = str(source) if isinstance(source, str | Path) else ""
+    for batch in _recut(_stream(source, location, options, batch_rows), batch_rows):
         table = _finished(pa.Table.from_batches([batch]), source_name(source), options)
         yield table.combine_chunks().to_batches()[0] if table.num_rows else batch
 
 
 def _refuse_idle_options(source: Any, options: ReadOptions) -> None:
     """A filter that isn't applied, or a sheet that isn't looked for, would give other rows than were asked for."""
-    place = str(source) if isinstance(source, str | Path) else ""
-    if options.query and not is_url(place):
+    location = str(source) if isinstance(source, str | Path) else ""
+    if options.query and not is_url(location):
         raise UsageError(f"{source_name(source)} is no database, so --query does nothing; leave it out")
-    if options.sheet and (is_url(place) or Path(place).suffix.lower() not in EXCEL_SUFFIXES):
+    if options.sheet and (is_url(location) or Path(location).suffix.lower() not in EXCEL_SUFFIXES):
         raise UsageError(f"{source_name(source)} is no workbook, so --sheet does nothing; leave it out")
 
 
@@ -224,14 +224,14 @@ def _read_file(path: Path, options: ReadOptions) -> pa.Table:
             return read_sheet(path, options.sheet)
 
 
-def _stream(source: Any, place: str, options: ReadOptions, batch_rows: int) -> Iterable[pa.RecordBatch]:
+def _stream(source: Any, location: str, options: ReadOptions, batch_rows: int) -> Iterable[pa.RecordBatch]:
     table = _in_memory(source)
     if table is not None:
         return table.to_batches(batch_rows)
-    if is_url(place):
+    if is_url(location):
         from ai.ml.core.tables.sql_reader import read_query
 
-        return read_query(place, options.query, batch_rows)
+        return read_query(location, options.query, batch_rows)
     path = Path(source)
     form = _form(path)
     if form == "csv":
@@ -272,10 +272,10 @@ def _near_files(path: Path) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
-def _finished(table: pa.Table, place: str, options: ReadOptions) -> pa.Table:
+def _finished(table: pa.Table, location: str, options: ReadOptions) -> pa.Table:
     """Names without outer blanks and a byte order mark, all different; numbers with the decimal mark of Python."""
     names = [column_name(name) for name in table.column_names]
-    _refuse_duplicates(names, place)
+    _refuse_duplicates(names, location)
     if names != table.column_names:
         table = table.rename_columns(names)
     table = plain_types(table)
@@ -286,11 +286,11 @@ def _finished(table: pa.Table, place: str, options: ReadOptions) -> pa.Table:
     return table
 
 
-def _refuse_duplicates(names: Sequence[str], place: str) -> None:
+def _refuse_duplicates(names: Sequence[str], where: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         shown = ", ".join(repr(name) if name else "'' (no name)" for name in twice)
-        raise DataRefused(f"{place}: more than one column is called {shown}; rename or drop all but one")
+        raise DataRefused(f"{where}: more than one column is called {shown}; rename or drop all but one")
 
 
 def _recut(batches: Iterable[pa.RecordBatch], batch_rows: int) -> Iterator[pa.RecordBatch]:

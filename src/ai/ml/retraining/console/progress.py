@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bundlegate")
 PIPE_WIDTH = 400
+PROVING = "proving in a fresh process"
+"""For `at_work`."""
 
 
 def log_to_terminal() -> None:

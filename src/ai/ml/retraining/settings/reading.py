@@ -49,10 +49,10 @@ READING = tuple(ReadSettings.model_fields)
 """By the names of `ReadOptions`; the console's commands have flags of these names."""
 
 
-def read_options(said: object) -> ReadOptions:
+def read_options(settings: object) -> ReadOptions:
     """How to read a table, from settings or a command's flags.
 
     Raises:
         UsageError: the marks don't go together.
     """
-    return ReadOptions(**{name: getattr(said, name) for name in READING})
+    return ReadOptions(**{name: getattr(settings, name) for name in READING})
