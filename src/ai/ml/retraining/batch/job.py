@@ -25,6 +25,7 @@ from ai.ml.retraining.records import DriftRecord, Record
 from ai.ml.retraining.settings.predict import BatchSettings
 
 FAILURES_TOLD = 5
+NOTES_TOLD = 3
 
 __all__ = ["BatchJob", "BatchReport", "BatchSettings", "open_job", "predict_dataset", "run_job"]
 
@@ -297,4 +298,6 @@ def _odd(record: dict[str, Any] | None) -> str:
         for kind, count in vars(column).items()
         if count and kind != "missing"
     ]
-    return f"; odd cells in {', '.join(found)}" if found else ""
+    odd = f"; odd cells in {', '.join(found)}" if found else ""
+    more = f"; and {len(counts.notes) - NOTES_TOLD} more notes" if len(counts.notes) > NOTES_TOLD else ""
+    return odd + "".join(f"; {note}" for note in counts.notes[:NOTES_TOLD]) + more

@@ -55,7 +55,7 @@ def _batches(
     path: Path, options: CsvOptions, hints: list[str], numbers: Collection[str] = ()
 ) -> Iterator[pa.RecordBatch]:
     compressed = path.suffix.lower() == ".gz"
-    prefix = _prefix(path, compressed)
+    prefix = _prefix(path, compressed, options.comment)
     if not prefix.strip():
         raise DataRefused(f"{path.name} is empty")
     found = detect_format(prefix, where=path.name, options=options, is_whole=len(prefix) < PREFIX_BYTES)
@@ -64,7 +64,7 @@ def _batches(
     if header is not None:
         yield pa.RecordBatch.from_arrays([pa.array([], pa.string())] * len(header), names=header)
         return
-    with _stray_quotes_first(path, compressed, found), open_bytes(path, compressed) as stream:
+    with _stray_quotes_first(path, compressed, found), open_bytes(path, compressed, found.comment) as stream:
         names = pcsv.open_csv(stream, **_settings(found, None)).schema.names
     # A name that comes twice is refused by the caller; asking Arrow for it is an error.
     typed = frozenset(name for name in names if column_name(name) in numbers and names.count(name) == 1)
@@ -113,12 +113,12 @@ def _stray_quotes_first(path: Path, compressed: bool, found: CsvFormat) -> Gener
 @contextmanager
 def _open_audited(path: Path, compressed: bool, found: CsvFormat) -> Generator[tuple[Any, QuoteAudit | None]]:
     if found.quote is None:
-        with open_bytes(path, compressed) as stream:
+        with open_bytes(path, compressed, found.comment) as stream:
             yield stream, None
         return
     delimiter, quote = found.delimiter.encode(), found.quote.encode()
     audit = QuoteAudit(path.name, delimiter, quote, found.shape, skip_lines=found.skip_lines)
-    with open_audited(path, compressed, audit, found.encoding) as stream:
+    with open_audited(path, compressed, audit, found.encoding, found.comment) as stream:
         yield stream, audit
 
 
@@ -212,8 +212,8 @@ def _settings(found: CsvFormat, names: list[str] | None, typed: frozenset[str] =
     }
 
 
-def _prefix(path: Path, compressed: bool) -> bytes:
-    with open_bytes(path, compressed) as stream:
+def _prefix(path: Path, compressed: bool, comment: str | None) -> bytes:
+    with open_bytes(path, compressed, (comment or "").encode()) as stream:
         return bytes(stream.read(PREFIX_BYTES))
 
 

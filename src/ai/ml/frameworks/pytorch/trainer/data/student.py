@@ -10,6 +10,7 @@ import pyarrow as pa
 from ai.ml.core.contract import Conformer, Finding, InputContract, TargetColumn
 from ai.ml.core.contract.derive import check_column_options
 from ai.ml.core.contract.kinds import date_name
+from ai.ml.core.contract.target_record import record_target
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.features.fit import FittedFeatures
@@ -74,6 +75,8 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
     medians = np.zeros(matrix.shape[1]) if teacher.feature_medians is None else teacher.feature_medians
     features = FittedFeatures(teacher.vectorizer, teacher.scaler, medians, scaled)
     y = target.encoded(split.train_rows)
+    # Its inputs are the teacher's; the labels are those of its own table.
+    contract = dataclasses.replace(contract, target=record_target(contract, values))
     return TrainingData(contract, features, target, split, y, answers.astype(np.float32))
 
 
