@@ -32,8 +32,6 @@ SHELF = "ai.ml.retraining.store.folder"
 FILES = "ai.ml.core.files.atomic"
 REPORT = "ai.ml.retraining.reporting"
 
-PREFECT_ENDS = "prefect.end"
-"""No step of ours: all of them are done."""
 POINTS: dict[str, tuple[str, ...]] = {
     "read.start": ("before", STEPS, "read_data"),
     "read.writing": ("after", FILES, "write_new", ".data-"),
@@ -65,7 +63,6 @@ POINTS: dict[str, tuple[str, ...]] = {
     "report.start": ("before", f"{REPORT}.sources", "report_candidate"),
     "report.writing": ("after", FILES, "write_new", ".report.html"),
     "report.end": ("after", f"{REPORT}.sources", "report_candidate"),
-    PREFECT_ENDS: ("after", "prefect.flow_engine:FlowRunEngine", "handle_success"),
 }
 """The moment, and the function whose first call it is about, or first with a text in an argument."""
 KILLED = -9
@@ -185,7 +182,6 @@ INTERRUPTS = {
     "promote.moved": "the promotion was under way; bundlegate show m says what is live",
     "promote.end": "m: {digest} is the champion",
     "score.end": "m: {digest} is the champion",
-    PREFECT_ENDS: "m: {digest} is the champion",
 }
 
 

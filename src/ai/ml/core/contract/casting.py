@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.contract.counts import ColumnCounts, ContractCounts
-from ai.ml.core.contract.dates import ISO, expand_dates, read_dates
+from ai.ml.core.contract.date_texts import ISO, swapped
+from ai.ml.core.contract.dates import expand_dates, read_dates
 from ai.ml.core.contract.marks import marks_of
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.input_contract import ColumnContract, InputContract
@@ -38,6 +39,8 @@ from ai.ml.core.tables.reader import rows_table
 KIND_CELLS = 10
 """So many cells with content, and none of the column's kind: then the kind has changed. Fewer are counted only, or a
 row's answer would depend on its company."""
+SWAPPED_SHARE = 0.1
+"""Of the cells, that are no dates unless day and month change places. Of all days, 60 % are."""
 _HINT_CELLS = 1_000
 """Looked at for a hint how a column's texts may be read."""
 _BOOLEAN_PAIRS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
@@ -141,6 +144,7 @@ class Conformer:
             return self._levels[column.name].cast(array)
         if column.kind == "date":
             days, unreadable = read_dates(array, column.date_format or ISO)
+            _refuse_other_order(column, array, unreadable)
             _refuse_changed_kind(column, array, unreadable, ~np.isnat(days))
             expanded = expand_dates(column.name, days)
             known = ~np.isnat(days)
@@ -287,6 +291,18 @@ def _count_outside(column: ColumnContract, values: np.ndarray, least: float, gre
 def _tally(known: np.ndarray, odd: np.ndarray, outside: np.ndarray) -> ColumnCounts:
     missing, coerced, beyond = (int(np.count_nonzero(cells)) for cells in (~(known | odd), odd, outside))
     return ColumnCounts(missing, coerced=coerced, out_of_range=beyond)
+
+
+def _refuse_other_order(column: ColumnContract, array: pa.Array, unreadable: np.ndarray) -> None:
+    """Days and months that have changed places: those up to the 12th would be other days without a word."""
+    other, cells = swapped(column.date_format or ISO), int(np.count_nonzero(unreadable))
+    if other is None or cells < KIND_CELLS or cells < SWAPPED_SHARE * len(array):
+        return
+    if not read_dates(array, other)[1].any():
+        raise DataRefused(
+            f"column {column.name!r}: dates were written as {column.date_format} at training, now {cells:,} of "
+            f"{len(array):,} cells are none, and all read as {other}: write them as at training, or as ISO dates"
+        )
 
 
 def _refuse_changed_kind(column: ColumnContract, array: pa.Array, unreadable: np.ndarray, readable: np.ndarray) -> None:

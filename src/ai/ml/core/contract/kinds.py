@@ -10,7 +10,16 @@ import pyarrow as pa
 
 from ai.ml.core.amounts import find_amounts
 from ai.ml.core.contract.codes import judge_codes, leading_zero
-from ai.ml.core.contract.dates import ISO, find_format, is_date_format, read_dates
+from ai.ml.core.contract.date_texts import (
+    ISO,
+    find_format,
+    have_times,
+    is_date_format,
+    known_ways,
+    swapped,
+    without_time,
+)
+from ai.ml.core.contract.dates import has_times, read_dates
 from ai.ml.core.contract.findings import Finding, FindingKind
 from ai.ml.core.contract.marks import LONE_MARK_SHARE, MISSING_MARKS, have_units, marks_of
 from ai.ml.core.errors import DataRefused, UsageError
@@ -134,12 +143,12 @@ class KindRules:
         if inferred.column is None or inferred.column.kind != "number":
             return None
         unit = f"the unit {found.unit!r}" if found.unit else "brackets or letters for thousands and millions"
-        said = (
+        message = (
             f"{name!r} holds numbers with {unit}: {example!r} is read as {found.read(example)}; "
             f"--category {name!r} keeps the texts"
         )
         column = replace(inferred.column, amount=found)
-        return InferredColumn(column, (*inferred.findings, Finding("amounts", name, said)))
+        return InferredColumn(column, (*inferred.findings, Finding("amounts", name, message)))
 
     def _number(self, name: str, array: pa.Array) -> InferredColumn:
         numbers, odd = read_numbers(array)
@@ -202,10 +211,7 @@ class KindRules:
         if texts is not None and not self.date_formats.get(name):
             found = find_format(name, pa.array(texts, pa.string()))
             if found is None:
-                raise DataRefused(
-                    f"column {name!r} was named as dates, but cells such as {_example(texts)!r} read as none; known "
-                    f"are ISO, d/m/Y, m/d/Y, d.m.Y, Y/m/d and Ymd, or give it as '{name}:%d-%m-%Y'"
-                )
+                raise _unknown_dates(name, texts)
             date_format = found
         days, unreadable = read_dates(array, date_format)
         known = np.sort(days[~np.isnat(days)]).astype(np.int64)
@@ -215,8 +221,16 @@ class KindRules:
             return _all_missing(name)
         findings: tuple[Finding, ...] = ()
         if unreadable.any():
+            _refuse_other_order(name, array, date_format, unreadable)
             message = f"{name!r} is a column of dates; {unreadable.sum()} cells that are none count as missing"
             findings = (Finding("mixed", name, message),)
+        example = has_times(array) if texts is None else have_times(texts)
+        if example is not None:
+            message = (
+                f"{name!r} has times of day, such as {example!r}: they and their zones are left out, the day counts as "
+                "it is written; add a column of numbers with the hour if it matters"
+            )
+            findings = (*findings, Finding("times", name, message))
         ends = float(known[0]), float(known[-1])
         share = 1 - len(known) / len(array)
         return InferredColumn(
@@ -255,8 +269,10 @@ def _split_date_column(entry: str) -> tuple[str, str | None]:
     if not colon:
         return entry, None
     if not is_date_format("%" + date_format):
-        raise UsageError(f"date column {entry!r}: the format must hold %Y, %m and %d once each and nothing else")
-    return name, "%" + date_format
+        raise UsageError(
+            f"date column {entry!r}: the format must hold a year (%Y, %y), a month (%m, %b) and at most one day (%d)"
+        )
+    return name, without_time("%" + date_format)
 
 
 def _is_number_type(kind: pa.DataType) -> bool:
@@ -283,6 +299,9 @@ def _suggest_kind(name: str, levels: dict[str, int]) -> tuple[FindingKind, str, 
         return "maybe_numbers", f"numbers such as {sample[-1]!r}", f"{flags} reads them"
     if _reads_as_dates(name, sample):
         return "maybe_dates", "dates", f"--date-column {name!r} reads them"
+    ways = known_ways(pa.array(sample), NUMBER_SHARE) if len(levels) > FEW_LEVELS else []
+    if ways:
+        return "maybe_dates", f"dates written in {len(ways)} ways ({', '.join(ways[:3])})", "write them in one way"
     if len(levels) > FEW_LEVELS and have_units(sample):
         example = next(text for text in sample if not text.replace(".", "").isdigit())
         return (
@@ -301,6 +320,31 @@ def _reads_as_dates(name: str, texts: list[str]) -> bool:
     except DataRefused:
         return True
     return found is not None
+
+
+def _unknown_dates(name: str, texts: list[str | None]) -> DataRefused:
+    ways = known_ways(pa.array(texts, pa.string()), NUMBER_SHARE)
+    if ways:
+        return DataRefused(
+            f"column {name!r} holds dates written in {len(ways)} ways ({', '.join(ways[:3])}), and which day 1/2 is "
+            "can't be told then: write them in one way, best as 2024-02-29"
+        )
+    return DataRefused(
+        f"column {name!r} was named as dates, but cells such as {_example(texts)!r} read as none; known are ISO, "
+        f"d/m/Y, m/d/Y, d.m.Y, Y/m/d, Ymd, month names, two-digit years, or give it as '{name}:%d-%m-%Y'"
+    )
+
+
+def _refuse_other_order(name: str, array: pa.Array, date_format: str, unreadable: np.ndarray) -> None:
+    """Days and months in each other's place: half the cells would be wrong days, the others missing."""
+    other = swapped(date_format)
+    if other is None or np.count_nonzero(unreadable) <= (1 - NUMBER_SHARE) * len(array):
+        return
+    if not read_dates(array, other)[1].any():
+        raise DataRefused(
+            f"column {name!r}: {np.count_nonzero(unreadable):,} cells are no dates as {date_format}, all are as "
+            f"{other}: say --date-column '{name}:{other}'"
+        )
 
 
 def _example(texts: list[str | None]) -> str | None:

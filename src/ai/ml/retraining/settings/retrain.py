@@ -29,7 +29,8 @@ class TableSettings(Section):
     source: Annotated[
         str,
         Field(
-            description="CSV, TSV, Parquet or Excel file, a folder of Parquet parts, or a database URL",
+            description="CSV, TSV, Parquet or Excel file, a folder of CSV or Parquet parts, either at "
+            "s3://BUCKET/PREFIX too, or a database URL",
             examples=["data/churn.csv"],
         ),
         Flag("--data"),
