@@ -13,9 +13,9 @@ from quick_nights import night, settings
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.runs.candidate import candidate_key
 from ai.ml.retraining.runs.continuity import table_problem
-from ai.ml.retraining.runs.source import read_data
+from ai.ml.retraining.runs.steps.candidate import candidate_key
+from ai.ml.retraining.runs.steps.source import read_data
 from ai.ml.retraining.store.store import Store
 
 KEYED = {"split": {"key": ["id"]}}

@@ -12,7 +12,7 @@ from ai.ml.core.errors import BundleNotFound, Busy
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.records import DecisionRecord
-from ai.ml.retraining.runs.decide import _hold_retired
+from ai.ml.retraining.runs.steps.decide import _hold_retired
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.audit import audit
 from ai.ml.retraining.store.store import Store

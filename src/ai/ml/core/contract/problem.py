@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ai.ml.core.contract.target import class_rows, task_of, unreadable_numbers
+from ai.ml.core.contract.target import TargetColumn
 from ai.ml.core.input_contract import InputContract, TaskType
 from ai.ml.core.tables.cells import column_name
 from ai.ml.core.types import TrainingConfig
@@ -39,10 +39,11 @@ def find_problem(table: pa.Table, config: TrainingConfig) -> Problem:
     Raises:
         DataRefused: the target isn't there, or has missing cells.
     """
-    name, task = config.target_column, task_of(table, config)
+    target = TargetColumn.read(table, config.target_column)
+    task = target.task(config.task)
     if task == "regression":
-        return Problem(name, task, None, unreadable_numbers(table, name), table.num_rows)
-    return Problem(name, task, class_rows(table, name), rows=table.num_rows)
+        return Problem(target.name, task, None, target.not_numbers, table.num_rows)
+    return Problem(target.name, task, target.class_rows, rows=table.num_rows)
 
 
 def problem_change(before: InputContract, now: Problem, who: str = "the champion") -> str | None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.contract.problem import Problem, find_problem, missing_inputs, problem_change
-from ai.ml.core.contract.target import task_of
+from ai.ml.core.contract.target import TargetColumn
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.input_contract import InputContract, TaskType
 from ai.ml.core.tables.cells import column_name
@@ -106,7 +106,7 @@ def _kept_task(config: RetrainConfig) -> TaskType | None:
 @lru_cache(maxsize=8)
 def _task_by_values(path: str, sha256: str, target: str) -> TaskType:
     """Of a snapshot that holds what `sha256` says."""
-    return task_of(_target_column(path, target), TrainingConfig(target, task="auto"))
+    return TargetColumn.read(_target_column(path, target), target).task("auto")
 
 
 def _target_column(path: str, target: str) -> pa.Table:

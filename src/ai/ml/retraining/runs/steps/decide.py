@@ -20,8 +20,8 @@ from ai.ml.retraining.records import (
     DecisionRecord,
     problems,
 )
-from ai.ml.retraining.runs.holdout import score_known
-from ai.ml.retraining.runs.opponent import Opponent, inputs_sentence, meet_champion
+from ai.ml.retraining.runs.steps.holdout import score_known
+from ai.ml.retraining.runs.steps.opponent import Opponent, inputs_sentence, meet_champion
 from ai.ml.retraining.runs.target_check import hold_changed_target
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.ledger import Entry
@@ -91,10 +91,10 @@ def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     facts = _row_facts(store.history(config.name), candidate_dir, holdout, overlap)
     if opponent.incomparable_reason:
         facts.pop("sketch", None)  # these rows have decided nothing
-    said = "" if overlap is None or opponent.incomparable_reason else overlap.sentence
+    overlap_text = "" if overlap is None or opponent.incomparable_reason else overlap.sentence
     again = "" if opponent.incomparable_reason else repeats_sentence(facts.get("decided_before"))
     asks = inputs_sentence(inputs) if decision.outcome == "PROMOTE" else ""
-    reason = "; ".join(part for part in (decision.reason, aged, said, again, asks) if part)
+    reason = "; ".join(part for part in (decision.reason, aged, overlap_text, again, asks) if part)
     if any(inputs.values()):
         facts["inputs"] = inputs
     if opponent.other_problem:

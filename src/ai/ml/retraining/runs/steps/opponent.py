@@ -14,7 +14,7 @@ from ai.ml.core.contract.problem import input_changes, problem_change, problem_o
 from ai.ml.core.errors import BundleNotFound, DataRefused
 from ai.ml.core.input_contract import InputContract
 from ai.ml.retraining.runs.continuity import other_problem
-from ai.ml.retraining.runs.holdout import score_known
+from ai.ml.retraining.runs.steps.holdout import score_known
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.store import Store
 
