@@ -289,28 +289,7 @@ def _add_store_commands(commands: Any) -> None:
     show.add_argument("name")
     show.add_argument("--json", action="store_true", help="for machines")
 
-    rollback = _command(
-        commands, "rollback", "store:rollback", "make a former champion live again, after proving it again"
-    )
-    rollback.add_argument("name")
-    rollback.add_argument("--to", metavar="DIGEST", help="which one (default: the champion before this one)")
-    rollback.add_argument("--reason", required=True, help="goes into the ledger")
-    rollback.add_argument(
-        "--flow", action="store_true", help="as a run of the Prefect flow, so that automations hear of it"
-    )
-    rollback.add_argument("--dry-run", action="store_true", help="say what would happen, and prove and write nothing")
-    _add_timeout(rollback)
-
-    retire = _command(commands, "retire", "store:retire", "take the champion out of service: nothing is live then")
-    retire.add_argument("name")
-    retire.add_argument("--reason", required=True, help="goes into the ledger")
-    retire.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
-
-    promote = _command(commands, "promote", "store:promote", "make a held candidate the champion, over its HOLD")
-    promote.add_argument("name")
-    promote.add_argument("--candidate", required=True, metavar="DIGEST", help="of the held bundle, or its beginning")
-    promote.add_argument("--reason", required=True, help="goes into the ledger")
-    promote.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
+    _add_champion_commands(commands)
 
     publish = _command(commands, "publish", "store:publish", "register the champion in an MLflow registry")
     publish.add_argument("name")
@@ -334,6 +313,31 @@ def _add_store_commands(commands: Any) -> None:
     doctor.add_argument("--json", action="store_true", help="for machines")
 
     _add_prune(commands)
+
+
+def _add_champion_commands(commands: Any) -> None:
+    rollback = _command(
+        commands, "rollback", "store:rollback", "make a former champion live again, after proving it again"
+    )
+    rollback.add_argument("name")
+    rollback.add_argument("--to", metavar="DIGEST", help="which one (default: the champion before this one)")
+    rollback.add_argument("--reason", required=True, help="goes into the ledger")
+    rollback.add_argument(
+        "--flow", action="store_true", help="as a run of the Prefect flow, so that automations hear of it"
+    )
+    rollback.add_argument("--dry-run", action="store_true", help="say what would happen, and prove and write nothing")
+    _add_timeout(rollback)
+
+    retire = _command(commands, "retire", "store:retire", "take the champion out of service: nothing is live then")
+    retire.add_argument("name")
+    retire.add_argument("--reason", required=True, help="goes into the ledger")
+    retire.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
+
+    promote = _command(commands, "promote", "store:promote", "make a held candidate the champion, over its HOLD")
+    promote.add_argument("name")
+    promote.add_argument("--candidate", required=True, metavar="DIGEST", help="of the held bundle, or its beginning")
+    promote.add_argument("--reason", required=True, help="goes into the ledger")
+    promote.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
 
 
 def _add_prune(commands: Any) -> None:

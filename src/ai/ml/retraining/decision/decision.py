@@ -96,19 +96,14 @@ def decide(
     policy = policy or DecisionSettings()
     if not len(challenger.truth):
         raise DataRefused("no rows to decide on: the holdout is empty")
-    metric = deciding_metric(challenger, policy)
     everywhere, slices = measure(challenger, policy), measure_slices(challenger, policy)
     metrics = everywhere
     if champion is not None and seen is not None and seen.any():
         challenger = unseen_rows(challenger, seen)
         metrics = measure(challenger, policy)
-    if champion is not None and metric not in metrics:
-        raise DataRefused(f"these rows can't decide: {unmeasurable(challenger, policy)}")
-    # Where the challenger's answers are no numbers there is nothing to resample, and it is rejected below.
-    of_metrics = {} if champion is None or not are_finite(metrics) else gains(challenger, champion, policy)
-    compared = Compared(metric, metrics.get(metric), of_metrics.get(metric), len(challenger.truth), challenger.groups)
+    compared, of_metrics = _compare(challenger, champion, policy, metrics)
     tolerance = compared.tolerance(policy)
-    rejection = _rejection(metric, everywhere, slices, policy)
+    rejection = _rejection(compared.metric, everywhere, slices, policy)
     outcome, reason = _before_comparing(rejection, better_baseline, incomparable_reason, policy) or _outcome(
         compared, policy, tolerance
     )
@@ -117,7 +112,7 @@ def decide(
     return Decision(
         outcome,
         reason,
-        metric,
+        compared.metric,
         compared.rows,
         metrics,
         None if champion is None else measure(champion, policy),
@@ -131,6 +126,19 @@ def decide(
         None if compared.gain is None else least_gain(compared.gain, policy.margin),
         compared.group_count,
     )
+
+
+def _compare(
+    challenger: Predictions, champion: Predictions | None, policy: DecisionSettings, metrics: Mapping[str, float]
+) -> tuple[Compared, dict[str, Interval]]:
+    """The challenger in the metric that decides, and the gains in all of them; none without a champion."""
+    metric, found = deciding_metric(challenger, policy), dict[str, Interval]()
+    # Where the challenger's answers are no numbers there is nothing to resample, and it is rejected.
+    if champion is not None and are_finite(metrics):
+        if metric not in metrics:
+            raise DataRefused(f"these rows can't decide: {unmeasurable(challenger, policy)}")
+        found = gains(challenger, champion, policy)
+    return Compared(metric, metrics.get(metric), found.get(metric), len(challenger.truth), challenger.groups), found
 
 
 @dataclass(frozen=True, eq=False)
