@@ -78,6 +78,8 @@ class DataRef(Record):
     rows: int
     columns: tuple[str, ...]
     fingerprint: str
+    reading: dict[str, Any] = {}
+    """`Reading.to_json` of what the reader was told of how the table is written."""
 
 
 class CandidateRef(Record):

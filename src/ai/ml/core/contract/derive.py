@@ -19,6 +19,7 @@ from ai.ml.core.contract.target_record import record_target
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.input_contract import ColumnContract, InputContract
 from ai.ml.core.parallel import map_columns
+from ai.ml.core.tables.read_options import told_of
 from ai.ml.core.types import TrainingConfig
 
 MAX_FEATURES = 10_000
@@ -68,7 +69,8 @@ def derive_contract(table: pa.Table, config: TrainingConfig) -> Derived:
         raise DataRefused(f"no column is left to learn from{': ' + said if said else ''}")
     _refuse_collisions(columns)
     _refuse_width(columns)
-    contract = InputContract(config.target_column, task, classes, tuple(columns), table.num_rows)
+    read = told_of(table)
+    contract = InputContract(config.target_column, task, classes, tuple(columns), table.num_rows, reading=read)
     target = target_values(contract, table)
     contract = replace(contract, target=record_target(contract, target))
     findings += find_spellings(contract.target)

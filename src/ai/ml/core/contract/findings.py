@@ -7,6 +7,7 @@ from typing import Literal
 
 FindingKind = Literal[
     "all_missing",
+    "amounts",
     "identifier",
     "codes",
     "maybe_codes",

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 def candidate_key(config: RetrainConfig, data: DataRef) -> str:
     """What decides a candidate's bits, the machine aside."""
     settings = (config.data.target, config.split, pinned(config).training, config.gate.precision)
-    return content_key(data.fingerprint, *settings, code_version())
+    # The contract keeps what was told of reading.
+    told = (data.reading,) if data.reading else ()
+    return content_key(data.fingerprint, *settings, *told, code_version())
 
 
 def train_candidate(
