@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from ai.ml.core.contract.dates import ISO, read_dates
 from ai.ml.core.input_contract import ColumnContract, InputContract
-from ai.ml.core.splits.row_keys import named_as
 from ai.ml.core.tables.cells import one_array, read_numbers
 
 FEWER_ROWS = 0.8
@@ -23,12 +22,11 @@ def table_changes(contract: InputContract, table: pa.Table) -> list[str]:
 
     Args:
         contract: the model's.
-        table: raw; columns that it lacks say nothing here.
+        table: raw, under the contract's names; columns that it lacks say nothing here.
     """
     found: list[str] = []
     if table.num_rows < FEWER_ROWS * contract.rows:
         found.append(f"the table has {table.num_rows:,} rows, the champion's had {contract.rows:,}")
-    table = named_as(table, [column.name for column in contract.columns])
     for column in contract.columns:
         if column.name in table.column_names:
             values = table.column(column.name)

@@ -65,8 +65,8 @@ class Scene:
         return self.champions.num_rows
 
     def labels(self) -> np.ndarray:
-        """`(n_rows,)` texts as objects, or float64, of tonight."""
-        return target_values(self.contract, self.tonight)
+        """`(n_rows,)` texts as objects, or float64, of tonight; to be changed at will."""
+        return target_values(self.contract, self.tonight).copy()
 
     def rng(self, name: str) -> np.random.Generator:
         """Chance that is the same for a kind in every drill."""

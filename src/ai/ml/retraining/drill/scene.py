@@ -10,11 +10,10 @@ import pyarrow as pa
 
 from ai.ml.core.bundle_dir import Manifest
 from ai.ml.core.errors import DataRefused, GateRefused, UsageError
-from ai.ml.core.input_contract import InputContract
 from ai.ml.core.splits.rule import SplitRule
 from ai.ml.core.tables import fingerprint, write_table
+from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 from ai.ml.retraining.drill.kind import Scene
-from ai.ml.retraining.evidence.evidence import read_evidence
 from ai.ml.retraining.records import DataRef, FileRef
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.work_folder import work_dir
@@ -105,20 +104,8 @@ def set_scene(config: RetrainConfig, table: pa.Table) -> Scene:
         raise GateRefused(f"the drill's own champion was refused: {verdict.reason}")
     decision = steps.decide(config, candidate, data).model_copy(update={"outcome": "PROMOTE"})
     steps.promote(config, candidate, verdict, decision)
-    bundle_dir = Path(candidate.bundle.path)
-    contract = contract_of(bundle_dir)
-    read_evidence(bundle_dir)
+    contract = EvaluatedBundle(Path(candidate.bundle.path)).contract
     return Scene(champions, tonight, table.filter(pa.array(kept)), contract)
-
-
-def contract_of(bundle_dir: Path) -> InputContract:
-    """Of a sealed bundle that a training made."""
-    from ai.ml.core.bundle_dir import read_manifest
-
-    record = read_manifest(bundle_dir).contract
-    if record is None:
-        raise DataRefused(f"{bundle_dir} has no input contract")
-    return InputContract.from_json(record)
 
 
 def snapshot(config: RetrainConfig, table: pa.Table) -> DataRef:

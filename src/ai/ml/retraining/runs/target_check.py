@@ -148,7 +148,8 @@ def _measure(night: _Night, settings: TargetCheckSettings) -> TargetCheck:
 def _table_changes(night: _Night, data: DataRef) -> list[str]:
     if night.champion.manifest.lineage.get("data_fingerprint") == data.fingerprint:
         return ["it is the very table that the champion was trained on"]
-    return table_changes(night.champion.contract, night.table)
+    contract = night.champion.contract
+    return table_changes(contract, named_as(night.table, [column.name for column in contract.columns]))
 
 
 def _compare_labels(check: TargetCheck, night: _Night, settings: TargetCheckSettings) -> None:
