@@ -17,7 +17,7 @@ from ai.ml.retraining.drill.kind import Family, File, Kind, NotApplicable, Scene
 from ai.ml.retraining.drill.scene import snapshot
 from ai.ml.retraining.records import CandidateRef, DataRef, DecisionRecord, DriftRecord
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.holdout import score_known
+from ai.ml.retraining.runs.steps.holdout import score_known
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.store import Store
 
