@@ -144,6 +144,9 @@ def _add_bundle_commands(commands: Any) -> None:
     )
     evidence.add_argument("bundle", help=BUNDLE_HELP)
     evidence.add_argument("--rows", required=True, metavar="FILE", help="table with rows as they come in production")
+    evidence.add_argument(
+        "--trained-on", metavar="FILE", help="the table that it was trained on: decisions then leave out rows of it"
+    )
     _add_reading(evidence)
 
     example = _command(commands, "example", "bundle:example", "write the embedded example table")
