@@ -27,6 +27,11 @@ class Desk:
     champion: str | None
     previous: str | None
 
+    def before(self, digest: str) -> str | None:
+        """Who came before a bundle that becomes the champion now: the live one, else the one that was retired."""
+        before = self.champion or self.previous
+        return None if before == digest else before
+
     def is_last(self, action: str, digest: str) -> Entry | None:
         """The last line, if it is this very decision."""
         last = self.pages.entries[-1] if self.pages.entries else None

@@ -204,8 +204,7 @@ class Store:
             desk.shelf.publish("versions", digest, bundle_dir, {})
             refuse_damaged(desk.shelf, digest)
             desk.shelf.keep_verdict(verdict.sha256, verdict.to_json())
-            # A retired one is who came before.
-            before = desk.champion or desk.previous
+            before = desk.before(digest)
             more = {"verdict": verdict.sha256, "decision": decision, "champion_before": before}
             entry = desk.shelf.append(desk.pages, line_body("promoted", digest, note, more), point=True)
             return Promotion(digest, address, before, entry, already=False)
@@ -300,11 +299,10 @@ class Store:
             refuse_leaving(name, desk, digest)
             refuse_damaged(desk.shelf, digest)
             desk.shelf.keep_verdict(verdict.sha256, verdict.to_json())
-            before = desk.champion or desk.previous
-            before = None if before == digest else before
+            before = desk.before(digest)
             more = {"verdict": verdict.sha256, "reason": reason, "champion_before": before}
             entry = desk.shelf.append(desk.pages, line_body("rolled-back", digest, None, more), point=True)
-            return Promotion(digest, desk.shelf.address("versions", digest), desk.champion, entry, already=False)
+            return Promotion(digest, desk.shelf.address("versions", digest), before, entry, already=False)
 
         return self._write(name, step)
 
