@@ -42,6 +42,8 @@ from ai.ml.frameworks.pytorch.trainer.mlp_gradients import DenseGradients
 from ai.ml.frameworks.pytorch.trainer.random_split import split_validation
 from ai.ml.frameworks.pytorch.trainer.training import TrainingResult, choose_device, train
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 CLASSIFIERS_ONLY = ("calibrated_classifier", "imbalance_aware")
 
 
