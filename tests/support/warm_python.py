@@ -31,6 +31,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+_PYTHON = sys.executable
+"""The cold one, also where a warm one stands for it by the time that it is asked for."""
 MODULES = (
     "matplotlib.figure",
     "sklearn.ensemble",
@@ -55,6 +57,8 @@ MODULES = (
 )
 _APART = ("ai.ml.retraining.replay", "ai.ml.retraining.gate.replay", "ai.ml.retraining.commands.cli")
 """These know nothing of Prefect, and so may be forked whatever its settings are."""
+_ALIKE = ("PREFECT_LOGGING_", "PREFECT_SERVER_ANALYTICS_")
+"""Settings of Prefect that are the same in all processes of the tests, where they are said at all."""
 _FRESH = ("flows.", "tasks.subflows.child", *_APART)
 """Modules that are run: each time anew, as Python does."""
 
@@ -62,11 +66,11 @@ _FRESH = ("flows.", "tasks.subflows.child", *_APART)
 _PROGRAM = """#!{0} -IS
 import os, signal, socket, sys
 
-COLD, PLACE, WARM, APART = {0!r}, {1!r}, {2!r}, {3!r}
+COLD, PLACE, WARM, APART, ALIKE = {0!r}, {1!r}, {2!r}, {3!r}, {4!r}
 given = sys.argv[1:]
 while given[:1] and given[0] in ("-I", "-B", "-P"):
     del given[0]
-own = {{name: value for name, value in os.environ.items() if name.startswith("PREFECT_")}}
+own = {{name: os.environ[name] for name in os.environ if name[:8] == "PREFECT_" and not name.startswith(ALIKE)}}
 known = given[:1] == ["-m"] and len(given) > 1 or given[:1] and given[0].endswith(".py")
 # A process of multiprocessing's has open files of its parent's, which would stay behind here.
 known = known or given[:1] == ["-c"] and len(given) > 1 and "multiprocessing" not in given[1]
@@ -106,16 +110,20 @@ def warm_python(environment: dict[str, str], folder: Path) -> Generator[Path]:
         folder: an empty one for what it needs; the path of a socket in it has to be short.
     """
     place = Path(tempfile.mkdtemp(prefix="warm-", dir="/tmp")) / "socket"
-    settings = {name: value for name, value in environment.items() if name.startswith("PREFECT_")}
+    settings = {
+        name: value
+        for name, value in environment.items()
+        if name.startswith("PREFECT_") and not name.startswith(_ALIKE)
+    }
     program = folder / "python"
-    program.write_text(_PROGRAM.format(sys.executable, str(place), settings, _APART))
+    program.write_text(_PROGRAM.format(_PYTHON, str(place), settings, _APART, _ALIKE))
     program.chmod(0o755)
     console = folder / "bundlegate"
     console.write_text(f'#!/bin/sh\nexec "{program}" -m ai.ml.retraining.commands.cli "$@"\n')
     console.chmod(0o755)
     root, log = Path(__file__).parents[2], (folder / "warm.log").open("wb")
     server = subprocess.Popen(
-        [sys.executable, __file__, str(place), str(program)],
+        [_PYTHON, __file__, str(place), str(program)],
         cwd=root,
         # Buffered, as an output is that isn't a terminal.
         env={name: value for name, value in environment.items() if name != "PYTHONUNBUFFERED"}
