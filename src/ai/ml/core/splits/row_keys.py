@@ -8,7 +8,6 @@ doesn't change it. The order of the columns doesn't count, their names do.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -19,8 +18,15 @@ import pyarrow.compute as pc
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.parallel import map_columns
 from ai.ml.core.splits.text_hash import hash_text, hash_texts, mix
-from ai.ml.core.tables.cells import MISSING_TOKENS, coerce, coerce_text, holds_texts, looks_numeric, one_array
-from ai.ml.core.tables.reader import column_name
+from ai.ml.core.tables.cells import (
+    MISSING_TOKENS,
+    coerce,
+    coerce_text,
+    column_name,
+    holds_texts,
+    looks_numeric,
+    one_array,
+)
 from ai.ml.core.tables.type_promotion import texts_array
 
 RULE_FORMAT = 1
@@ -80,7 +86,7 @@ def named_as(table: pa.Table, names: Sequence[str]) -> pa.Table:
 
 def _cell_keys(name: str, values: pa.ChunkedArray) -> np.ndarray:
     """`(n_rows,)` uint64 of one column's cells, 0 where they are missing."""
-    seed = hash_text(unicodedata.normalize("NFC", name.strip()))
+    seed = hash_text(column_name(name))
     array = one_array(values, decode=False)
     kind = array.type
     if pa.types.is_null(kind):
@@ -150,8 +156,8 @@ def _texts(texts: pa.Array) -> np.ndarray:
     words = mix(hash_texts(texts) ^ _TEXT)
     iso = _where(pc.match_substring_regex(texts, _ISO))
     if len(iso):
-        places, instants = _read_instants(texts, iso)
-        words[places] = instants
+        indices, instants = _read_instants(texts, iso)
+        words[indices] = instants
     maybe = np.setdiff1d(_where(pc.match_substring_regex(texts, _MAYBE_NUMBER)), iso, assume_unique=True)
     if len(maybe):
         read = [_number(text) for text in texts.take(pa.array(maybe)).to_pylist()]
@@ -170,16 +176,16 @@ def _number(text: str) -> float | None:
     return read if isinstance(read, float) else None
 
 
-def _read_instants(texts: pa.Array, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the texts at `places` are instants, and their words; a 31st of February is a text."""
-    clocks = pc.replace_substring_regex(texts.take(pa.array(places)), _ZONE, r"\1")
+def _read_instants(texts: pa.Array, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the texts at `indices` are instants, and their words; a 31st of February is a text."""
+    clocks = pc.replace_substring_regex(texts.take(pa.array(indices)), _ZONE, r"\1")
     clocks = pc.replace_substring_regex(clocks, r"(\.[0-9]{6})[0-9]+$", r"\1")
     try:
-        return places, _instants(clocks.cast(pa.timestamp("us")))
+        return indices, _instants(clocks.cast(pa.timestamp("us")))
     except pa.ArrowInvalid:
         read = [_is_instant(clock) for clock in clocks]
         kept = pa.array(read)
-        return places[np.array(read)], _instants(clocks.filter(kept).cast(pa.timestamp("us")))
+        return indices[np.array(read)], _instants(clocks.filter(kept).cast(pa.timestamp("us")))
 
 
 def _is_instant(text: pa.Scalar) -> bool:

@@ -1,8 +1,9 @@
-"""What a raw cell means: a number, a text, or nothing. One rule for every reader of cells."""
+"""What a raw cell means: a number, a text, or nothing; and a column by its name. One rule for every reader."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -18,6 +19,14 @@ _TRUTH = {"true": 1.0, "false": 0.0}
 _WHOLE_FLOAT = re.compile(r"^([-+]?\d+)\.0+$")
 _NULL_TYPES = frozenset({"NAType", "NaTType"})
 """pandas' own nulls, by name so that pandas needn't be there."""
+
+
+def column_name(name: str) -> str:
+    """A column's name without outer blanks and byte order mark, its letters in Unicode's composed form (NFC).
+
+    macOS writes `ö` as an `o` with a mark behind it: another text, the same name.
+    """
+    return unicodedata.normalize("NFC", name.removeprefix("\ufeff").strip())
 
 
 def coerce(value: Any) -> float | str | None:
@@ -105,11 +114,11 @@ def _coerce_distinct(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarra
     plain = pc.match_substring_regex(texts, _PLAIN_NUMBER).to_numpy(zero_copy_only=False)
     numbers[:-1][plain] = _to_numpy(texts.filter(pa.array(plain)).cast(pa.float64()))
     odd = np.flatnonzero(~plain)
-    for place, text in zip(odd, texts.take(pa.array(odd)).to_pylist(), strict=True):
+    for index, text in zip(odd, texts.take(pa.array(odd)).to_pylist(), strict=True):
         value = coerce(text)
-        is_missing[place] = value is None
+        is_missing[index] = value is None
         if isinstance(value, float):
-            numbers[place] = value
+            numbers[index] = value
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return numbers[codes], ~np.isnan(numbers)[codes], is_missing[codes]
 

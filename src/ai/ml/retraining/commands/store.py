@@ -14,6 +14,7 @@ from ai.ml.core.errors import BundleNotFound, ExitCode
 from ai.ml.core.number_text import figure
 from ai.ml.retraining.commands.cli import usual_store
 from ai.ml.retraining.commands.flow import flow_module
+from ai.ml.retraining.console.interruption import lasting_change
 from ai.ml.retraining.console.progress import at_work, result_console
 from ai.ml.retraining.console.stdout import print_facts, print_json
 from ai.ml.retraining.reporting.files import PAGE, kept_reports
@@ -58,8 +59,9 @@ def show(arguments: Namespace) -> int:
     if arguments.json:
         print_json(facts)
         return ExitCode.OK
-    told = facts | {"metrics": ", ".join(f"{name} {figure(value)}" for name, value in (facts["metrics"] or {}).items())}
-    print_facts(result_console(), [(key, "–" if told[key] in (None, "") else str(told[key])) for key in SHOWN])
+    metrics = ", ".join(f"{name} {figure(value)}" for name, value in (facts["metrics"] or {}).items())
+    shown = facts | {"metrics": metrics}
+    print_facts(result_console(), [(key, "–" if shown[key] in (None, "") else str(shown[key])) for key in SHOWN])
     return ExitCode.OK
 
 
@@ -73,9 +75,13 @@ def rollback(arguments: Namespace) -> int:
     if arguments.flow:
         return _rollback_by_flow(arguments)
     proving = partial(prove, policy=GatePolicy(timeout_seconds=arguments.gate_timeout))
-    with at_work("proving the former champion in a fresh process"):
+    with (
+        lasting_change("rollback", arguments.name) as settle,
+        at_work("proving the former champion in a fresh process"),
+    ):
         promotion = store.rollback(arguments.name, arguments.to, reason=arguments.reason, prove=proving)
-    print(promotion.rolled_back(arguments.name))
+        settle(sentence := promotion.rolled_back(arguments.name))
+    print(sentence)
     return ExitCode.OK
 
 
@@ -150,8 +156,8 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
     body = entry.body
     before = body.get("champion_before")
     page = kept_reports(store, name, digest) / PAGE
-    place = "" if str(store.root) == usual_store() else f" --store {shlex.quote(str(store.root))}"
-    back = f"bundlegate rollback {name}{place} --reason '…'" if before else "there was no champion before"
+    store_flag = "" if str(store.root) == usual_store() else f" --store {shlex.quote(str(store.root))}"
+    back = f"bundlegate rollback {name}{store_flag} --reason '…'" if before else "there was no champion before"
     return {
         "live": digest,
         "since": body.get("time"),

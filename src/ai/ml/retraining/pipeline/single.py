@@ -12,7 +12,7 @@ from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import CandidateRef, DataRef, RetrainSummary, problems
 from ai.ml.retraining.reporting.sources import report_or_warn
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.candidate import candidate_key
+from ai.ml.retraining.runs.steps.candidate import candidate_key
 from ai.ml.retraining.runs.work_folder import KEY_PATTERN, keep_latest, work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
 
@@ -39,7 +39,7 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
         if verdict.outcome != "PASSED":
             report_or_warn(config, candidate, verdict)
             raise steps.refusal(verdict, steps.quarantine(config, candidate, verdict))
-        decision = steps.decide(config, candidate)
+        decision = steps.decide(config, candidate, data)
         promotion = steps.promote(config, candidate, verdict, decision)
         try:
             scored = steps.score_holdout(config, candidate)

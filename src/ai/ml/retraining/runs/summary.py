@@ -27,6 +27,7 @@ def show_summary(summary: RetrainSummary) -> None:
     console = result_console()
     console.print()
     facts: list[tuple[str, str | Text]] = [
+        *([("target", summary.candidate.target)] if summary.candidate.target else []),
         ("verdict", _coloured(summary.verdict.outcome, summary.verdict.reason)),
         ("metrics", metrics_line(summary.candidate.metrics)),
         *(("baseline", baseline_line(baseline)) for baseline in summary.candidate.baselines),
@@ -55,9 +56,9 @@ def baseline_line(baseline: dict[str, Any]) -> str:
     """`gradient boosting: log_loss 0.43, candidate 0.42, gain +0.01 (-0.002 to +0.03)`."""
     gain, low, high = (figure(baseline[key], 3, signed=True) for key in ("gain", "low", "high"))
     values = f"{baseline['metric']} {figure(baseline['value'])}, candidate {figure(baseline['candidate'])}"
-    told = " — it does better" if baseline["gain"] < 0 else ""
+    worse = " — it does better" if baseline["gain"] < 0 else ""
     surely = ", though not surely" if baseline["gain"] < 0 <= baseline["high"] else ""
-    return f"{baseline['name']}: {values}, gain {gain} ({low} to {high}){told}{surely}"
+    return f"{baseline['name']}: {values}, gain {gain} ({low} to {high}){worse}{surely}"
 
 
 def _number(value: object) -> str:
