@@ -64,13 +64,9 @@ POINTS: dict[str, tuple[str, ...]] = {
 }
 """The moment, and the function whose first call it is about, or first with a text in an argument."""
 KILLED = -9
-# What the kills of one step leave is met by the next kill of it. In the promotion every kill from the ledger's line on
-# counts by itself, since then there is nothing left to be killed in.
-ALONE = ("promote.decided", "promote.moved", "promote.end")
-ROUNDS = {
-    step: [point for point in POINTS if point not in ALONE and point.partition(".")[0] == step]
-    for step in dict.fromkeys(point.partition(".")[0] for point in POINTS)
-} | {point: [point] for point in ALONE}
+# What the kills of one step leave is met by the next kill of it; in the promotion every kill counts by itself, since
+# from the ledger's line on there is nothing left to be killed in.
+ROUNDS = [*dict.fromkeys(point if point.startswith("promote") else point.partition(".")[0] for point in POINTS)]
 LEFTOVERS = (".tmp", ".building", ".epochs", ".copy", ".gone", ".holder", "run.json")
 
 
@@ -150,7 +146,7 @@ def test_killed_anywhere_in_a_step_it_ends_as_if_nothing_had_happened(
 ) -> None:
     step = killed.partition(".")[0]
     start_over(scene, keep_work=step not in ("read", "train"))
-    for point in ROUNDS[killed]:
+    for point in (point for point in POINTS if point.startswith(killed)):
         assert scene.run(point, report=step == "report") == KILLED, f"{point}: {scene.said()}"
         assert "trained   " not in scene.said() or step in ("read", "drift", "train"), f"{point}: trained again"
         work = scene.store / "m" / "work"
