@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from bundles import sealed
 from conftest import PATIENCE_S, PYTHON, bundlegate
-from sealed_bundles import sealed
 
 from ai.ml.core.errors import ExitCode
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import mixed_table, tiny_bundle
+from bundles import sealed
 from conftest import bundlegate
-from sealed_bundles import sealed
 
 from ai.ml.core.errors import ExitCode, NothingChecked
 from ai.ml.core.types import TaskType
