@@ -117,16 +117,16 @@ class KindRules:
         if unmarked == 1 or (many and (unmarked >= NUMBER_SHARE or lone)):
             padded = leading_zero(array)
             if padded is not None:
-                said = f"{name!r} holds codes such as {padded!r}: kept as a category"
-                return self._category(name, array, (Finding("codes", name, said),))
+                message = f"{name!r} holds codes such as {padded!r}: kept as a category"
+                return self._category(name, array, (Finding("codes", name, message),))
             return self._number(name, array)
         if share > LONE_MARK_SHARE and others and many:
             text, times = next(iter(others.items()))
-            said = (
+            message = (
                 f"{name!r} is {share:.0%} numbers, but {sum(others.values()):,} cells are texts such as {text!r} "
                 f"({times:,} times): a category; --number {name!r} reads numbers and takes those texts for missing"
             )
-            return self._category(name, array, (Finding("maybe_numbers", name, said),))
+            return self._category(name, array, (Finding("maybe_numbers", name, message),))
         return self._category(name, array)
 
     def _amounts(self, name: str, array: pa.Array) -> InferredColumn | None:
@@ -143,12 +143,12 @@ class KindRules:
         if inferred.column is None or inferred.column.kind != "number":
             return None
         unit = f"the unit {found.unit!r}" if found.unit else "brackets or letters for thousands and millions"
-        said = (
+        message = (
             f"{name!r} holds numbers with {unit}: {example!r} is read as {found.read(example)}; "
             f"--category {name!r} keeps the texts"
         )
         column = replace(inferred.column, amount=found)
-        return InferredColumn(column, (*inferred.findings, Finding("amounts", name, said)))
+        return InferredColumn(column, (*inferred.findings, Finding("amounts", name, message)))
 
     def _number(self, name: str, array: pa.Array) -> InferredColumn:
         numbers, odd = read_numbers(array)
@@ -157,25 +157,25 @@ class KindRules:
         findings: tuple[Finding, ...] = ()
         if len(unread):
             example = array[int(unread[0])].as_py()
-            said = (
+            message = (
                 f"{name!r} is a column of numbers; {len(unread)} texts such as {example!r} count as missing; "
                 f"--category {name!r} keeps them apart"
             )
             if not len(finite):
                 raise DataRefused(f"column {name!r} was named as numbers, but no cell is one, such as {example!r}")
-            findings = (Finding("mixed", name, said),)
+            findings = (Finding("mixed", name, message),)
         if not len(finite):
             return _all_missing(name)
         if name not in self.kept | self.numbers and _is_row_number(name, finite):
-            said = f"{name!r} looks like a row number or identifier: left out; --keep-column {name!r} keeps it"
-            return InferredColumn(None, (Finding("identifier", name, said),))
+            message = f"{name!r} looks like a row number or identifier: left out; --keep-column {name!r} keeps it"
+            return InferredColumn(None, (Finding("identifier", name, message),))
         verdict = "no" if name in self.numbers else judge_codes(name, finite)
         if verdict == "codes":
-            said = f"{name!r} holds codes such as {finite[0]:.0f}: a category; --number {name!r} reads amounts"
-            return self._category(name, array, (*findings, Finding("codes", name, said)))
+            message = f"{name!r} holds codes such as {finite[0]:.0f}: a category; --number {name!r} reads amounts"
+            return self._category(name, array, (*findings, Finding("codes", name, message)))
         if verdict == "maybe":
-            said = f"{name!r} may be codes rather than amounts: --category {name!r} makes it a category"
-            findings = (*findings, Finding("maybe_codes", name, said))
+            message = f"{name!r} may be codes rather than amounts: --category {name!r} makes it a category"
+            findings = (*findings, Finding("maybe_codes", name, message))
         column = ColumnContract(
             name,
             "number",
@@ -195,8 +195,8 @@ class KindRules:
         wanted = name in self.kept or name in self.categories
         if not wanted and content >= MIN_IDENTIFIER_ROWS and len(levels) >= IDENTIFIER_SHARE * content:
             kind, what, remedy = meant or ("identifier", "identifiers", f"--keep-column {name!r} keeps it")
-            said = f"{name!r} holds {what}, {len(levels)} different ones in {content} cells: left out; {remedy}"
-            return InferredColumn(None, (Finding(kind, name, said),))
+            message = f"{name!r} holds {what}, {len(levels)} different ones in {content} cells: left out; {remedy}"
+            return InferredColumn(None, (Finding(kind, name, message),))
         if meant is not None:
             kind, what, remedy = meant
             findings = (
@@ -222,15 +222,15 @@ class KindRules:
         findings: tuple[Finding, ...] = ()
         if unreadable.any():
             _refuse_other_order(name, array, date_format, unreadable)
-            said = f"{name!r} is a column of dates; {unreadable.sum()} cells that are none count as missing"
-            findings = (Finding("mixed", name, said),)
+            message = f"{name!r} is a column of dates; {unreadable.sum()} cells that are none count as missing"
+            findings = (Finding("mixed", name, message),)
         example = has_times(array) if texts is None else have_times(texts)
         if example is not None:
-            said = (
+            message = (
                 f"{name!r} has times of day, such as {example!r}: they and their zones are left out, the day counts as "
                 "it is written; add a column of numbers with the hour if it matters"
             )
-            findings = (*findings, Finding("times", name, said))
+            findings = (*findings, Finding("times", name, message))
         ends = float(known[0]), float(known[-1])
         share = 1 - len(known) / len(array)
         return InferredColumn(
@@ -240,8 +240,8 @@ class KindRules:
 
 def percentiles(ordered: np.ndarray) -> tuple[float, ...]:
     """The 0th to 100th percentile of sorted values `(n,)`, each a value that occurs."""
-    places = np.ceil(np.linspace(0, 1, 101) * len(ordered)).astype(np.int64) - 1
-    return tuple(float(value) for value in ordered[np.clip(places, 0, None)])
+    ranks = np.ceil(np.linspace(0, 1, 101) * len(ordered)).astype(np.int64) - 1
+    return tuple(float(value) for value in ordered[np.clip(ranks, 0, None)])
 
 
 def count_levels(array: pa.Array) -> tuple[dict[str, int], int]:

@@ -44,10 +44,10 @@ def _below(folder: Path, prefix: str, above: tuple[Path, ...]) -> list[tuple[str
             if path.is_file():
                 found.append((f"{prefix}{entry.name}", path))
             elif path.is_dir():
-                place = path.resolve()
-                if place in above:
+                target = path.resolve()
+                if target in above:
                     raise DataRefused(f"{path} is a link to a folder that holds it: remove it")
-                found += _below(path, f"{prefix}{entry.name}/", (*above, place))
+                found += _below(path, f"{prefix}{entry.name}/", (*above, target))
             elif path.is_symlink():
                 raise DataRefused(f"{path} is a link to {path.readlink()}, which isn't there: mend or remove it")
             elif path.exists():

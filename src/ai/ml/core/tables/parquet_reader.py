@@ -52,7 +52,7 @@ def stream_parquet(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
 def _stream_file(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
     footer = pq.read_metadata(path)
     texts = _texts(footer.schema.to_arrow_schema())
-    # A dataset's scanner decodes a row group whole and, unless told otherwise, keeps every byte that it has read.
+    # A dataset's scanner decodes a row group whole and, unless it is told otherwise, keeps every byte that it has read.
     with pq.ParquetFile(
         path,
         metadata=footer,
@@ -104,11 +104,11 @@ def _folder(path: Path, form: ds.ParquetFileFormat) -> ds.Dataset:
 
 
 def _cells_of(columns: tuple[tuple[str, str | None], ...], schema: pa.Schema) -> ds.Expression:
-    """What Arrow is told of a part's columns that stand in its folders' names; one without a value is null anyway."""
+    """A part's columns that stand in its folders' names, for Arrow; one without a value is null anyway."""
     # Of two folders with one name the outer one counts.
     cells = {name: text for name, text in reversed(columns) if name not in schema.names}
-    told = [ds.field(name) == text for name, text in cells.items() if text is not None]
-    return reduce(and_, told, ds.scalar(True))
+    conditions = [ds.field(name) == text for name, text in cells.items() if text is not None]
+    return reduce(and_, conditions, ds.scalar(True))
 
 
 def _with_dictionaries(data: ds.Dataset) -> ds.Dataset:

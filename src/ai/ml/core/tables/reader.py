@@ -50,16 +50,16 @@ def read_table(source: Any, options: ReadOptions | None = None) -> pa.Table:
     _refuse_idle_options(source, options)
     table = _in_memory(source)
     if table is None:
-        place = str(source)
-        if is_bucket(place):
+        location = str(source)
+        if is_bucket(location):
             from ai.ml.core.tables.bucket_copy import bucket_copy
 
-            with bucket_copy(place) as path:
+            with bucket_copy(location) as path:
                 table = _read_file(path, options)
-        elif is_url(place):
+        elif is_url(location):
             from ai.ml.core.tables.sql_reader import read_query, whole_table
 
-            table = whole_table(list(read_query(place, options.query, DEFAULT_BATCH_ROWS)))
+            table = whole_table(list(read_query(location, options.query, DEFAULT_BATCH_ROWS)))
         else:
             table = _read_file(Path(source), options)
     return _finished(table, source_name(source), options, is_whole=True)
@@ -80,18 +80,18 @@ def read_batches(
     if batch_rows < 1:
         raise UsageError(f"batch_rows must be at least 1, got {batch_rows}")
     _refuse_idle_options(source, options)
-    place = str(source) if isinstance(source, str | Path) else ""
-    for batch in _recut(_stream(source, place, options, batch_rows), batch_rows):
+    location = str(source) if isinstance(source, str | Path) else ""
+    for batch in _recut(_stream(source, location, options, batch_rows), batch_rows):
         table = _finished(pa.Table.from_batches([batch]), source_name(source), options)
         yield table.combine_chunks().to_batches()[0] if table.num_rows else batch
 
 
 def _refuse_idle_options(source: Any, options: ReadOptions) -> None:
     """A filter that isn't applied, or a sheet that isn't looked for, would give other rows than were asked for."""
-    place = str(source) if isinstance(source, str | Path) else ""
-    if options.query and not is_database(place):
+    location = str(source) if isinstance(source, str | Path) else ""
+    if options.query and not is_database(location):
         raise UsageError(f"{source_name(source)} is no database, so --query does nothing; leave it out")
-    if options.sheet and (is_database(place) or Path(place).suffix.lower() not in EXCEL_SUFFIXES):
+    if options.sheet and (is_database(location) or Path(location).suffix.lower() not in EXCEL_SUFFIXES):
         raise UsageError(f"{source_name(source)} is no workbook, so --sheet does nothing; leave it out")
 
 
@@ -187,19 +187,19 @@ def _read_file(path: Path, options: ReadOptions) -> pa.Table:
             return read_sheet(path, options.in_force.sheet, options.known_errors)
 
 
-def _stream(source: Any, place: str, options: ReadOptions, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def _stream(source: Any, location: str, options: ReadOptions, batch_rows: int) -> Iterator[pa.RecordBatch]:
     table = _in_memory(source)
     if table is not None:
         yield from table.to_batches(batch_rows)
-    elif is_bucket(place):
+    elif is_bucket(location):
         from ai.ml.core.tables.bucket_copy import bucket_copy
 
-        with bucket_copy(place) as path:
+        with bucket_copy(location) as path:
             yield from _stream_file(path, options, batch_rows)
-    elif is_url(place):
+    elif is_url(location):
         from ai.ml.core.tables.sql_reader import read_query
 
-        yield from read_query(place, options.query, batch_rows)
+        yield from read_query(location, options.query, batch_rows)
     else:
         yield from _stream_file(Path(source), options, batch_rows)
 
@@ -223,32 +223,32 @@ def _stream_file(path: Path, options: ReadOptions, batch_rows: int) -> Iterable[
             return _read_file(path, options).to_batches(batch_rows)
 
 
-def _finished(table: pa.Table, place: str, options: ReadOptions, *, is_whole: bool = False) -> pa.Table:
+def _finished(table: pa.Table, location: str, options: ReadOptions, *, is_whole: bool = False) -> pa.Table:
     """Names without outer blanks and a byte order mark, all different; numbers with the decimal mark of Python."""
     metadata = table.schema.metadata
     names = [column_name(name) for name in table.column_names]
-    _refuse_duplicates(names, place)
+    _refuse_duplicates(names, location)
     if names != table.column_names:
         table = table.rename_columns(names)
     if is_whole:
-        _say_contradictions(table, options)
+        _log_contradictions(table, options)
     table = options.marks.plain_table(plain_types(table))
     return with_reading(table.replace_schema_metadata(metadata), options.in_force)
 
 
-def _say_contradictions(table: pa.Table, options: ReadOptions) -> None:
+def _log_contradictions(table: pa.Table, options: ReadOptions) -> None:
     for name, column in zip(table.column_names, table.columns, strict=True):
         cells, example = options.marks.contradictions(column)
         if cells:
-            told = "%r has %s with a decimal point, such as %r, though --decimal %s was told"
-            _LOG.info(f"note      {told}", name, counted(cells, "cell"), example, options.marks.decimal)
+            message = "%r has %s with a decimal point, such as %r, though --decimal %s was told"
+            _LOG.info(f"note      {message}", name, counted(cells, "cell"), example, options.marks.decimal)
 
 
-def _refuse_duplicates(names: Sequence[str], place: str) -> None:
+def _refuse_duplicates(names: Sequence[str], where: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         shown = ", ".join(repr(name) if name else "'' (no name)" for name in twice)
-        raise DataRefused(f"{place}: more than one column is called {shown}; rename or drop all but one")
+        raise DataRefused(f"{where}: more than one column is called {shown}; rename or drop all but one")
 
 
 def _recut(batches: Iterable[pa.RecordBatch], batch_rows: int) -> Iterator[pa.RecordBatch]:

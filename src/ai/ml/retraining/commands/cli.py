@@ -1,6 +1,6 @@
 """The console script `bundlegate`: bundles, the store, and the flows (`commands.flow`), where Prefect is installed.
 
-Only argparse is imported here; each command imports what it needs when it runs, so that `--help` answers at once.
+Nothing slow is imported here; each command imports what it needs when it runs, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from ai.ml.retraining.settings.defaults import GATE_TIMEOUT_S, MAX_REPORT_ROWS, STORE
 
 EXIT_CODES = """\
 exit codes: 0 passed, promoted, done · 1 the gate refused · 2 usage · 3 hold · 4 data refused · 5 nothing was checked
@@ -50,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def usual_store() -> str:
     """Where the store is when nobody says it."""
-    return os.environ.get("BUNDLEGATE_STORE", ".bundlegate/store")
+    return os.environ.get("BUNDLEGATE_STORE", STORE)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -151,7 +153,7 @@ def _add_timeout(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gate-timeout",
         type=seconds,
-        default=600.0,
+        default=GATE_TIMEOUT_S,
         metavar="SECONDS",
         help="for a fresh process; one that takes longer proves nothing, exit code 75 (default: %(default)g)",
     )
@@ -175,7 +177,7 @@ def _add_report_commands(commands: Any) -> None:
     report.add_argument(
         "--max-rows",
         type=int,
-        default=20_000,
+        default=MAX_REPORT_ROWS,
         metavar="N",
         help="measure on a sample above that (default: %(default)s)",
     )
