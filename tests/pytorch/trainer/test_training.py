@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from builders import mixed_table
+from bundles import config, weights
 from sklearn.model_selection import train_test_split
-from small_trainings import config, weights
 
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.types import TaskType, TrainingConfig

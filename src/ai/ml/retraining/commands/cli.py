@@ -137,6 +137,7 @@ def _add_bundle_commands(commands: Any) -> None:
     sign.add_argument("--signature", type=Path, metavar="FILE", help="where to write (default: DIRECTORY.sig)")
 
     _add_predict(commands)
+    _add_drill(commands)
 
     evidence = _command(
         commands, "evidence", "bundle:evidence", "make evidence for a bundle that was trained elsewhere"
@@ -147,6 +148,25 @@ def _add_bundle_commands(commands: Any) -> None:
 
     example = _command(commands, "example", "bundle:example", "write the embedded example table")
     example.add_argument("output", type=Path, help="CSV or Parquet file to write")
+
+
+def _add_drill(commands: Any) -> None:
+    drill = _command(
+        commands, "drill", "drill:drill", "break copies of a model's last good table, and play the night with each"
+    )
+    drill.add_argument("name", help="of a model with a champion; the drill touches neither it nor its store")
+    drill.add_argument("--data", required=True, metavar="SOURCE", help="its last good table")
+    drill.add_argument(
+        "--family",
+        action="append",
+        choices=["labels", "columns", "rows", "format", "target"],
+        help="only these kinds (repeatable); good nights are always played",
+    )
+    drill.add_argument(
+        "--rows", type=int, default=5_000, metavar="N", help="the table's last rows are enough (default: %(default)s)"
+    )
+    drill.add_argument("--json", action="store_true", help="for machines")
+    _add_reading(drill)
 
 
 def _add_timeout(parser: argparse.ArgumentParser) -> None:
