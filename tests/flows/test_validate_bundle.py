@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from builders import mixed_table
+from bundles import sealed
 from prefect_cli import ask_server, run_module
-from sealed_bundles import sealed
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.runs import retrain as steps

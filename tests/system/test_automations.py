@@ -12,10 +12,10 @@ import httpx
 import pytest
 import yaml
 from builders import mixed_table
+from bundles import sealed
 from conftest import PATIENCE_S, ROOT
 from deployed_runs import Deployed, deploy
 from prefect_cli import prefect, run_module
-from sealed_bundles import sealed
 from verdict_samples import passed_verdict
 from waiting import until
 

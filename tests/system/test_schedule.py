@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 import yaml
 from builders import mixed_table
+from bundles import sealed
 from conftest import ROOT, server_environment, start_server, stop
 from deployed_runs import Deployed
 from prefect_cli import ask_server, copied_checkout, prefect
-from sealed_bundles import sealed
 from verdict_samples import passed_verdict
 from waiting import until
 

@@ -18,7 +18,8 @@ from typing import Any
 import prefect
 import psutil
 import pytest
-from batch_scenes import dataset, parts_done, sealed_bundle, tree
+from batch_scenes import dataset, parts_done, tree
+from bundles import sealed_bundle
 from conftest import PATIENCE_S, ROOT, free_port
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_cli import ask_server

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from bundles import sealed
 from conftest import PATIENCE_S
-from sealed_bundles import sealed
 
 from ai.ml.core.errors import ExitCode
 

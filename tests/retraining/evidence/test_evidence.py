@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from builders import mixed_table, tiny_bundle
+from bundles import sealed, trained
 from format_samples import write_original
-from sealed_bundles import sealed, trained
 
 from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError

@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from bundles import sealed, trained
 from conftest import PATIENCE_S, ROOT
 from odd_interpreters import patched
-from sealed_bundles import sealed, trained
 
 from ai.ml.core.errors import ExitCode, NothingChecked, UsageError
 from ai.ml.frameworks.pytorch.inference.scorer import Answers, Scorer, ScoringSettings

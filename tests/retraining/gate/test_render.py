@@ -11,8 +11,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+from bundles import sealed
 from conftest import ROOT
-from sealed_bundles import sealed
 
 from ai.ml.retraining.gate import environments
 from ai.ml.retraining.gate.proof import prove

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from bundles import sealed
 from conftest import PATIENCE_S
 from odd_interpreters import patched, replaying, shell
-from sealed_bundles import sealed
 from verdict_samples import passed_verdict
 
 from ai.ml.core.bundle_dir import bundle_digest

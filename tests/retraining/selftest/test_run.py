@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import mixed_table, tiny_bundle
-from sealed_bundles import sealed
+from bundles import sealed
 
 from ai.ml.core.errors import ExitCode, NothingChecked
 from ai.ml.core.types import TaskType

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from store_samples import DECISION, promoted, proving, sealed, verdict_on
+from builders import sealed_tiny
+from store_samples import DECISION, promoted, proving, verdict_on
 
 from ai.ml.core.errors import Busy, StoreRefused, UsageError
 from ai.ml.retraining.commands.cli import main
@@ -63,7 +64,7 @@ def test_a_damaged_line_stops_every_writer_and_loses_no_other(store: Store, tmp_
     lines = path.read_bytes().splitlines(keepends=True)
     lines[damaged_line] = b"~" + lines[damaged_line][1:]
     path.write_bytes(damaged := b"".join(lines))
-    bundle, digest = sealed(tmp_path / "another", 9)
+    bundle, digest = sealed_tiny(tmp_path / "another", 9)
     for write in (
         lambda: store.promote("m", bundle, verdict_on(digest), decision=DECISION),
         lambda: store.promote("m", tmp_path / "bundle2", verdict_on(digests[2]), decision=DECISION),
@@ -136,7 +137,7 @@ with Store(Path(sys.argv[1])).shelf("m").writing():
 
 
 def test_a_waiting_writer_is_told_whose_lock_it_is_and_a_dead_owners_lock_is_taken_over(tmp_path: Path) -> None:
-    bundle, digest = sealed(tmp_path / "b", 1)
+    bundle, digest = sealed_tiny(tmp_path / "b", 1)
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path / "store")], stdout=subprocess.PIPE, text=True
     )
