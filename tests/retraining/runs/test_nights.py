@@ -16,18 +16,21 @@ from ai.ml.retraining.records import FileRef, VerdictRef
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.store.store import Store
 
+TABLE = mixed_table(350)
+"""It grows from night to night."""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A champion of 300 rows."""
     folder = tmp_path_factory.mktemp("nights")
-    _, first = night(settings(folder, mixed_table(300)))
+    _, first = night(settings(folder, TABLE.slice(0, 300)))
     assert first.outcome == "PROMOTE"
     return folder
 
 
 def test_an_old_champion_gives_way_to_what_is_not_worse(folder: Path) -> None:
-    table = mixed_table(320)
+    table = TABLE.slice(0, 320)
     young, old = (
         settings(folder, table, decision={"max_age": age, "tolerance": "500%"}) for age in ("1d", "0.0001min")
     )
@@ -41,7 +44,7 @@ def test_an_old_champion_gives_way_to_what_is_not_worse(folder: Path) -> None:
 
 
 def test_a_dry_run_says_what_would_be_and_leaves_the_store_as_it_is(folder: Path) -> None:
-    config = settings(folder, mixed_table(330), dry_run=True, approval={"approve": "human"})
+    config = settings(folder, TABLE.slice(0, 330), dry_run=True, approval={"approve": "human"})
     require_no_person(config)
     store = Store(folder / "store")
     champion, lines = store.champion("m"), len(store.history("m"))
@@ -71,7 +74,7 @@ def test_a_dry_run_says_what_would_be_and_leaves_the_store_as_it_is(folder: Path
 def test_it_is_said_how_often_the_same_rows_decided(folder: Path) -> None:
     store = Store(folder / "store")
     for rows, before in ((340, 0), (350, 1)):
-        config = settings(folder, mixed_table(rows))
+        config = settings(folder, TABLE.slice(0, rows))
         candidate = steps.train_candidate(config, steps.read_data(config))
         decision = steps.decide(config, candidate)
         assert decision.document["decided_before"] == before
