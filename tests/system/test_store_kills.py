@@ -24,6 +24,8 @@ from ai.ml.retraining.store.audit import audit
 from ai.ml.retraining.store.state import moves
 from ai.ml.retraining.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 
 class Script:
     """A script of the tests as a process that answers line by line."""

@@ -20,6 +20,8 @@ from ai.ml.frameworks.pytorch.models.networks import (
 )
 from ai.ml.frameworks.pytorch.trainer.training import train
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 CLASSIFIERS_ONLY = ("calibrated_classifier", "imbalance_aware")
 
 

@@ -21,6 +21,8 @@ from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.selftest.defect import Copy
 from ai.ml.retraining.settings.gate import GatePolicy
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 SCHEMA = json.loads((ROOT / "docs" / "verdict.schema.json").read_bytes())
 
 # Of each element: attributes it must have, attributes it may have, children it may have (Jenkins's junit-10.xsd).
