@@ -15,13 +15,15 @@ from ai.ml.core.tables.addresses import is_bucket, is_database
 from ai.ml.core.tables.locations import is_url, source_name
 from ai.ml.retraining.batch.columns import AnswerColumns
 from ai.ml.retraining.batch.drift import scoring_drift
-from ai.ml.retraining.batch.outputs.base import Destination, JobRecord, has_changed_input
 from ai.ml.retraining.batch.outputs.file import FileOutput
-from ai.ml.retraining.batch.outputs.folder import FolderOutput
+from ai.ml.retraining.batch.outputs.folder import FolderLocation
+from ai.ml.retraining.batch.outputs.job_record import JobRecord
+from ai.ml.retraining.batch.outputs.resumable import ResumableOutput
 from ai.ml.retraining.batch.parts import Part, group_parts, plan_parts
 from ai.ml.retraining.batch.pinned import BundlePin, pin_bundle, prove_pinned
 from ai.ml.retraining.batch.receipts import AnswerTally, Failure, Receipt, total_answers, total_counts
 from ai.ml.retraining.batch.runners import PartOutcome, Runner, ScoringTask, run_inline
+from ai.ml.retraining.batch.score_part import has_changed_input
 from ai.ml.retraining.records import DriftRecord, Record
 from ai.ml.retraining.settings.predict import BatchSettings
 
@@ -146,23 +148,18 @@ def open_job(
     if not is_url(source) and not Path(source).exists():
         _refuse_absent(source, settings)
     destination = choose_destination(output, table)
-    parts = plan_parts(source, _part_format(destination, settings))
+    parts = plan_parts(source, destination.part_format(settings))
     if is_bucket(output) and is_bucket(source):
         inside = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
     else:
         inside = not is_url(output) and not is_url(source) and _lies_inside(Path(output), Path(source), parts)
     if inside:
         raise UsageError(f"the output {output} lies inside the input {source}: its parts would be taken for input")
-    if isinstance(destination, FileOutput):
-        destination.check(parts)
-    if is_database(source) and is_database(output):
-        from ai.ml.retraining.batch.outputs.sql import SqlOutput
-
-        SqlOutput(output, table).check_query(source, settings.query)
+    destination.check_input(source, settings.query, parts)
     return BatchJob(ScoringTask(pin, destination, settings), parts, source_name(output))
 
 
-def choose_destination(output: str, table: str | None = None) -> Destination:
+def choose_destination(output: str, table: str | None = None) -> ResumableOutput:
     """What kind of output a place is.
 
     Args:
@@ -173,18 +170,18 @@ def choose_destination(output: str, table: str | None = None) -> Destination:
         UsageError: nothing can be written there.
     """
     if is_bucket(output):
-        from ai.ml.retraining.batch.outputs.bucket import BucketOutput
+        from ai.ml.retraining.batch.outputs.bucket import BucketLocation
 
-        return BucketOutput(output)
+        return ResumableOutput(BucketLocation(output))
     if is_url(output):
-        from ai.ml.retraining.batch.outputs.sql import SqlOutput
+        from ai.ml.retraining.batch.outputs.sql import SqlLocation
 
-        return SqlOutput(output, table)
+        return ResumableOutput(SqlLocation(output, table))
     if table is not None:
         raise UsageError(f"a table {table!r} is for a database, and {output} is none: leave it out")
     if Path(output).suffix and not output.endswith("/") and not Path(output).is_dir():
         return FileOutput(output)
-    return FolderOutput(str(Path(output).absolute()))
+    return ResumableOutput(FolderLocation(str(Path(output).absolute())))
 
 
 def run_job(
@@ -216,7 +213,7 @@ def run_job(
         finally:
             # What was finished may be another run's by now.
             if not finished:
-                destination.tidy()
+                destination.clean_up_if_empty()
     return _report(job, results, drift).model_copy(update={"seconds": time.monotonic() - began})
 
 
@@ -250,12 +247,6 @@ def _report(job: BatchJob, outcomes: Sequence[PartOutcome], drift: DriftRecord |
         answers=total_answers(receipts),
         drift=drift,
     )
-
-
-def _part_format(destination: Destination, settings: BatchSettings) -> str:
-    if isinstance(destination, FileOutput):
-        return destination.format
-    return settings.output_format
 
 
 def _lies_inside(output: Path, source: Path, parts: Sequence[Part]) -> bool:

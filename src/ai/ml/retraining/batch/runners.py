@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ai.ml.core.errors import BundleRefused, DataRefused, GateRefused, StorageFailed
 from ai.ml.core.processes import follow_owner
 from ai.ml.core.tables.locations import source_name
-from ai.ml.retraining.batch.outputs.base import Destination
+from ai.ml.retraining.batch.outputs.resumable import ResumableOutput
 from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.pinned import BundlePin, prove_pinned
 from ai.ml.retraining.batch.receipts import Failure, Receipt
@@ -39,7 +39,7 @@ class ScoringTask:
     """What every worker of a job must know; picklable."""
 
     pin: BundlePin
-    destination: Destination
+    destination: ResumableOutput
     settings: BatchSettings
 
 

@@ -203,3 +203,8 @@ def source_content(part: Part) -> Content | None:
     if is_url(part.source) or not path.is_file():
         return None
     return file_content(path)
+
+
+def has_changed_input(receipt: Receipt, part: Part) -> bool:
+    """Whether a part's input is proven to be another than what was scored; reads it in full."""
+    return receipt.source is not None and receipt.source != source_content(part)

@@ -22,10 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ai.ml.core.bundle_dir import bundle_digest, directory_problems
-from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, StorageFailed, storage_failed
+from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed, storage_failed
 from ai.ml.core.files.atomic import (
     fsync_dir,
     make_dirs,
@@ -36,10 +34,12 @@ from ai.ml.core.files.atomic import (
     write_atomic,
     write_new,
 )
+from ai.ml.core.files.lock import locked_by_name
 from ai.ml.retraining.store.actor import identity
 from ai.ml.retraining.store.backend import Pointer, Section, plain_files
 from ai.ml.retraining.store.ledger import Entry, Ledger, Pages, next_entry, tip_json, tip_number
 
+LOCK_FILE = ".lock"
 LEFTOVERS = (".*.copy", ".*.gone")
 
 
@@ -73,24 +73,14 @@ class FolderShelf:
             StorageFailed: the folder can't be written to.
         """
         make_dirs(self.folder)
-        file = self.folder / ".lock"
-        lock = FileLock(file, timeout=self.lock_timeout_s)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise Busy(
-                f"{self.folder.name}: {_holder(file)} has held the store's lock for {self.lock_timeout_s:g} s; "
-                "try again later"
-            ) from None
-        except OSError as error:
-            raise storage_failed(f"writing into {self.folder}", error, "nothing was changed") from error
-        try:
-            # A full disk may refuse these bytes; the lock holds without them.
-            with contextlib.suppress(OSError):
-                file.write_text(identity(), encoding="utf-8")
+        waited = f"{self.lock_timeout_s:g} s; try again later"
+        with locked_by_name(
+            self.folder / LOCK_FILE,
+            identity(),
+            self.lock_timeout_s,
+            lambda holder: f"{self.folder.name}: {holder} has held the store's lock for {waited}",
+        ):
             yield
-        finally:
-            lock.release()
 
     def read_pointer(self) -> tuple[bytes | None, Any]:
         """The file's bytes; they are their own token."""
@@ -257,10 +247,3 @@ def _mtime(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _holder(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8") or "another process"
-    except OSError:
-        return "another process"

@@ -1,20 +1,17 @@
-"""Where answers go: what every kind of output can do, and the record by which a run knows an earlier one's job."""
+"""The record by which a run knows an earlier one's job, and the manifest of a finished one."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import field_validator
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.files.atomic import dump_json
-from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.receipts import Content, Receipt, total_answers, total_counts
-from ai.ml.retraining.batch.score_part import ScoredPart, source_content
+from ai.ml.retraining.batch.score_part import ScoredPart
 from ai.ml.retraining.records import Record
 
 JOB_FORMAT = 1
@@ -70,50 +67,6 @@ class JobRecord(Record):
         )
 
 
-class Destination(Protocol):
-    """An output. Picklable: workers get a copy, made after `begin`."""
-
-    def lock(self) -> AbstractContextManager[None]:
-        """Held by the one run that writes there; raises Busy if another one does."""
-        ...
-
-    def begin(self, job: JobRecord, *, overwrite: bool) -> None:
-        """Take the output for this job, anew or to go on with it, and write down what the job is.
-
-        Raises:
-            UsageError: it belongs to another job, or holds what isn't ours.
-        """
-        ...
-
-    def receipt(self, name: str) -> Receipt | None:
-        """What an earlier run, or this one, wrote down about a part, whether the part is still there or not."""
-        ...
-
-    def discard(self, job: JobRecord) -> None:
-        """Remove what was written for this job, its record too; after `begin`, and with another `begin` to follow."""
-        ...
-
-    def done(self, part: Part) -> Receipt | None:
-        """The receipt of a part that is whole and whose input is as it was; None if it must be scored.
-
-        Raises:
-            UsageError: the input part has changed since it was scored.
-        """
-        ...
-
-    def write(self, scored: ScoredPart) -> Receipt:
-        """Score a part and publish it whole or not at all, then its receipt."""
-        ...
-
-    def tidy(self) -> None:
-        """After a run that ended early: where no part was done, leave nothing behind."""
-        ...
-
-    def finish(self, job: JobRecord, receipts: Sequence[Receipt]) -> None:
-        """Publish manifest and `_SUCCESS`, in that order; every part must have a receipt."""
-        ...
-
-
 def _difference(before: Sequence[str], now: Sequence[str]) -> str:
     gone, new = (sorted({*some} - {*others}) for some, others in ((before, now), (now, before)))
     said = [f"{names[0]} {what}" for names, what in ((gone, "is gone"), (new, "is new")) if names]
@@ -154,29 +107,16 @@ def read_manifest_json(data: bytes, place: str) -> tuple[JobRecord, list[Receipt
         raise UsageError(f"{place} is no manifest of a batch ({type(error).__name__}): give another output") from None
 
 
-def read_job_path(record: Path) -> JobRecord:
-    """A job that was written down.
+def read_job_json(data: bytes | str, place: str, other: str = "output") -> JobRecord:
+    """Read a job that was written down.
 
     Raises:
-        UsageError: it is no such record.
+        UsageError: it is no such record; the sentence asks for another `other`.
     """
     try:
-        return JobRecord.model_validate_json(record.read_bytes())
+        return JobRecord.model_validate_json(data)
     except ValueError:
-        raise UsageError(f"{record} is no record of a batch: give another output") from None
-
-
-def read_manifest_path(manifest: Path) -> tuple[JobRecord, list[Receipt]]:
-    """Read the job and its receipts from a manifest's file.
-
-    Raises:
-        UsageError: it is no such manifest, or can't be read.
-    """
-    try:
-        data = manifest.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{manifest} is no manifest of a batch ({error.strerror}): give another output") from None
-    return read_manifest_json(data, str(manifest))
+        raise UsageError(f"{place} is no record of a batch: give another {other}") from None
 
 
 def read_manifest_file(data: bytes) -> Content | None:
@@ -185,25 +125,3 @@ def read_manifest_file(data: bytes) -> Content | None:
         return Content.model_validate(json.loads(data)["file"])
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def has_same_input(receipt: Receipt, part: Part) -> bool:
-    """Whether a part's input is proven to be what was scored; False where nothing can prove it, as of a query.
-
-    To be asked before the answers are looked at: a part whose answers are lost must not be scored from another input
-    than its neighbours were.
-
-    Raises:
-        UsageError: the input holds something else now.
-    """
-    if has_changed_input(receipt, part):
-        raise UsageError(
-            f"the input of {receipt.part} has changed since it was scored; one output never mixes two inputs: "
-            "give another output, or --overwrite"
-        )
-    return receipt.source is not None
-
-
-def has_changed_input(receipt: Receipt, part: Part) -> bool:
-    """Whether a part's input is proven to be another than what was scored; reads it in full."""
-    return receipt.source is not None and receipt.source != source_content(part)
