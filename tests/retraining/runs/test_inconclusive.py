@@ -157,7 +157,7 @@ def test_a_rollback_out_of_time_moves_nothing_and_quarantines_nothing(whole: Pat
     assert done.returncode == ExitCode.BUSY, done.stderr
     assert store.champion("m") == bundle_digest(second)
     assert [entry.action for entry in store.history("m")] == ["promoted", "promoted"]
-    assert store.shelf("m").names("quarantine") == []
+    assert store.backend("m").names("quarantine") == []
 
 
 def test_the_candidate_stays_and_the_third_run_without_a_proof_asks_for_a_person(whole: Path, tmp_path: Path) -> None:

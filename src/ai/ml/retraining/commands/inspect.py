@@ -10,7 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ai.ml.core.bundle_dir import BUNDLE_NAME, bundle_digest, check_files, current_versions, read_manifest
+from ai.ml.core.bundle_dir import (
+    BUNDLE_NAME,
+    MANIFEST_NAME,
+    bundle_digest,
+    check_files,
+    current_versions,
+    read_manifest,
+)
 
 SHOWN_FEATURES = 12
 QUANTILES = 100
@@ -28,7 +35,7 @@ def bundle_facts(place: Path) -> dict[str, Any]:
         BundleNotFound: there is neither.
     """
     folder = place if place.is_dir() else place.parent
-    if not (folder / "manifest.json").is_file():
+    if not (folder / MANIFEST_NAME).is_file():
         from ai.ml.frameworks.pytorch.serialization.reader import inspect_payload
 
         file = place if place.is_file() else place / BUNDLE_NAME

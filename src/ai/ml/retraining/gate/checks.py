@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ai.ml.core.bundle_dir import Manifest, check_files
+from ai.ml.core.bundle_dir import METRICS_NAME, Manifest, check_files
 from ai.ml.core.contract import InputContract, target_values
 from ai.ml.retraining.evidence.answers import AnswerSet
 from ai.ml.retraining.evidence.compare import compare_answers
@@ -168,14 +168,14 @@ def check_invariance(finding: Finding) -> CheckResult:
 
 def check_metrics(bundle_dir: Path, evidence: Evidence, contract: InputContract | None) -> CheckResult:
     """`metrics.json` is what the training measured, and what the answers give where the evidence is complete."""
-    path = bundle_dir / "metrics.json"
+    path = bundle_dir / METRICS_NAME
     if not path.exists() and evidence.metrics is None:
-        return CheckResult("metrics", "current", False, {}, "there is no metrics.json", None, False)
+        return CheckResult("metrics", "current", False, {}, f"there is no {METRICS_NAME}", None, False)
     try:
         stored = json.loads(path.read_bytes())
         name, value = str(stored["test_metric_name"]), float(stored["test_metric_value"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return CheckResult("metrics", "current", False, {}, f"metrics.json can't be read: {error!r}")
+        return CheckResult("metrics", "current", False, {}, f"{METRICS_NAME} can't be read: {error!r}")
     recomputed = recompute_metric(evidence, contract, name)
     figures = {"stored": stored, "recomputed": recomputed}
     if evidence.metrics is not None and stored != evidence.metrics:
@@ -184,7 +184,7 @@ def check_metrics(bundle_dir: Path, evidence: Evidence, contract: InputContract 
     if recomputed is not None and not abs(recomputed - value) <= tolerance:
         return _wrong_metrics(figures, repr(recomputed), repr(value), f"the evidence gives {name}")
     if recomputed is None and evidence.metrics is None:
-        return CheckResult("metrics", "current", False, figures, "nothing to hold metrics.json against", None, False)
+        return CheckResult("metrics", "current", False, figures, f"nothing to hold {METRICS_NAME} against", None, False)
     return CheckResult("metrics", "current", True, figures, f"{name} {value:g} is what the training measured")
 
 
@@ -203,8 +203,8 @@ def recompute_metric(evidence: Evidence, contract: InputContract | None, name: s
 
 
 def _wrong_metrics(figures: dict[str, Any], expected: str, got: str, what: str) -> CheckResult:
-    difference = _difference("metrics.json", expected, got)
-    message = f"{what} {expected}, metrics.json says {got}"
+    difference = _difference(METRICS_NAME, expected, got)
+    message = f"{what} {expected}, {METRICS_NAME} says {got}"
     return CheckResult("metrics", "current", False, figures, message, difference)
 
 

@@ -64,7 +64,7 @@ def _record_decision(
         action = "held" if decision.outcome == "HOLD" else "rejected"
         store.record(name, action, verdict, note=note, decision=decision.document)
         champion = store.champion(name)
-        path = "" if champion is None else store.shelf(name).address("versions", champion)
+        path = "" if champion is None else store.backend(name).address("versions", champion)
         sentence = f"{name}: the champion stays {champion[:12]}" if champion else f"{name}: there is no champion"
         outcome = "HELD" if decision.outcome == "HOLD" else "REJECTED"
         return PromotionRecord(outcome=outcome, digest=digest, path=path, sentence=sentence)

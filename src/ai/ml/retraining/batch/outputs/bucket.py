@@ -24,7 +24,15 @@ from ai.ml.core.files.atomic import dump_json
 from ai.ml.core.files.bucket import Objects, open_objects
 from ai.ml.core.files.scratch import scratch_folder
 from ai.ml.retraining.batch.outputs.job_record import JobRecord, read_job_json, read_manifest_json
-from ai.ml.retraining.batch.outputs.layout import JOB, MANIFEST, PROGRESS, RECEIPTS, SUCCESS, receipt_name
+from ai.ml.retraining.batch.outputs.layout import (
+    FILE_SUFFIXES,
+    JOB,
+    MANIFEST,
+    PROGRESS,
+    RECEIPTS,
+    SUCCESS,
+    receipt_name,
+)
 from ai.ml.retraining.batch.outputs.location import OutputLocation
 from ai.ml.retraining.batch.receipts import RECEIPT_FORMAT, Receipt
 from ai.ml.retraining.batch.score_part import ScoredPart, write_scored
@@ -59,7 +67,7 @@ class BucketLocation(OutputLocation):
     has_created_record: bool = False
 
     def __post_init__(self) -> None:
-        if self.root.lower().endswith((".parquet", ".csv", ".tsv")):
+        if self.root.lower().endswith(FILE_SUFFIXES):
             raise UsageError(
                 f"an output in a bucket is a prefix with an object per part: no suffix, unlike {self.root}"
             )

@@ -15,13 +15,12 @@ from ai.ml.core.files.atomic import MAX_NAME_BYTES, fsync_dir, temp_path, write_
 from ai.ml.retraining.batch.outputs.folder import FolderLocation, read_manifest_path
 from ai.ml.retraining.batch.outputs.job_record import JobRecord, manifest_json, read_manifest_file
 from ai.ml.retraining.batch.outputs.join import COPY_BYTES, join_parts
-from ai.ml.retraining.batch.outputs.layout import PROGRESS
+from ai.ml.retraining.batch.outputs.layout import FILE_SUFFIXES, PROGRESS
 from ai.ml.retraining.batch.outputs.resumable import ResumableOutput, has_same_input
 from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.receipts import Content, Receipt, file_content
 from ai.ml.retraining.settings.predict import BatchSettings
 
-SUFFIXES = (".csv", ".tsv", ".parquet")
 _JOINED = f"{PROGRESS}/joined"
 _KEPT = f"{PROGRESS}/finished.json"
 
@@ -45,7 +44,7 @@ class FileOutput(ResumableOutput):
     def __post_init__(self) -> None:
         path = Path(self.target).absolute()
         object.__setattr__(self, "target", str(path))
-        if path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() not in FILE_SUFFIXES:
             raise UsageError(
                 f"can't write {path}: a file's name must end in .csv, .tsv or .parquet, and a folder's in a slash"
             )

@@ -18,6 +18,8 @@ JOB = f"{PROGRESS}/job.json"
 RECEIPTS = f"{PROGRESS}/receipts"
 MANIFEST = "_manifest.json"
 SUCCESS = "_SUCCESS"
+FILE_SUFFIXES = (".csv", ".tsv", ".parquet")
+"""Of an output that is one file; of anything else the name is a folder's, or a prefix's."""
 
 
 def receipt_name(part: str) -> str:
