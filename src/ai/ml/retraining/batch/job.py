@@ -27,7 +27,7 @@ from ai.ml.retraining.batch.score_part import has_changed_input
 from ai.ml.retraining.records import DriftRecord, Record
 from ai.ml.retraining.settings.predict import BatchSettings
 
-FAILURES_TOLD = 5
+MAX_FAILURES_SHOWN = 5
 
 __all__ = ["BatchJob", "BatchReport", "BatchSettings", "open_job", "predict_dataset", "run_job"]
 
@@ -66,14 +66,14 @@ class BatchReport(Record):
         """What was done, which cells broke the contract, and which parts are missing."""
         kept = f" ({self.kept} of {self.parts} parts were done before)" if self.kept else ""
         drift = f"; {self.drift.sentence}" if self.drift is not None else ""
-        said = f"{self.output}: {self.rows:,} rows scored{kept}{_odd(self.counts)}{drift}"
+        summary = f"{self.output}: {self.rows:,} rows scored{kept}{_violations(self.counts)}{drift}"
         if not self.failures:
-            return said
-        told = "; ".join(f"{failure.source}: {failure.message}" for failure in self.failures[:FAILURES_TOLD])
-        more = len(self.failures) - FAILURES_TOLD
+            return summary
+        causes = "; ".join(f"{failure.source}: {failure.message}" for failure in self.failures[:MAX_FAILURES_SHOWN])
+        more = len(self.failures) - MAX_FAILURES_SHOWN
         return (
-            f"{said}; {len(self.failures)} of {self.parts} parts could not be scored, run again once they are mended: "
-            f"{told}{f'; and {more} more' if more > 0 else ''}"
+            f"{summary}; {len(self.failures)} of {self.parts} parts could not be scored, run again once they are mended: "
+            f"{causes}{f'; and {more} more' if more > 0 else ''}"
         )
 
 
@@ -141,8 +141,8 @@ def open_job(
     Raises:
         As `predict_dataset`.
     """
-    for place in (source, output):
-        _refuse_odd_place(place, is_input=place == source)
+    for location in (source, output):
+        _check_location(location, is_input=location == source)
     proven = prove_pinned(pin, settings.device)
     AnswerColumns.plan(proven.bundle, settings.keep, proba=settings.proba)
     if not is_url(source) and not Path(source).exists():
@@ -160,7 +160,7 @@ def open_job(
 
 
 def choose_destination(output: str, table: str | None = None) -> ResumableOutput:
-    """What kind of output a place is.
+    """The output at a path or URL, by its kind.
 
     Args:
         output: a path, `s3://BUCKET/PREFIX` or a database URL.
@@ -200,7 +200,7 @@ def run_job(
     finished = False
     with destination.lock():
         try:
-            _begin(job)
+            _claim_output(job)
             for group in run(job.task, group_parts(readable, task_bytes)):
                 outcomes |= {outcome.result.part: outcome for outcome in group}
                 if progress is not None:
@@ -217,7 +217,8 @@ def run_job(
     return _report(job, results, drift).model_copy(update={"seconds": time.monotonic() - began})
 
 
-def _begin(job: BatchJob) -> None:
+def _claim_output(job: BatchJob) -> None:
+    """Begin, or with `overwrite` begin anew where an input has changed."""
     destination, overwrite = job.task.destination, job.task.settings.overwrite
     destination.begin(job.record, overwrite=overwrite)
     if not overwrite:
@@ -260,16 +261,16 @@ def _lies_inside(output: Path, source: Path, parts: Sequence[Part]) -> bool:
     return False
 
 
-def _refuse_odd_place(place: str, *, is_input: bool) -> None:
+def _check_location(location: str, *, is_input: bool) -> None:
     """Raise UsageError for what no file can be called, DataRefused for an input that would be waited for."""
     try:
-        mode = None if is_url(place) else Path(place).stat().st_mode
+        mode = None if is_url(location) else Path(location).stat().st_mode
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     except (OSError, ValueError) as error:
-        raise UsageError(f"{place!r} can't be a place: {getattr(error, 'strerror', None) or error}") from None
+        raise UsageError(f"{location!r} can't be a path or URL: {getattr(error, 'strerror', None) or error}") from None
     if is_input and mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise DataRefused(f"{place} is neither a file nor a folder: give one")
+        raise DataRefused(f"{location} is neither a file nor a folder: give one")
 
 
 def _refuse_absent(source: str, settings: BatchSettings) -> None:
@@ -279,7 +280,7 @@ def _refuse_absent(source: str, settings: BatchSettings) -> None:
     next(read_batches(source, settings.read))
 
 
-def _odd(record: dict[str, Any] | None) -> str:
+def _violations(record: dict[str, Any] | None) -> str:
     if record is None:
         return " (no input contract)"
     counts = ContractCounts.from_json(record)
@@ -289,4 +290,4 @@ def _odd(record: dict[str, Any] | None) -> str:
         for kind, count in vars(column).items()
         if count and kind != "missing"
     ]
-    return f"; odd cells in {', '.join(found)}" if found else ""
+    return f"; contract violations in {', '.join(found)}" if found else ""

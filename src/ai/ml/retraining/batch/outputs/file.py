@@ -137,7 +137,7 @@ class FileOutput(ResumableOutput):
         job.refuse_another(recorded[0], str(path))
         if not is_whole:
             raise UsageError(f"{path} isn't what its manifest says: give another output, or --overwrite")
-        # Whether a query would give the same rows again can't be told.
+        # Whether a query would give the same rows again is unknown.
         return all(receipt.source is not None for receipt in recorded[1])
 
     def _joined(self) -> Content | None:

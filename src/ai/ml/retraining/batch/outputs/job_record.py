@@ -49,8 +49,8 @@ class JobRecord(Record):
         """Whether a part is scored for this job, as far as bundle and settings tell."""
         return (self.bundle, self.settings) == (scored.proven.pin.digest, scored.settings.identity())
 
-    def refuse_another(self, found: JobRecord, place: str) -> None:
-        """Raise UsageError if `found`, which lies at `place`, isn't this job; the sentence says what differs."""
+    def refuse_another(self, found: JobRecord, location: str) -> None:
+        """Raise UsageError if `found`, which lies at `location`, isn't this job; the sentence says what differs."""
         if found == self:
             return
         if found.bundle != self.bundle:
@@ -63,15 +63,15 @@ class JobRecord(Record):
             keys = sorted(key for key in self.settings if self.settings[key] != found.settings.get(key))
             difference = f"other settings ({', '.join(keys)})"
         raise UsageError(
-            f"{place} was begun with {difference}; one output never mixes two jobs: give another output, or --overwrite"
+            f"{location} was begun with {difference}; one output never mixes two jobs: give another output, or --overwrite"
         )
 
 
 def _difference(before: Sequence[str], now: Sequence[str]) -> str:
     gone, new = (sorted({*some} - {*others}) for some, others in ((before, now), (now, before)))
-    said = [f"{names[0]} {what}" for names, what in ((gone, "is gone"), (new, "is new")) if names]
+    changes = [f"{names[0]} {what}" for names, what in ((gone, "is gone"), (new, "is new")) if names]
     count = f"{len(before)} parts, now {len(now)}; " if len(before) != len(now) else ""
-    return f"{count}{' and '.join(said) or 'its parts are in another order'}"
+    return f"{count}{' and '.join(changes) or 'its parts are in another order'}"
 
 
 def manifest_json(job: JobRecord, receipts: Sequence[Receipt], file: Content | None = None) -> bytes:
@@ -93,7 +93,7 @@ def manifest_json(job: JobRecord, receipts: Sequence[Receipt], file: Content | N
     return dump_json(record)
 
 
-def read_manifest_json(data: bytes, place: str) -> tuple[JobRecord, list[Receipt]]:
+def read_manifest_json(data: bytes, location: str) -> tuple[JobRecord, list[Receipt]]:
     """Read the job and its receipts from a manifest's bytes.
 
     Raises:
@@ -104,10 +104,12 @@ def read_manifest_json(data: bytes, place: str) -> tuple[JobRecord, list[Receipt
         receipts = [Receipt.model_validate(receipt) for receipt in record["parts"]]
         return JobRecord.model_validate(record["job"]), receipts
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{place} is no manifest of a batch ({type(error).__name__}): give another output") from None
+        raise UsageError(
+            f"{location} is no manifest of a batch ({type(error).__name__}): give another output"
+        ) from None
 
 
-def read_job_json(data: bytes | str, place: str, other: str = "output") -> JobRecord:
+def read_job_json(data: bytes | str, location: str, other: str = "output") -> JobRecord:
     """Read a job that was written down.
 
     Raises:
@@ -116,7 +118,7 @@ def read_job_json(data: bytes | str, place: str, other: str = "output") -> JobRe
     try:
         return JobRecord.model_validate_json(data)
     except ValueError:
-        raise UsageError(f"{place} is no record of a batch: give another {other}") from None
+        raise UsageError(f"{location} is no record of a batch: give another {other}") from None
 
 
 def read_manifest_file(data: bytes) -> Content | None:

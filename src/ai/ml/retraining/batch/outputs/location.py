@@ -1,4 +1,4 @@
-"""What the protocol of a resumable output needs of a place: a folder, a prefix in a bucket, a table of a database."""
+"""What the protocol of a resumable output needs of its storage: a folder, a prefix in a bucket, a table of a database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ai.ml.retraining.batch.score_part import ScoredPart
 
 
 class OutputLocation(ABC):
-    """A place that keeps one output: its job's record, a receipt for each part, the parts, the manifest.
+    """Keeps one output: its job's record, a receipt for each part, the parts, the manifest.
 
     It knows nothing of when these are believed or replaced; `ResumableOutput` does. Picklable: workers get a copy, made
     after `claim`. Every method raises StorageFailed where the disk, the bucket or the database refuses.
@@ -25,7 +25,7 @@ class OutputLocation(ABC):
         """What messages call it."""
 
     def check_input(self, source: str, query: str | None, parts: Sequence[Part]) -> None:  # noqa: B027 most take any
-        """Refuse an input that can't be scored into this place, before anything is read; most take any.
+        """Refuse an input that can't be scored into this location, before anything is read; most take any.
 
         Raises:
             UsageError: the answers would replace what they are made of.

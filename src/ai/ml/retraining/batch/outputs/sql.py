@@ -89,10 +89,10 @@ class SqlLocation(OutputLocation):
         tables = self._tables()
         with open_database(self.url) as database:
             if not database.has_schema(tables.job):
-                raise UsageError(f"{database.place} has no schema {tables.job.schema!r}: make it first")
+                raise UsageError(f"{database.name} has no schema {tables.job.schema!r}: make it first")
             foreign = self._foreign_records(database)
             if foreign is not None:
-                raise UsageError(f"{database.place} has a table {foreign!r} that no batch made: give another --table")
+                raise UsageError(f"{database.name} has a table {foreign!r} that no batch made: give another --table")
             self._refuse_foreign(database)
             if not database.has_table(tables.job):
                 return None
@@ -131,11 +131,11 @@ class SqlLocation(OutputLocation):
     def release(self) -> None:
         """As `OutputLocation.release`; the tables go too."""
         with open_database(self.url) as database:
-            there = database.has_table(self._tables().answers)
+            answers_exist = database.has_table(self._tables().answers)
             with database.begin() as connection:
                 # Again: not every database has a lock.
                 if not self._has_receipts(connection):
-                    self._tables().drop_all(connection, there)
+                    self._tables().drop_all(connection, answers_exist)
 
     def has_receipts(self) -> bool:
         """As `OutputLocation.has_receipts`."""
@@ -209,9 +209,9 @@ class SqlLocation(OutputLocation):
     def remove(self, job: JobRecord) -> None:
         """As `OutputLocation.remove`."""
         with open_database(self.url) as database:
-            there = database.has_table(self._tables().answers)
+            answers_exist = database.has_table(self._tables().answers)
             with database.begin() as connection:
-                self._tables().drop_answers(connection, there)
+                self._tables().drop_answers(connection, answers_exist)
 
     def _tables(self) -> AnswerTables:
         return AnswerTables(str(self.table))
@@ -259,7 +259,7 @@ class SqlLocation(OutputLocation):
 
     def _refuse_foreign(self, database: Database) -> None:
         if self._is_foreign(database):
-            raise UsageError(f"{database.place} has a table {self.table!r} that no batch made: give another --table")
+            raise UsageError(f"{database.name} has a table {self.table!r} that no batch made: give another --table")
 
     def _refuse_twins(self, database: Database, names: Iterable[str]) -> None:
         """Raise UsageError if two columns, or a column and the key, are one to this database."""
@@ -268,13 +268,13 @@ class SqlLocation(OutputLocation):
         for name in dict.fromkeys(names):
             key = database.folded(name)
             if not name or len(name.encode()) > longest:
-                what = f"longer than the {longest} bytes of {database.place}" if name else "no name in a database"
+                what = f"longer than the {longest} bytes of {database.name}" if name else "no name in a database"
                 raise UsageError(f"the column {name!r} is {what}: rename it, or don't keep it")
             if key in seen and seen[key] in (PART, ROW):
                 raise UsageError(f"the column {name!r} is the key of the table: keep another one")
             if key in seen:
                 raise UsageError(
-                    f"the columns {seen[key]!r} and {name!r} would be one in {database.place}, to which upper and "
+                    f"the columns {seen[key]!r} and {name!r} would be one in {database.name}, to which upper and "
                     "lower case are the same: keep one of them"
                 )
             seen[key] = name
