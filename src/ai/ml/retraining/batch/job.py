@@ -72,8 +72,8 @@ class BatchReport(Record):
         causes = "; ".join(f"{failure.source}: {failure.message}" for failure in self.failures[:MAX_FAILURES_SHOWN])
         more = len(self.failures) - MAX_FAILURES_SHOWN
         return (
-            f"{summary}; {len(self.failures)} of {self.parts} parts could not be scored, run again once they are mended: "
-            f"{causes}{f'; and {more} more' if more > 0 else ''}"
+            f"{summary}; {len(self.failures)} of {self.parts} parts could not be scored, run again once they are "
+            f"mended: {causes}{f'; and {more} more' if more > 0 else ''}"
         )
 
 
@@ -268,7 +268,7 @@ def _check_location(location: str, *, is_input: bool) -> None:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     except (OSError, ValueError) as error:
-        raise UsageError(f"{location!r} can't be a path or URL: {getattr(error, 'strerror', None) or error}") from None
+        raise UsageError(f"{location!r} can't be a place: {getattr(error, 'strerror', None) or error}") from None
     if is_input and mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise DataRefused(f"{location} is neither a file nor a folder: give one")
 

@@ -49,8 +49,8 @@ class JobRecord(Record):
         """Whether a part is scored for this job, as far as bundle and settings tell."""
         return (self.bundle, self.settings) == (scored.proven.pin.digest, scored.settings.identity())
 
-    def refuse_another(self, found: JobRecord, location: str) -> None:
-        """Raise UsageError if `found`, which lies at `location`, isn't this job; the sentence says what differs."""
+    def refuse_another(self, found: JobRecord, name: str) -> None:
+        """Raise UsageError if `found`, which the output `name` holds, isn't this job; the sentence says what differs."""
         if found == self:
             return
         if found.bundle != self.bundle:
@@ -63,7 +63,7 @@ class JobRecord(Record):
             keys = sorted(key for key in self.settings if self.settings[key] != found.settings.get(key))
             difference = f"other settings ({', '.join(keys)})"
         raise UsageError(
-            f"{location} was begun with {difference}; one output never mixes two jobs: give another output, or --overwrite"
+            f"{name} was begun with {difference}; one output never mixes two jobs: give another output, or --overwrite"
         )
 
 
@@ -93,8 +93,8 @@ def manifest_json(job: JobRecord, receipts: Sequence[Receipt], file: Content | N
     return dump_json(record)
 
 
-def read_manifest_json(data: bytes, location: str) -> tuple[JobRecord, list[Receipt]]:
-    """Read the job and its receipts from a manifest's bytes.
+def read_manifest_json(data: bytes, name: str) -> tuple[JobRecord, list[Receipt]]:
+    """Read the job and its receipts from the bytes of the manifest that messages call `name`.
 
     Raises:
         UsageError: it is no such manifest.
@@ -104,13 +104,11 @@ def read_manifest_json(data: bytes, location: str) -> tuple[JobRecord, list[Rece
         receipts = [Receipt.model_validate(receipt) for receipt in record["parts"]]
         return JobRecord.model_validate(record["job"]), receipts
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{location} is no manifest of a batch ({type(error).__name__}): give another output"
-        ) from None
+        raise UsageError(f"{name} is no manifest of a batch ({type(error).__name__}): give another output") from None
 
 
-def read_job_json(data: bytes | str, location: str, other: str = "output") -> JobRecord:
-    """Read a job that was written down.
+def read_job_json(data: bytes | str, name: str, other: str = "output") -> JobRecord:
+    """Read a job from the bytes of the record that messages call `name`.
 
     Raises:
         UsageError: it is no such record; the sentence asks for another `other`.
@@ -118,7 +116,7 @@ def read_job_json(data: bytes | str, location: str, other: str = "output") -> Jo
     try:
         return JobRecord.model_validate_json(data)
     except ValueError:
-        raise UsageError(f"{location} is no record of a batch: give another {other}") from None
+        raise UsageError(f"{name} is no record of a batch: give another {other}") from None
 
 
 def read_manifest_file(data: bytes) -> Content | None:

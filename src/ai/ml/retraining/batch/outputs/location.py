@@ -1,4 +1,4 @@
-"""What the protocol of a resumable output needs of its storage: a folder, a prefix in a bucket, a table of a database."""
+"""What the protocol of a resumable output needs of its storage: a folder, a prefix in a bucket or an SQL table."""
 
 from __future__ import annotations
 
