@@ -50,7 +50,7 @@ class JobRecord(Record):
         return (self.bundle, self.settings) == (scored.proven.pin.digest, scored.settings.identity())
 
     def refuse_another(self, found: JobRecord, name: str) -> None:
-        """Raise UsageError if `found`, which the output `name` holds, isn't this job; the sentence says what differs."""
+        """Raise UsageError, which says what differs, unless `found`, the job of the output `name`, is this one."""
         if found == self:
             return
         if found.bundle != self.bundle:
