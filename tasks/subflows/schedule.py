@@ -22,6 +22,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.parallel import available_cores
+from ai.ml.retraining.console.interruption import changed
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import RetrainSummary
 from ai.ml.retraining.runs.source import source_key
@@ -176,6 +177,7 @@ class SegmentRuns:
     def _add(self, outcome: SegmentOutcome) -> None:
         self._outcomes[outcome.model] = outcome
         done = f"{len(self._outcomes)} of {len(self._plan.segments)}"
+        changed(f"{done} segments are done, and stay so")
         logger.info("%s: %s — %s (%s)", outcome.model, outcome.outcome, outcome.reason, done)
 
     def _mark_crashed(self, runs: Iterable[Started], reason: str = "stopped with the run above it") -> None:

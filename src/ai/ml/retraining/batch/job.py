@@ -11,8 +11,7 @@ from typing import Any
 
 from ai.ml.core.contract import ContractCounts
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
-from ai.ml.core.tables.addresses import is_bucket, is_database
-from ai.ml.core.tables.locations import is_url, source_name
+from ai.ml.core.tables.locations import is_bucket, is_database, is_url, source_name
 from ai.ml.retraining.batch.columns import AnswerColumns
 from ai.ml.retraining.batch.drift import scoring_drift
 from ai.ml.retraining.batch.outputs.file import FileOutput
@@ -28,6 +27,7 @@ from ai.ml.retraining.records import DriftRecord, Record
 from ai.ml.retraining.settings.predict import BatchSettings
 
 MAX_FAILURES_SHOWN = 5
+MAX_NOTES_SHOWN = 3
 
 __all__ = ["BatchJob", "BatchReport", "BatchSettings", "open_job", "predict_dataset", "run_job"]
 
@@ -290,4 +290,6 @@ def _violations(record: dict[str, Any] | None) -> str:
         for kind, count in vars(column).items()
         if count and kind != "missing"
     ]
-    return f"; contract violations in {', '.join(found)}" if found else ""
+    violations = f"; contract violations in {', '.join(found)}" if found else ""
+    more = f"; and {len(counts.notes) - MAX_NOTES_SHOWN} more notes" if len(counts.notes) > MAX_NOTES_SHOWN else ""
+    return violations + "".join(f"; {note}" for note in counts.notes[:MAX_NOTES_SHOWN]) + more

@@ -18,6 +18,7 @@ from ai.ml.core.bundle_dir import (
     current_versions,
     read_manifest,
 )
+from ai.ml.core.reading import Reading
 
 SHOWN_FEATURES = 12
 QUANTILES = 100
@@ -120,6 +121,9 @@ def _show_contract(contract: dict[str, Any] | None, console: Console) -> None:
         missing = f"{column.get('missing_share') or 0:.1%}"
         table.add_row(Text(column["name"]), column["kind"], missing, Text(_values(column)))
     console.print(table)
+    if contract.get("reading"):
+        flags = Reading.from_json(contract["reading"]).flags
+        console.print(Text(f"tables to score are read as the training table was: {flags}"))
 
 
 def _folding(title: str, *names: str) -> Table:

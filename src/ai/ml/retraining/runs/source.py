@@ -12,6 +12,7 @@ from ai.ml.core.errors import Busy
 from ai.ml.core.tables import fingerprint, read_table, write_table
 from ai.ml.core.tables.dataset_files import data_files
 from ai.ml.core.tables.locations import source_name
+from ai.ml.core.tables.read_options import told_of
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import (
     DataRef,
@@ -60,7 +61,8 @@ def read_data(config: RetrainConfig) -> DataRef:
         file = FileRef.of(path)
     rows, columns, source = table.num_rows, tuple(table.column_names), source_name(data.source)
     logger.info("read      %s rows × %s columns from %s", f"{rows:,}", len(columns), source)
-    return DataRef(file=file, source=source, rows=rows, columns=columns, fingerprint=content)
+    reading = told_of(table).to_json()
+    return DataRef(file=file, source=source, rows=rows, columns=columns, fingerprint=content, reading=reading)
 
 
 def source_key(data: DataSettings) -> str:

@@ -18,6 +18,7 @@ from ai.ml.core.number_text import counted
 from ai.ml.core.tables.cells import as_texts, level_text, one_array
 from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import source_name
+from ai.ml.core.tables.read_options import told_of, with_reading
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.records import FileRef, Record
 from ai.ml.retraining.runs.source import read_source
@@ -266,7 +267,8 @@ def _keep(cut: Cut, table: pa.Table, folder: Path, settings: SegmentSettings, re
 
 def _plain(table: pa.Table) -> pa.Table:
     """Without dictionaries, which hold the other segments' values: equal rows give equal bytes."""
-    return pa.table({name: one_array(table.column(name)) for name in table.column_names})
+    plain = pa.table({name: one_array(table.column(name)) for name in table.column_names})
+    return with_reading(plain, told_of(table))
 
 
 def _are(count: int) -> str:
