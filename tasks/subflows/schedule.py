@@ -25,7 +25,7 @@ from ai.ml.core.parallel import available_cores
 from ai.ml.retraining.console.interruption import changed
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import RetrainSummary
-from ai.ml.retraining.runs.source import source_key
+from ai.ml.retraining.runs.steps.source import source_key
 from ai.ml.retraining.segments import cut as segments
 from ai.ml.retraining.segments import outcome
 from ai.ml.retraining.segments.cut import Segment, SegmentPlan, segment_config

@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
+from builders import sealed_tiny
 from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore
 from prefect.serializers import JSONSerializer
-from store_samples import sealed
 
 import tasks.artifacts
 import tasks.caching
@@ -23,7 +23,7 @@ import tasks.gate
 from ai.ml.core.errors import Busy, DataNotFound, Unproved
 from ai.ml.retraining.records import BundleRef, CandidateRef, DataRef, FileRef, Record, ReportRef, VerdictRef
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs import source as source_of_run
+from ai.ml.retraining.runs.steps import source as source_of_run
 from ai.ml.retraining.runs.work_folder import keep_latest
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.caching import ContentKey
@@ -44,7 +44,7 @@ def data(folder: Path) -> DataRef:
 
 
 def candidate(folder: Path) -> CandidateRef:
-    bundle, digest = sealed(folder / "candidate")
+    bundle, digest = sealed_tiny(folder / "candidate")
     return CandidateRef(
         bundle=BundleRef(path=str(bundle), digest=digest),
         holdout=written(folder / "holdout.parquet"),

@@ -28,6 +28,7 @@ from ai.ml.retraining.settings.predict import BatchSettings
 
 MAX_FAILURES_SHOWN = 5
 MAX_NOTES_SHOWN = 3
+MAX_GAPS_SHOWN = 5
 
 __all__ = ["BatchJob", "BatchReport", "BatchSettings", "open_job", "predict_dataset", "run_job"]
 
@@ -290,6 +291,11 @@ def _violations(record: dict[str, Any] | None) -> str:
         for kind, count in vars(column).items()
         if count and kind != "missing"
     ]
+    gaps = sorted(((column.missing, name) for name, column in counts.columns.items() if column.missing), reverse=True)
     violations = f"; contract violations in {', '.join(found)}" if found else ""
+    if gaps:
+        shown = ", ".join(f"{name!r}: {count:,}" for count, name in gaps[:MAX_GAPS_SHOWN])
+        more = f" and {len(gaps) - MAX_GAPS_SHOWN} more columns" if len(gaps) > MAX_GAPS_SHOWN else ""
+        violations += f"; missing cells in {shown}{more}"
     more = f"; and {len(counts.notes) - MAX_NOTES_SHOWN} more notes" if len(counts.notes) > MAX_NOTES_SHOWN else ""
     return violations + "".join(f"; {note}" for note in counts.notes[:MAX_NOTES_SHOWN]) + more

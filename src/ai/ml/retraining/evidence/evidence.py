@@ -23,7 +23,7 @@ from ai.ml.core.errors import BundleRefused, DataRefused, NothingChecked
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.core.tables.cells import one_array
 from ai.ml.core.types import Metrics, ModelBundle
-from ai.ml.retraining.evidence.answers import ANSWERS_FILE, AnswerSet, encode_answers, read_answers
+from ai.ml.retraining.evidence.answers import ANSWERS_NAME, AnswerSet, encode_answers, read_answers
 from ai.ml.retraining.evidence.probes import ProbeSet, generate_probes, probe_columns
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 EVIDENCE_FORMAT = 1
 """Raise it when a file under `evidence/` changes its meaning, and give `read_evidence` a reader for the old one."""
 FOLDER = "evidence"
-PROBES_FILE = "probes.parquet"
-GENERATED_FILE = "generated.json"
-RECORD_FILE = "record.json"
+PROBES_NAME = "probes.parquet"
+GENERATED_NAME = "generated.json"
+RECORD_NAME = "record.json"
 MAX_HOLDOUT_ROWS = 2048
 
 Origin = Literal["training", "environment"]
@@ -187,10 +187,10 @@ def write_evidence(bundle_dir: Path, evidence: Evidence) -> dict[str, Any]:
         "sections": evidence.sections,
         "metrics": evidence.metrics,
     }
-    write_atomic(folder / PROBES_FILE, buffer.getvalue().to_pybytes())
-    write_atomic(folder / GENERATED_FILE, evidence.generated.to_json())
-    write_atomic(folder / ANSWERS_FILE, encode_answers(evidence.answers))
-    write_atomic(folder / RECORD_FILE, dump_json(record))
+    write_atomic(folder / PROBES_NAME, buffer.getvalue().to_pybytes())
+    write_atomic(folder / GENERATED_NAME, evidence.generated.to_json())
+    write_atomic(folder / ANSWERS_NAME, encode_answers(evidence.answers))
+    write_atomic(folder / RECORD_NAME, dump_json(record))
     return evidence.summary()
 
 
@@ -208,12 +208,12 @@ def read_evidence(bundle_dir: Path) -> Evidence:
             f"{bundle_dir.name} holds no evidence, so nothing can be proved: make some with `bundlegate evidence`"
         )
     try:
-        record = json.loads((folder / RECORD_FILE).read_bytes())
+        record = json.loads((folder / RECORD_NAME).read_bytes())
         if record["format"] != EVIDENCE_FORMAT:
             raise BundleRefused(f"the evidence has format {record['format']}, this bundlegate reads {EVIDENCE_FORMAT}")
-        holdout = pq.read_table(folder / PROBES_FILE, page_checksum_verification=True)
-        generated = ProbeSet.from_json((folder / GENERATED_FILE).read_bytes())
-        answers = read_answers(folder / ANSWERS_FILE)
+        holdout = pq.read_table(folder / PROBES_NAME, page_checksum_verification=True)
+        generated = ProbeSet.from_json((folder / GENERATED_NAME).read_bytes())
+        answers = read_answers(folder / ANSWERS_NAME)
         evidence = Evidence(
             holdout,
             generated,

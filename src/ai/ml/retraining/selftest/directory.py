@@ -16,8 +16,8 @@ from torch import nn
 from ai.ml.core.bundle_dir import BUNDLE_NAME, MANIFEST_NAME, METRICS_NAME, read_manifest
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.frameworks.pytorch.models.networks import build_model, model_config_of
-from ai.ml.retraining.evidence.answers import ANSWERS_FILE, AnswerSet
-from ai.ml.retraining.evidence.evidence import FOLDER, PROBES_FILE, answer_probes, plain_labels
+from ai.ml.retraining.evidence.answers import ANSWERS_NAME, AnswerSet
+from ai.ml.retraining.evidence.evidence import FOLDER, PROBES_NAME, answer_probes, plain_labels
 from ai.ml.retraining.evidence.fingerprints import describe_structure
 from ai.ml.retraining.selftest.defect import Copy, Defect, NotApplicable, defect
 
@@ -129,12 +129,12 @@ def _(copy: Copy) -> None:
 
 @defect(DIRECTORY_DEFECTS, "a bit flipped in the stored answers", "files")
 def _(copy: Copy) -> None:
-    _flip(copy.bundle_dir / FOLDER / ANSWERS_FILE, 0.5)
+    _flip(copy.bundle_dir / FOLDER / ANSWERS_NAME, 0.5)
 
 
 @defect(DIRECTORY_DEFECTS, "the probes cut off", "files")
 def _(copy: Copy) -> None:
-    path = copy.bundle_dir / FOLDER / PROBES_FILE
+    path = copy.bundle_dir / FOLDER / PROBES_NAME
     path.write_bytes(path.read_bytes()[:-8])
 
 
