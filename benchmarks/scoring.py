@@ -32,7 +32,7 @@ from ai.ml.core.tables.reader import ReadOptions, read_batches, write_table
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import Precision, Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.trainer.training import train
-from ai.ml.retraining.batch.prefetch import ahead
+from ai.ml.retraining.batch.prefetch import prefetch
 
 SAMPLE_ROWS = 200
 BATCH_ROWS = 65_536
@@ -109,7 +109,7 @@ def scored_batches(scorer: Scorer, path: Path) -> Iterator[np.ndarray]:
     """Raw outputs of a file, a batch at a time, read as a batch prediction reads it."""
     contract = scorer.bundle.contract
     numbers = frozenset(column.name for column in (contract.columns if contract else ()) if column.kind == "number")
-    with closing(ahead(read_batches(str(path), ReadOptions(numbers=numbers), BATCH_ROWS))) as batches:
+    with closing(prefetch(read_batches(str(path), ReadOptions(numbers=numbers), BATCH_ROWS))) as batches:
         for batch in batches:
             yield scorer.score_table(batch).raw
 

@@ -11,7 +11,7 @@ import sys
 from prefect import flow
 
 from ai.ml.retraining.batch.job import BatchReport
-from ai.ml.retraining.batch.scoring_job import require_whole, show_report
+from ai.ml.retraining.batch.scoring_job import require_complete, show_report
 from ai.ml.retraining.settings.predict import PredictConfig
 from tasks.cluster import cluster_runner, cluster_started, run_on_cluster
 from tasks.command_line import run_from_command_line
@@ -36,7 +36,7 @@ def batch_predict(config: PredictConfig) -> BatchReport:
         report = score_on_cluster.with_options(task_runner=cluster_runner(config.run))(config)
     else:
         report = score_parts(config)
-    require_whole(report)
+    require_complete(report)
     return report
 
 

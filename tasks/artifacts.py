@@ -36,6 +36,7 @@ from ai.ml.retraining.records import (
     ReportRef,
     VerdictRef,
 )
+from ai.ml.retraining.reporting.files import CARD, PREVIEW
 from ai.ml.retraining.runs.summary import metrics_line
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.caching import KEPT, PersistOnly
@@ -64,7 +65,7 @@ def show_report(name: str, report: ReportRef) -> None:
     """The card as Markdown, one chart as an image, and where the page lies."""
     page = Path(report.page.path)
     bundle = page.parent.name[:SHORT]
-    card = page.with_name("card.md").read_text(encoding="utf-8")
+    card = page.with_name(CARD).read_text(encoding="utf-8")
     # The YAML head is for model hubs.
     _publish(
         create_markdown_artifact,
@@ -76,7 +77,7 @@ def show_report(name: str, report: ReportRef) -> None:
     description = f"report of {bundle}: copy the address into a browser on the machine that keeps it"
     link = {"link": page.as_uri(), "link_text": page.as_uri(), "description": description}
     _publish(create_link_artifact, key=artifact_key(name, "report"), **link)
-    chart = page.with_name("preview.svg")
+    chart = page.with_name(PREVIEW)
     if chart.is_file():
         content = base64.b64encode(chart.read_bytes()).decode()
         caption = f"main chart of {bundle}"

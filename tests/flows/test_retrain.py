@@ -100,7 +100,7 @@ def test_a_proof_out_of_time_is_made_by_the_next_run_without_training(
     assert "says nothing of the bundle" in starved.stderr
     assert "the next run on the same table only proves it" in starved.stderr
     assert actions(tmp_path) == []
-    assert Store(tmp_path / "store").shelf("m").names("quarantine") == []
+    assert Store(tmp_path / "store").backend("m").names("quarantine") == []
     (history,) = (tmp_path / "store" / "m" / "work").glob("candidate-*/history.json")
     written = history.stat().st_mtime_ns
     rested = run_flow(warm_environment, *arguments)

@@ -21,7 +21,7 @@ from store_samples import DECISION, promoted, verdict_on
 
 from ai.ml.core.errors import StorageFailed
 from ai.ml.retraining.store.audit import audit
-from ai.ml.retraining.store.state import moves
+from ai.ml.retraining.store.state import champion_changes
 from ai.ml.retraining.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("warm_processes")
@@ -60,7 +60,7 @@ class Script:
 
 def check_linear(store: Store) -> None:
     """One history, in which every decision was taken on the champion that it replaced."""
-    for before, after in itertools.pairwise(moves(store.history("m"))):
+    for before, after in itertools.pairwise(champion_changes(store.history("m"))):
         assert after.body["champion_before"] == before.body["digest"], "a decision was lost"
 
 
@@ -91,7 +91,7 @@ def test_killed_at_random_moments_readers_never_fail_and_the_next_run_recovers(
     finally:
         reader.close()
         template.close()
-    promoted_ever = {entry.body["digest"] for entry in moves(store.history("m"))}
+    promoted_ever = {entry.body["digest"] for entry in champion_changes(store.history("m"))}
     assert set(seen["digests"]) <= promoted_ever, "a reader got a bundle that was never promoted"
     last = promoted(store, tmp_path, 2)
     assert store.champion("m") == last != first
@@ -139,7 +139,7 @@ def test_two_processes_at_the_same_second_make_one_linear_history(
     check_linear(store)
     told = [outcome for pair in outcomes for outcome in pair]
     assert all(outcome.startswith(("won", "already", "busy")) for outcome in told), told
-    assert len(moves(store.history("m"))) == 1 + sum(outcome.startswith("won") for outcome in told)
+    assert len(champion_changes(store.history("m"))) == 1 + sum(outcome.startswith("won") for outcome in told)
     busy = [outcome for outcome in told if outcome.startswith("busy")]
     assert len(busy) >= meetings, "the two never met"
     pids = {f"process {racer.process.pid} of" for racer in racers}

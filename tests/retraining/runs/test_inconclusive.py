@@ -159,7 +159,7 @@ def test_a_rollback_out_of_time_moves_nothing_and_quarantines_nothing(whole: Pat
     assert done.returncode == ExitCode.BUSY, done.stderr
     assert store.champion("m") == bundle_digest(second)
     assert [entry.action for entry in store.history("m")] == ["promoted", "promoted"]
-    assert store.shelf("m").names("quarantine") == []
+    assert store.backend("m").names("quarantine") == []
 
 
 @pytest.mark.usefixtures("cold_processes")

@@ -65,7 +65,7 @@ def test_promotion_takes_a_passing_verdict_on_this_very_bundle(store: Store, tmp
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(BundleRefused, match="changed since its verdict"):
         store.promote("m", bundle, verdict_on(digest), decision=DECISION)
-    assert (store.champion("m"), store.history("m"), store.shelf("m").names("versions")) == (None, [], [])
+    assert (store.champion("m"), store.history("m"), store.backend("m").names("versions")) == (None, [], [])
 
 
 def test_what_is_published_is_hashed_where_it_lies(store: Store, tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_what_is_published_is_hashed_where_it_lies(store: Store, tmp_path: Path)
     file = bundle / "model_bundle.pt"
     file.write_bytes(file.read_bytes()[:-1] + b"~")
     with pytest.raises(BundleRefused, match=r"changed while it was published: model_bundle\.pt has changed"):
-        store.shelf("m").publish("versions", digest, bundle, {})
-    assert store.shelf("m").names("versions") == []
+        store.backend("m").publish("versions", digest, bundle, {})
+    assert store.backend("m").names("versions") == []
 
 
 def test_promoting_twice_is_one_decision_and_one_version(store: Store, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_promoting_twice_is_one_decision_and_one_version(store: Store, tmp_path:
     second = store.promote("m", bundle, verdict_on(digest), decision=DECISION)
     assert (first.already, second.already) == (False, True)
     assert len(store.history("m")) == 1
-    assert store.shelf("m").names("versions") == [digest]
+    assert store.backend("m").names("versions") == [digest]
 
 
 def test_a_decision_against_another_champion_is_busy_and_says_who_won(store: Store, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_promotion_during_the_proof_is_not_undone_by_the_rollback(store: Store
 def test_only_a_former_champion_comes_back(store: Store, tmp_path: Path) -> None:
     promoted(store, tmp_path, 1)
     bundle, digest = sealed_tiny(tmp_path / "b", 5)
-    store.shelf("m").publish("versions", digest, bundle, {})
+    store.backend("m").publish("versions", digest, bundle, {})
     with pytest.raises(UsageError, match="was never the champion"):
         store.rollback("m", to=digest, reason="x", prove=proving)
     with pytest.raises(UsageError, match=r"there was no champion before [0-9a-f]{12}: nothing to go back to"):
@@ -270,7 +270,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 def test_the_audit_says_what_is_not_as_it_was_written(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ai.ml.retraining.store.audit.SECOND_LOOK_AFTER_S", 0.0)
+    monkeypatch.setattr("ai.ml.retraining.store.audit.RETRY_AFTER_S", 0.0)
     store = place.store
     three = Three(*(promoted(store, tmp_path, seed) for seed in range(3)))
     store.record("m", "held", verdict_on("ab" * 32), decision=DECISION)
@@ -330,8 +330,8 @@ def test_prune_keeps_what_somebody_may_need(place: Place, tmp_path: Path) -> Non
     assert store.prune("m", 1, grace_s=3600) == [], "all were live within the hour"
     store.rollback("m", to=digests[0], reason="x", prove=proving)
     gone = store.prune("m", 1, keep_quarantine=2, grace_s=0)
-    assert sorted(store.shelf("m").names("versions")) == sorted([digests[0], digests[4]])
-    assert len(store.shelf("m").names("quarantine")) == 2
+    assert sorted(store.backend("m").names("versions")) == sorted([digests[0], digests[4]])
+    assert len(store.backend("m").names("quarantine")) == 2
     assert len(gone) == 4
     assert store.history("m")[-1].action == "pruned"
     assert store.prune("m", 1, keep_quarantine=2, grace_s=0) == []

@@ -34,8 +34,8 @@ def test_names_that_are_no_names(store: Store, name: str) -> None:
 
 def append(ledger: Ledger, body: dict[str, str]) -> None:
     """One line, as the store writes it."""
-    pages = ledger.read()
-    ledger.write(pages, next_entry(pages.entries, body)[1])
+    snapshot = ledger.read()
+    ledger.write(snapshot, next_entry(snapshot.entries, body)[1])
 
 
 def test_a_torn_last_line_is_cut_off_by_the_next_writer(tmp_path: Path) -> None:
@@ -108,8 +108,8 @@ ledger = Ledger(Path(sys.argv[1]))
 size = ledger.path.stat().st_size if ledger.path.exists() else 0
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30, size + 30))
 try:
-    pages = ledger.read()
-    ledger.write(pages, next_entry(pages.entries, {"action": "promoted", "digest": "0" * 64})[1])
+    snapshot = ledger.read()
+    ledger.write(snapshot, next_entry(snapshot.entries, {"action": "promoted", "digest": "0" * 64})[1])
 except StorageFailed as failure:
     print(failure)
 """
@@ -133,7 +133,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from ai.ml.retraining.store.store import Store
-with Store(Path(sys.argv[1])).shelf("m").writing():
+with Store(Path(sys.argv[1])).backend("m").writing():
     print("held", flush=True)
     time.sleep(600)
 """

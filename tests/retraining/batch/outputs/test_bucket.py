@@ -18,7 +18,7 @@ from ai.ml.core.files.bucket import open_bucket
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.batch.job import BatchReport, BatchSettings, open_job, predict_dataset
 from ai.ml.retraining.batch.outputs import bucket as bucket_output
-from ai.ml.retraining.batch.outputs.bucket import CONDITIONAL_BYTES, BucketOutput
+from ai.ml.retraining.batch.outputs.bucket import CONDITIONAL_BYTES, BucketLocation
 from ai.ml.retraining.batch.pinned import pin_bundle
 from ai.ml.retraining.batch.receipts import Receipt
 from ai.ml.retraining.batch.runners import score_group
@@ -193,7 +193,7 @@ def test_two_jobs_never_mix_in_one_prefix(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"other settings \(proba\)"):
         fast_out.begin(fast.record, overwrite=False)
     # Who was refused leaves the other one's record alone.
-    fast_out.tidy()
+    fast_out.clean_up_if_empty()
     assert list(objects("out")) == ["_progress/job.json"]
     fast_out.begin(fast.record, overwrite=True)
     receipts = [outcome.result for part in fast.parts for outcome in score_group(fast.task, (part,))]
@@ -217,16 +217,16 @@ def test_a_late_put_never_stands_under_a_mark_of_success(
     folder = dataset(tmp_path / "in", 1, 20)
     slow = open_job(pin_bundle(bundle), str(folder), "s3://lake/out", BatchSettings())
     slow.task.destination.begin(slow.record, overwrite=False)
-    put, others = BucketOutput._put, [BatchSettings(proba=True, overwrite=True)]
+    put, others = BucketLocation._put, [BatchSettings(proba=True, overwrite=True)]
     finished: dict[str, str] = {}
 
-    def late(self: BucketOutput, name: str, content: object, **options: object) -> str | None:
+    def late(self: BucketLocation, name: str, content: object, **options: object) -> str | None:
         if others and name == slow.parts[0].name:
             score(bundle, str(folder), "s3://lake/out", others.pop())
             finished.update(objects("out"))
         return put(self, name, content, **options)
 
-    monkeypatch.setattr(BucketOutput, "_put", late)
+    monkeypatch.setattr(BucketLocation, "_put", late)
     # A long part is put without a condition, and looked at afterwards.
     monkeypatch.setattr(bucket_output, "CONDITIONAL_BYTES", most)
     with pytest.raises(UsageError, match="another job has taken"):
@@ -240,14 +240,14 @@ def test_a_late_put_never_stands_under_a_mark_of_success(
 
 def test_a_put_whose_answer_got_lost_is_believed(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = dataset(tmp_path / "in", 1, 20)
-    put = BucketOutput._put
+    put = BucketLocation._put
 
-    def twice(self: BucketOutput, name: str, content: object, **options: object) -> str | None:
+    def twice(self: BucketLocation, name: str, content: object, **options: object) -> str | None:
         if name.endswith(".parquet"):
             put(self, name, content, **options)
         return put(self, name, content, **options)
 
-    monkeypatch.setattr(BucketOutput, "_put", twice)
+    monkeypatch.setattr(BucketLocation, "_put", twice)
     assert score(bundle, str(folder), "s3://lake/out").rows == 20
     assert score(bundle, str(folder), "s3://lake/out").kept == 1
 

@@ -29,9 +29,10 @@ from ai.ml.retraining.batch.job import (
 )
 from ai.ml.retraining.batch.outputs import file as file_output
 from ai.ml.retraining.batch.outputs import folder as folder_output
-from ai.ml.retraining.batch.outputs.base import JobRecord
 from ai.ml.retraining.batch.outputs.file import FileOutput
-from ai.ml.retraining.batch.outputs.folder import FolderOutput
+from ai.ml.retraining.batch.outputs.folder import FolderLocation
+from ai.ml.retraining.batch.outputs.job_record import JobRecord
+from ai.ml.retraining.batch.outputs.resumable import ResumableOutput
 from ai.ml.retraining.batch.pinned import pin_bundle
 from ai.ml.retraining.commands import cli
 
@@ -194,14 +195,14 @@ def test_a_place_that_cant_be_made_is_told_with_its_reason(here: Path, monkeypat
     Path("file").write_text("")
     for place in ("file", "file/below"):
         refused = pytest.raises(UsageError, match=r"/file is a file, not a folder")
-        with refused, FolderOutput(str(here / place)).lock():
+        with refused, FolderLocation(str(here / place)).lock():
             pass
 
     def read_only(path: Path, **_options: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     monkeypatch.setattr(Path, "mkdir", read_only)
-    with pytest.raises(StorageFailed, match="Read-only file system"), FolderOutput(str(here / "out")).lock():
+    with pytest.raises(StorageFailed, match="Read-only file system"), FolderLocation(str(here / "out")).lock():
         pass
 
 
@@ -221,7 +222,8 @@ def test_the_next_run_keeps_what_it_began_when_the_last_one_tidies(
     def finish_and_begin(self: FileOutput, *done: object) -> None:
         finish(self, *done)
         with next_run.lock():
-            next_run.parts.begin(JobRecord(bundle="b" * 64, settings={}, parts=("in.csv",)), overwrite=False)
+            parts = ResumableOutput(next_run.location)
+            parts.begin(JobRecord(bundle="b" * 64, settings={}, parts=("in.csv",)), overwrite=False)
 
     monkeypatch.setattr(FileOutput, "finish", finish_and_begin)
     score(bundle, "in.csv", "o.csv")
@@ -233,7 +235,7 @@ def test_a_worker_that_stands_elsewhere_writes_to_the_same_place(here: Path) -> 
     Path("elsewhere").mkdir()
     os.chdir("elsewhere")
     received = pickle.loads(sent)
-    assert received.parts.root == str(here / ".o.csv.parts")
+    assert received.location.root == str(here / ".o.csv.parts")
 
 
 def test_names_that_are_no_text_are_refused_and_long_ones_are_written(bundle: Path, here: Path) -> None:
@@ -249,7 +251,7 @@ def test_names_that_are_no_text_are_refused_and_long_ones_are_written(bundle: Pa
 
 
 def test_a_slash_makes_a_folder_of_any_name(here: Path) -> None:
-    assert choose_destination("scored.v2/") == FolderOutput(str(here / "scored.v2"))
+    assert choose_destination("scored.v2/") == ResumableOutput(FolderLocation(str(here / "scored.v2")))
     with pytest.raises(UsageError, match=r"a file's name must end in .* and a folder's in a slash"):
         choose_destination("scored.v2")
 

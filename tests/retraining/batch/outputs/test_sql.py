@@ -19,7 +19,7 @@ from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining.batch.job import BatchReport, BatchSettings, open_job, run_job
 from ai.ml.retraining.batch.outputs import sql_tables
-from ai.ml.retraining.batch.outputs.sql import SqlOutput
+from ai.ml.retraining.batch.outputs.sql import SqlLocation
 from ai.ml.retraining.batch.outputs.sql_tables import lock_table
 from ai.ml.retraining.batch.pinned import pin_bundle
 from ai.ml.retraining.batch.runners import ProcessRunner, Runner, run_inline
@@ -202,7 +202,7 @@ def test_messages_show_no_password(bundle: Path, tmp_path: Path, postgresql_url:
         insert(bundle, source, wrong)
     assert "hunter2" not in str(refusal.value)
     assert "ada:***@127.0.0.1" in str(refusal.value)
-    assert "hunter2" not in repr(SqlOutput(wrong, "scored"))
+    assert "hunter2" not in repr(SqlLocation(wrong, "scored"))
 
 
 def test_a_table_that_cant_be_is_refused_before_anything_is_done(bundle: Path, tmp_path: Path) -> None:

@@ -193,8 +193,8 @@ class Objects:
                 return None
         return digest.hexdigest()
 
-    def download(self, key: str, path: Path, most: int = sys.maxsize) -> bool:
-        """Write an object of `most` bytes at the most into a new file; False if there is none, or if it is longer."""
+    def download(self, key: str, path: Path, max_bytes: int = sys.maxsize) -> bool:
+        """Write an object of at most `max_bytes` bytes into a new file; False if there is none, or if it is longer."""
         import obstore
 
         with bucket_errors(f"reading {self.url}/{key}", _UNCHANGED):
@@ -202,7 +202,7 @@ class Objects:
                 stream = obstore.get(self.client, key).stream(min_chunk_size=CHUNK)
                 with path.open("xb") as file:
                     for chunk in stream:
-                        if file.tell() + len(chunk) > most:
+                        if file.tell() + len(chunk) > max_bytes:
                             return False
                         file.write(chunk)
             except FileNotFoundError:

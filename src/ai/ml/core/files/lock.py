@@ -1,4 +1,4 @@
-"""One writer at a time in a directory, by a lock that dies with its owner and leaves no file."""
+"""One writer at a time in a directory, by a lock that dies with its owner: without a trace, or with a holder's name."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
-from ai.ml.core.errors import Busy
+from filelock import FileLock, Timeout
+
+from ai.ml.core.errors import Busy, storage_failed
+from ai.ml.core.files.atomic import write_atomic
 
 LOCK_NAME = ".bundle-lock"
 LOCK_TIMEOUT_S = 60.0
@@ -59,6 +62,52 @@ def locked_file(file: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Generator[None
     """
     with _held(_acquire(file, _FILE, time.monotonic() + timeout_s, timeout_s), file):
         yield
+
+
+@contextlib.contextmanager
+def locked_by_name(
+    file: Path, holder: str, timeout_s: float, busy: Callable[[str], str], *, name_file: Path | None = None
+) -> Generator[None]:
+    """Hold a lock file that stays, and tell who waits for it in vain the holder's name.
+
+    Args:
+        file: the lock; its directory must be there.
+        holder: the name of who locks.
+        timeout_s: seconds to wait for another holder.
+        busy: makes the sentence of `Busy` from the other holder's name.
+        name_file: a file for the name, removed with the lock; the lock file itself if None.
+
+    Raises:
+        Busy: another process held it all the time.
+        StorageFailed: the disk refused the lock.
+    """
+    lock = FileLock(file, timeout=timeout_s)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Busy(busy(_read_name(name_file or file))) from None
+    except OSError as error:
+        raise storage_failed(f"writing into {file.parent}", error, "nothing was changed") from error
+    try:
+        # A full disk may refuse these bytes; the lock holds without them.
+        with contextlib.suppress(OSError):
+            if name_file is None:
+                file.write_text(holder, encoding="utf-8")
+            else:
+                write_atomic(name_file, holder.encode())
+        yield
+    finally:
+        if name_file is not None:
+            with contextlib.suppress(OSError):
+                name_file.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read_name(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8") or "another process"
+    except OSError:  # it has just begun, or its disk is full
+        return "another process"
 
 
 @contextlib.contextmanager

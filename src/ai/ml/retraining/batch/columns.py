@@ -35,9 +35,11 @@ class AnswerColumns:
         target = bundle.target_column
         shares = tuple(f"{target}_probability_{name}" for name in class_labels(bundle)) if proba else ()
         columns = cls(f"{target}_predicted", shares, tuple(dict.fromkeys(keep)))
-        twice = [name for name, count in Counter(columns.names).items() if count > 1]
-        if twice:
-            raise UsageError(f"more than one column of the output would be called {twice[0]!r}: keep another column")
+        duplicates = [name for name, count in Counter(columns.names).items() if count > 1]
+        if duplicates:
+            raise UsageError(
+                f"more than one column of the output would be called {duplicates[0]!r}: keep another column"
+            )
         return columns
 
     @property
@@ -63,7 +65,7 @@ class AnswerColumns:
         if absent:
             near = difflib.get_close_matches(absent[0], names, n=1)
             hint = f" (is it {near[0]!r}?)" if near else ""
-            raise DataRefused(f"there is no column {absent[0]!r}{hint} to keep; came: {', '.join(map(repr, names))}")
+            raise DataRefused(f"there is no column {absent[0]!r}{hint} to keep; columns: {', '.join(map(repr, names))}")
         return self.keep
 
 

@@ -14,19 +14,21 @@ from ai.ml.core.errors import DataRefused, ExitCode, UsageError
 from ai.ml.core.tables.locations import is_bucket, is_database, is_url, source_name
 from ai.ml.retraining.batch.columns import AnswerColumns
 from ai.ml.retraining.batch.drift import scoring_drift
-from ai.ml.retraining.batch.outputs.base import Destination, JobRecord, has_changed_input
 from ai.ml.retraining.batch.outputs.file import FileOutput
-from ai.ml.retraining.batch.outputs.folder import FolderOutput
+from ai.ml.retraining.batch.outputs.folder import FolderLocation
+from ai.ml.retraining.batch.outputs.job_record import JobRecord
+from ai.ml.retraining.batch.outputs.resumable import ResumableOutput
 from ai.ml.retraining.batch.parts import Part, group_parts, plan_parts
 from ai.ml.retraining.batch.pinned import BundlePin, pin_bundle, prove_pinned
 from ai.ml.retraining.batch.receipts import AnswerTally, Failure, Receipt, total_answers, total_counts
 from ai.ml.retraining.batch.runners import PartOutcome, Runner, ScoringTask, run_inline
+from ai.ml.retraining.batch.score_part import has_changed_input
 from ai.ml.retraining.records import DriftRecord, Record
 from ai.ml.retraining.settings.predict import BatchSettings
 
-FAILURES_TOLD = 5
-NOTES_TOLD = 3
-GAPS_TOLD = 5
+MAX_FAILURES_SHOWN = 5
+MAX_NOTES_SHOWN = 3
+MAX_GAPS_SHOWN = 5
 
 __all__ = ["BatchJob", "BatchReport", "BatchSettings", "open_job", "predict_dataset", "run_job"]
 
@@ -65,14 +67,14 @@ class BatchReport(Record):
         """What was done, which cells broke the contract, and which parts are missing."""
         kept = f" ({self.kept} of {self.parts} parts were done before)" if self.kept else ""
         drift = f"; {self.drift.sentence}" if self.drift is not None else ""
-        said = f"{self.output}: {self.rows:,} rows scored{kept}{_odd(self.counts)}{drift}"
+        summary = f"{self.output}: {self.rows:,} rows scored{kept}{_violations(self.counts)}{drift}"
         if not self.failures:
-            return said
-        told = "; ".join(f"{failure.source}: {failure.message}" for failure in self.failures[:FAILURES_TOLD])
-        more = len(self.failures) - FAILURES_TOLD
+            return summary
+        causes = "; ".join(f"{failure.source}: {failure.message}" for failure in self.failures[:MAX_FAILURES_SHOWN])
+        more = len(self.failures) - MAX_FAILURES_SHOWN
         return (
-            f"{said}; {len(self.failures)} of {self.parts} parts could not be scored, run again once they are mended: "
-            f"{told}{f'; and {more} more' if more > 0 else ''}"
+            f"{summary}; {len(self.failures)} of {self.parts} parts could not be scored, run again once they are "
+            f"mended: {causes}{f'; and {more} more' if more > 0 else ''}"
         )
 
 
@@ -140,31 +142,26 @@ def open_job(
     Raises:
         As `predict_dataset`.
     """
-    for place in (source, output):
-        _refuse_odd_place(place, is_input=place == source)
+    for location in (source, output):
+        _check_location(location, is_input=location == source)
     proven = prove_pinned(pin, settings.device)
     AnswerColumns.plan(proven.bundle, settings.keep, proba=settings.proba)
     if not is_url(source) and not Path(source).exists():
         _refuse_absent(source, settings)
     destination = choose_destination(output, table)
-    parts = plan_parts(source, _part_format(destination, settings))
+    parts = plan_parts(source, destination.part_format(settings))
     if is_bucket(output) and is_bucket(source):
         inside = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
     else:
         inside = not is_url(output) and not is_url(source) and _lies_inside(Path(output), Path(source), parts)
     if inside:
         raise UsageError(f"the output {output} lies inside the input {source}: its parts would be taken for input")
-    if isinstance(destination, FileOutput):
-        destination.check(parts)
-    if is_database(source) and is_database(output):
-        from ai.ml.retraining.batch.outputs.sql import SqlOutput
-
-        SqlOutput(output, table).check_query(source, settings.query)
+    destination.check_input(source, settings.query, parts)
     return BatchJob(ScoringTask(pin, destination, settings), parts, source_name(output))
 
 
-def choose_destination(output: str, table: str | None = None) -> Destination:
-    """What kind of output a place is.
+def choose_destination(output: str, table: str | None = None) -> ResumableOutput:
+    """The output at a path or URL, by its kind.
 
     Args:
         output: a path, `s3://BUCKET/PREFIX` or a database URL.
@@ -174,18 +171,18 @@ def choose_destination(output: str, table: str | None = None) -> Destination:
         UsageError: nothing can be written there.
     """
     if is_bucket(output):
-        from ai.ml.retraining.batch.outputs.bucket import BucketOutput
+        from ai.ml.retraining.batch.outputs.bucket import BucketLocation
 
-        return BucketOutput(output)
+        return ResumableOutput(BucketLocation(output))
     if is_url(output):
-        from ai.ml.retraining.batch.outputs.sql import SqlOutput
+        from ai.ml.retraining.batch.outputs.sql import SqlLocation
 
-        return SqlOutput(output, table)
+        return ResumableOutput(SqlLocation(output, table))
     if table is not None:
         raise UsageError(f"a table {table!r} is for a database, and {output} is none: leave it out")
     if Path(output).suffix and not output.endswith("/") and not Path(output).is_dir():
         return FileOutput(output)
-    return FolderOutput(str(Path(output).absolute()))
+    return ResumableOutput(FolderLocation(str(Path(output).absolute())))
 
 
 def run_job(
@@ -204,7 +201,7 @@ def run_job(
     finished = False
     with destination.lock():
         try:
-            _begin(job)
+            _claim_output(job)
             for group in run(job.task, group_parts(readable, task_bytes)):
                 outcomes |= {outcome.result.part: outcome for outcome in group}
                 if progress is not None:
@@ -217,11 +214,12 @@ def run_job(
         finally:
             # What was finished may be another run's by now.
             if not finished:
-                destination.tidy()
+                destination.clean_up_if_empty()
     return _report(job, results, drift).model_copy(update={"seconds": time.monotonic() - began})
 
 
-def _begin(job: BatchJob) -> None:
+def _claim_output(job: BatchJob) -> None:
+    """Begin, or with `overwrite` begin anew where an input has changed."""
     destination, overwrite = job.task.destination, job.task.settings.overwrite
     destination.begin(job.record, overwrite=overwrite)
     if not overwrite:
@@ -253,12 +251,6 @@ def _report(job: BatchJob, outcomes: Sequence[PartOutcome], drift: DriftRecord |
     )
 
 
-def _part_format(destination: Destination, settings: BatchSettings) -> str:
-    if isinstance(destination, FileOutput):
-        return destination.format
-    return settings.output_format
-
-
 def _lies_inside(output: Path, source: Path, parts: Sequence[Part]) -> bool:
     """Whether writing there would add to the input, by whatever spelling or link."""
     if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
@@ -270,16 +262,16 @@ def _lies_inside(output: Path, source: Path, parts: Sequence[Part]) -> bool:
     return False
 
 
-def _refuse_odd_place(place: str, *, is_input: bool) -> None:
+def _check_location(location: str, *, is_input: bool) -> None:
     """Raise UsageError for what no file can be called, DataRefused for an input that would be waited for."""
     try:
-        mode = None if is_url(place) else Path(place).stat().st_mode
+        mode = None if is_url(location) else Path(location).stat().st_mode
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     except (OSError, ValueError) as error:
-        raise UsageError(f"{place!r} can't be a place: {getattr(error, 'strerror', None) or error}") from None
+        raise UsageError(f"{location!r} can't be a place: {getattr(error, 'strerror', None) or error}") from None
     if is_input and mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise DataRefused(f"{place} is neither a file nor a folder: give one")
+        raise DataRefused(f"{location} is neither a file nor a folder: give one")
 
 
 def _refuse_absent(source: str, settings: BatchSettings) -> None:
@@ -289,7 +281,7 @@ def _refuse_absent(source: str, settings: BatchSettings) -> None:
     next(read_batches(source, settings.read))
 
 
-def _odd(record: dict[str, Any] | None) -> str:
+def _violations(record: dict[str, Any] | None) -> str:
     if record is None:
         return " (no input contract)"
     counts = ContractCounts.from_json(record)
@@ -300,10 +292,10 @@ def _odd(record: dict[str, Any] | None) -> str:
         if count and kind != "missing"
     ]
     gaps = sorted(((column.missing, name) for name, column in counts.columns.items() if column.missing), reverse=True)
-    odd = f"; odd cells in {', '.join(found)}" if found else ""
+    violations = f"; contract violations in {', '.join(found)}" if found else ""
     if gaps:
-        shown = ", ".join(f"{name!r}: {count:,}" for count, name in gaps[:GAPS_TOLD])
-        more = f" and {len(gaps) - GAPS_TOLD} more columns" if len(gaps) > GAPS_TOLD else ""
-        odd += f"; missing cells in {shown}{more}"
-    more = f"; and {len(counts.notes) - NOTES_TOLD} more notes" if len(counts.notes) > NOTES_TOLD else ""
-    return odd + "".join(f"; {note}" for note in counts.notes[:NOTES_TOLD]) + more
+        shown = ", ".join(f"{name!r}: {count:,}" for count, name in gaps[:MAX_GAPS_SHOWN])
+        more = f" and {len(gaps) - MAX_GAPS_SHOWN} more columns" if len(gaps) > MAX_GAPS_SHOWN else ""
+        violations += f"; missing cells in {shown}{more}"
+    more = f"; and {len(counts.notes) - MAX_NOTES_SHOWN} more notes" if len(counts.notes) > MAX_NOTES_SHOWN else ""
+    return violations + "".join(f"; {note}" for note in counts.notes[:MAX_NOTES_SHOWN]) + more

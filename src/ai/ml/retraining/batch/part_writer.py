@@ -22,7 +22,7 @@ from ai.ml.retraining.batch.receipts import Content
 
 ROW_GROUP_CELLS = 1 << 20
 ROW_GROUP_ROWS = (1 << 12, 1 << 17)
-"""Least and most rows of a row group: a reader holds one in memory, and so does this writer."""
+"""Minimum and maximum rows of a row group: a reader holds one in memory, and so does this writer."""
 _SPOOL_ROWS = 1 << 15
 _COPY_BYTES = 8 << 20
 
@@ -41,13 +41,13 @@ def write_part(path: Path, tables: Iterable[pa.Table]) -> Content:
         make_dirs(path.parent)
     except OSError as error:
         raise storage_failed(f"making {path.parent}", error, "nothing was written") from error
-    held: list[Content] = []
+    written: list[Content] = []
 
     def write(stream: BinaryIO) -> None:
-        held.append((_write_parquet if path.suffix == ".parquet" else _write_csv)(stream, iter(tables), path))
+        written.append((_write_parquet if path.suffix == ".parquet" else _write_csv)(stream, iter(tables), path))
 
     write_atomic(path, write)
-    return held[0]
+    return written[0]
 
 
 def _write_parquet(stream: BinaryIO, tables: Iterator[pa.Table], path: Path) -> Content:
@@ -77,8 +77,8 @@ def _write_csv(stream: BinaryIO, tables: Iterator[pa.Table], path: Path) -> Cont
     delimiter = "\t" if path.suffix == ".tsv" else ","
     written = HashingStream(stream)
     with pa.PythonFile(written, mode="w") as sink:
-        for place, (_, run) in enumerate(groupby(tables, key=lambda table: table.schema)):
-            options = csv.WriteOptions(delimiter=delimiter, include_header=place == 0)
+        for index, (_, run) in enumerate(groupby(tables, key=lambda table: table.schema)):
+            options = csv.WriteOptions(delimiter=delimiter, include_header=index == 0)
             try:
                 first = next(run)
                 with csv.CSVWriter(sink, first.schema, write_options=options) as writer:
@@ -136,8 +136,8 @@ def _spooled(path: Path) -> Iterator[pa.Table]:
 
 def row_groups(first: pa.Table, rest: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The same rows, tables of one schema, in groups of one fixed size, the last one shorter."""
-    least, most = ROW_GROUP_ROWS
-    size = min(most, max(least, ROW_GROUP_CELLS // max(1, first.num_columns)))
+    minimum, maximum = ROW_GROUP_ROWS
+    size = min(maximum, max(minimum, ROW_GROUP_CELLS // max(1, first.num_columns)))
     waiting = first
     for table in rest:
         while waiting.num_rows >= size:

@@ -20,14 +20,14 @@ from ai.ml.retraining.batch.receipts import Content
 
 @dataclass(frozen=True)
 class Part:
-    """One input file and its place in the output."""
+    """One input file and its name in the output."""
 
     name: str
     """Of the output, POSIX, relative to the output's folder; derived from the input's name alone."""
     source: str
     """Where to read: a path or a database URL."""
     size: int
-    """Bytes of the input; 0 where that can't be told."""
+    """Bytes of the input; 0 where that is unknown."""
     partition: tuple[tuple[str, str | None], ...] = ()
     """Columns that the folders' names hold (`year=2024`), outermost first."""
 
@@ -117,9 +117,9 @@ def _folder_parts(files: Iterable[tuple[str, str, int]], folder: str, output_for
     parts = tuple(
         Part(output_name(name, output_format), source, size, partition_of(name)) for name, source, size in data
     )
-    twice = [name for name, count in Counter(part.name for part in parts).items() if count > 1]
-    if twice:
-        raise UsageError(f"{folder}: more than one part would be written as {twice[0]}; rename all but one")
+    duplicates = [name for name, count in Counter(part.name for part in parts).items() if count > 1]
+    if duplicates:
+        raise UsageError(f"{folder}: more than one part would be written as {duplicates[0]}; rename all but one")
     return parts
 
 

@@ -115,8 +115,8 @@ def _replay(folder: Path, scorer: Scorer) -> str:
     except NothingChecked:
         return "nothing: the bundle has no evidence"
     answers = answer_probes(scorer, evidence.holdout, evidence.generated)
-    told = evidence.answers
-    comparison = compare_answers(told.raw, told.decoded, answers.raw, answers.decoded)
+    expected = evidence.answers
+    comparison = compare_answers(expected.raw, expected.decoded, answers.raw, answers.decoded)
     if not comparison.equal:
         versions = ", ".join(f"{name} {number}" for name, number in sorted(current_versions().items()))
         raise GateRefused(

@@ -19,13 +19,13 @@ class _End:
         self.error = error
 
 
-def ahead(items: Iterable[Item], depth: int = 1) -> Generator[Item]:
+def prefetch(items: Iterable[Item], depth: int = 1) -> Generator[Item]:
     """Take `items` in a thread, at most `depth` of them waiting; what it raises is raised here, in its place.
 
     It pays where the work lets go of Python's lock, as reading, encoding, matrix products and compressing do. Close
     the generator (`contextlib.closing`) to stop the thread early.
 
-    >>> list(ahead(range(4)))
+    >>> list(prefetch(range(4)))
     [0, 1, 2, 3]
     """
     waiting: queue.Queue[Item | _End] = queue.Queue(depth)
@@ -55,7 +55,7 @@ def ahead(items: Iterable[Item], depth: int = 1) -> Generator[Item]:
                 close()
             put(_End(error))
 
-    thread = threading.Thread(target=produce, name="ahead", daemon=True)
+    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:

@@ -52,13 +52,13 @@ class AnswerTally(Record):
     def merge(self, other: AnswerTally) -> AnswerTally:
         """The figures of two sets of answers together."""
         names = sorted({*self.labels, *other.labels})
-        least = [value for value in (self.minimum, other.minimum) if value is not None]
-        most = [value for value in (self.maximum, other.maximum) if value is not None]
+        minima = [value for value in (self.minimum, other.minimum) if value is not None]
+        maxima = [value for value in (self.maximum, other.maximum) if value is not None]
         return AnswerTally(
             labels={name: self.labels.get(name, 0) + other.labels.get(name, 0) for name in names},
             total=self.total + other.total,
-            minimum=min(least, default=None),
-            maximum=max(most, default=None),
+            minimum=min(minima, default=None),
+            maximum=max(maxima, default=None),
             not_finite=self.not_finite + other.not_finite,
         )
 
@@ -73,7 +73,7 @@ class Receipt(Record):
     content: Content | None
     """Of the part that was written; None where rows went into a database."""
     source: Content | None
-    """Of the input part; None where it can't be told, as of a query."""
+    """Of the input part; None where it is unknown, as of a query."""
     counts: dict[str, Any] | None
     """`ContractCounts.to_json` without its zeros; None without a contract."""
     answers: AnswerTally

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ai.ml.core.errors import BundleRefused, DataRefused, GateRefused, StorageFailed
 from ai.ml.core.processes import follow_owner
 from ai.ml.core.tables.locations import source_name
-from ai.ml.retraining.batch.outputs.base import Destination
+from ai.ml.retraining.batch.outputs.resumable import ResumableOutput
 from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.pinned import BundlePin, prove_pinned
 from ai.ml.retraining.batch.receipts import Failure, Receipt
@@ -27,7 +27,7 @@ from ai.ml.retraining.batch.score_part import ScoredPart
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.settings.predict import BatchSettings
 
-MOST_BROKEN_POOLS = 3
+MAX_BROKEN_POOLS = 3
 """In a row without a group done between them: then it is no accident."""
 
 Group = tuple[Part, ...]
@@ -39,7 +39,7 @@ class ScoringTask:
     """What every worker of a job must know; picklable."""
 
     pin: BundlePin
-    destination: Destination
+    destination: ResumableOutput
     settings: BatchSettings
 
 
@@ -80,7 +80,7 @@ def score_group(task: ScoringTask, group: Group) -> list[PartOutcome]:
 
 
 def score_group_in_worker(task: ScoringTask, group: Group) -> tuple[list[PartOutcome], float]:
-    """The same in a worker of a Dask cluster, whose threads wait for one proof of the bundle per process.
+    """Score a group in a worker of a Dask cluster, whose threads wait for one proof of the bundle per process.
 
     Returns:
         The outcomes, and the seconds that they took: the clocks of machines differ.
@@ -132,7 +132,7 @@ class ProcessRunner:
                     yield outcomes
             except BrokenProcessPool:
                 broken = 0 if done else broken + 1
-                if broken >= MOST_BROKEN_POOLS:
+                if broken >= MAX_BROKEN_POOLS:
                     raise StorageFailed(
                         f"worker processes were killed {broken} times in a row (out of memory?): "
                         f"{len(left)} groups of parts are left; run again with fewer --workers"

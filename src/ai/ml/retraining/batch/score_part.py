@@ -21,7 +21,7 @@ from ai.ml.retraining.batch.columns import AnswerColumns, tally_answers
 from ai.ml.retraining.batch.part_writer import write_part
 from ai.ml.retraining.batch.parts import Part, local_copy, object_content
 from ai.ml.retraining.batch.pinned import BundlePin, ProvenBundle, pin_bundle, prove_pinned
-from ai.ml.retraining.batch.prefetch import ahead
+from ai.ml.retraining.batch.prefetch import prefetch
 from ai.ml.retraining.batch.receipts import AnswerTally, Content, Receipt, compact_counts, file_content
 from ai.ml.retraining.settings.predict import BatchSettings
 
@@ -58,7 +58,7 @@ class ScoredPart:
             DataRefused: the part can't be read, doesn't meet the contract, or with `strict` exceeds its limits.
         """
         # Three threads: this one writes, one scores, one reads and decodes.
-        with closing(ahead(self._scored())) as tables:
+        with closing(prefetch(self._scored())) as tables:
             yield from tables
 
     def receipt(self, content: Content | None, source: Content | None) -> Receipt:
@@ -79,9 +79,9 @@ class ScoredPart:
         inner = tuple(name for name in self.settings.keep if name not in folders)
         keep = (*folders, *inner) if self.partition_columns else inner
         columns = AnswerColumns.plan(bundle, keep, proba=self.settings.proba)
-        # What is kept must look as it came, and the model may read the same cell as a number.
+        # What is kept must look as it stands there, and the model may read the same cell as a number.
         reading = self._reading()
-        with closing(ahead(_raw_batches(self.part, reading, BATCH_ROWS))) as batches:
+        with closing(prefetch(_raw_batches(self.part, reading, BATCH_ROWS))) as batches:
             for batch in batches:
                 self._look_for_points(batch, reading)
                 answers = scorer.score_table(_plain_cells(batch, reading))
@@ -119,7 +119,7 @@ class ScoredPart:
                 self.points[column.name] = self.points.get(column.name, 0) + cells
 
     def _reading(self) -> ReadOptions:
-        """With the columns that the contract says are numbers; what is kept must look as it came."""
+        """With the columns that the contract says are numbers; what is kept must look as it stands there."""
         contract = self.proven.bundle.contract
         columns = () if contract is None else contract.columns
         numbers = {column.name.strip() for column in columns if column.kind == "number" and not column.amount}
@@ -143,16 +143,16 @@ def part_batches(part: Part, read: ReadOptions, batch_rows: int = BATCH_ROWS) ->
 
 
 def _raw_batches(part: Part, read: ReadOptions, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """The same with the cells as they stand in the file, whatever marks their numbers have."""
+    """The rows of a part with the cells as they stand in the file, whatever marks their numbers have."""
     read = read.raw
-    with local_copy(part.source) as place:
+    with local_copy(part.source) as path:
         rows = 0
-        for batch in read_batches(place, read, batch_rows):
+        for batch in read_batches(path, read, batch_rows):
             rows += batch.num_rows
             yield _with_partition(batch, part)
         if not rows:
-            # Nothing came, so nothing told the columns; the output has them all the same.
-            schema = read_table(place, read).schema
+            # Without a batch the columns are unknown; the output has them all the same.
+            schema = read_table(path, read).schema
             yield _with_partition(pa.RecordBatch.from_pylist([], schema=schema), part)
 
 
@@ -237,3 +237,8 @@ def source_content(part: Part) -> Content | None:
     if is_url(part.source) or not path.is_file():
         return None
     return file_content(path)
+
+
+def has_changed_input(receipt: Receipt, part: Part) -> bool:
+    """Whether a part's input is proven to be another than what was scored; reads it in full."""
+    return receipt.source is not None and receipt.source != source_content(part)

@@ -37,7 +37,7 @@ def score(
     return run_job(job, run, task_bytes=config.run.task_bytes, progress=progress)
 
 
-def require_whole(report: BatchReport) -> None:
+def require_complete(report: BatchReport) -> None:
     """Refuse a report with parts that couldn't be scored.
 
     Raises:

@@ -135,7 +135,7 @@ def audit(arguments: Namespace) -> int:
     elif problems:
         print("\n".join(problems))
     else:
-        lines, versions = len(store.history(arguments.name)), len(store.shelf(arguments.name).names("versions"))
+        lines, versions = len(store.history(arguments.name)), len(store.backend(arguments.name).names("versions"))
         many = f"{lines} ledger line{'s' * (lines != 1)} and {versions} version{'s' * (versions != 1)}"
         print(f"{arguments.name}: {many} are whole")
     return ExitCode.INTEGRITY if problems else ExitCode.OK
@@ -192,7 +192,7 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
         "decided_before": (body.get("decision") or {}).get("decided_before"),
         "inputs": (body.get("decision") or {}).get("inputs"),
         "verdict": body.get("verdict"),
-        "path": store.shelf(name).address("versions", digest),
+        "path": store.backend(name).address("versions", digest),
         "report": str(page) if page.is_file() else None,
         "previous": before,
         "go back": back,

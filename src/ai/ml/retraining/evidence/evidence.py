@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 EVIDENCE_FORMAT = 1
 """Raise it when a file under `evidence/` changes its meaning, and give `read_evidence` a reader for the old one."""
 FOLDER = "evidence"
+PROBES_NAME = "probes.parquet"
+GENERATED_NAME = "generated.json"
+RECORD_NAME = "record.json"
 MAX_HOLDOUT_ROWS = 2048
 
 Origin = Literal["training", "environment"]
@@ -184,10 +187,10 @@ def write_evidence(bundle_dir: Path, evidence: Evidence) -> dict[str, Any]:
         "sections": evidence.sections,
         "metrics": evidence.metrics,
     }
-    write_atomic(folder / "probes.parquet", buffer.getvalue().to_pybytes())
-    write_atomic(folder / "generated.json", evidence.generated.to_json())
+    write_atomic(folder / PROBES_NAME, buffer.getvalue().to_pybytes())
+    write_atomic(folder / GENERATED_NAME, evidence.generated.to_json())
     write_atomic(folder / ANSWERS_NAME, encode_answers(evidence.answers))
-    write_atomic(folder / "record.json", dump_json(record))
+    write_atomic(folder / RECORD_NAME, dump_json(record))
     return evidence.summary()
 
 
@@ -205,11 +208,11 @@ def read_evidence(bundle_dir: Path) -> Evidence:
             f"{bundle_dir.name} holds no evidence, so nothing can be proved: make some with `bundlegate evidence`"
         )
     try:
-        record = json.loads((folder / "record.json").read_bytes())
+        record = json.loads((folder / RECORD_NAME).read_bytes())
         if record["format"] != EVIDENCE_FORMAT:
             raise BundleRefused(f"the evidence has format {record['format']}, this bundlegate reads {EVIDENCE_FORMAT}")
-        holdout = pq.read_table(folder / "probes.parquet", page_checksum_verification=True)
-        generated = ProbeSet.from_json((folder / "generated.json").read_bytes())
+        holdout = pq.read_table(folder / PROBES_NAME, page_checksum_verification=True)
+        generated = ProbeSet.from_json((folder / GENERATED_NAME).read_bytes())
         answers = read_answers(folder / ANSWERS_NAME)
         evidence = Evidence(
             holdout,

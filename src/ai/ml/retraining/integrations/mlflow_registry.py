@@ -17,6 +17,7 @@ from typing import Any
 from ai.ml.core.bundle_dir import current_versions
 from ai.ml.core.errors import BundlegateError, StorageFailed, StoreRefused, UsageError
 from ai.ml.core.files.atomic import dump_json
+from ai.ml.retraining.store.backend import VERDICT_NAME
 from ai.ml.retraining.store.store import Store
 
 ALIAS = "champion"
@@ -52,13 +53,13 @@ def publish_champion(store: Store, name: str, uri: str) -> Published:
     """
     digest = store.digest_of(name, ALIAS)
     entry = store.promotion_of(name, digest)
-    verdict = store.shelf(name).read_verdict(str(entry.body["verdict"]))
+    verdict = store.backend(name).read_verdict(str(entry.body["verdict"]))
     if verdict is None:
         raise StoreRefused(f"{name}: the verdict on {digest[:12]} is gone; run `bundlegate audit {name}`")
-    problems = store.shelf(name).problems(digest)
+    problems = store.backend(name).problems(digest)
     if problems:
         raise StoreRefused(f"version {digest[:12]} is in the store but damaged: {problems[0]}")
-    documents = {"verdict.json": verdict, "promotion.json": dump_json({"sequence": entry.sequence, **entry.body})}
+    documents = {VERDICT_NAME: verdict, "promotion.json": dump_json({"sequence": entry.sequence, **entry.body})}
     with _talking_to(uri) as mlflow:
         client = mlflow.MlflowClient()
         found = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ai.ml.core.errors import storage_failed
 from ai.ml.retraining.reporting.files import all_reports
-from ai.ml.retraining.store.backend import NAME_OF_DIGEST
+from ai.ml.retraining.store.backend import DIGEST_PATTERN
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.store import Store
 
@@ -27,10 +27,10 @@ def prune_reports(store: Store, name: str, keep: int) -> list[Path]:
     folders = all_reports(store, name)
     if not folders.is_dir():
         return []
-    shelf = store.shelf(name)
-    stored = {place[:64] for place in (*shelf.names("versions"), *shelf.names("quarantine"))}
+    backend = store.backend(name)
+    stored = {place[:64] for place in (*backend.names("versions"), *backend.names("quarantine"))}
     last, pruned = _last_words(store.history(name))
-    found = [folder for folder in folders.iterdir() if NAME_OF_DIGEST.fullmatch(folder.name)]
+    found = [folder for folder in folders.iterdir() if DIGEST_PATTERN.fullmatch(folder.name)]
     gone = [folder for folder in found if folder.name in pruned - stored]
     others = [folder for folder in found if folder.name in last and folder.name not in pruned | stored]
     gone += sorted(others, key=lambda folder: -last[folder.name])[keep:]

@@ -97,7 +97,7 @@ def report_candidate(
 def _address(store: Store, name: str, subject: EvaluatedBundle, decision: DecisionRecord | None) -> str:
     """Where it will lie: as a version, in quarantine, or, held or rejected, in the work folder until the next runs."""
     if decision is None:
-        return store.shelf(name).address("quarantine", subject.digest)
+        return store.backend(name).address("quarantine", subject.digest)
     return f"{name}@{subject.digest[:12]}" if decision.outcome == "PROMOTE" else str(subject.path)
 
 
@@ -138,7 +138,7 @@ def _with_history(material: Material, store: Store, name: str, *, same_rows: boo
 
 
 def _kept_verdict(store: Store, name: str, sha256: str) -> Verdict | None:
-    document = store.shelf(name).read_verdict(sha256) if sha256 else None
+    document = store.backend(name).read_verdict(sha256) if sha256 else None
     return None if document is None else Verdict.from_json(document)
 
 

@@ -12,7 +12,7 @@ from ai.ml.retraining.console.interruption import lasting_change
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.location import work_folder
-from ai.ml.retraining.store.store import LEAST_PREFIX, Store
+from ai.ml.retraining.store.store import MIN_PREFIX, Store
 
 _NOT_HELD = {
     "refused": "the gate refused it, and nobody overrules that",
@@ -60,8 +60,8 @@ def plan_overruling(store: Store, name: str, candidate: str) -> Overruling:
         BundleNotFound: the ledger doesn't know it, or it is no longer in the work folder.
         BundleRefused: its verdict is gone.
     """
-    if len(candidate) < LEAST_PREFIX:
-        raise UsageError(f"--candidate {candidate!r}: at least {LEAST_PREFIX} characters of a digest are needed")
+    if len(candidate) < MIN_PREFIX:
+        raise UsageError(f"--candidate {candidate!r}: at least {MIN_PREFIX} characters of a digest are needed")
     entries = [
         entry for entry in store.history(name) if entry.digest.startswith(candidate) and entry.action != "pruned"
     ]
@@ -73,7 +73,7 @@ def plan_overruling(store: Store, name: str, candidate: str) -> Overruling:
     held = entries[-1]
     if held.action != "held":
         raise UsageError(f"{name}: {held.digest[:12]} isn't held: {_NOT_HELD.get(held.action, held.action)}")
-    document = store.shelf(name).read_verdict(str(held.body.get("verdict", "")))
+    document = store.backend(name).read_verdict(str(held.body.get("verdict", "")))
     if document is None:
         raise BundleRefused(f"{name}: the verdict on {held.digest[:12]} is gone from the store: nothing is promoted")
     bundle_dir = _find(work_folder(store.root, name), held.digest)

@@ -7,10 +7,8 @@ import shutil
 from collections.abc import Generator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from ai.ml.core.errors import Busy, storage_failed
-from ai.ml.core.files.atomic import make_dirs, sweep_temps, write_atomic
+from ai.ml.core.files.atomic import make_dirs, sweep_temps
+from ai.ml.core.files.lock import locked_by_name
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.actor import identity
 from ai.ml.retraining.store.location import work_folder
@@ -45,28 +43,18 @@ def locked_work_dir(work: Path, name: str, timeout_s: float = 0.0) -> Generator[
         StorageFailed: the folder can't be written to.
     """
     make_dirs(work)
-    lock, holder = FileLock(work / ".lock", timeout=timeout_s), work / ".holder"
-    try:
-        lock.acquire()
-    except Timeout:
-        raise Busy(
-            f"{name} is being retrained already, by {_read(holder)} in {work}; try again when it's done"
-        ) from None
-    except OSError as error:
-        raise storage_failed(f"locking {work}", error, "nothing was changed") from error
-    try:
-        # A full disk may refuse these bytes; the lock holds without them.
-        with contextlib.suppress(OSError):
-            write_atomic(holder, identity().encode())
+    with locked_by_name(
+        work / ".lock",
+        identity(),
+        timeout_s,
+        lambda holder: f"{name} is being retrained already, by {holder} in {work}; try again when it's done",
+        name_file=work / ".holder",
+    ):
         for leftover in work.glob("*.building"):
             shutil.rmtree(leftover, ignore_errors=True)
         for folder in (work, *work.glob("candidate-*/")):
             sweep_temps(folder)
         yield
-    finally:
-        with contextlib.suppress(OSError):
-            holder.unlink(missing_ok=True)
-        lock.release()
 
 
 def keep_latest(current: Path, pattern: str, keep: int = KEEP_RUNS) -> None:
@@ -81,10 +69,3 @@ def keep_latest(current: Path, pattern: str, keep: int = KEEP_RUNS) -> None:
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.unlink(missing_ok=True)
-
-
-def _read(holder: Path) -> str:
-    try:
-        return holder.read_text(encoding="utf-8")
-    except OSError:  # it has just begun, or its disk is full
-        return "another process"

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ai.ml.core.bundle_dir import BUNDLE_NAME, METRICS_NAME, read_manifest
+from ai.ml.core.bundle_dir import BUNDLE_NAME, MANIFEST_NAME, METRICS_NAME, read_manifest
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.frameworks.pytorch.models.networks import build_model, model_config_of
 from ai.ml.retraining.evidence.answers import ANSWERS_NAME, AnswerSet
-from ai.ml.retraining.evidence.evidence import answer_probes, plain_labels
+from ai.ml.retraining.evidence.evidence import FOLDER, PROBES_NAME, answer_probes, plain_labels
 from ai.ml.retraining.evidence.fingerprints import describe_structure
 from ai.ml.retraining.selftest.defect import Copy, Defect, NotApplicable, defect
 
@@ -129,12 +129,12 @@ def _(copy: Copy) -> None:
 
 @defect(DIRECTORY_DEFECTS, "a bit flipped in the stored answers", "files")
 def _(copy: Copy) -> None:
-    _flip(copy.bundle_dir / "evidence" / ANSWERS_NAME, 0.5)
+    _flip(copy.bundle_dir / FOLDER / ANSWERS_NAME, 0.5)
 
 
 @defect(DIRECTORY_DEFECTS, "the probes cut off", "files")
 def _(copy: Copy) -> None:
-    path = copy.bundle_dir / "evidence" / "probes.parquet"
+    path = copy.bundle_dir / FOLDER / PROBES_NAME
     path.write_bytes(path.read_bytes()[:-8])
 
 
@@ -146,7 +146,7 @@ def _(copy: Copy) -> None:
 
 @defect(DIRECTORY_DEFECTS, "the manifest edited", "files")
 def _(copy: Copy) -> None:
-    path = copy.bundle_dir / "manifest.json"
+    path = copy.bundle_dir / MANIFEST_NAME
     record = json.loads(path.read_bytes())
     record["lineage"] = {**record["lineage"], "edited": True}
     path.write_bytes(dump_json(record))
@@ -154,7 +154,7 @@ def _(copy: Copy) -> None:
 
 @defect(DIRECTORY_DEFECTS, "the manifest gone", "files")
 def _(copy: Copy) -> None:
-    (copy.bundle_dir / "manifest.json").unlink()
+    (copy.bundle_dir / MANIFEST_NAME).unlink()
 
 
 # ---- evidence, sealed with it ----------------------------------------------------------------------------------------
@@ -327,4 +327,4 @@ def _(copy: Copy) -> None:
 
 @defect(DIRECTORY_DEFECTS, "garbage for a manifest", "manifest")
 def _(copy: Copy) -> None:
-    write_atomic(copy.bundle_dir / "manifest.json", b'{"format": 1}\n')
+    write_atomic(copy.bundle_dir / MANIFEST_NAME, b'{"format": 1}\n')

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from ai.ml.core.errors import BundleNotFound, BundleRefused, StoreRefused
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.store.backend import Pointer, Shelf
-from ai.ml.retraining.store.ledger import Entry, Pages
-from ai.ml.retraining.store.state import CHAMPION_ACTIONS, moves, read_pointer
+from ai.ml.retraining.store.backend import Pointer, StoreBackend
+from ai.ml.retraining.store.ledger import Entry, LedgerSnapshot
+from ai.ml.retraining.store.state import CHAMPION_ACTIONS, champion_changes, read_pointer
 from ai.ml.retraining.store.store import Store
 
-SECOND_LOOKS = 3
-SECOND_LOOK_AFTER_S = 0.3
+MAX_RETRIES = 3
+RETRY_AFTER_S = 0.3
 
 
 def audit(store: Store, name: str, *, quick: bool = False) -> list[str]:
@@ -28,65 +28,67 @@ def audit(store: Store, name: str, *, quick: bool = False) -> list[str]:
     Raises:
         BundleNotFound: there is no such model.
     """
-    shelf = store.shelf(name)
-    if not shelf.exists():
+    backend = store.backend(name)
+    if not backend.exists():
         raise BundleNotFound(f"no model {name!r} in {store.root}")
-    pages, sentences = _ledger_and_pointer(shelf, name)
-    present = shelf.names("versions")
+    snapshot, sentences = _ledger_and_pointer(backend, name)
+    present = backend.names("versions")
     if not quick:
-        sentences += _verdict_problems(shelf, pages.entries)
+        sentences += _verdict_problems(backend, snapshot.entries)
     for digest in [] if quick else present:
-        sentences += [f"version {digest[:12]}: {problem}" for problem in shelf.problems(digest)]
-    for digest in sorted(_expected(pages) - set(present)):
+        sentences += [f"version {digest[:12]}: {problem}" for problem in backend.problems(digest)]
+    for digest in sorted(_expected(snapshot) - set(present)):
         sentences.append(f"version {digest[:12]}: it was the champion and is gone, and no `prune` removed it")
     return sentences
 
 
-def _ledger_and_pointer(shelf: Shelf, name: str) -> tuple[Pages, list[str]]:
+def _ledger_and_pointer(backend: StoreBackend, name: str) -> tuple[LedgerSnapshot, list[str]]:
     """Both without a lock: what a writer at work makes them differ by for a moment is looked at again."""
-    for _ in range(SECOND_LOOKS):
-        pages, problems = _look(shelf, name)
+    for _ in range(MAX_RETRIES):
+        snapshot, problems = _read_once(backend, name)
         if not problems:
             break
-        time.sleep(SECOND_LOOK_AFTER_S)
+        time.sleep(RETRY_AFTER_S)
     else:
-        pages, problems = _look(shelf, name)
-    return pages, problems
+        snapshot, problems = _read_once(backend, name)
+    return snapshot, problems
 
 
-def _look(shelf: Shelf, name: str) -> tuple[Pages, list[str]]:
+def _read_once(backend: StoreBackend, name: str) -> tuple[LedgerSnapshot, list[str]]:
     pointer, problems = None, list[str]()
     try:
-        pointer = read_pointer(shelf, name)
+        pointer = read_pointer(backend, name)
     except StoreRefused as error:
         problems.append(str(error))
-    tip = shelf.read_tip()
-    pages = shelf.read_ledger()
-    if pages.damaged:  # what the pointer says can't be held against half a ledger
-        return pages, pages.problems() + problems
-    lost = max(tip, pointer.sequence if pointer else 0)
-    if lost > len(pages.entries):
-        problems.append(f"{pages.name} ends with line {len(pages.entries)}, line {lost} was written once and is gone")
+    head = backend.read_head()
+    snapshot = backend.read_ledger()
+    if snapshot.damaged:  # what the pointer says can't be held against half a ledger
+        return snapshot, snapshot.problems() + problems
+    lost = max(head, pointer.sequence if pointer else 0)
+    if lost > len(snapshot.entries):
+        problems.append(
+            f"{snapshot.name} ends with line {len(snapshot.entries)}, line {lost} was written once and is gone"
+        )
     elif not problems:
-        problems += _pointer_problems(pointer, pages.entries)
-    return pages, pages.problems() + problems
+        problems += _pointer_problems(pointer, snapshot.entries)
+    return snapshot, snapshot.problems() + problems
 
 
 def _pointer_problems(pointer: Pointer | None, entries: list[Entry]) -> list[str]:
-    made = moves(entries)
+    changes = champion_changes(entries)
     if pointer is None:
-        return ["the champion's pointer is gone"] if made else []
-    line = next((entry for entry in made if entry.sha256 == pointer.line), None)
+        return ["the champion's pointer is gone"] if changes else []
+    line = next((entry for entry in changes if entry.sha256 == pointer.line), None)
     if line is None or Pointer.to(line).digest != pointer.digest:
         return ["the champion's pointer names a bundle that no line of the ledger promoted: it was moved by hand"]
     if Pointer.to(line) != pointer:
         return ["the champion's pointer was edited: it doesn't say what its ledger line says"]
-    if line is not made[-1]:
+    if line is not changes[-1]:
         return ["the champion's pointer is older than the ledger's last promotion: the next write mends it"]
     return []
 
 
-def _verdict_problems(shelf: Shelf, entries: list[Entry]) -> Iterator[str]:
+def _verdict_problems(backend: StoreBackend, entries: list[Entry]) -> Iterator[str]:
     """The verdict that a line names must be there, be that one, and allow what the line did."""
     for entry in entries:
         name = entry.body.get("verdict")
@@ -94,7 +96,7 @@ def _verdict_problems(shelf: Shelf, entries: list[Entry]) -> Iterator[str]:
             if entry.action in CHAMPION_ACTIONS:
                 yield f"line {entry.sequence} made a champion without a verdict"
             continue
-        document = shelf.read_verdict(str(name))
+        document = backend.read_verdict(str(name))
         if document is None or sha256_bytes(document) != name:
             state = "is gone" if document is None else "has changed"
             yield f"the verdict of line {entry.sequence} ({str(name)[:12]}) {state}"
@@ -108,10 +110,10 @@ def _verdict_problems(shelf: Shelf, entries: list[Entry]) -> Iterator[str]:
             yield f"the verdict of line {entry.sequence} doesn't allow what the line did"
 
 
-def _expected(pages: Pages) -> set[str]:
+def _expected(snapshot: LedgerSnapshot) -> set[str]:
     """Versions that became the champion and were not pruned since; none where the ledger can't be read to its end."""
     digests: set[str] = set()
-    for entry in [] if pages.damaged else pages.entries:
+    for entry in [] if snapshot.damaged else snapshot.entries:
         if entry.action in CHAMPION_ACTIONS:
             digests.add(entry.digest)
         elif entry.action == "pruned":

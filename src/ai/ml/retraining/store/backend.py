@@ -1,8 +1,8 @@
-"""What the store's protocol needs of a place to keep things: a folder or a prefix in a bucket.
+"""What the store's protocol needs of its storage: a folder or a prefix in a bucket.
 
-A shelf holds one model. It knows nothing of verdicts and decisions; `Store` does. Two things make the protocol safe on
-either kind: a ledger line is written at its number or not at all, and the pointer is replaced only by who has seen it
-as it is.
+A backend holds one model. It knows nothing of verdicts and decisions; `Store` does. Two things make the protocol safe
+on either kind: a ledger line is written at its number or not at all, and the pointer is replaced only by who has seen
+it as it is.
 """
 
 from __future__ import annotations
@@ -19,12 +19,17 @@ from typing import Any, Literal, Protocol
 
 from ai.ml.core.errors import StoreRefused
 from ai.ml.core.files.atomic import dump_json
-from ai.ml.retraining.store.ledger import Entry, Pages
+from ai.ml.retraining.store.ledger import Entry, LedgerSnapshot
 
 Section = Literal["versions", "quarantine"]
 RETIRED = "retired"
 """The ledger's word for a champion that was taken out of service."""
-NAME_OF_DIGEST = re.compile(r"[0-9a-f]{64}")
+POINTER_NAME = "champion"
+HEAD_NAME = "tip"
+VERDICTS = "verdicts"
+VERDICT_NAME = "verdict.json"
+"""Of the verdict that lies in a quarantined bundle's directory."""
+DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 
 class LineTaken(Exception):
@@ -54,11 +59,16 @@ class Pointer:
         return cls(entry.digest, body.get("champion_before"), entry.sequence, entry.sha256, body.get("time", ""))
 
     @classmethod
-    def from_json(cls, data: bytes, place: str, name: str) -> Pointer:
-        """Read it back.
+    def from_json(cls, data: bytes, location: str, name: str) -> Pointer:
+        """Parse what `to_json` wrote.
+
+        Args:
+            data: the pointer's bytes.
+            location: path or URL of the pointer, for the message.
+            name: of the model.
 
         Raises:
-            StoreRefused: it is damaged.
+            StoreRefused: the pointer is damaged.
         """
         try:
             record: Any = json.loads(data)
@@ -67,10 +77,10 @@ class Pointer:
             pointer = cls(**{key: record[key] for key in cls.__annotations__})
             digests = [digest for digest in (pointer.digest, pointer.previous) if digest is not None]
             for digest in digests or [""]:
-                if not NAME_OF_DIGEST.fullmatch(digest):
+                if not DIGEST_PATTERN.fullmatch(digest):
                     raise ValueError("its digest is no digest")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StoreRefused(f"{place} is damaged ({error}): run `bundlegate audit {name}`") from None
+            raise StoreRefused(f"{location} is damaged ({error}): run `bundlegate audit {name}`") from None
         return pointer
 
     def to_json(self) -> bytes:
@@ -78,11 +88,11 @@ class Pointer:
         return dump_json(asdict(self))
 
 
-class Shelf(Protocol):
-    """The place of one model. Every method that writes raises `StorageFailed` where the disk or bucket refuses."""
+class StoreBackend(Protocol):
+    """The storage of one model. Every method that writes raises `StorageFailed` where the disk or bucket refuses."""
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The model's folder or URL, for messages."""
         ...
 
@@ -96,7 +106,7 @@ class Shelf(Protocol):
         ...
 
     def writing(self) -> AbstractContextManager[None]:
-        """Hold off other writers while it lasts, where the place can do that; raises `Busy` after the time-out."""
+        """Hold off other writers while it lasts, where the storage can do that; raises `Busy` after the time-out."""
         ...
 
     def read_pointer(self) -> tuple[bytes | None, Any]:
@@ -107,24 +117,24 @@ class Shelf(Protocol):
         """Replace the pointer whole if it is still as it was when the token was given; False if it isn't."""
         ...
 
-    def read_ledger(self) -> Pages:
+    def read_ledger(self) -> LedgerSnapshot:
         """Every line as it is now."""
         ...
 
-    def append(self, pages: Pages, body: dict[str, Any], *, point: bool) -> Entry:
-        """Write the line that follows `pages`, and where `point` says so, move the pointer to its digest.
+    def append(self, snapshot: LedgerSnapshot, body: dict[str, Any], *, point: bool) -> Entry:
+        """Write the line that follows `snapshot`, and where `point` says so, move the pointer to its digest.
 
         Raises `LineTaken` if another line has that number by now. The line is the commit: where the pointer can't
         follow, `StorageFailed` says so, and the next writer moves it.
         """
         ...
 
-    def read_tip(self) -> int:
-        """Number of the last line as it was told beside the ledger; 0 if it wasn't. It may lag, never lead."""
+    def read_head(self) -> int:
+        """Number of the last line as recorded beside the ledger; 0 if there is no record. It may lag, never lead."""
         ...
 
     def names(self, section: Section) -> list[str]:
-        """Whole directories in a section, oldest first as far as the place can tell."""
+        """Whole directories in a section, oldest first as far as the storage can tell."""
         ...
 
     def publish(self, section: Section, name: str, source: Path, extra: dict[str, bytes]) -> None:
@@ -151,7 +161,7 @@ class Shelf(Protocol):
         ...
 
     def remove(self, section: Section, name: str) -> None:
-        """Take a directory away; a reader sees it whole or not at all."""
+        """Remove a directory; a reader sees it whole or not at all."""
         ...
 
     def keep_verdict(self, name: str, document: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A model's shelf under a prefix of an S3 bucket, through `obstore` (extra `s3`).
+"""A model's backend under a prefix of an S3 bucket, through `obstore` (extra `s3`).
 
 ::
 
@@ -9,8 +9,8 @@
     PREFIX/NAME/verdicts/SHA.json
     PREFIX/NAME/quarantine/DIGEST/…         its verdict.json is put last
 
-There is no lock. Two writers at once both look, and both try to create the same next line: the bucket gives it to one,
-and the other looks again. An object is whole or absent: nothing is written into an open stream that an error could
+There is no lock. Two writers at once both read, and both try to create the same next line: the bucket gives it to one,
+and the other reads again. An object is whole or absent: nothing is written into an open stream that an error could
 close.
 """
 
@@ -27,23 +27,32 @@ from ai.ml.core.bundle_dir import MANIFEST_NAME, Manifest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed, StoreRefused
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.core.files.bucket import Objects, open_objects
-from ai.ml.retraining.store.backend import LineTaken, Pointer, Section, plain_files
+from ai.ml.retraining.store.backend import (
+    HEAD_NAME,
+    POINTER_NAME,
+    VERDICT_NAME,
+    VERDICTS,
+    LineTaken,
+    Pointer,
+    Section,
+    plain_files,
+)
 from ai.ml.retraining.store.cache import cached_version
-from ai.ml.retraining.store.ledger import Entry, Pages, next_entry, read_line, tip_json, tip_number
+from ai.ml.retraining.store.ledger import Entry, LedgerSnapshot, head_json, head_number, next_entry, read_line
 
-MARKERS: dict[Section, str] = {"versions": MANIFEST_NAME, "quarantine": "verdict.json"}
+MARKERS: dict[Section, str] = {"versions": MANIFEST_NAME, "quarantine": VERDICT_NAME}
 """The object that is put last and removed first: a directory without it isn't there."""
 READERS = 16
 
 
 @dataclass(frozen=True)
-class BucketShelf:
+class BucketBackend:
     """`s3://BUCKET/PREFIX/NAME`."""
 
     objects: Objects
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The model's URL."""
         return self.objects.url
 
@@ -54,7 +63,7 @@ class BucketShelf:
 
     def exists(self) -> bool:
         """Whether there is a ledger, a pointer or a version."""
-        return self.objects.read("champion") is not None or any(
+        return self.objects.read(POINTER_NAME) is not None or any(
             self.objects.names(part) for part in ("ledger", "versions")
         )
 
@@ -65,35 +74,39 @@ class BucketShelf:
 
     def read_pointer(self) -> tuple[bytes | None, Any]:
         """The object's bytes and its entity tag."""
-        found = self.objects.read_tagged("champion")
+        found = self.objects.read_tagged(POINTER_NAME)
         return (None, None) if found is None else found
 
     def replace_pointer(self, data: bytes, token: Any) -> bool:
         """Replace the pointer by a conditional put; False if another was quicker."""
-        return self.objects.put_if("champion", data, token, "the pointer is as it was")
+        return self.objects.put_if(POINTER_NAME, data, token, "the pointer is as it was")
 
-    def read_ledger(self) -> Pages:
+    def read_ledger(self) -> LedgerSnapshot:
         """Read the objects of all lines, several at a time."""
         numbers = sorted(_number(name) for name in self.objects.names("ledger"))
         with ThreadPoolExecutor(READERS) as pool:
             lines = list(pool.map(lambda number: self.objects.read(_line_key(number)), numbers))
         entries: list[Entry] = []
-        for place, (number, line) in enumerate(zip(numbers, lines, strict=True), start=1):
-            entry = None if line is None or number != place else read_line(line)
+        for expected, (number, line) in enumerate(zip(numbers, lines, strict=True), start=1):
+            entry = None if line is None or number != expected else read_line(line)
             if entry is None:
-                gap = number != place
-                later = len(numbers) - place + (1 if gap else 0)
-                return Pages(
-                    f"{self.place}/ledger", entries, rest=b"" if gap else line or b"", later_lines=later, damaged=True
+                gap = number != expected
+                later = len(numbers) - expected + (1 if gap else 0)
+                return LedgerSnapshot(
+                    f"{self.location}/ledger",
+                    entries,
+                    rest=b"" if gap else line or b"",
+                    later_lines=later,
+                    damaged=True,
                 )
             entries.append(entry)
-        return Pages(f"{self.place}/ledger", entries)
+        return LedgerSnapshot(f"{self.location}/ledger", entries)
 
-    def append(self, pages: Pages, body: dict[str, Any], *, point: bool) -> Entry:
+    def append(self, snapshot: LedgerSnapshot, body: dict[str, Any], *, point: bool) -> Entry:
         """Create the next line's object, which is the commit; then the pointer follows."""
-        if pages.damage is not None:
-            raise StoreRefused(pages.damage)
-        entry, line = next_entry(pages.entries, body)
+        if snapshot.damage is not None:
+            raise StoreRefused(snapshot.damage)
+        entry, line = next_entry(snapshot.entries, body)
         if not self.objects.put_if(
             _line_key(entry.sequence), line, None, "the decision isn't recorded and has no effect"
         ):
@@ -102,13 +115,13 @@ class BucketShelf:
             self._point(entry)
         # It only helps the audit: the decision stands without it.
         with contextlib.suppress(StorageFailed):
-            self.objects.put("tip", tip_json(entry))
+            self.objects.put(HEAD_NAME, head_json(entry))
         return entry
 
-    def read_tip(self) -> int:
-        """The number of ledger lines that the object beside them tells."""
-        data = self.objects.read("tip")
-        return 0 if data is None else tip_number(data)
+    def read_head(self) -> int:
+        """The number of ledger lines that the object beside them records."""
+        data = self.objects.read(HEAD_NAME)
+        return 0 if data is None else head_number(data)
 
     def names(self, section: Section) -> list[str]:
         """The names of complete directories, oldest first."""
@@ -153,14 +166,14 @@ class BucketShelf:
         """A folder of the cache on this machine, hashed now."""
         content = self.objects.read(f"versions/{name}/{MANIFEST_NAME}")
         if content is None:
-            raise BundleNotFound(f"version {name[:12]} is not in {self.place}/versions")
+            raise BundleNotFound(f"version {name[:12]} is not in {self.location}/versions")
         return cached_version(
-            name, content, lambda key, path, most: self.objects.download(f"versions/{name}/{key}", path, most)
+            name, content, lambda key, path, max_bytes: self.objects.download(f"versions/{name}/{key}", path, max_bytes)
         )
 
     def address(self, section: Section, name: str) -> str:
         """The URL of a directory in the store."""
-        return f"{self.place}/{section}/{name}"
+        return f"{self.location}/{section}/{name}"
 
     def remove(self, section: Section, name: str) -> None:
         """Delete a directory's objects, the marker that makes it visible first."""
@@ -170,11 +183,11 @@ class BucketShelf:
 
     def keep_verdict(self, name: str, document: bytes) -> None:
         """Its name is its content's, so putting it twice changes nothing."""
-        self.objects.put(f"verdicts/{name}.json", document)
+        self.objects.put(f"{VERDICTS}/{name}.json", document)
 
     def read_verdict(self, name: str) -> bytes | None:
         """The bytes of a stored verdict, or None."""
-        return self.objects.read(f"verdicts/{name}.json")
+        return self.objects.read(f"{VERDICTS}/{name}.json")
 
     def sweep(self) -> None:
         """Nothing: objects without their marker may be another's upload in progress, and `publish` overwrites them."""
@@ -185,7 +198,7 @@ class BucketShelf:
                 data, token = self.read_pointer()
                 if (
                     data is not None
-                    and Pointer.from_json(data, f"{self.place}/champion", "").sequence >= entry.sequence
+                    and Pointer.from_json(data, f"{self.location}/{POINTER_NAME}", "").sequence >= entry.sequence
                 ):
                     return
                 if self.replace_pointer(Pointer.to(entry).to_json(), token):
@@ -208,13 +221,13 @@ class BucketShelf:
         return problems
 
 
-def open_bucket(bucket: str, prefix: str) -> BucketShelf:
-    """The shelf under a prefix.
+def open_bucket_backend(bucket: str, prefix: str) -> BucketBackend:
+    """The backend under a prefix.
 
     Raises:
         UsageError: the extra `s3` isn't installed, or a variable of the environment can't be used.
     """
-    return BucketShelf(open_objects(f"s3://{bucket}/{prefix}"))
+    return BucketBackend(open_objects(f"s3://{bucket}/{prefix}"))
 
 
 def _line_key(number: int) -> str:
@@ -223,4 +236,4 @@ def _line_key(number: int) -> str:
 
 def _number(name: str) -> int:
     digits = name.removesuffix(".json")
-    return int(digits) if digits.isdecimal() else 10**9  # a stranger counts as a line that can't be there
+    return int(digits) if digits.isdecimal() else 10**9  # a foreign object counts as a line that can't be there

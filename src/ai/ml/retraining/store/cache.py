@@ -13,7 +13,7 @@ from ai.ml.core.errors import BundleNotFound, BundleRefused
 from ai.ml.core.files.atomic import make_dirs, publish_dir, sha256_bytes, write_atomic
 
 Download = Callable[[str, Path, int], bool]
-"""Key below the version, file to write, most bytes; False if there is no such object or it is longer."""
+"""Key below the version, file to write, maximum bytes; False if there is no such object or it is longer."""
 
 
 def cache_folder() -> Path:
@@ -50,7 +50,7 @@ def cached_version(digest: str, manifest: bytes, download: Download) -> Path:
     try:
         make_dirs(copy)
         for name, entry in Manifest.from_json(manifest).files.items():
-            path = copy / _plain_name(name)
+            path = copy / _safe_name(name)
             make_dirs(path.parent)
             if not download(name, path, entry.size):
                 raise BundleNotFound(f"version {digest[:12]}: {name} is gone from the bucket, or too long")
@@ -67,12 +67,12 @@ def cached_version(digest: str, manifest: bytes, download: Download) -> Path:
 def _publish(copy: Path, target: Path) -> None:
     try:
         publish_dir(copy, target)
-    except FileExistsError:  # another process had the same wish
+    except FileExistsError:  # another process published it at the same time
         if directory_problems(target, target.name):
             raise BundleRefused(f"{target} in the cache is damaged: remove it") from None
 
 
-def _plain_name(name: str) -> str:
+def _safe_name(name: str) -> str:
     """A name that stays in its folder, whatever the manifest says."""
     parts = PurePosixPath(name).parts
     if not parts or PurePosixPath(name).is_absolute() or ".." in parts:

@@ -1,4 +1,4 @@
-"""A model's shelf in a folder.
+"""A model's backend in a folder.
 
 ::
 
@@ -6,7 +6,7 @@
     ROOT/NAME/champion             the pointer, replaced by one rename
     ROOT/NAME/ledger.jsonl         every decision
     ROOT/NAME/tip                  number of its last line, so that a ledger that lost its end is found out
-    ROOT/NAME/verdicts/SHA.json    what the gate said, by the verdict's own sha-256
+    ROOT/NAME/verdicts/SHA.json    what the gate found, by the verdict's own sha-256
     ROOT/NAME/quarantine/DIGEST/   refused bundles with their verdict
     ROOT/NAME/.lock                held by the writer; who that is stands in it
     ROOT/NAME/work/                checkpoints of running retrains; losing it costs time only
@@ -22,10 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from ai.ml.core.bundle_dir import bundle_digest, directory_problems
-from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, StorageFailed, storage_failed
+from ai.ml.core.bundle_dir import MANIFEST_NAME, bundle_digest, directory_problems
+from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed, storage_failed
 from ai.ml.core.files.atomic import (
     fsync_dir,
     make_dirs,
@@ -36,22 +34,24 @@ from ai.ml.core.files.atomic import (
     write_atomic,
     write_new,
 )
+from ai.ml.core.files.lock import locked_by_name
 from ai.ml.retraining.store.actor import identity
-from ai.ml.retraining.store.backend import Pointer, Section, plain_files
-from ai.ml.retraining.store.ledger import Entry, Ledger, Pages, next_entry, tip_json, tip_number
+from ai.ml.retraining.store.backend import HEAD_NAME, POINTER_NAME, VERDICTS, Pointer, Section, plain_files
+from ai.ml.retraining.store.ledger import LEDGER_NAME, Entry, Ledger, LedgerSnapshot, head_json, head_number, next_entry
 
+LOCK_FILE = ".lock"
 LEFTOVERS = (".*.copy", ".*.gone")
 
 
 @dataclass(frozen=True)
-class FolderShelf:
+class FolderBackend:
     """`ROOT/NAME`."""
 
     folder: Path
     lock_timeout_s: float
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The model's folder."""
         return str(self.folder)
 
@@ -62,7 +62,7 @@ class FolderShelf:
 
     def exists(self) -> bool:
         """Whether there is a ledger or a pointer; a work folder alone is no decision."""
-        return any((self.folder / name).exists() for name in ("ledger.jsonl", "champion", "versions"))
+        return any((self.folder / name).exists() for name in (LEDGER_NAME, POINTER_NAME, "versions"))
 
     @contextlib.contextmanager
     def writing(self) -> Generator[None]:
@@ -73,57 +73,47 @@ class FolderShelf:
             StorageFailed: the folder can't be written to.
         """
         make_dirs(self.folder)
-        file = self.folder / ".lock"
-        lock = FileLock(file, timeout=self.lock_timeout_s)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise Busy(
-                f"{self.folder.name}: {_holder(file)} has held the store's lock for {self.lock_timeout_s:g} s; "
-                "try again later"
-            ) from None
-        except OSError as error:
-            raise storage_failed(f"writing into {self.folder}", error, "nothing was changed") from error
-        try:
-            # A full disk may refuse these bytes; the lock holds without them.
-            with contextlib.suppress(OSError):
-                file.write_text(identity(), encoding="utf-8")
+        waited = f"{self.lock_timeout_s:g} s; try again later"
+        with locked_by_name(
+            self.folder / LOCK_FILE,
+            identity(),
+            self.lock_timeout_s,
+            lambda holder: f"{self.folder.name}: {holder} has held the store's lock for {waited}",
+        ):
             yield
-        finally:
-            lock.release()
 
     def read_pointer(self) -> tuple[bytes | None, Any]:
         """The file's bytes; they are their own token."""
         try:
-            data = (self.folder / "champion").read_bytes()
+            data = (self.folder / POINTER_NAME).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None, None
         except OSError as error:
-            raise storage_failed(f"reading {self.folder / 'champion'}", error, "nothing was changed") from error
+            raise storage_failed(f"reading {self.folder / POINTER_NAME}", error, "nothing was changed") from error
         return data, data
 
     def replace_pointer(self, data: bytes, token: Any) -> bool:
         """By one rename; the lock keeps other writers away, so this never finds another state."""
         if self.read_pointer()[1] != token:
             return False
-        write_atomic(self.folder / "champion", data)
+        write_atomic(self.folder / POINTER_NAME, data)
         return True
 
-    def read_ledger(self) -> Pages:
+    def read_ledger(self) -> LedgerSnapshot:
         """Read the ledger's file as it is now."""
-        return Ledger(self.folder / "ledger.jsonl").read()
+        return Ledger(self.folder / LEDGER_NAME).read()
 
-    def append(self, pages: Pages, body: dict[str, Any], *, point: bool) -> Entry:
+    def append(self, snapshot: LedgerSnapshot, body: dict[str, Any], *, point: bool) -> Entry:
         """Under the lock, so the number is free. The new pointer is on the disk before the line is, so that a full
         disk refuses both or neither.
         """
-        entry, line = next_entry(pages.entries, body)
-        pointer = self.folder / "champion"
+        entry, line = next_entry(snapshot.entries, body)
+        pointer = self.folder / POINTER_NAME
         temp = temp_path(pointer)
         try:
             if point:
                 _write_beside(temp, Pointer.to(entry).to_json())
-            Ledger(self.folder / "ledger.jsonl").write(pages, line)
+            Ledger(self.folder / LEDGER_NAME).write(snapshot, line)
             if point:
                 _put_in_place(temp, pointer)
         finally:
@@ -131,13 +121,13 @@ class FolderShelf:
                 temp.unlink(missing_ok=True)
         # It only helps the audit: the decision stands without it.
         with contextlib.suppress(StorageFailed):
-            write_atomic(self.folder / "tip", tip_json(entry))
+            write_atomic(self.folder / HEAD_NAME, head_json(entry))
         return entry
 
-    def read_tip(self) -> int:
-        """The number of ledger lines that the file beside it tells; 0 without one."""
+    def read_head(self) -> int:
+        """The number of ledger lines that the file beside it records; 0 without one."""
         try:
-            return tip_number((self.folder / "tip").read_bytes())
+            return head_number((self.folder / HEAD_NAME).read_bytes())
         except OSError:
             return 0
 
@@ -175,7 +165,7 @@ class FolderShelf:
         except BundleNotFound:
             if path.is_dir():
                 raise BundleRefused(
-                    f"version {name[:12]} in {path.parent} is damaged: it has no manifest.json"
+                    f"version {name[:12]} in {path.parent} is damaged: it has no {MANIFEST_NAME}"
                 ) from None
             raise BundleNotFound(f"version {name[:12]} is not in {path.parent}") from None
         if found != name:
@@ -187,7 +177,7 @@ class FolderShelf:
         return str(self.folder / section / name)
 
     def remove(self, section: Section, name: str) -> None:
-        """Out of sight by one rename, then bit by bit."""
+        """Hide by one rename, then remove file by file."""
         target = self.folder / section / name
         gone = target.with_name(f".{name}.{secrets.token_hex(4)}.gone")
         try:
@@ -200,7 +190,7 @@ class FolderShelf:
 
     def keep_verdict(self, name: str, document: bytes) -> None:
         """Store a verdict once: its name is its content's."""
-        path = self.folder / "verdicts" / f"{name}.json"
+        path = self.folder / VERDICTS / f"{name}.json"
         if not path.exists():
             make_dirs(path.parent)
             write_atomic(path, document)
@@ -208,17 +198,17 @@ class FolderShelf:
     def read_verdict(self, name: str) -> bytes | None:
         """The bytes of a stored verdict, or None."""
         try:
-            return (self.folder / "verdicts" / f"{name}.json").read_bytes()
+            return (self.folder / VERDICTS / f"{name}.json").read_bytes()
         except OSError:
             return None
 
     def sweep(self) -> None:
-        """Copies that nobody finished, directories on their way out, temporary files of dead writers."""
+        """Remove unfinished copies, directories half removed, and temporary files of dead writers."""
         for section in ("versions", "quarantine"):
             for pattern in LEFTOVERS:
                 for leftover in (self.folder / section).glob(pattern):
                     shutil.rmtree(leftover, ignore_errors=True)
-        for folder in (self.folder, self.folder / "verdicts"):
+        for folder in (self.folder, self.folder / VERDICTS):
             sweep_temps(folder)
 
 
@@ -257,10 +247,3 @@ def _mtime(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _holder(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8") or "another process"
-    except OSError:
-        return "another process"

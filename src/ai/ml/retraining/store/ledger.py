@@ -1,4 +1,4 @@
-"""The history of a model as JSON lines, each with the hash of the one before: what was decided can't be unsaid.
+"""The history of a model as JSON lines, each with the hash of the one before, so that none can be changed unseen.
 
 A line is written whole and made durable before anything acts on it. A crash can leave a torn last line in a file; the
 next writer cuts it off, a reader leaves it out, and since nothing acted on it nothing is lost. Only that is ever cut: a
@@ -19,8 +19,9 @@ from typing import Any
 from ai.ml.core.errors import StoreRefused, storage_failed
 from ai.ml.core.files.atomic import dump_json, fsync_dir, sha256_bytes
 
-FIRST = "0" * 64
-"""What the first line names as the one before."""
+LEDGER_NAME = "ledger.jsonl"
+GENESIS = "0" * 64
+"""The hash of the line before the first one."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Pages:
+class LedgerSnapshot:
     """A ledger as it was read at one moment."""
 
     name: str
@@ -77,11 +78,11 @@ class Pages:
     def problems(self) -> list[str]:
         """One sentence per line that isn't what its neighbours say."""
         sentences: list[str] = []
-        expected = FIRST
-        for place, entry in enumerate(self.entries, start=1):
-            if entry.sequence != place or entry.previous != expected:
+        expected = GENESIS
+        for number, entry in enumerate(self.entries, start=1):
+            if entry.sequence != number or entry.previous != expected:
                 sentences.append(
-                    f"{self.name}: line {place} doesn't follow from the line before it: a line was edited, removed or "
+                    f"{self.name}: line {number} doesn't follow from the line before it: a line was edited, removed or "
                     "added"
                 )
             expected = entry.sha256
@@ -97,7 +98,7 @@ def next_entry(entries: Sequence[Entry], body: dict[str, Any]) -> tuple[Entry, b
 
     No two lines are ever equal: an `id` drawn by chance tells one's own line from another's.
     """
-    previous, sequence = (entries[-1].sha256, entries[-1].sequence + 1) if entries else (FIRST, 1)
+    previous, sequence = (entries[-1].sha256, entries[-1].sequence + 1) if entries else (GENESIS, 1)
     record = {"sequence": sequence, "previous": previous, "id": secrets.token_hex(8), **body}
     line = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     return Entry(sequence, previous, sha256_bytes(line), body), line
@@ -110,19 +111,19 @@ def read_line(line: bytes) -> Entry | None:
         body = {key: value for key, value in record.items() if key not in ("sequence", "previous", "id")}
         entry = Entry(record["sequence"], record["previous"], sha256_bytes(line), body)
         if not all(isinstance(body[key], str) for key in ("action", "time", "actor", "digest") if key in body):
-            raise TypeError("a text is none")
+            raise TypeError("a field is no text")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
     return entry if line.endswith(b"\n") else None
 
 
-def tip_json(entry: Entry) -> bytes:
-    """What stands beside a ledger whose last line is `entry`."""
+def head_json(entry: Entry) -> bytes:
+    """The record of a ledger's last line, kept beside it."""
     return dump_json({"sequence": entry.sequence, "sha256": entry.sha256})
 
 
-def tip_number(data: bytes) -> int:
-    """The number that `tip_json` wrote; 0 if it can't be read."""
+def head_number(data: bytes) -> int:
+    """The number that `head_json` wrote; 0 if it can't be read."""
     try:
         return int(json.loads(data)["sequence"])
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -135,7 +136,7 @@ class Ledger:
 
     path: Path
 
-    def read(self) -> Pages:
+    def read(self) -> LedgerSnapshot:
         """The file as it is now.
 
         Raises:
@@ -159,27 +160,27 @@ class Ledger:
         lines = rest.count(b"\n")
         # A torn write has no newline at its end; where a power cut loses a page of it, it reads as zeros.
         torn = lines == 0 or (lines == 1 and rest.endswith(b"\n") and b"\0" in rest)
-        return Pages(str(self.path), entries, whole, rest, max(lines - 1, 0), not torn)
+        return LedgerSnapshot(str(self.path), entries, whole, rest, max(lines - 1, 0), not torn)
 
-    def write(self, pages: Pages, line: bytes) -> None:
-        """Write a line behind `pages`, which the caller read under the lock that it still holds.
+    def write(self, snapshot: LedgerSnapshot, line: bytes) -> None:
+        """Write a line behind `snapshot`, which the caller read under the lock that it still holds.
 
         Raises:
             StorageFailed: the disk refused; the ledger is as it was.
             StoreRefused: a line in it is damaged.
         """
-        if pages.damage is not None:
-            raise StoreRefused(pages.damage)
+        if snapshot.damage is not None:
+            raise StoreRefused(snapshot.damage)
         created = not self.path.exists()
         state = "the decision isn't recorded and has no effect"
         try:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
-                _write_at(descriptor, pages.whole_bytes, line)
+                _write_at(descriptor, snapshot.whole_bytes, line)
             except OSError:
                 # A line that was written whole but couldn't be made durable would count for the next reader.
                 try:
-                    os.ftruncate(descriptor, pages.whole_bytes)
+                    os.ftruncate(descriptor, snapshot.whole_bytes)
                 except OSError:
                     state = "whether the decision is recorded will show when the disk works again"
                 raise

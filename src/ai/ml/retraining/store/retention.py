@@ -13,52 +13,55 @@ from datetime import UTC, datetime
 from ai.ml.core.errors import Busy, UsageError
 from ai.ml.retraining.store.backend import Section
 from ai.ml.retraining.store.ledger import Entry
-from ai.ml.retraining.store.state import Desk, moves
+from ai.ml.retraining.store.state import ModelState, champion_changes
 
 REMOVAL_S = 600.0
 """Where no lock keeps writers apart: what a `pruned` line names may be on its way out for so long, and then no more."""
 
 
-def prunable(desk: Desk, keep: int, keep_quarantine: int, grace_s: float) -> list[tuple[Section, str]]:
+def prunable(state: ModelState, keep: int, keep_quarantine: int, grace_s: float) -> list[tuple[Section, str]]:
     """What `Store.prune` removes, section by section.
 
     Raises:
         UsageError: a number is too small.
     """
-    for flag, value, least in (("--keep", keep, 1), ("--keep-quarantine", keep_quarantine, 0), ("--grace", grace_s, 0)):
-        if not value >= least:
-            raise UsageError(f"{flag} must be at least {least}, got {value:g}")
-    made = moves(desk.pages.entries)
-    newest = list(dict.fromkeys(entry.digest for entry in reversed(made)))
-    kept = {*newest[:keep], desk.champion, desk.previous, *_lately_live(made, grace_s)}
-    going: list[tuple[Section, str]] = [("versions", name) for name in desk.shelf.names("versions") if name not in kept]
-    refused = desk.shelf.names("quarantine")
-    order = {entry.digest: entry.sequence for entry in desk.pages.entries if entry.action == "refused"}
+    minima = (("--keep", keep, 1), ("--keep-quarantine", keep_quarantine, 0), ("--grace", grace_s, 0))
+    for flag, value, minimum in minima:
+        if not value >= minimum:
+            raise UsageError(f"{flag} must be at least {minimum}, got {value:g}")
+    changes = champion_changes(state.snapshot.entries)
+    newest = list(dict.fromkeys(entry.digest for entry in reversed(changes)))
+    kept = {*newest[:keep], state.champion, state.previous, *_recently_live(changes, grace_s)}
+    removable: list[tuple[Section, str]] = [
+        ("versions", name) for name in state.backend.names("versions") if name not in kept
+    ]
+    refused = state.backend.names("quarantine")
+    order = {entry.digest: entry.sequence for entry in state.snapshot.entries if entry.action == "refused"}
     refused.sort(key=lambda name: order.get(name, 0))
-    return going + [("quarantine", name) for name in refused[: max(len(refused) - keep_quarantine, 0)]]
+    return removable + [("quarantine", name) for name in refused[: max(len(refused) - keep_quarantine, 0)]]
 
 
-def remove_pruned(desk: Desk, going: list[tuple[Section, str]]) -> list[str]:
+def remove_pruned(state: ModelState, removable: list[tuple[Section, str]]) -> list[str]:
     """Remove what the ledger's last line names; returns where it was. What it has no time for, the next prune takes."""
     until = time.monotonic() + REMOVAL_S / 2
     removed: list[str] = []
-    for section, name in going:
-        if not desk.shelf.exclusive and time.monotonic() > until:
+    for section, name in removable:
+        if not state.backend.exclusive and time.monotonic() > until:
             break
-        desk.shelf.remove(section, name)
-        removed.append(desk.shelf.address(section, name))
+        state.backend.remove(section, name)
+        removed.append(state.backend.address(section, name))
     return removed
 
 
-def refuse_leaving(name: str, desk: Desk, digest: str) -> None:
+def refuse_during_removal(name: str, state: ModelState, digest: str) -> None:
     """Don't promote what another process may still be removing.
 
     Raises:
-        Busy: it was pruned a moment ago, in a place without locks.
+        Busy: it was pruned a moment ago, in a backend without locks.
     """
-    if desk.shelf.exclusive:
+    if state.backend.exclusive:
         return
-    for entry in desk.pages.entries:
+    for entry in state.snapshot.entries:
         named = entry.action == "pruned" and digest in entry.body.get("removed", {}).get("versions", [])
         if named and _age_s(entry) < REMOVAL_S:
             raise Busy(
@@ -71,10 +74,10 @@ def _age_s(entry: Entry) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(entry.body["time"])).total_seconds()
 
 
-def _lately_live(made: list[Entry], grace_s: float) -> set[str]:
+def _recently_live(changes: list[Entry], grace_s: float) -> set[str]:
     """Champions of the last `grace_s` seconds: each until the line that replaced it."""
     live: set[str] = set()
-    for entry, following in zip(made, [*made[1:], None], strict=True):
+    for entry, following in zip(changes, [*changes[1:], None], strict=True):
         if following is None or _age_s(following) < grace_s:
             live.add(entry.digest)
     return live

@@ -1,4 +1,4 @@
-"""A model as one writer finds it: what was decided, and which bundle is live."""
+"""A model's state as read under the write lock: what was decided, and which bundle is live."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
 from ai.ml.core.errors import BundleRefused, Busy, GateRefused, StoreRefused
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.store.actor import identity, whoami
-from ai.ml.retraining.store.backend import RETIRED, LineTaken, Pointer, Shelf
-from ai.ml.retraining.store.ledger import Entry, Pages
+from ai.ml.retraining.store.backend import POINTER_NAME, RETIRED, LineTaken, Pointer, StoreBackend
+from ai.ml.retraining.store.ledger import Entry, LedgerSnapshot
 
 CHAMPION_ACTIONS = ("promoted", "rolled-back")
 """These make a bundle the champion."""
 
 
 @dataclass(frozen=True)
-class Desk:
+class ModelState:
     """The state that the writer's line will follow, with what a killed writer left already mended."""
 
-    shelf: Shelf
-    pages: Pages
+    backend: StoreBackend
+    snapshot: LedgerSnapshot
     champion: str | None
     previous: str | None
 
@@ -34,26 +34,26 @@ class Desk:
 
     def is_last(self, action: str, digest: str) -> Entry | None:
         """The last line, if it is this very decision."""
-        last = self.pages.entries[-1] if self.pages.entries else None
+        last = self.snapshot.entries[-1] if self.snapshot.entries else None
         return last if last is not None and (last.action, last.digest) == (action, digest) else None
 
 
-def moves(entries: list[Entry]) -> list[Entry]:
+def champion_changes(entries: list[Entry]) -> list[Entry]:
     """The lines that move the pointer: they made a bundle the champion, or retired it."""
     return [entry for entry in entries if entry.action in (*CHAMPION_ACTIONS, RETIRED)]
 
 
-def read_pointer(shelf: Shelf, name: str) -> Pointer | None:
+def read_pointer(backend: StoreBackend, name: str) -> Pointer | None:
     """What the champion's pointer says; None if there is none.
 
     Raises:
         StoreRefused: it is damaged.
     """
-    data, _ = shelf.read_pointer()
-    return None if data is None else Pointer.from_json(data, f"{shelf.place}/champion", name)
+    data, _ = backend.read_pointer()
+    return None if data is None else Pointer.from_json(data, f"{backend.location}/{POINTER_NAME}", name)
 
 
-def recovered(shelf: Shelf, name: str) -> Desk:
+def recovered_state(backend: StoreBackend, name: str) -> ModelState:
     """Put the pointer where the ledger says and sweep; refuse to write onto what doesn't hold together.
 
     Raises:
@@ -61,55 +61,55 @@ def recovered(shelf: Shelf, name: str) -> Desk:
         LineTaken: another writer moved the pointer meanwhile.
     """
     # In this order: what the first two say was written before the ledger is read, so it must be in it.
-    data, token = shelf.read_pointer()
-    tip = shelf.read_tip()
-    pages = shelf.read_ledger()
-    if pages.damage is not None:
-        raise StoreRefused(pages.damage)
-    if tip > len(pages.entries):
+    data, token = backend.read_pointer()
+    head = backend.read_head()
+    snapshot = backend.read_ledger()
+    if snapshot.damage is not None:
+        raise StoreRefused(snapshot.damage)
+    if head > len(snapshot.entries):
         raise StoreRefused(
-            f"{pages.name} ends with line {len(pages.entries)}, but line {tip} was written once: nothing is written to "
-            "it until it is restored from a backup"
+            f"{snapshot.name} ends with line {len(snapshot.entries)}, but line {head} was written once: nothing is "
+            "written to it until it is restored from a backup"
         )
-    made = moves(pages.entries)
-    pointer = None if data is None else Pointer.from_json(data, f"{shelf.place}/champion", name)
-    if pointer is not None and pointer not in [Pointer.to(entry) for entry in made]:
+    changes = champion_changes(snapshot.entries)
+    pointer = None if data is None else Pointer.from_json(data, f"{backend.location}/{POINTER_NAME}", name)
+    if pointer is not None and pointer not in [Pointer.to(entry) for entry in changes]:
         raise StoreRefused(
-            f"{shelf.place}/champion says what no line of the ledger made: run `bundlegate audit {name}`; once it is "
-            "deleted, the next write puts it where the ledger says"
+            f"{backend.location}/{POINTER_NAME} says what no line of the ledger made: run `bundlegate audit {name}`; "
+            "once it is deleted, the next write puts it where the ledger says"
         )
-    wanted = Pointer.to(made[-1]) if made else None
-    if wanted is not None and pointer != wanted and not shelf.replace_pointer(wanted.to_json(), token):
+    wanted = Pointer.to(changes[-1]) if changes else None
+    if wanted is not None and pointer != wanted and not backend.replace_pointer(wanted.to_json(), token):
         raise LineTaken
-    shelf.sweep()
+    backend.sweep()
     digest, previous = (wanted.digest, wanted.previous) if wanted is not None else (None, None)
-    return Desk(shelf, pages, digest, previous)
+    return ModelState(backend, snapshot, digest, previous)
 
 
-def refuse_damaged(shelf: Shelf, digest: str) -> None:
+def refuse_damaged(backend: StoreBackend, digest: str) -> None:
     """Hash every file of a version.
 
     Raises:
         BundleRefused: one isn't what the digest says.
     """
-    problems = shelf.problems(digest)
+    problems = backend.problems(digest)
     if problems:
         raise BundleRefused(f"version {digest[:12]} is in the store but damaged: {problems[0]}")
 
 
-def refuse_overtaken(name: str, desk: Desk, expected: Any) -> None:
+def refuse_overtaken(name: str, state: ModelState, expected: Any) -> None:
     """The champion must still be the one that the decision was made against.
 
     Raises:
         Busy: it is another; the sentence says who made it so.
     """
-    if expected is ... or expected == desk.champion:
+    if expected is ... or expected == state.champion:
         return
-    made = moves(desk.pages.entries)
-    if not made:
+    changes = champion_changes(state.snapshot.entries)
+    if not changes:
         raise Busy(f"{name}: the champion {str(expected)[:12]} is gone: decide again")
-    body = made[-1].body
-    if made[-1].action == RETIRED:
+    body = changes[-1].body
+    if changes[-1].action == RETIRED:
         raise Busy(f"{name}: {body['actor']} retired the champion at {body['time']}, after this decision was made")
     run = f" in flow run {body['note']['flow_run']}" if body.get("note", {}).get("flow_run") else ""
     raise Busy(
@@ -124,7 +124,7 @@ def last_promotion(entries: list[Entry], name: str, digest: str) -> Entry:
     Raises:
         StoreRefused: there is none.
     """
-    for entry in reversed(moves(entries)):
+    for entry in reversed(champion_changes(entries)):
         if entry.digest == digest and entry.action != RETIRED:
             return entry
     raise StoreRefused(f"{name}: no line of the ledger made {digest[:12]} the champion; run `bundlegate audit {name}`")
@@ -132,16 +132,16 @@ def last_promotion(entries: list[Entry], name: str, digest: str) -> Entry:
 
 def retirement(entries: list[Entry]) -> Entry | None:
     """The line that retired the champion; None where that wasn't the pointer's last move."""
-    last = next(reversed(moves(entries)), None)
+    last = next(reversed(champion_changes(entries)), None)
     return last if last is not None and last.action == RETIRED else None
 
 
-def as_it_is(shelf: Shelf) -> Desk:
+def as_it_is(backend: StoreBackend) -> ModelState:
     """The state for who only looks: nothing is mended, and nobody is waited for."""
-    pages = shelf.read_ledger()
-    made = moves(pages.entries)
-    pointer = Pointer.to(made[-1]) if made else None
-    return Desk(shelf, pages, pointer and pointer.digest, pointer and pointer.previous)
+    snapshot = backend.read_ledger()
+    changes = champion_changes(snapshot.entries)
+    pointer = Pointer.to(changes[-1]) if changes else None
+    return ModelState(backend, snapshot, pointer and pointer.digest, pointer and pointer.previous)
 
 
 def line_body(action: str, digest: str, note: dict[str, Any] | None, more: dict[str, Any]) -> dict[str, Any]:

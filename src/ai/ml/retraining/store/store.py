@@ -23,27 +23,27 @@ from typing import Any, TypeVar
 from ai.ml.core.errors import BundleNotFound, Busy, GateRefused, StoreRefused, UsageError
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.store.backend import RETIRED, LineTaken, Pointer, Shelf
+from ai.ml.retraining.store.backend import RETIRED, VERDICT_NAME, LineTaken, Pointer, StoreBackend
 from ai.ml.retraining.store.ledger import Entry
-from ai.ml.retraining.store.location import checked_name, model_names, open_shelf
-from ai.ml.retraining.store.retention import prunable, refuse_leaving, remove_pruned
+from ai.ml.retraining.store.location import checked_name, model_names, open_backend
+from ai.ml.retraining.store.retention import prunable, refuse_during_removal, remove_pruned
 from ai.ml.retraining.store.state import (
     CHAMPION_ACTIONS,
-    Desk,
+    ModelState,
     as_it_is,
+    champion_changes,
     check_verdict,
     last_promotion,
     line_body,
-    moves,
     read_pointer,
-    recovered,
+    recovered_state,
     refuse_damaged,
     refuse_overtaken,
     retirement,
 )
 
 LOCK_TIMEOUT_S = 30.0
-LEAST_PREFIX = 6
+MIN_PREFIX = 6
 
 Result = TypeVar("Result")
 
@@ -77,7 +77,7 @@ class Store:
 
     def models(self) -> list[str]:
         """Names of the models that anything was decided about, sorted. Raises as `model_names` does."""
-        return [name for name in model_names(self.root) if self.shelf(name).exists()]
+        return [name for name in model_names(self.root) if self.backend(name).exists()]
 
     def resolve(self, reference: str) -> Path:
         """The bundle directory that `NAME@champion`, `NAME@previous` or `NAME@DIGEST` names; takes no lock.
@@ -93,7 +93,7 @@ class Store:
         digest = self.digest_of(name, alias)
         while True:
             try:
-                return self.shelf(name).fetch(digest)
+                return self.backend(name).fetch(digest)
             except BundleNotFound:
                 # Replaced and pruned between the look at the pointer and the look at the version.
                 before, digest = digest, self.digest_of(name, alias)
@@ -136,11 +136,11 @@ class Store:
         Raises:
             StoreRefused: it is damaged.
         """
-        return read_pointer(self.shelf(name), name)
+        return read_pointer(self.backend(name), name)
 
     def history(self, name: str) -> list[Entry]:
         """Every decision, oldest first; where a line is damaged, those before it."""
-        return self.shelf(name).read_ledger().entries
+        return self.backend(name).read_ledger().entries
 
     def refuse_damage(self, name: str) -> None:
         """Check that the ledger can be read to its end.
@@ -148,7 +148,7 @@ class Store:
         Raises:
             StoreRefused: a line is damaged.
         """
-        damage = self.shelf(name).read_ledger().damage
+        damage = self.backend(name).read_ledger().damage
         if damage is not None:
             raise StoreRefused(damage)
 
@@ -193,20 +193,20 @@ class Store:
         check_verdict(verdict, bundle_dir)
         digest = verdict.digest
 
-        def step(desk: Desk) -> Promotion:
-            address = desk.shelf.address("versions", digest)
-            if desk.champion == digest:
-                refuse_damaged(desk.shelf, digest)
-                entry = last_promotion(desk.pages.entries, name, digest)
-                return Promotion(digest, address, desk.previous, entry, already=True)
-            refuse_overtaken(name, desk, expected_champion)
-            refuse_leaving(name, desk, digest)
-            desk.shelf.publish("versions", digest, bundle_dir, {})
-            refuse_damaged(desk.shelf, digest)
-            desk.shelf.keep_verdict(verdict.sha256, verdict.to_json())
-            before = desk.before(digest)
+        def step(state: ModelState) -> Promotion:
+            address = state.backend.address("versions", digest)
+            if state.champion == digest:
+                refuse_damaged(state.backend, digest)
+                entry = last_promotion(state.snapshot.entries, name, digest)
+                return Promotion(digest, address, state.previous, entry, already=True)
+            refuse_overtaken(name, state, expected_champion)
+            refuse_during_removal(name, state, digest)
+            state.backend.publish("versions", digest, bundle_dir, {})
+            refuse_damaged(state.backend, digest)
+            state.backend.keep_verdict(verdict.sha256, verdict.to_json())
+            before = state.before(digest)
             more = {"verdict": verdict.sha256, "decision": decision, "champion_before": before}
-            entry = desk.shelf.append(desk.pages, line_body("promoted", digest, note, more), point=True)
+            entry = state.backend.append(state.snapshot, line_body("promoted", digest, note, more), point=True)
             return Promotion(digest, address, before, entry, already=False)
 
         return self._write(name, step)
@@ -218,11 +218,11 @@ class Store:
             BundleNotFound: there is no champion.
         """
 
-        def step(desk: Desk) -> Entry:
-            if desk.champion is None:
+        def step(state: ModelState) -> Entry:
+            if state.champion is None:
                 raise BundleNotFound(f"{name}: there is no champion to retire")
-            body = line_body(RETIRED, desk.champion, None, {"reason": reason})
-            return desk.shelf.append(desk.pages, body, point=True)
+            body = line_body(RETIRED, state.champion, None, {"reason": reason})
+            return state.backend.append(state.snapshot, body, point=True)
 
         return self._write(name, step)
 
@@ -239,27 +239,27 @@ class Store:
         if action in (*CHAMPION_ACTIONS, RETIRED):
             raise StoreRefused(f"{action!r} moves the champion: use promote or rollback")
 
-        def step(desk: Desk) -> Entry:
-            last = desk.is_last(action, verdict.digest)
+        def step(state: ModelState) -> Entry:
+            last = state.is_last(action, verdict.digest)
             if last is not None:
                 return last
-            desk.shelf.keep_verdict(verdict.sha256, verdict.to_json())
+            state.backend.keep_verdict(verdict.sha256, verdict.to_json())
             more = {"verdict": verdict.sha256, **body}
-            return desk.shelf.append(desk.pages, line_body(action, verdict.digest, note, more), point=False)
+            return state.backend.append(state.snapshot, line_body(action, verdict.digest, note, more), point=False)
 
         return self._write(name, step)
 
     def quarantine(self, name: str, bundle_dir: Path, verdict: Verdict, *, note: dict[str, Any] | None = None) -> str:
         """Keep a refused bundle apart, with its verdict, and write the refusal into the ledger; returns where it is."""
-        place = verdict.digest or f"unsealed-{verdict.sha256[:16]}"
+        directory = verdict.digest or f"unsealed-{verdict.sha256[:16]}"
 
-        def step(desk: Desk) -> str:
-            desk.shelf.publish("quarantine", place, bundle_dir, {"verdict.json": verdict.to_json()})
-            desk.shelf.keep_verdict(verdict.sha256, verdict.to_json())
-            if desk.is_last("refused", verdict.digest) is None:
+        def step(state: ModelState) -> str:
+            state.backend.publish("quarantine", directory, bundle_dir, {VERDICT_NAME: verdict.to_json()})
+            state.backend.keep_verdict(verdict.sha256, verdict.to_json())
+            if state.is_last("refused", verdict.digest) is None:
                 more = {"verdict": verdict.sha256, "reason": verdict.reason}
-                desk.shelf.append(desk.pages, line_body("refused", verdict.digest, note, more), point=False)
-            return desk.shelf.address("quarantine", place)
+                state.backend.append(state.snapshot, line_body("refused", verdict.digest, note, more), point=False)
+            return state.backend.address("quarantine", directory)
 
         return self._write(name, step)
 
@@ -275,7 +275,7 @@ class Store:
         digest = self.digest_of(name, to or "previous")
         if digest == self.champion(name):
             raise UsageError(f"{name}: {digest[:12]} is the champion already")
-        if digest not in {entry.digest for entry in moves(self.history(name))}:
+        if digest not in {entry.digest for entry in champion_changes(self.history(name))}:
             raise UsageError(f"{name}: {digest[:12]} was never the champion; only a former one can come back")
         return digest
 
@@ -288,29 +288,29 @@ class Store:
             Busy: another champion was promoted while this one was proved.
         """
         champion, digest = self.champion(name), self.former(name, to)
-        path = self.shelf(name).fetch(digest)
+        path = self.backend(name).fetch(digest)
         verdict = prove(path)
         check_verdict(verdict, path)
         if verdict.digest != digest:
             raise GateRefused(f"the verdict is about {verdict.digest[:12]}, not about {digest[:12]}")
 
-        def step(desk: Desk) -> Promotion:
-            refuse_overtaken(name, desk, champion)
-            refuse_leaving(name, desk, digest)
-            refuse_damaged(desk.shelf, digest)
-            desk.shelf.keep_verdict(verdict.sha256, verdict.to_json())
-            before = desk.before(digest)
+        def step(state: ModelState) -> Promotion:
+            refuse_overtaken(name, state, champion)
+            refuse_during_removal(name, state, digest)
+            refuse_damaged(state.backend, digest)
+            state.backend.keep_verdict(verdict.sha256, verdict.to_json())
+            before = state.before(digest)
             more = {"verdict": verdict.sha256, "reason": reason, "champion_before": before}
-            entry = desk.shelf.append(desk.pages, line_body("rolled-back", digest, None, more), point=True)
-            return Promotion(digest, desk.shelf.address("versions", digest), before, entry, already=False)
+            entry = state.backend.append(state.snapshot, line_body("rolled-back", digest, None, more), point=True)
+            return Promotion(digest, state.backend.address("versions", digest), before, entry, already=False)
 
         return self._write(name, step)
 
     def prunable(self, name: str, keep: int, *, keep_quarantine: int = 10, grace_s: float = 3600.0) -> list[str]:
         """What `prune` would remove; nothing is written."""
-        desk = as_it_is(self.shelf(name))
-        going = prunable(desk, keep, keep_quarantine, grace_s)
-        return [desk.shelf.address(section, digest) for section, digest in going]
+        state = as_it_is(self.backend(name))
+        going = prunable(state, keep, keep_quarantine, grace_s)
+        return [state.backend.address(section, digest) for section, digest in going]
 
     def prune(self, name: str, keep: int, *, keep_quarantine: int = 10, grace_s: float = 3600.0) -> list[str]:
         """Remove old versions and refused bundles; the ledger says which, before they go.
@@ -327,13 +327,15 @@ class Store:
             Where they were.
         """
 
-        def step(desk: Desk) -> list[str]:
-            going = prunable(desk, keep, keep_quarantine, grace_s)
-            if not going:
+        def step(state: ModelState) -> list[str]:
+            removable = prunable(state, keep, keep_quarantine, grace_s)
+            if not removable:
                 return []
-            more = {"removed": {section: [name for part, name in going if part == section] for section, _ in going}}
-            desk.shelf.append(desk.pages, line_body("pruned", desk.champion or "", None, more), point=False)
-            return remove_pruned(desk, going)
+            removed = {section: [name for part, name in removable if part == section] for section, _ in removable}
+            state.backend.append(
+                state.snapshot, line_body("pruned", state.champion or "", None, {"removed": removed}), point=False
+            )
+            return remove_pruned(state, removable)
 
         return self._write(name, step)
 
@@ -344,16 +346,16 @@ class Store:
             StoreRefused: a line is damaged or gone, or the pointer says what no line made.
             Busy: somebody else holds the lock.
         """
-        if self.shelf(name).exists():
-            self._write(name, lambda desk: None)
+        if self.backend(name).exists():
+            self._write(name, lambda state: None)
 
-    def shelf(self, name: str) -> Shelf:
-        """The place of one model.
+    def backend(self, name: str) -> StoreBackend:
+        """The storage of one model.
 
         Raises:
             UsageError: that is no name, or the store's address is none.
         """
-        return open_shelf(self.root, checked_name(name), self.lock_timeout_s)
+        return open_backend(self.root, checked_name(name), self.lock_timeout_s)
 
     def folder(self, name: str) -> Path:
         """Everything of one model, where the store is a folder.
@@ -366,25 +368,25 @@ class Store:
         return Path(self.root) / checked_name(name)
 
     def _digest_from_prefix(self, name: str, prefix: str) -> str:
-        if len(prefix) < LEAST_PREFIX or not re.fullmatch(r"[0-9a-f]+", prefix):
+        if len(prefix) < MIN_PREFIX or not re.fullmatch(r"[0-9a-f]+", prefix):
             raise UsageError(
-                f"{name}@{prefix}: expected champion, previous, or at least {LEAST_PREFIX} characters of a digest"
+                f"{name}@{prefix}: expected champion, previous, or at least {MIN_PREFIX} characters of a digest"
             )
-        found = [version for version in self.shelf(name).names("versions") if version.startswith(prefix)]
+        found = [version for version in self.backend(name).names("versions") if version.startswith(prefix)]
         if not found:
             raise BundleNotFound(f"{name}@{prefix}: no version begins like that in {self.root}")
         if len(found) > 1:
             raise UsageError(f"{name}@{prefix}: {len(found)} versions begin like that; give more of the digest")
         return found[0]
 
-    def _write(self, name: str, step: Callable[[Desk], Result]) -> Result:
+    def _write(self, name: str, step: Callable[[ModelState], Result]) -> Result:
         """Take a step on the state as it is; again, if another writer's line came first."""
-        shelf = self.shelf(name)
+        backend = self.backend(name)
         deadline = time.monotonic() + self.lock_timeout_s
         while True:
             try:
-                with shelf.writing():
-                    return step(recovered(shelf, name))
+                with backend.writing():
+                    return step(recovered_state(backend, name))
             except LineTaken:
                 if time.monotonic() > deadline:
                     raise Busy(

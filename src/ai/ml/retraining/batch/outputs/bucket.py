@@ -1,4 +1,4 @@
-"""A prefix in a bucket as output, resumable: the layout of `folder`, each object complete or absent.
+"""A prefix in a bucket as output, resumable: the layout of `layout`, each object complete or absent.
 
 A part is written to the local disk and put by one request, its receipt after it; manifest, then `_SUCCESS` come last.
 
@@ -13,7 +13,7 @@ job write the same bytes under the same names.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,15 +23,21 @@ from ai.ml.core.errors import UsageError
 from ai.ml.core.files.atomic import dump_json
 from ai.ml.core.files.bucket import Objects, open_objects
 from ai.ml.core.files.scratch import scratch_folder
-from ai.ml.retraining.batch.outputs.base import JobRecord, has_same_input, manifest_json, read_manifest_json
-from ai.ml.retraining.batch.outputs.folder import MANIFEST, PROGRESS, SUCCESS
-from ai.ml.retraining.batch.parts import Part
+from ai.ml.retraining.batch.outputs.job_record import JobRecord, read_job_json, read_manifest_json
+from ai.ml.retraining.batch.outputs.layout import (
+    FILE_SUFFIXES,
+    JOB,
+    MANIFEST,
+    PROGRESS,
+    RECEIPTS,
+    SUCCESS,
+    receipt_name,
+)
+from ai.ml.retraining.batch.outputs.location import OutputLocation
 from ai.ml.retraining.batch.receipts import RECEIPT_FORMAT, Receipt
 from ai.ml.retraining.batch.score_part import ScoredPart, write_scored
 from ai.ml.retraining.records import Record
 
-_JOB = f"{PROGRESS}/job.json"
-_RECEIPTS = f"{PROGRESS}/receipts"
 CONDITIONAL_BYTES = 64 << 20
 """Most bytes of a part that is put by one request, which may have a condition; it is in memory meanwhile."""
 _KEPT = "what was scored stays: run it again"
@@ -50,56 +56,91 @@ class PutReceipt(Record):
 
 
 @dataclass
-class BucketOutput:
-    """`s3://BUCKET/PREFIX`; workers get a copy made after `begin`."""
+class BucketLocation(OutputLocation):
+    """`s3://BUCKET/PREFIX`; workers get a copy made after `claim`."""
 
     root: str
     job: str | None = None
-    """Key of the job that the prefix was taken for, set by `begin`."""
+    """Key of the job that the prefix was taken for, set by `claim`."""
     record_tag: str | None = None
     """Version tag of the job's record in the bucket."""
     has_created_record: bool = False
 
     def __post_init__(self) -> None:
-        if self.root.lower().endswith((".parquet", ".csv", ".tsv")):
+        if self.root.lower().endswith(FILE_SUFFIXES):
             raise UsageError(
                 f"an output in a bucket is a prefix with an object per part: no suffix, unlike {self.root}"
             )
 
+    @property
+    def name(self) -> str:
+        """The prefix's URL."""
+        return self.root
+
+    @property
+    def exclusive(self) -> bool:
+        """False: a bucket has no lock."""
+        return False
+
     def lock(self) -> AbstractContextManager[None]:
-        """No lock: a bucket has none, and conditional puts stand for it."""
+        """Nothing is held: conditional puts stand for a lock."""
         return nullcontext()
 
-    def begin(self, job: JobRecord, *, overwrite: bool) -> None:
-        """As `Destination.begin`."""
-        found = self._found()
-        if found is None:
+    def read_job(self) -> JobRecord | None:
+        """As `OutputLocation.read_job`."""
+        job = self._recorded_job()
+        if job is None:
             self._refuse_foreign_objects()
-        elif found != job and overwrite:
-            self._refuse_foreign_parts(job, found)
-            self.discard(found)
-            found = None
-        if found is not None:
-            job.refuse_another(found, self.root)
+        return job
+
+    def existing(self, names: Iterable[str]) -> set[str]:
+        """As `OutputLocation.existing`."""
+        return {*names}.intersection(self._objects.names())
+
+    def claim(self, job: JobRecord, replaced: JobRecord | None) -> None:
+        """As `OutputLocation.claim`."""
+        if replaced is not None:
+            self.remove(replaced)
         if not self._is_finished():
             try:
-                self._objects.put_over(_JOB, job.model_dump_json().encode(), None)
+                self._objects.put_over(JOB, job.model_dump_json().encode(), None)
                 self.has_created_record = True
             except FileExistsError:
                 # Another run began between the look and the put, or this one goes on.
-                job.refuse_another(self._found() or job, self.root)
+                job.refuse_another(self._recorded_job() or job, self.root)
         self.job = _job_key(job)
-        self.record_tag = self._objects.tag(_JOB)
+        self.record_tag = self._objects.tag(JOB)
 
-    def done(self, part: Part) -> Receipt | None:
-        """As `Destination.done`; reads the part in full and asks for the version of its input."""
-        receipt = self.receipt(part.name)
-        if receipt is None or receipt.content is None or not has_same_input(receipt, part):
+    def has_claimed(self) -> bool:
+        """As `OutputLocation.has_claimed`."""
+        return self.has_created_record
+
+    def release(self) -> None:
+        """As `OutputLocation.release`; nothing where the record is another run's by now."""
+        if self._objects.tag(JOB) == self.record_tag:
+            self._objects.delete([JOB])
+
+    def has_receipts(self) -> bool:
+        """As `OutputLocation.has_receipts`."""
+        return self._objects.tag(MANIFEST) is not None or bool(self._below(RECEIPTS))
+
+    def read_receipt(self, part: str) -> Receipt | None:
+        """As `OutputLocation.read_receipt`."""
+        put = self._read_put(part)
+        if put is not None:
+            return put.receipt
+        manifest = self._objects.tag(MANIFEST)
+        if manifest is None:
             return None
-        return receipt if self._objects.sha256(part.name) == receipt.content.sha256 else None
+        job, receipts = _manifest_receipts(self.root, manifest)
+        return receipts.get(part) if job == self.job else None
+
+    def holds(self, receipt: Receipt) -> bool:
+        """As `OutputLocation.holds`; reads the part in full."""
+        return receipt.content is not None and self._objects.sha256(receipt.part) == receipt.content.sha256
 
     def write(self, scored: ScoredPart) -> Receipt:
-        """As `Destination.write`."""
+        """As `OutputLocation.write`."""
         with scratch_folder() as folder:
             file = folder / scored.part.name.rpartition("/")[2]
             receipt = write_scored(scored, file)
@@ -115,45 +156,45 @@ class BucketOutput:
             self._objects.delete([SUCCESS])
             raise
         put = PutReceipt(job=self.job or "", tag=tag, receipt=receipt)
-        self._objects.put(_receipt_name(scored.part.name), put.model_dump_json().encode(), _REDONE)
+        self._objects.put(receipt_name(scored.part.name), put.model_dump_json().encode(), _REDONE)
         return receipt
 
-    def finish(self, job: JobRecord, receipts: Sequence[Receipt]) -> None:
-        """As `Destination.finish`; changes nothing where all was finished before.
+    def finished_manifest(self) -> bytes | None:
+        """As `OutputLocation.finished_manifest`."""
+        return self._objects.read(MANIFEST) if self._is_finished() else None
 
-        Raises:
-            UsageError: another job has taken the prefix, or an object isn't what its receipt says.
-        """
-        content = manifest_json(job, receipts)
-        if not (self._is_finished() and self._objects.read(MANIFEST) == content):
-            self._refuse_another_job()
-            self._refuse_others_objects(receipts)
-            self._objects.put(MANIFEST, content, _KEPT)
-            self._objects.put(SUCCESS, b"", _KEPT)
-        # The job's record goes last: until then a later run still knows whose receipts these are.
-        for name in sorted(self._below(PROGRESS), key=lambda name: name == _JOB):
+    def publish_manifest(self, manifest: bytes, job: JobRecord, receipts: Sequence[Receipt]) -> None:
+        """As `OutputLocation.publish_manifest`."""
+        self._refuse_another_job()
+        self._refuse_changed_parts(receipts)
+        self._objects.put(MANIFEST, manifest, _KEPT)
+        self._objects.put(SUCCESS, b"", _KEPT)
+
+    def remove_progress(self) -> None:
+        """As `OutputLocation.remove_progress`: the job's record last, which says whose receipts these are."""
+        for name in sorted(self._below(PROGRESS), key=lambda name: name == JOB):
             self._objects.delete([name])
 
-    def tidy(self) -> None:
-        """As `Destination.tidy`."""
-        if self.has_created_record and not self._has_receipts() and self._objects.tag(_JOB) == self.record_tag:
-            self._objects.delete([_JOB])
+    def remove(self, job: JobRecord) -> None:
+        """As `OutputLocation.remove`."""
+        for name in (SUCCESS, *job.parts, MANIFEST, *self._below(RECEIPTS), JOB):
+            self._objects.delete([name])
 
     def _refuse_another_job(self) -> None:
         """Raise UsageError unless the prefix is still this job's, which another run of it may have finished."""
-        tag = self._objects.tag(_JOB)
+        tag = self._objects.tag(JOB)
         if tag is not None and tag == self.record_tag:
             return
-        found = self._found()
+        found = self._recorded_job()
         if found is None or _job_key(found) != self.job:
             raise UsageError(_TAKEN.format(self.root))
 
-    def _refuse_others_objects(self, receipts: Sequence[Receipt]) -> None:
+    def _refuse_changed_parts(self, receipts: Sequence[Receipt]) -> None:
         """Raise UsageError unless each object is the one that was put with its receipt, or has that one's bytes."""
         tags = {entry.name: entry.tag for entry in self._objects.entries()}
         for receipt in receipts:
-            held = self._held(receipt.part)
-            tag = None if held is None or held.receipt != receipt else held.tag
+            put = self._read_put(receipt.part)
+            tag = None if put is None or put.receipt != receipt else put.tag
             if tag is not None and tags.get(receipt.part) == tag:
                 continue
             if self._objects.sha256(receipt.part) != receipt.sha256:
@@ -162,22 +203,20 @@ class BucketOutput:
                     "another output"
                 )
 
-    def _held(self, name: str) -> PutReceipt | None:
-        """The receipt of a part that this job put."""
-        data = self._objects.read(_receipt_name(name))
+    def _read_put(self, part: str) -> PutReceipt | None:
+        """The receipt of a part that this job put, with the object's version."""
+        data = self._objects.read(receipt_name(part))
         try:
-            held = None if data is None else PutReceipt.model_validate_json(data)
+            put = None if data is None else PutReceipt.model_validate_json(data)
         except ValueError:
             return None
-        return held if held is not None and held.job == self.job and held.receipt.format == RECEIPT_FORMAT else None
+        return put if put is not None and put.job == self.job and put.receipt.format == RECEIPT_FORMAT else None
 
-    def _found(self) -> JobRecord | None:
-        begun = self._objects.read(_JOB)
-        if begun is not None:
-            try:
-                return JobRecord.model_validate_json(begun)
-            except ValueError:
-                raise UsageError(f"{self.root}/{_JOB} is no record of a batch: give another output") from None
+    def _recorded_job(self) -> JobRecord | None:
+        """The job that the records here are of."""
+        job = self._objects.read(JOB)
+        if job is not None:
+            return read_job_json(job, f"{self.root}/{JOB}")
         manifest = self._objects.read(MANIFEST)
         return None if manifest is None else read_manifest_json(manifest, f"{self.root}/{MANIFEST}")[0]
 
@@ -188,37 +227,9 @@ class BucketOutput:
                 f"{self.root} holds {foreign[0]!r} and no record of a batch: give an empty or a new prefix"
             )
 
-    def _refuse_foreign_parts(self, job: JobRecord, found: JobRecord) -> None:
-        """Raise UsageError if a part would replace what the job that was found here didn't put."""
-        foreign = ({*job.parts} - {*found.parts}).intersection(self._objects.names())
-        if foreign:
-            raise UsageError(
-                f"{self.root}/{min(foreign)} is there already, and the batch that wrote there didn't make it: give "
-                "another output, or move it away"
-            )
-
     def _is_finished(self) -> bool:
         objects = self._objects
-        return objects.tag(SUCCESS) is not None and objects.tag(MANIFEST) is not None and objects.tag(_JOB) is None
-
-    def _has_receipts(self) -> bool:
-        return self._objects.tag(MANIFEST) is not None or bool(self._below(_RECEIPTS))
-
-    def receipt(self, name: str) -> Receipt | None:
-        """As `Destination.receipt`."""
-        held = self._held(name)
-        if held is not None:
-            return held.receipt
-        manifest = self._objects.tag(MANIFEST)
-        if manifest is None:
-            return None
-        job, receipts = _manifest_receipts(self.root, manifest)
-        return receipts.get(name) if job == self.job else None
-
-    def discard(self, job: JobRecord) -> None:
-        """As `Destination.discard`: the mark of success first; what isn't the job's own stays."""
-        for name in (SUCCESS, *job.parts, MANIFEST, *self._below(_RECEIPTS), _JOB):
-            self._objects.delete([name])
+        return objects.tag(SUCCESS) is not None and objects.tag(MANIFEST) is not None and objects.tag(JOB) is None
 
     @property
     def _objects(self) -> Objects:
@@ -253,10 +264,6 @@ class BucketOutput:
 
 def _job_key(job: JobRecord) -> str:
     return hashlib.sha256(dump_json(job.model_dump(mode="json"))).hexdigest()
-
-
-def _receipt_name(name: str) -> str:
-    return f"{_RECEIPTS}/{name}.json"
 
 
 @lru_cache(maxsize=2)

@@ -18,7 +18,10 @@ from itertools import chain
 from typing import Any
 
 from ai.ml.core.errors import Busy, DataRefused, UsageError
-from ai.ml.retraining.batch.outputs.base import JobRecord, has_changed_input, has_same_input, manifest_json
+from ai.ml.core.tables.addresses import is_database
+from ai.ml.core.tables.locations import source_name
+from ai.ml.retraining.batch.outputs.job_record import JobRecord, read_job_json
+from ai.ml.retraining.batch.outputs.location import OutputLocation
 from ai.ml.retraining.batch.outputs.sql_columns import TableColumns, column_type
 from ai.ml.retraining.batch.outputs.sql_tables import (
     PART,
@@ -31,7 +34,13 @@ from ai.ml.retraining.batch.outputs.sql_tables import (
 )
 from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.receipts import RECEIPT_FORMAT, Receipt
-from ai.ml.retraining.batch.score_part import ScoredPart, source_content, source_stamp, unchanged_tables
+from ai.ml.retraining.batch.score_part import (
+    ScoredPart,
+    has_changed_input,
+    source_content,
+    source_stamp,
+    unchanged_tables,
+)
 
 INSERTED_ROWS = 5_000
 """Of one statement."""
@@ -42,7 +51,7 @@ class _Taken(Exception):
 
 
 @dataclass(frozen=True)
-class SqlOutput:
+class SqlLocation(OutputLocation):
     """`postgresql://…`, `sqlite:///…` or another dialect of SQLAlchemy, and a table of that database."""
 
     url: str = field(repr=False)
@@ -51,61 +60,100 @@ class SqlOutput:
     def __post_init__(self) -> None:
         AnswerTables.check_name(self.table)
 
-    def check_query(self, source: str, query: str | None) -> None:
+    def check_input(self, source: str, query: str | None, parts: Sequence[Part]) -> None:
         """Refuse a query of the table that its answers go into: `overwrite` would drop it before it is read.
 
         Raises:
             UsageError: it is one.
         """
-        if query and self._tables().is_read_by(query) and is_same_database(source, self.url):
+        reads = query is not None and is_database(source) and self._tables().is_read_by(query)
+        if reads and is_same_database(source, self.url):
             raise UsageError(f"the query reads table {self.table!r}, which the answers go into: give another --table")
 
+    @property
+    def name(self) -> str:
+        """The table and its database, without the password."""
+        return f"table {self.table!r} of {source_name(self.url)}"
+
+    @property
+    def exclusive(self) -> bool:
+        """True: PostgreSQL and SQLite are locked, and no other database is promised more than its keys can do."""
+        return True
+
     def lock(self) -> AbstractContextManager[None]:
-        """Held by the run that writes there; raises Busy if another one does."""
+        """Held by the run that writes here, as far as the database can; raises Busy if another one does."""
         return lock_table(self.url, str(self.table))
 
-    def begin(self, job: JobRecord, *, overwrite: bool) -> None:
-        """As `Destination.begin`."""
+    def read_job(self) -> JobRecord | None:
+        """As `OutputLocation.read_job`."""
+        tables = self._tables()
         with open_database(self.url) as database:
-            tables = self._tables()
             if not database.has_schema(tables.job):
-                raise UsageError(f"{database.place} has no schema {tables.job.schema!r}: make it first")
-            self._refuse_twins(database, job.settings.get("keep", ()))
+                raise UsageError(f"{database.name} has no schema {tables.job.schema!r}: make it first")
+            foreign = self._foreign_records(database)
+            if foreign is not None:
+                raise UsageError(f"{database.name} has a table {foreign!r} that no batch made: give another --table")
+            self._refuse_foreign(database)
+            if not database.has_table(tables.job):
+                return None
+            with database.begin() as connection:
+                return self._recorded_job(connection)
+
+    def existing(self, names: Iterable[str]) -> set[str]:
+        """As `OutputLocation.existing`: none, as all rows of the table are the job's."""
+        return set()
+
+    def claim(self, job: JobRecord, replaced: JobRecord | None) -> None:
+        """As `OutputLocation.claim`, by one transaction."""
+        tables = self._tables()
+        with open_database(self.url) as database:
             # Before any table is made: SQLite and MySQL keep those of a transaction that was rolled back.
-            odd = self._odd_records(database)
-            if odd is not None:
-                raise UsageError(f"{database.place} has a table {odd!r} that no batch made: give another --table")
-            self._refuse_stranger(database)
+            self._refuse_twins(database, job.settings.get("keep", ()))
             with database.begin() as connection:
                 tables.create_records(connection)
-                found = self._found(connection)
-                if found is not None and found != job and (overwrite or not self._has_receipts(connection)):
+                if replaced is not None:
                     tables.drop_answers(connection, database.has_table(tables.answers))
-                    found = None
+                found = self._recorded_job(connection)
                 if found is None:
                     connection.execute(tables.job.insert().values(record=job.model_dump_json()))
                 else:
-                    job.refuse_another(found, f"table {self.table!r} of {database.place}")
+                    job.refuse_another(found, self.name)
 
-    def receipt(self, name: str) -> Receipt | None:
-        """As `Destination.receipt`."""
-        with open_database(self.url) as database, database.begin() as connection:
-            return self._receipt(connection, name)
-
-    def discard(self, job: JobRecord) -> None:
-        """As `Destination.discard`."""
+    def has_claimed(self) -> bool:
+        """As `OutputLocation.has_claimed`: whoever holds the lock has made every claim here, or taken it over."""
         with open_database(self.url) as database:
-            there = database.has_table(self._tables().answers)
+            return (
+                self._foreign_records(database) is None
+                and self._has_records(database)
+                and not self._is_foreign(database)
+            )
+
+    def release(self) -> None:
+        """As `OutputLocation.release`; the tables go too."""
+        with open_database(self.url) as database:
+            answers_exist = database.has_table(self._tables().answers)
             with database.begin() as connection:
-                self._tables().drop_answers(connection, there)
+                # Again: not every database has a lock.
+                if not self._has_receipts(connection):
+                    self._tables().drop_all(connection, answers_exist)
 
-    def done(self, part: Part) -> Receipt | None:
-        """As `Destination.done`; counts the part's rows and reads its input in full."""
-        receipt = self.receipt(part.name)
-        if receipt is None or not has_same_input(receipt, part):
-            return None
+    def has_receipts(self) -> bool:
+        """As `OutputLocation.has_receipts`."""
         with open_database(self.url) as database:
-            return receipt if self._is_whole(database, receipt) else None
+            if not database.has_table(self._tables().parts):
+                return False
+            with database.begin() as connection:
+                return self._has_receipts(connection)
+
+    def read_receipt(self, part: str) -> Receipt | None:
+        """As `OutputLocation.read_receipt`."""
+        with open_database(self.url) as database, database.begin() as connection:
+            return self._receipt(connection, part)
+
+    def holds(self, receipt: Receipt) -> bool:
+        """As `OutputLocation.holds`; counts the part's rows."""
+        with open_database(self.url) as database:
+            return self._is_whole(database, receipt)
 
     def _is_whole(self, database: Database, receipt: Receipt) -> bool:
         """Whether a part's rows are all there."""
@@ -115,7 +163,7 @@ class SqlOutput:
             return self._rows(connection, receipt.part) == receipt.rows
 
     def write(self, scored: ScoredPart) -> Receipt:
-        """As `Destination.write`: rows and receipt by one transaction."""
+        """As `OutputLocation.write`: rows and receipt by one transaction."""
         from sqlalchemy.exc import IntegrityError
 
         scored.partition_columns = True
@@ -140,28 +188,30 @@ class SqlOutput:
                 reason = str(error.orig).strip().splitlines()[0]
                 raise DataRefused(f"{name}: table {self.table!r} refuses these rows: {reason}") from None
             except _Taken:
-                kept = self.receipt(name)
+                kept = self.read_receipt(name)
                 if kept is None or has_changed_input(kept, scored.part) or not self._is_whole(database, kept):
                     raise Busy(f"{name} is being inserted into table {self.table!r} by another run") from None
                 return kept
         return receipt
 
-    def finish(self, job: JobRecord, receipts: Sequence[Receipt]) -> None:
-        """As `Destination.finish`: the manifest goes into the job's row."""
-        with open_database(self.url) as database, database.begin() as connection:
-            manifest = manifest_json(job, receipts).decode()
-            connection.execute(self._tables().job.update().values(manifest=manifest))
+    def finished_manifest(self) -> bytes | None:
+        """None: the manifest has no mark of success beside it that could be missing, and is written again."""
+        return None
 
-    def tidy(self) -> None:
-        """As `Destination.tidy`."""
+    def publish_manifest(self, manifest: bytes, job: JobRecord, receipts: Sequence[Receipt]) -> None:
+        """As `OutputLocation.publish_manifest`: into the job's row."""
+        with open_database(self.url) as database, database.begin() as connection:
+            connection.execute(self._tables().job.update().values(manifest=manifest.decode()))
+
+    def remove_progress(self) -> None:
+        """As `OutputLocation.remove_progress`: nothing, as the receipts are what tells of rows."""
+
+    def remove(self, job: JobRecord) -> None:
+        """As `OutputLocation.remove`."""
         with open_database(self.url) as database:
-            tables = self._tables()
-            if self._odd_records(database) or not self._has_records(database) or self._is_strangers(database):
-                return
-            there = database.has_table(tables.answers)
+            answers_exist = database.has_table(self._tables().answers)
             with database.begin() as connection:
-                if not self._has_receipts(connection):
-                    tables.drop_all(connection, there)
+                self._tables().drop_answers(connection, answers_exist)
 
     def _tables(self) -> AnswerTables:
         return AnswerTables(str(self.table))
@@ -182,7 +232,7 @@ class SqlOutput:
             if not database.has_table(tables.answers):
                 raise
 
-    def _is_strangers(self, database: Database) -> bool:
+    def _is_foreign(self, database: Database) -> bool:
         """Whether there is a table of this name that no batch made: one without a batch's record or its key."""
         columns = database.columns(self._tables().answers)
         if columns is None:
@@ -199,7 +249,7 @@ class SqlOutput:
         with database.begin() as connection:
             return connection.execute(select(tables.job.c.record)).scalar() is not None
 
-    def _odd_records(self, database: Database) -> str | None:
+    def _foreign_records(self, database: Database) -> str | None:
         """The name of a table that is called as a batch's records are, and isn't one."""
         for table in (self._tables().parts, self._tables().job):
             found = database.columns(table)
@@ -207,9 +257,9 @@ class SqlOutput:
                 return str(table.name)
         return None
 
-    def _refuse_stranger(self, database: Database) -> None:
-        if self._is_strangers(database):
-            raise UsageError(f"{database.place} has a table {self.table!r} that no batch made: give another --table")
+    def _refuse_foreign(self, database: Database) -> None:
+        if self._is_foreign(database):
+            raise UsageError(f"{database.name} has a table {self.table!r} that no batch made: give another --table")
 
     def _refuse_twins(self, database: Database, names: Iterable[str]) -> None:
         """Raise UsageError if two columns, or a column and the key, are one to this database."""
@@ -218,27 +268,27 @@ class SqlOutput:
         for name in dict.fromkeys(names):
             key = database.folded(name)
             if not name or len(name.encode()) > longest:
-                what = f"longer than the {longest} bytes of {database.place}" if name else "no name in a database"
+                what = f"longer than the {longest} bytes of {database.name}" if name else "no name in a database"
                 raise UsageError(f"the column {name!r} is {what}: rename it, or don't keep it")
             if key in seen and seen[key] in (PART, ROW):
                 raise UsageError(f"the column {name!r} is the key of the table: keep another one")
             if key in seen:
                 raise UsageError(
-                    f"the columns {seen[key]!r} and {name!r} would be one in {database.place}, to which upper and "
+                    f"the columns {seen[key]!r} and {name!r} would be one in {database.name}, to which upper and "
                     "lower case are the same: keep one of them"
                 )
             seen[key] = name
 
     def _columns(self, database: Database, part: str, names: Sequence[str]) -> TableColumns:
         """The table's columns; raises DataRefused unless they are just these, and UsageError if it is no batch's."""
-        self._refuse_stranger(database)
+        self._refuse_foreign(database)
         types = database.columns(self._tables().answers) or {}
-        odd = sorted((types.keys() - {PART, ROW}) ^ {*names})
-        if odd:
-            where = "this part" if odd[0] in names else f"table {self.table!r}"
+        unshared = sorted((types.keys() - {PART, ROW}) ^ {*names})
+        if unshared:
+            where = "this part" if unshared[0] in names else f"table {self.table!r}"
             raise DataRefused(
-                f"{part}: the column {odd[0]!r} is in {where} only: the parts of one table must have the same columns, "
-                "those in the folders' names too"
+                f"{part}: the column {unshared[0]!r} is in {where} only: the parts of one table must have the "
+                "same columns, those in the folders' names too"
             )
         return TableColumns(types, database.dialect)
 
@@ -272,16 +322,11 @@ class SqlOutput:
         connection.execute(tables.answers.delete().where(tables.answers.c[PART] == part))
         connection.execute(tables.parts.delete().where(tables.parts.c.part == part))
 
-    def _found(self, connection: Any) -> JobRecord | None:
+    def _recorded_job(self, connection: Any) -> JobRecord | None:
         from sqlalchemy import select
 
         record = connection.execute(select(self._tables().job.c.record)).scalar()
-        if record is None:
-            return None
-        try:
-            return JobRecord.model_validate_json(record)
-        except ValueError:
-            raise UsageError(f"{self._tables().job.name} holds no record of a batch: give another --table") from None
+        return None if record is None else read_job_json(record, str(self._tables().job.name), "--table")
 
     def _refuse_another_job(self, connection: Any, scored: ScoredPart) -> None:
         """Raise UsageError unless the table is still this job's: the owner of this worker may be gone."""
@@ -292,7 +337,7 @@ class SqlOutput:
         start = select(func.substr(self._tables().job.c.record, 1, len(beginning))).with_for_update(read=True)
         if connection.execute(start).scalar() == beginning:
             return
-        found = self._found(connection)
+        found = self._recorded_job(connection)
         if found is None or not found.is_of(scored):
             raise UsageError(f"another job has taken table {self.table!r} while this one wrote there")
 

@@ -43,7 +43,7 @@ def column_type(name: str, kind: pa.DataType, dialect: str = "") -> Any:
     for fits, sql in tests:
         if fits(kind):
             return sql
-    raise DataRefused(f"column {name!r} holds {kind}, which has no place in a database: don't keep it")
+    raise DataRefused(f"column {name!r} holds {kind}, which no database column can hold: don't keep it")
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ _NAME = re.compile(r"^([A-Za-z_][A-Za-z0-9_]{0,39}\.)?[A-Za-z_][A-Za-z0-9_]{0,39
 _LITERAL = re.compile(r"'(?:[^']|'')*'")
 _ENDS = "where|on|using|select|group|order|limit|union|having|join"
 _SOURCES = re.compile(rf"\b(?:from|join)\b((?:(?!\b(?:{_ENDS})\b).)*)", re.IGNORECASE | re.DOTALL)
-_TELLING_CASES_APART = ("postgresql", "oracle")
+_CASE_SENSITIVE = ("postgresql", "oracle")
 _LOCK_POLL_S = 0.1
-_UNHEARD = logging.NullHandler()
+_NULL_HANDLER = logging.NullHandler()
 _DEFAULT_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
 
@@ -55,7 +55,7 @@ class AnswerTables:
         """Whether a query names the users' table behind a FROM or a JOIN; a view of it isn't seen."""
         name = re.escape(self._split()[1])
         sources = _SOURCES.findall(_LITERAL.sub("''", query))
-        return any(re.search(rf"(?<!\w){name}(?!\w)", place, re.IGNORECASE) for place in sources)
+        return any(re.search(rf"(?<!\w){name}(?!\w)", clause, re.IGNORECASE) for clause in sources)
 
     @cached_property
     def answers(self) -> Any:
@@ -87,8 +87,8 @@ class AnswerTables:
         """Make the users' table."""
         import sqlalchemy as sa
 
-        made = [sa.Column(column, kind) for column, kind in columns]
-        self._table("", *made, *_key_columns(PART, ROW)).create(connection)
+        named = [sa.Column(column, kind) for column, kind in columns]
+        self._table("", *named, *_key_columns(PART, ROW)).create(connection)
 
     def insert_answers(self, columns: Sequence[str]) -> Any:
         """The statement that inserts rows with these columns and the key."""
@@ -97,16 +97,16 @@ class AnswerTables:
         schema, name = self._split()
         return sa.insert(sa.table(name, *[sa.column(column) for column in (*columns, PART, ROW)], schema=schema))
 
-    def drop_answers(self, connection: Any, there: bool) -> None:
+    def drop_answers(self, connection: Any, answers_exist: bool) -> None:
         """Take away an earlier job's rows and receipts."""
-        if there:
+        if answers_exist:
             self.answers.drop(connection)
         connection.execute(self.parts.delete())
         connection.execute(self.job.delete())
 
-    def drop_all(self, connection: Any, there: bool) -> None:
+    def drop_all(self, connection: Any, answers_exist: bool) -> None:
         """Drop the answers and the records beside them."""
-        if there:
+        if answers_exist:
             self.answers.drop(connection)
         self.parts.drop(connection)
         self.job.drop(connection)
@@ -124,10 +124,10 @@ class AnswerTables:
 
 @dataclass(frozen=True)
 class Database:
-    """An engine, and how the place may be shown."""
+    """An engine, and the database's name without a password."""
 
     engine: Any
-    place: str
+    name: str
 
     def begin(self) -> AbstractContextManager[Any]:
         """A transaction, committed at the end and rolled back on an error."""
@@ -160,9 +160,9 @@ class Database:
         return str(self.engine.dialect.name)
 
     def folded(self, column: str) -> bytes:
-        """A column's name with what this database doesn't tell apart made the same."""
+        """A column's name with what this database doesn't distinguish folded."""
         name = column.encode()
-        return name if self.dialect in _TELLING_CASES_APART else name.lower()
+        return name if self.dialect in _CASE_SENSITIVE else name.lower()
 
 
 @contextmanager
@@ -174,15 +174,15 @@ def open_database(url: str) -> Generator[Database]:
         DataRefused: the database can't hold the rows.
         StorageFailed: the database refused or was lost.
     """
-    engine, place, password = _engine(url)
+    engine, name, password = _engine(url)
     from sqlalchemy.exc import DataError, SQLAlchemyError
 
     try:
-        yield Database(engine, place)
+        yield Database(engine, name)
     except DataError as error:
-        raise DataRefused(f"{place} can't hold these rows: {_clean(error, password)}") from None
+        raise DataRefused(f"{name} can't hold these rows: {_clean(error, password)}") from None
     except SQLAlchemyError as error:
-        raise StorageFailed(f"{place}: {_clean(error, password)}; parts that were inserted stay") from None
+        raise StorageFailed(f"{name}: {_clean(error, password)}; parts that were inserted stay") from None
     finally:
         engine.dispose()
 
@@ -228,7 +228,7 @@ def _advisory_lock(database: Database, table: str) -> Generator[None]:
         deadline = time.monotonic() + LOCK_WAIT_S
         while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar():
             if time.monotonic() > deadline:
-                raise Busy(f"another run is writing into table {table!r} of {database.place}; try again later")
+                raise Busy(f"another run is writing into table {table!r} of {database.name}; try again later")
             time.sleep(_LOCK_POLL_S)
         yield
 
@@ -241,13 +241,13 @@ def _file_lock(database: Database, table: str) -> Generator[None]:
     path = Path(file).absolute()
     if not path.parent.is_dir():
         raise UsageError(f"can't write {path}: there is no folder {path.parent}")
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
             # SQLite doesn't tell `Order` from `order`, nor from `main.order`: one table, one lock.
             name = table.lower().removeprefix("main.")
-            held.enter_context(locked_file(path.with_name(f".{path.name}.{name}.lock"), 0.0))
+            stack.enter_context(locked_file(path.with_name(f".{path.name}.{name}.lock"), 0.0))
         except Busy:
-            raise Busy(f"another run is writing into table {table!r} of {database.place}; try again later") from None
+            raise Busy(f"another run is writing into table {table!r} of {database.name}; try again later") from None
         except OSError as error:
             raise storage_failed(f"locking {path}", error, "nothing was written") from error
         yield
@@ -264,9 +264,9 @@ def _key_columns(text: str, number: str | None = None) -> list[Any]:
 
 
 def _engine(url: str) -> tuple[Any, str, Any]:
-    place = source_name(url)
+    name = source_name(url)
     # Its warnings about a refused statement would stand beside our sentence.
-    logging.getLogger("psycopg").addHandler(_UNHEARD)
+    logging.getLogger("psycopg").addHandler(_NULL_HANDLER)
     try:
         import sqlalchemy
         from sqlalchemy.exc import SQLAlchemyError
@@ -277,11 +277,11 @@ def _engine(url: str) -> tuple[Any, str, Any]:
         if address.drivername in _DEFAULT_DRIVERS:
             address = address.set(drivername=_DEFAULT_DRIVERS[address.drivername])
     except SQLAlchemyError:
-        raise UsageError(f"{place} is no database URL; expected dialect://user:password@host/name") from None
+        raise UsageError(f"{name} is no database URL; expected dialect://user:password@host/name") from None
     try:
-        return sqlalchemy.create_engine(address), place, address.password
+        return sqlalchemy.create_engine(address), name, address.password
     except (SQLAlchemyError, ImportError) as error:
-        raise UsageError(f"{place}: {_clean(error, address.password)}; is the database's driver installed?") from None
+        raise UsageError(f"{name}: {_clean(error, address.password)}; is the database's driver installed?") from None
 
 
 def _clean(error: Exception, password: Any) -> str:

@@ -93,7 +93,7 @@ def _record_decision(
         action = "held" if decision.outcome == "HOLD" else "rejected"
         store.record(name, action, verdict, note=note, decision=decision.document)
         champion = store.champion(name)
-        path = "" if champion is None else store.shelf(name).address("versions", champion)
+        path = "" if champion is None else store.backend(name).address("versions", champion)
         sentence = f"{name}: the champion stays {champion[:12]}" if champion else f"{name}: there is no champion"
         return PromotionRecord(outcome=OUTCOMES[decision.outcome], digest=digest, path=path, sentence=sentence)
     promotion = store.promote(

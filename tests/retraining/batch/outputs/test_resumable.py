@@ -17,8 +17,8 @@ from builders import bare_bundle, tiny_rows
 from ai.ml.core.errors import DataRefused, StorageFailed, UsageError
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining.batch.job import BatchReport, BatchSettings, open_job, predict_dataset, run_job
-from ai.ml.retraining.batch.outputs.base import JobRecord
 from ai.ml.retraining.batch.outputs.file import FileOutput
+from ai.ml.retraining.batch.outputs.job_record import JobRecord
 from ai.ml.retraining.batch.pinned import pin_bundle, prove_pinned
 from ai.ml.retraining.batch.score_part import ScoredPart
 
@@ -177,12 +177,12 @@ def test_a_run_killed_while_it_removes_the_joined_parts_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", half)
-        patch.setattr(FileOutput, "tidy", lambda self: None)
+        patch.setattr(FileOutput, "clean_up_if_empty", lambda self: None)
         with pytest.raises(Killed):
             score(bundle, "in/", "o.csv")
     assert read_table("o.csv").num_rows == 8
     assert score(bundle, "in/", "o.csv").kept == 2
-    assert not Path(FileOutput("o.csv").parts.root).exists()
+    assert not Path(FileOutput("o.csv").location.root).exists()
 
 
 @pytest.mark.parametrize("output", ["out/", "o.csv", "sqlite:///x.db"])
