@@ -9,17 +9,27 @@ import pytest
 from builders import mixed_table
 from store_samples import verdict_on
 
+from ai.ml.core.bundle_dir import Manifest
+from ai.ml.core.errors import UsageError
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.drill.play import Night, Truth
-from ai.ml.retraining.drill.run import DrillReport
+from ai.ml.retraining.drill.run import DrillReport, drill
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store.store import Store
 
+KINDS = {
+    "a column emptied": {"held", "refused"},
+    "half of the rows": {"noted", "held"},
+    "scaled by a hundred": {"held"},
+    "another task": {"refused"},
+    "one label for all": {"refused"},
+}
+
 
 @pytest.mark.slow
-def test_a_drill_of_the_targets_finds_all_of_them_and_stops_no_good_night(
+def test_a_small_drill_tells_broken_tables_from_a_good_one_and_touches_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "t.parquet"
@@ -34,20 +44,21 @@ def test_a_drill_of_the_targets_finds_all_of_them_and_stops_no_good_night(
     Store(config.store).promote(
         "m", Path(candidate.bundle.path), verdict_on(candidate.bundle.digest), decision={"reason": "the first"}
     )
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*")}
-    asked = ["drill", "m", "--data", str(file), "--store", config.store, "--family", "target", "--json"]
-    code = main(asked)
+    before = {path: path.read_bytes() for path in (tmp_path / "store" / "m").rglob("*") if path.is_file()}
+    asked = [word for kind in KINDS for word in ("--kind", kind)]
+    code = main(["drill", "m", "--data", str(file), "--store", config.store, "--json", *asked])
     report = json.loads(capsys.readouterr().out)
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*")} == before
+    assert {path: path.read_bytes() for path in before} == before
+    assert Store(config.store).models() == ["m"]
     nights = {night["name"]: night for night in report["nights"]}
     assert report["good_nights_stopped"] == 0, [night for night in report["nights"] if night["family"] == "good"]
     assert report["counts"]["silent"] == 0
     assert code == 0
-    assert {
-        nights[name]["fate"] for name in ("another task", "one label for all", "a tenth of the labels missing")
-    } == {"refused"}
+    assert list(nights) == ["more rows", *KINDS]
+    assert [name for name, fates in KINDS.items() if nights[name]["fate"] not in fates] == []
+    assert any(note.startswith("the table has ") for note in nights["half of the rows"]["notes"])
     scaled = nights["scaled by a hundred"]
-    assert (scaled["fate"], scaled["by"]) == ("held", "table")
+    assert scaled["by"] == "table"
     assert "100 times what it was" in scaled["sentence"]
     assert scaled["truth"]["worse"] is True, "measured on rows that were kept back"
     grown = nights["more rows"]
@@ -92,3 +103,9 @@ def test_a_model_that_was_not_retrained_or_an_unknown_family_is_said(
         main(["drill", "m", "--data", str(file), "--family", "weather"])
     assert ended.value.code == 2
     assert "weather" in capsys.readouterr().err
+
+
+def test_a_kind_that_there_is_not_is_named_with_the_nearest() -> None:
+    manifest = Manifest(1, {}, {}, {}, {}, None, None, {"target": "y", "training": {}})
+    with pytest.raises(UsageError, match="no kind 'half the rows'; did you mean 'half of the rows'"):
+        drill(manifest, mixed_table(300), "t.csv", names=["half the rows"])

@@ -166,6 +166,13 @@ def _add_drill(commands: Any) -> None:
         help="only these kinds (repeatable); good nights are always played",
     )
     drill.add_argument(
+        "--kind",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this one, by its printed name (repeatable)",
+    )
+    drill.add_argument(
         "--rows", type=int, default=5_000, metavar="N", help="the table's last rows are enough (default: %(default)s)"
     )
     drill.add_argument("--json", action="store_true", help="for machines")

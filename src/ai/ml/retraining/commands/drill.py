@@ -34,7 +34,9 @@ def drill(arguments: Namespace) -> int:
     console = result_console()
     show = None if arguments.json else lambda night: _show(console, night)
     families = arguments.family or FAMILIES
-    report = play_drill(manifest, table, source_name(arguments.data), families=families, show=show)
+    report = play_drill(
+        manifest, table, source_name(arguments.data), families=families, names=arguments.kind, show=show
+    )
     if arguments.json:
         print_json(report.to_json())
     else:

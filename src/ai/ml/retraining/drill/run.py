@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
@@ -82,6 +83,7 @@ def drill(
     source: str,
     *,
     families: Sequence[Family] = FAMILIES,
+    names: Sequence[str] = (),
     show: Callable[[Night], None] | None = None,
 ) -> DrillReport:
     """Break copies of a table in every known way, and play the night with each in a scratch store.
@@ -91,26 +93,40 @@ def drill(
         table: the last good one, raw.
         source: where it came from, for sentences.
         families: of kinds that are tried; good nights are always.
+        names: of single kinds in their place, beside the usual night; none for all of the families.
         show: is told each night as it ends.
 
     Raises:
         DataRefused: the table can't be trained on, or has too few rows.
-        UsageError: the champion doesn't remember its settings, or there is no such family.
+        UsageError: the champion doesn't remember its settings, or there is no such family or kind.
         GateRefused: the drill's own champion can't be proved here.
     """
-    unknown = [family for family in families if family not in FAMILIES]
-    if unknown:
-        raise UsageError(f"family {unknown[0]!r}: known are {', '.join(FAMILIES)}")
+    kinds = _chosen(families, names)
     nights: list[Night] = []
     with scratch_folder() as folder, _quiet():
         config = drill_settings(manifest, source, folder)
         player = Player(config, set_scene(config, table))
-        for kind in CATALOGUE:
-            if kind.family == "good" or kind.family in families:
-                nights.append(player.play(kind))
-                if show is not None:
-                    show(nights[-1])
+        for kind in kinds:
+            nights.append(player.play(kind))
+            if show is not None:
+                show(nights[-1])
     return DrillReport(tuple(nights), table.num_rows)
+
+
+def _chosen(families: Sequence[Family], names: Sequence[str]) -> list[Kind]:
+    """The kinds that are asked for; the first of all is always played, for what is said every night."""
+    known = [kind.name for kind in CATALOGUE]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+            raise UsageError(f"there is no kind {name!r}{hint}")
+    for family in families:
+        if family not in FAMILIES:
+            raise UsageError(f"family {family!r}: known are {', '.join(FAMILIES)}")
+    if names:
+        return [kind for kind in CATALOGUE if kind is CATALOGUE[0] or kind.name in names]
+    return [kind for kind in CATALOGUE if kind.family == "good" or kind.family in families]
 
 
 @contextmanager
