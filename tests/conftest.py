@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing.spawn
 import os
 import random
 import socket
@@ -35,6 +36,7 @@ SUPPORT = ROOT / "tests" / "support"
 """What the tests share, on the path of their processes, too."""
 PYTHON = sys.executable
 """The cold one, whatever stands for it in a module's tests."""
+multiprocessing.spawn.set_executable(PYTHON)
 PATIENCE_S = 600
 """How long anything may take on a loaded machine that comes within seconds on a quiet one."""
 

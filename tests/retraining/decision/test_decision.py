@@ -125,6 +125,7 @@ def test_a_champion_that_can_not_score_the_rows_is_said_and_the_policy_decides(p
     decision = decide(classifier(1.0), None, settings, incomparable_reason="column 'age' is missing")
     assert decision.outcome == policy.upper()
     assert "the champion can't be compared on these rows: column 'age' is missing" in decision.reason
+    assert ("--incomparable promote" in decision.reason) == (policy == "hold"), "how to go on, where it stops"
     assert DecisionSettings().incomparable == "hold"
     assert decide(classifier(1.0), None).outcome == "PROMOTE", "the first of its name"
 

@@ -24,8 +24,6 @@ from ai.ml.retraining.settings.decision import DecisionSettings
 from ai.ml.retraining.settings.retrain import DataSettings, DriftSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store.store import Store
 
-pytestmark = pytest.mark.usefixtures("warm_processes")
-
 
 def settings(folder: Path, source: str, **drift: str) -> RetrainConfig:
     return RetrainConfig(
