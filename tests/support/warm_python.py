@@ -44,6 +44,7 @@ MODULES = (
     "ai.ml.retraining.reporting.sources",
     "tasks.subflows.child",
     "flows.approve",
+    "flows.backtest",
     "flows.batch_predict",
     "flows.retrain",
     "flows.retrain_segments",
