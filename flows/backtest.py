@@ -50,8 +50,9 @@ def backtest(config: BacktestConfig) -> BacktestSummary | State[BacktestSummary]
 def origin(config: RetrainConfig) -> ProvedCandidate:
     """Read → train and seal → prove in a fresh process; nothing is decided here."""
     with steps.open_run(config) as config:
-        candidate = train_candidate(config, read_data(config))
-        found = ProvedCandidate(candidate=candidate, verdict=prove_candidate(config, candidate))
+        data = read_data(config)
+        candidate = train_candidate(config, data)
+        found = ProvedCandidate(data=data, candidate=candidate, verdict=prove_candidate(config, candidate))
         steps.end_run(config)
     return found
 

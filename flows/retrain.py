@@ -60,7 +60,7 @@ def retrain(config: SettingsOrFile) -> RetrainSummary:
         if verdict.outcome != "PASSED":
             report(config, candidate, verdict)
             quarantine(config, candidate, verdict)
-        decision = decide(config, candidate)
+        decision = decide(config, candidate, data)
         proposal = Proposal(data=data, drift=drift, candidate=candidate, verdict=verdict, decision=decision)
         proposal, approval = run.ask(proposal)
         promotion = promote(config, proposal.candidate, proposal.verdict, proposal.decision, approval)

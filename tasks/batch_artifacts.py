@@ -10,8 +10,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext
 
 from ai.ml.core.errors import BundlegateError
-from ai.ml.core.tables.addresses import is_database
-from ai.ml.core.tables.locations import source_name
+from ai.ml.core.tables.locations import is_database, source_name
 from ai.ml.retraining.batch.job import BatchReport
 from ai.ml.retraining.batch.parts import plan_parts
 from ai.ml.retraining.batch.pinned import BundlePin

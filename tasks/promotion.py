@@ -8,6 +8,7 @@ from prefect.runtime import flow_run
 from ai.ml.retraining.records import (
     Approval,
     CandidateRef,
+    DataRef,
     DecisionRecord,
     PromotionRecord,
     RollbackRecord,
@@ -23,9 +24,9 @@ from tasks.retries import RETRIED, RETRIED_FOR_DISK
 
 
 @task(name="decide", task_run_name="decide {config.name}", cache_policy=PersistOnly(), **KEPT, **RETRIED)
-def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
+def decide(config: RetrainConfig, candidate: CandidateRef, data: DataRef | None = None) -> DecisionRecord:
     """Score challenger and champion on the same rows, and say PROMOTE, HOLD or REJECT."""
-    decision = steps.decide(config, candidate)
+    decision = steps.decide(config, candidate, data)
     show_decision(config.name, decision)
     return decision
 

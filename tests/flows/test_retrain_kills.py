@@ -20,6 +20,7 @@ from prefect_cli import python_of
 from warm_python import warm_python
 
 from ai.ml.core.tables.reader import write_table
+from ai.ml.retraining.console.exit_codes import INTERRUPTED
 from ai.ml.retraining.store.audit import audit
 from ai.ml.retraining.store.store import Store
 
@@ -81,16 +82,21 @@ class Scene:
         own = {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "scratch")}
         self.environment = environment | own
 
-    def run(self, point: str | None = None, *, epochs: int = 40, report: bool = False) -> int:
+    def run(self, point: str | None = None, *, epochs: int = 40, report: bool = False, interrupt: bool = False) -> int:
         arguments = ["--name", "m", "--store", str(self.store), "--data", str(self.folder / "table.csv")]
         arguments += ["--target", "y", "--epochs", str(epochs), "--report" if report else "--no-report"]
-        return self.ask(point, arguments)
+        return self.ask(point, arguments, "SIGINT" if interrupt else "SIGKILL")
 
-    def ask(self, point: str | None, arguments: list[str]) -> int:
-        script = [python_of(self.environment), str(SUPPORT / "flow_killer.py"), json.dumps(point and POINTS[point])]
+    def ask(self, point: str | None, arguments: list[str], kill: str = "SIGKILL") -> int:
+        script = [
+            python_of(self.environment),
+            str(SUPPORT / "flow_killer.py"),
+            json.dumps(point and POINTS[point]),
+        ]
         with self.log.open("wb") as log:
             streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            done = subprocess.run([*script, *arguments], cwd=ROOT, env=self.environment, timeout=PATIENCE_S, **streams)
+            environment = self.environment | {"FLOW_KILLER_SIGNAL": kill}
+            done = subprocess.run([*script, *arguments], cwd=ROOT, env=environment, timeout=PATIENCE_S, **streams)
         return done.returncode
 
     def said(self) -> str:
@@ -168,6 +174,28 @@ def check_end(scene: Scene, uninterrupted: list[tuple[str, str]], step: str) -> 
         assert done in said, f"{done!r} isn't in {said}"
     page = scene.store / "m" / "reports" / uninterrupted[-1][1] / "report.html"
     assert page.is_file() == ("reported  " in said) == (step == "report")
+
+
+INTERRUPTS = {
+    "prove.end": "nothing was promoted",
+    "promote.copied": "the promotion was under way; bundlegate show m says what is live",
+    "promote.moved": "the promotion was under way; bundlegate show m says what is live",
+    "promote.end": "m: {digest} is the champion",
+    "score.end": "m: {digest} is the champion",
+}
+
+
+@pytest.mark.parametrize("point", INTERRUPTS)
+def test_ctrl_c_says_what_became_of_the_promotion(
+    scene: Scene, uninterrupted: list[tuple[str, str]], point: str
+) -> None:
+    start_over(scene, keep_work=True)
+    assert scene.run(point, interrupt=True) == INTERRUPTED, scene.said()
+    said = scene.said().splitlines()
+    digest = uninterrupted[-1][1]
+    assert f"interrupted: {INTERRUPTS[point].format(digest=digest[:12])}" in said
+    is_live = Store(scene.store).champion("m") == digest
+    assert is_live == (point not in ("prove.end", "promote.copied"))
 
 
 def test_deleted_results_cost_time_and_nothing_else(scene: Scene, uninterrupted: list[tuple[str, str]]) -> None:

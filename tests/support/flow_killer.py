@@ -1,7 +1,8 @@
 """A retraining that kills itself at a named point: `flow_killer.py POINT ...`, and what follows is the flow's own.
 
 POINT is JSON: `["after", MODULE, FUNCTION]`, or null for a run that is left alone. It dies at the first call, or at the
-first with a text in an argument where a fourth item says so.
+first with a text in an argument where a fourth item says so. With FLOW_KILLER_SIGNAL=SIGINT it is as if Ctrl-C had been
+pressed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tasks.command_line import run_from_command_line
 
 
 def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.Signals[os.environ.get("FLOW_KILLER_SIGNAL", "SIGKILL")])
 
 
 def arm(moment: str, place: str, name: str, text: str = "") -> None:
@@ -46,7 +47,7 @@ def killing(real: Callable[..., Any], text: str, *, after: bool) -> Callable[...
             return real(*arguments, **named)
         if after:
             real(*arguments, **named)
-        return die()
+        return die()  # SIGINT raises right here
 
     return step
 

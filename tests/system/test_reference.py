@@ -201,6 +201,27 @@ def test_init_writes_files_that_work_and_overwrites_nothing(
 
 
 @pytest.mark.parametrize(
+    ("flag", "address", "shown"),
+    [
+        ("--data", "postgresql+psycopg://ada:s3cret@db/shop", "postgresql+psycopg://ada:***@db/shop"),
+        ("--data", "mysql+pymysql://db/shop?user=ada&password=s3cret", "mysql+pymysql://db/shop?user=ada&password=***"),
+        ("--store", "s3://key:s3cret@models/prod", "s3://key:***@models/prod"),
+    ],
+)
+def test_init_writes_no_password_into_a_file(
+    flag: str, address: str, shown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "mine", flag, address, "--target", "left"]) == 2
+    said = capsys.readouterr().err
+    assert f"error: {flag} {shown} has a password in it" in said
+    assert "$PGPASSWORD or ~/.pgpass" in said
+    assert "s3cret" not in said
+    assert not Path("mine").exists()
+    assert main(["init", "mine", "--data", "postgresql+psycopg://ada@db/shop", "--target", "left"]) == 0
+
+
+@pytest.mark.parametrize(
     ("source", "target", "said"),
     [("row.csv", "left", "did you mean rows.csv?"), ("rows.csv", "lefd", "did you mean 'left'?")],
 )

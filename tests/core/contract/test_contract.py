@@ -219,7 +219,7 @@ def test_the_contract_survives_json() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"format": 99}, "format 99, this bundlegate reads 1"),
+        ({"format": 99}, "format 99, this bundlegate reads 2"),
         ({"task": "ranking"}, "ranking"),
         ({"columns": [{"name": "x", "kind": "blob", "missing_share": 0}]}, "'blob'"),
         ({"columns": 5}, "can't be read"),

@@ -64,7 +64,8 @@ def test_in_a_category_every_mark_is_a_level() -> None:
 def test_numbers_with_a_unit_are_said(form: str) -> None:
     cells = [form.format(f"{row * 1.37:.1f}") for row in range(ROWS)]
     (finding,) = (found for found in derived_beside(cells).findings if found.column == "size")
-    assert "numbers with a unit or sign such as" in finding.message
+    assert "holds numbers with" in finding.message
+    assert "is read as" in finding.message
 
 
 def test_blanks_between_thousands_are_named() -> None:

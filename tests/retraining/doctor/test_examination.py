@@ -18,6 +18,7 @@ from store_samples import promoted
 
 from ai.ml.core.errors import UsageError
 from ai.ml.retraining.commands.cli import main
+from ai.ml.retraining.console import installation
 from ai.ml.retraining.doctor import examination, prefect_api, storage, versions
 from ai.ml.retraining.store.store import Store
 
@@ -120,6 +121,21 @@ def test_an_address_that_leads_nowhere_gets_a_line(
     point_at(monkeypatch, url or f"http://ada:s3cret@127.0.0.1:{free_port()}/api")
     ((status, message, _),) = examined(capsys, code, "--store", store)["server"]
     assert (status, said in message, "s3cret" in message) == ("fail", True, False), message
+
+
+@pytest.mark.parametrize(
+    ("wheel", "remedy"),
+    [
+        (False, "start it from the checkout: prefect server start; or correct PREFECT_API_URL"),
+        (True, "start it: prefect server start; or correct PREFECT_API_URL"),
+    ],
+)
+def test_a_server_is_started_where_its_settings_are(
+    wheel: bool, remedy: str, store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(installation, "flows_are_installed", lambda: wheel)
+    point_at(monkeypatch, f"http://127.0.0.1:{free_port()}/api")
+    assert examined(capsys, 74, "--store", store)["server"][0][2] == remedy
 
 
 def test_a_server_that_says_nothing_is_not_waited_for(

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from odd_server import POOL, Answers, at, deployment, flow_run, healthy, odd_server
 
+from ai.ml.retraining.console import installation
 from ai.ml.retraining.doctor.diagnosis import HealthCheck
 from ai.ml.retraining.doctor.prefect_api import PrefectApi
 from ai.ml.retraining.doctor.schedules import check_schedules, is_ours
 
+DEPLOY = "prefect --no-prompt deploy --all --prefect-file FOLDER/prefect.yaml"
 NEXT, LAST = "NEXT_SCHEDULED_START_TIME_ASC", "EXPECTED_START_TIME_DESC"
 
 
@@ -57,7 +59,8 @@ OFFLINE = {"name": "w1", "status": "OFFLINE", "last_heartbeat_time": at(-86_400)
 FAULTS: dict[str, tuple[Callable[[Answers], Any], str, str, str, str]] = {
     "nothing deployed": (
         lambda answers: answers.update({"deployments/filter": []}),
-        "deployments", "fail", "no deployment of churn is on this server", "prefect --no-prompt deploy --all",
+        "deployments", "fail", "no deployment of churn is on this server",
+        "from the checkout: prefect --no-prompt deploy --all",
     ),
     "another model's": (
         deployed(parameters={"config": {"name": "other"}}), "deployments", "fail", "no deployment of churn", "deploy",
@@ -133,6 +136,16 @@ def test_a_fault_is_named_with_what_to_do(fault: str) -> None:
     assert found.exit_code == (status == "fail")
     others = {line.check for line in checks if line.status == "fail"} - {check}
     assert not others, checks
+
+
+@pytest.mark.parametrize(("deployments", "remedy"), [([], DEPLOY), ([{"schedules": []}], f"add one, and {DEPLOY}")])
+def test_what_to_deploy_needs_no_checkout_where_the_wheel_is_installed(
+    deployments: list[dict[str, Any]], remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation, "flows_are_installed", lambda: True)
+    answers = healthy()
+    answers["deployments/filter"] = [deployment(**more) for more in deployments]
+    assert remedy in [check.remedy for check in looked_at(answers)]
 
 
 def test_a_paused_deployment_beside_one_that_runs_is_no_failure() -> None:

@@ -166,7 +166,7 @@ def test_a_segments_settings_are_those_of_one_model_with_its_own_table(tmp_path:
         }
     )
     own = segment_config(told, plan, by_label(plan)["c = NO"], "run")
-    assert (own.name, own.data.decimal, own.data.delimiter) == ("m-NO", ".", None)
+    assert (own.name, own.data.decimal, own.data.delimiter) == ("m-NO", None, None)
     assert own.training.category_columns == ("x",)
     assert own.training.exclude_columns == ("y2", "c")
     labels = {"ticket": "OPS-12", "segment": "c = NO", "source": str(tmp_path / "table.parquet")}

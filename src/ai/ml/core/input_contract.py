@@ -9,12 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ai.ml.core.amounts import AmountFormat
 from ai.ml.core.errors import BundleRefused
+from ai.ml.core.reading import NOTHING_TOLD, Reading
 
 TaskType = Literal["classification", "regression"]
 
-CONTRACT_FORMAT = 1
-"""Raise it when a stored contract would be read differently: then add a reader for the old one to `from_json`."""
+CONTRACT_FORMAT = 2
+"""Raise it when a stored contract would be read differently: then add a reader for the old one to `from_json`.
+
+2: `reading`, and `amount` of a column; a contract without them is still written as format 1, which it is.
+"""
 
 Kind = Literal["number", "category", "date"]
 _KINDS = ("number", "category", "date")
@@ -37,6 +42,8 @@ class ColumnContract:
     """A category's texts with their counts, in the order of the texts; what is missing isn't among them."""
     date_format: str | None = None
     """How texts write a date, as `%Y-%m-%d`."""
+    amount: AmountFormat | None = None
+    """How texts write a number with a unit; None where they are plain numbers."""
 
     def to_json(self) -> dict[str, Any]:
         """The column as the manifest holds it."""
@@ -49,6 +56,7 @@ class ColumnContract:
             "quantiles": list(self.quantiles),
             "levels": self.levels,
             "date_format": self.date_format,
+            "amount": None if self.amount is None else self.amount.to_json(),
         }
         return {key: value for key, value in record.items() if value not in (None, [])}
 
@@ -69,6 +77,7 @@ class ColumnContract:
             # Sorted again: JSON objects have no order to rely on.
             None if levels is None else {str(text): int(levels[text]) for text in sorted(levels)},
             record.get("date_format"),
+            None if record.get("amount") is None else AmountFormat.from_json(record["amount"]),
         )
 
 
@@ -84,17 +93,24 @@ class InputContract:
     """In the training table's order."""
     rows: int = 0
     """Training rows that the figures come from."""
+    target: ColumnContract | None = None
+    """The target's own figures: class counts, or percentiles. None for bundles from before they were kept."""
+    reading: Reading = NOTHING_TOLD
+    """What was told of how the training table is written; tables to score are read by it."""
 
     def to_json(self) -> dict[str, Any]:
         """The contract as the manifest holds it: plain JSON values without NaN."""
-        return {
-            "format": CONTRACT_FORMAT,
+        reading = self.reading.to_json()
+        record = {
+            "format": CONTRACT_FORMAT if reading or any(column.amount for column in self.columns) else 1,
             "target_column": self.target_column,
             "task": self.task,
             "classes": self.classes,
             "columns": [column.to_json() for column in self.columns],
             "rows": self.rows,
         }
+        target = {} if self.target is None else {"target": self.target.to_json()}
+        return record | target | ({"reading": reading} if reading else {})
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> InputContract:
@@ -111,13 +127,15 @@ class InputContract:
                 )
             if record["task"] not in ("classification", "regression"):
                 raise ValueError(f"task {record['task']!r}")
-            classes = record["classes"]
+            classes, target = record["classes"], record.get("target")
             return cls(
                 str(record["target_column"]),
                 record["task"],
                 None if classes is None else [str(label) for label in classes],
                 tuple(ColumnContract.from_json(column) for column in record["columns"]),
                 int(record["rows"]),
+                None if target is None else ColumnContract.from_json(target),
+                Reading.from_json(record.get("reading") or {}),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, BundleRefused):

@@ -78,6 +78,8 @@ class DataRef(Record):
     rows: int
     columns: tuple[str, ...]
     fingerprint: str
+    reading: dict[str, Any] = {}
+    """`Reading.to_json` of what the reader was told of how the table is written."""
 
 
 class CandidateRef(Record):
@@ -94,6 +96,8 @@ class CandidateRef(Record):
     """Simpler models on the same split: name, metric, value, the candidate's own, the gain and its interval."""
     trials: tuple[dict[str, Any], ...] = ()
     """Of a search: number, settings, validation loss, epochs, seconds."""
+    target: str = ""
+    """What is predicted: column, task, and the classes with their counts or the range."""
 
 
 class VerdictRef(Record):

@@ -22,9 +22,18 @@ from ai.ml.core.contract.marks import marks_of
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.input_contract import ColumnContract, InputContract
 from ai.ml.core.parallel import map_columns
-from ai.ml.core.tables.cells import as_texts, holds_texts, level_text, one_array, read_number, read_numbers
+from ai.ml.core.tables.cell_marks import CellMarks
+from ai.ml.core.tables.cells import (
+    as_texts,
+    column_name,
+    holds_texts,
+    level_text,
+    one_array,
+    read_number,
+    read_numbers,
+)
 from ai.ml.core.tables.number_locale import flags_for
-from ai.ml.core.tables.reader import column_name, rows_table
+from ai.ml.core.tables.reader import rows_table
 
 KIND_CELLS = 10
 """So many cells with content, and none of the column's kind: then the kind has changed. Fewer are counted only, or a
@@ -60,6 +69,7 @@ class Conformer:
 
     def __init__(self, contract: InputContract):
         self.contract = contract
+        self._marks = CellMarks.of(contract.reading)
         self._levels = {
             column.name: _Levels(column.name, tuple(column.levels or ()))
             for column in contract.columns
@@ -100,6 +110,10 @@ class Conformer:
     def _cast(self, columns: Mapping[str, Any], n_rows: int, notes: tuple[str, ...]) -> Conformed:
         def cast_column(column: ColumnContract) -> _Cast:
             array = one_array(columns[column.name], decode=False)
+            if not self._marks.is_plain:
+                # Rows of a program come as they are; what a reader has read already stays.
+                plain = self._marks.plain(array)
+                array = array if plain is None else plain
             try:
                 return self._column(column, array)
             except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
@@ -133,6 +147,8 @@ class Conformer:
             outside = _outside(column, np.where(known, days.astype(np.int64), 0)) & known
             arrays = {name: pa.array(values, from_pandas=True) for name, values in expanded.items()}
             return _Cast(arrays, _tally(known, unreadable, outside), known)
+        if column.amount is not None and holds_texts(array.type):
+            array = column.amount.plain(array)
         numbers, odd = read_numbers(array)
         # The usual column, with nothing to look at cell by cell: a NaN or an infinity would be one of the two.
         if len(numbers) and np.isfinite(bounds := (numbers.min(), numbers.max())).all() and not odd.any():
@@ -175,7 +191,10 @@ class Conformer:
             near = difflib.get_close_matches(name.strip().casefold(), list(spare), n=1)
             parts.append(repr(name) + (f" (is it {spare[near[0]]!r}?)" if near else ""))
         came = ", ".join(map(repr, names[:20])) + (", …" if len(names) > 20 else "")
-        return f"columns are missing: {', '.join(parts)}; came: {came or 'none'}; name them as in the training table"
+        told = self.contract.reading.of_the_file.flags
+        read = f"; unless said otherwise, files are read as the training table was: {told}" if told else ""
+        missing = f"columns are missing: {', '.join(parts)}; came: {came or 'none'}"
+        return f"{missing}; name them as in the training table{read}"
 
 
 class _Levels:

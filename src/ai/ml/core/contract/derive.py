@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -13,10 +13,13 @@ from ai.ml.core.contract.dates import DATE_SUFFIXES
 from ai.ml.core.contract.findings import Finding
 from ai.ml.core.contract.kinds import KindRules, date_name
 from ai.ml.core.contract.leakage import find_leaks
-from ai.ml.core.contract.target import find_task
+from ai.ml.core.contract.spellings import find_spellings
+from ai.ml.core.contract.target import find_task, target_values
+from ai.ml.core.contract.target_record import record_target
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.input_contract import ColumnContract, InputContract
 from ai.ml.core.parallel import map_columns
+from ai.ml.core.tables.read_options import told_of
 from ai.ml.core.types import TrainingConfig
 
 MAX_FEATURES = 10_000
@@ -66,7 +69,11 @@ def derive_contract(table: pa.Table, config: TrainingConfig) -> Derived:
         raise DataRefused(f"no column is left to learn from{': ' + said if said else ''}")
     _refuse_collisions(columns)
     _refuse_width(columns)
-    contract = InputContract(config.target_column, task, classes, tuple(columns), table.num_rows)
+    read = told_of(table)
+    contract = InputContract(config.target_column, task, classes, tuple(columns), table.num_rows, reading=read)
+    target = target_values(contract, table)
+    contract = replace(contract, target=record_target(contract, target))
+    findings += find_spellings(contract.target)
     return Derived(contract, (*findings, *find_leaks(contract, table)))
 
 

@@ -164,10 +164,29 @@ def _count(column: ColumnContract, table: pa.Table) -> np.ndarray:
         codes = table.column(column.name).combine_chunks().indices.to_numpy(zero_copy_only=False)
         known = np.minimum(codes, size - 1)
         return np.roll(np.bincount(known, minlength=size), -1)
-    values = _days(column.name, table) if column.kind == "date" else _numbers(column.name, table)
+    return _count_values(column, _days(column.name, table) if column.kind == "date" else _numbers(column.name, table))
+
+
+def _count_values(column: ColumnContract, values: np.ndarray) -> np.ndarray:
     finite = values[~np.isnan(values)]
+    size = len(_expected(column))
     bins = np.bincount(np.searchsorted(_edges(column)[0], finite, side="left"), minlength=size - 1)
     return np.append(bins, len(values) - len(finite))
+
+
+def measure_values(record: ColumnContract, values: np.ndarray, training_rows: int) -> ColumnDrift:
+    """Drift of values that stand by themselves, as the target's do.
+
+    Args:
+        record: of the training.
+        values: `(n_rows,)` float64, or texts as objects where the record is of a category.
+        training_rows: that the record was made of.
+    """
+    if record.kind != "category":
+        return _measure(record, _count_values(record, values), training_rows)
+    places = {level: place for place, level in enumerate(record.levels or {})}
+    codes = np.array([places.get(str(value), len(places)) for value in values], dtype=np.int64)
+    return _measure(record, np.append(np.bincount(codes, minlength=len(places) + 1), 0), training_rows)
 
 
 def _numbers(name: str, table: pa.Table) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Literal
 
 FindingKind = Literal[
     "all_missing",
+    "amounts",
     "identifier",
     "codes",
     "maybe_codes",
@@ -15,6 +16,8 @@ FindingKind = Literal[
     "mixed",
     "dates",
     "leak",
+    "spellings",
+    "repeats",
     "excluded",
     "not_there",
     "split",

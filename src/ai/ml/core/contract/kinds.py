@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
+from ai.ml.core.amounts import find_amounts
 from ai.ml.core.contract.codes import judge_codes, leading_zero
 from ai.ml.core.contract.dates import ISO, find_format, is_date_format, read_dates
 from ai.ml.core.contract.findings import Finding, FindingKind
-from ai.ml.core.contract.marks import LONE_MARK_SHARE, have_units, marks_of
+from ai.ml.core.contract.marks import LONE_MARK_SHARE, MISSING_MARKS, have_units, marks_of
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.input_contract import ColumnContract
 from ai.ml.core.tables.cells import (
@@ -83,6 +84,8 @@ class KindRules:
             return self._category(name, array)
         if is_text_type(kind) and name not in self.numbers:
             return self._text(name, array)
+        if is_text_type(kind) and (amounts := self._amounts(name, array)) is not None:
+            return amounts
         return self._number(name, array)
 
     def _text(self, name: str, array: pa.Array) -> InferredColumn:
@@ -93,6 +96,10 @@ class KindRules:
         content = len(array) - int(is_missing.sum())
         if not content:
             return _all_missing(name)
+        if not is_number.all():
+            amounts = self._amounts(name, array)
+            if amounts is not None:
+                return amounts
         marked, others = marks_of(array, ~(is_number | is_missing))
         many = len(np.unique(numbers[is_number])) > MIN_DISTINCT_NUMBERS
         share = is_number.sum() / content
@@ -112,6 +119,27 @@ class KindRules:
             )
             return self._category(name, array, (Finding("maybe_numbers", name, said),))
         return self._category(name, array)
+
+    def _amounts(self, name: str, array: pa.Array) -> InferredColumn | None:
+        """Numbers with a unit; None where the texts are none, or so few different ones that they may be names."""
+        levels = {text: count for text, count in count_levels(array)[0].items() if text.casefold() not in MISSING_MARKS}
+        if len(levels) <= MIN_DISTINCT_NUMBERS and name not in self.numbers:
+            return None
+        found = find_amounts(levels)
+        if found is None:
+            return None
+        plain = found.plain(array)
+        example = max((text for text in levels if found.read(text) not in (None, text)), key=len)
+        inferred = self._number(name, plain)
+        if inferred.column is None or inferred.column.kind != "number":
+            return None
+        unit = f"the unit {found.unit!r}" if found.unit else "brackets or letters for thousands and millions"
+        said = (
+            f"{name!r} holds numbers with {unit}: {example!r} is read as {found.read(example)}; "
+            f"--category {name!r} keeps the texts"
+        )
+        column = replace(inferred.column, amount=found)
+        return InferredColumn(column, (*inferred.findings, Finding("amounts", name, said)))
 
     def _number(self, name: str, array: pa.Array) -> InferredColumn:
         numbers, odd = read_numbers(array)
@@ -257,7 +285,11 @@ def _suggest_kind(name: str, levels: dict[str, int]) -> tuple[FindingKind, str, 
         return "maybe_dates", "dates", f"--date-column {name!r} reads them"
     if len(levels) > FEW_LEVELS and have_units(sample):
         example = next(text for text in sample if not text.replace(".", "").isdigit())
-        return "maybe_numbers", f"numbers with a unit or sign such as {example!r}", "write plain numbers for amounts"
+        return (
+            "maybe_numbers",
+            f"numbers with a unit or sign such as {example!r}",
+            f"--number {name!r} reads numbers in one unit",
+        )
     return None
 
 

@@ -8,7 +8,6 @@ doesn't change it. The order of the columns doesn't count, their names do.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -19,8 +18,15 @@ import pyarrow.compute as pc
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.parallel import map_columns
 from ai.ml.core.splits.text_hash import hash_text, hash_texts, mix
-from ai.ml.core.tables.cells import MISSING_TOKENS, coerce, coerce_text, holds_texts, looks_numeric, one_array
-from ai.ml.core.tables.reader import column_name
+from ai.ml.core.tables.cells import (
+    MISSING_TOKENS,
+    coerce,
+    coerce_text,
+    column_name,
+    holds_texts,
+    looks_numeric,
+    one_array,
+)
 from ai.ml.core.tables.type_promotion import texts_array
 
 RULE_FORMAT = 1
@@ -80,7 +86,7 @@ def named_as(table: pa.Table, names: Sequence[str]) -> pa.Table:
 
 def _cell_keys(name: str, values: pa.ChunkedArray) -> np.ndarray:
     """`(n_rows,)` uint64 of one column's cells, 0 where they are missing."""
-    seed = hash_text(unicodedata.normalize("NFC", name.strip()))
+    seed = hash_text(column_name(name))
     array = one_array(values, decode=False)
     kind = array.type
     if pa.types.is_null(kind):

@@ -1,8 +1,9 @@
-"""What a raw cell means: a number, a text, or nothing. One rule for every reader of cells."""
+"""What a raw cell means: a number, a text, or nothing; and a column by its name. One rule for every reader."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -18,6 +19,14 @@ _TRUTH = {"true": 1.0, "false": 0.0}
 _WHOLE_FLOAT = re.compile(r"^([-+]?\d+)\.0+$")
 _NULL_TYPES = frozenset({"NAType", "NaTType"})
 """pandas' own nulls, by name so that pandas needn't be there."""
+
+
+def column_name(name: str) -> str:
+    """A column's name without outer blanks and byte order mark, its letters in Unicode's composed form (NFC).
+
+    macOS writes `ö` as an `o` with a mark behind it: another text, the same name.
+    """
+    return unicodedata.normalize("NFC", name.removeprefix("\ufeff").strip())
 
 
 def coerce(value: Any) -> float | str | None:

@@ -35,7 +35,7 @@ def read_sheet(path: Path, sheet: str | None = None) -> pa.Table:
     if sheet is not None and sheet not in names:
         near = difflib.get_close_matches(sheet, names, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(map(repr, names))}"
-        raise DataNotFound(f"{path.name} has no sheet {sheet!r}{hint}")
+        raise DataNotFound(f"{path.name} has no sheet {sheet!r}{hint}; name one by --sheet")
     place = sheet if sheet is not None else 0
     try:
         # A second column of a name would be read under a name of the library's.

@@ -1,21 +1,39 @@
-"""Where a source or a store is, and how that may be shown: no message, record or ledger has a database's password."""
+"""Paths and URLs of sources and stores: which are buckets or databases, and how they may be shown.
+
+No message, record or ledger has a database's password.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+BUCKET_SCHEMES = ("s3", "s3a")
 _AUTHORITY = re.compile(r"(://[^:/?#]*):.*@")
 _PARAMETER = re.compile(r"(?i)([?&][^=&#]*(?:password|passwd|pwd|secret|token)[^=&#]*=)[^&#]*")
 
 
-def is_url(place: object) -> bool:
-    """Whether a place is the address of a bucket or a database, and no path.
+def is_url(location: object) -> bool:
+    """Whether a location is the URL of a bucket or a database, and no path.
 
     >>> is_url("s3://models/prod"), is_url("data/churn.csv"), is_url(Path("s3:"))
     (True, False, False)
     """
-    return isinstance(place, str) and "://" in place
+    return isinstance(location, str) and "://" in location
+
+
+def is_bucket(location: str) -> bool:
+    """Whether a location is on object storage.
+
+    >>> is_bucket("s3://lake/customers"), is_bucket("sqlite:///x.db"), is_bucket("customers/")
+    (True, False, False)
+    """
+    return location.partition("://")[0].lower() in BUCKET_SCHEMES and is_url(location)
+
+
+def is_database(location: str) -> bool:
+    """Whether a location is the URL of a database."""
+    return is_url(location) and not is_bucket(location)
 
 
 def source_name(source: object) -> str:

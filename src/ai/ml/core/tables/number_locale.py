@@ -1,14 +1,9 @@
-"""Numbers written with a decimal comma or thousands marks, as the texts that Python reads as the same numbers."""
+"""Numbers written with a decimal comma or thousands marks: by which flags such texts would be read."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
-
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from ai.ml.core.tables.cells import is_text_type
 
 SURE_SHARE = 0.9
 """Of the texts: as many with foreign marks make it likely that the column is one of numbers."""
@@ -51,30 +46,3 @@ def flags_for(texts: Collection[str]) -> str | None:
         return "--thousands ','"
     groups = [found["group"] for found in decimal if found["group"]]
     return f"--decimal , --thousands {groups[0]!r}" if groups else "--decimal ,"
-
-
-def plain_numbers(table: pa.Table, decimal: str, thousands: str | None) -> pa.Table:
-    """Rewrite the text cells that are numbers in the given marks; other cells stay.
-
-    `1.234,5` with `decimal=","` and `thousands="."` becomes `1234.5`. Groups must have three digits: `1.2` isn't a
-    number with thousands marks, and stays.
-    """
-    groups = rf"[0-9]{{1,3}}(?:{re.escape(thousands)}[0-9]{{3}})+|" if thousands else ""
-    pattern = rf"^\s*[-+]?(?:{groups}[0-9]+)?(?:{re.escape(decimal)}[0-9]*)?(?:[eE][-+]?[0-9]+)?\s*$"
-    for index, field in enumerate(table.schema):
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if is_text_type(kind):
-            texts = table.column(index).cast(kind)
-            table = table.set_column(index, field.name, _plain_column(texts, pattern, decimal, thousands))
-    return table
-
-
-def _plain_column(column: pa.ChunkedArray, pattern: str, decimal: str, thousands: str | None) -> pa.ChunkedArray:
-    numbers = column
-    if thousands:
-        numbers = pc.replace_substring(numbers, thousands, "")
-    if decimal != ".":
-        numbers = pc.replace_substring(numbers, decimal, ".")
-    # A lone mark or blank matches the pattern but holds no digit.
-    has_digit = pc.match_substring_regex(column, "[0-9]")
-    return pc.if_else(pc.and_(pc.match_substring_regex(column, pattern), has_digit), numbers, column)

@@ -6,10 +6,9 @@ A CSV cell stays the text that the file holds: what it means is decided once, by
 from __future__ import annotations
 
 import difflib
-import unicodedata
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -19,62 +18,21 @@ import pyarrow.parquet as pq
 
 from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files.atomic import write_atomic
-from ai.ml.core.tables.csv_dialect import CsvOptions
+from ai.ml.core.number_text import counted
+from ai.ml.core.tables.cells import column_name
 from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import is_url, source_name
+from ai.ml.core.tables.read_options import ReadOptions, with_reading
 from ai.ml.core.tables.type_promotion import cells_array, plain_types
 
 __all__ = ["ReadOptions", "fingerprint", "read_batches", "read_table", "rows_table", "write_table"]
 
+_LOG = logging.getLogger("bundlegate")
 DEFAULT_BATCH_ROWS = 65_536
 CSV_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 EXCEL_SUFFIXES = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
-_DELIMITERS = frozenset(map(chr, range(1, 128))) - frozenset("\r\n\"'")
 _READS = "reads .csv, .tsv, .txt (also .gz), .parquet, .xlsx and database URLs"
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """What a source doesn't say of itself."""
-
-    delimiter: str | None = None
-    """CSV; found by itself when None."""
-    encoding: str | None = None
-    """CSV; the same."""
-    decimal: str = "."
-    """`,` reads the text `12,5` as 12.5."""
-    thousands: str | None = None
-    """`.` reads the text `1.234` as 1234."""
-    sheet: str | None = None
-    """Excel sheet by name; the first when None."""
-    query: str | None = None
-    """SQL, when the source is a database URL."""
-    quote: str | None = None
-    """CSV; found by itself when None. `none`: quotes are plain letters."""
-    skip_lines: int = 0
-    """CSV: lines above the one with the names."""
-    numbers: frozenset[str] = frozenset()
-    """CSV columns known to be numbers, which `read_batches` may give as float64: the same values, read faster."""
-
-    @property
-    def csv(self) -> CsvOptions:
-        """The options that are about a CSV file."""
-        return CsvOptions(self.delimiter, self.encoding, self.quote != "none", self.skip_lines)
-
-    def __post_init__(self) -> None:
-        if self.quote not in (None, "none"):
-            raise UsageError(f"quote can only be said to be 'none', got {self.quote!r}")
-        if self.skip_lines < 0:
-            raise UsageError(f"skip_lines must be at least 0, got {self.skip_lines}")
-        if self.decimal not in (".", ","):
-            raise UsageError(f"decimal must be '.' or ',', got {self.decimal!r}")
-        if self.thousands is not None and (len(self.thousands) != 1 or self.thousands.isalnum()):
-            raise UsageError(f"thousands must be one mark such as '.', got {self.thousands!r}")
-        if self.thousands == self.decimal:
-            raise UsageError(f"decimal and thousands are both {self.decimal!r}")
-        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter not in _DELIMITERS):
-            raise UsageError(f"delimiter must be one ASCII character that no line ends with, got {self.delimiter!r}")
 
 
 def read_table(source: Any, options: ReadOptions | None = None) -> pa.Table:
@@ -103,7 +61,7 @@ def read_table(source: Any, options: ReadOptions | None = None) -> pa.Table:
             table = whole_table(list(read_query(place, options.query, DEFAULT_BATCH_ROWS)))
         else:
             table = _read_file(Path(source), options)
-    return _finished(table, source_name(source), options)
+    return _finished(table, source_name(source), options, is_whole=True)
 
 
 def read_batches(
@@ -211,7 +169,7 @@ def _from_pandas(frame: Any) -> pa.Table:
 def _read_file(path: Path, options: ReadOptions) -> pa.Table:
     match _form(path):
         case "csv":
-            from ai.ml.core.tables.csv_reader import read_csv
+            from ai.ml.core.tables.csv.reader import read_csv
 
             return read_csv(path, options.csv)
         case "parquet":
@@ -221,7 +179,7 @@ def _read_file(path: Path, options: ReadOptions) -> pa.Table:
         case _:
             from ai.ml.core.tables.excel_reader import read_sheet
 
-            return read_sheet(path, options.sheet)
+            return read_sheet(path, options.in_force.sheet)
 
 
 def _stream(source: Any, place: str, options: ReadOptions, batch_rows: int) -> Iterable[pa.RecordBatch]:
@@ -235,11 +193,10 @@ def _stream(source: Any, place: str, options: ReadOptions, batch_rows: int) -> I
     path = Path(source)
     form = _form(path)
     if form == "csv":
-        from ai.ml.core.tables.csv_reader import stream_csv
+        from ai.ml.core.tables.csv.reader import stream_csv
 
         # Marks of other lands are read from the text.
-        plain = options.decimal == "." and options.thousands is None
-        return stream_csv(path, options.csv, options.numbers if plain else ())
+        return stream_csv(path, options.csv, options.numbers if options.marks.is_plain else ())
     if form == "parquet":
         from ai.ml.core.tables.parquet_reader import stream_parquet
 
@@ -272,26 +229,25 @@ def _near_files(path: Path) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
-def _finished(table: pa.Table, place: str, options: ReadOptions) -> pa.Table:
+def _finished(table: pa.Table, place: str, options: ReadOptions, *, is_whole: bool = False) -> pa.Table:
     """Names without outer blanks and a byte order mark, all different; numbers with the decimal mark of Python."""
+    metadata = table.schema.metadata
     names = [column_name(name) for name in table.column_names]
     _refuse_duplicates(names, place)
     if names != table.column_names:
         table = table.rename_columns(names)
-    table = plain_types(table)
-    if options.decimal != "." or options.thousands is not None:
-        from ai.ml.core.tables.number_locale import plain_numbers
-
-        table = plain_numbers(table, options.decimal, options.thousands)
-    return table
+    if is_whole:
+        _say_contradictions(table, options)
+    table = options.marks.plain_table(plain_types(table))
+    return with_reading(table.replace_schema_metadata(metadata), options.in_force)
 
 
-def column_name(name: str) -> str:
-    """A name without outer blanks and byte order mark, its letters in Unicode's composed form (NFC).
-
-    macOS writes `ö` as an `o` with a mark behind it: another text, the same name.
-    """
-    return unicodedata.normalize("NFC", name.removeprefix("\ufeff").strip())
+def _say_contradictions(table: pa.Table, options: ReadOptions) -> None:
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        cells, example = options.marks.contradictions(column)
+        if cells:
+            told = "%r has %s with a decimal point, such as %r, though --decimal %s was told"
+            _LOG.info(f"note      {told}", name, counted(cells, "cell"), example, options.marks.decimal)
 
 
 def _refuse_duplicates(names: Sequence[str], place: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ai.ml.core.errors import BundleRefused, ExitCode
 from ai.ml.retraining.backtest.origins import Origin
-from ai.ml.retraining.records import CandidateRef, Record, VerdictRef, problems
+from ai.ml.retraining.records import CandidateRef, DataRef, Record, VerdictRef, problems
 
 PROVED = "PROVED"
 NO_METRICS: dict[str, Any] = {}
@@ -15,6 +15,7 @@ NO_METRICS: dict[str, Any] = {}
 class ProvedCandidate(Record):
     """What an origin's run leaves: whatever the gate said, the backtest goes on."""
 
+    data: DataRef
     candidate: CandidateRef
     verdict: VerdictRef
 

@@ -18,7 +18,7 @@ from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.records import FileRef, Record
-from ai.ml.retraining.runs.source import read_source
+from ai.ml.retraining.runs.source import read_source, without_dictionaries
 from ai.ml.retraining.runs.work_folder import locked_work_dir, work_dir
 from ai.ml.retraining.settings.backtest import BacktestConfig
 from ai.ml.retraining.settings.retrain import RetrainConfig
@@ -172,7 +172,7 @@ def _keep(table: pa.Table, places: np.ndarray, bounds: tuple[int, int], number: 
     parts = {"table": np.sort(places[:begin]), "later": np.sort(places[begin:end])}
     files: dict[str, FileRef] = {}
     for name, rows in parts.items():
-        part: pa.Table = table.take(pa.array(rows))
+        part = without_dictionaries(table.take(pa.array(rows)))
         path = folder / f"{number:03}-{name}.{fingerprint(part)[:16]}.parquet"
         write_table(part, path)
         files[name] = FileRef.of(path)

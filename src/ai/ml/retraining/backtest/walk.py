@@ -32,6 +32,7 @@ from ai.ml.retraining.backtest.outcome import (
     answer,
     summarize,
 )
+from ai.ml.retraining.console.interruption import NOTHING, changed
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.decision.bootstrap import Interval, paired_gain
 from ai.ml.retraining.decision.decision import row_losses
@@ -146,8 +147,11 @@ def _decided(past: Past, policy: str, nights: range) -> list[Choice]:
             found.append(Choice(origin.outcome, f"no challenger: {origin.reason}", serves, serves))
             continue
         asked, aged = _aged(own, past.origins, serves, place)
-        decision = steps.decide(asked, origin.proved.candidate)
-        promotion = steps.promote(asked, origin.proved.candidate, origin.proved.verdict, decision)
+        mine = origin.proved
+        decision = steps.decide(asked, mine.candidate, mine.data)
+        promotion = steps.promote(asked, mine.candidate, mine.verdict, decision)
+        # Of the policy's own store: the model's champion is what it was.
+        changed(f"{NOTHING}: the origins are done, and stay so")
         before = serves
         if promotion.outcome == "PROMOTED" or serves is None:
             serves = place

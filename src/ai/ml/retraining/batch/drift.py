@@ -14,7 +14,7 @@ from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.pinned import prove_pinned
 from ai.ml.retraining.batch.receipts import Failure
 from ai.ml.retraining.batch.runners import ScoringTask
-from ai.ml.retraining.batch.score_part import part_batches
+from ai.ml.retraining.batch.score_part import part_batches, reading_for
 from ai.ml.retraining.records import DriftRecord
 
 
@@ -39,7 +39,7 @@ def scoring_drift(task: ScoringTask, parts: Sequence[Part]) -> tuple[DriftRecord
     failures: dict[str, Failure] = {}
     for part in parts:
         try:
-            meter.merge(_measured(proven.bundle.contract, part, settings.read))
+            meter.merge(_measured(proven.bundle.contract, part, reading_for(settings, proven.bundle.contract)))
         except DataRefused as error:
             failures[part.name] = Failure(part=part.name, source=source_name(part.source), message=str(error))
     if len(failures) == len(parts):

@@ -11,8 +11,7 @@ from typing import Any
 
 from ai.ml.core.contract import ContractCounts
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
-from ai.ml.core.tables.addresses import is_bucket, is_database
-from ai.ml.core.tables.locations import is_url, source_name
+from ai.ml.core.tables.locations import is_bucket, is_database, is_url, source_name
 from ai.ml.retraining.batch.columns import AnswerColumns
 from ai.ml.retraining.batch.drift import scoring_drift
 from ai.ml.retraining.batch.outputs.base import Destination, JobRecord, has_changed_input
@@ -26,6 +25,7 @@ from ai.ml.retraining.records import DriftRecord, Record
 from ai.ml.retraining.settings.predict import BatchSettings
 
 FAILURES_TOLD = 5
+NOTES_TOLD = 3
 
 __all__ = ["BatchJob", "BatchReport", "BatchSettings", "open_job", "predict_dataset", "run_job"]
 
@@ -298,4 +298,6 @@ def _odd(record: dict[str, Any] | None) -> str:
         for kind, count in vars(column).items()
         if count and kind != "missing"
     ]
-    return f"; odd cells in {', '.join(found)}" if found else ""
+    odd = f"; odd cells in {', '.join(found)}" if found else ""
+    more = f"; and {len(counts.notes) - NOTES_TOLD} more notes" if len(counts.notes) > NOTES_TOLD else ""
+    return odd + "".join(f"; {note}" for note in counts.notes[:NOTES_TOLD]) + more

@@ -12,9 +12,8 @@ from pathlib import Path, PurePosixPath
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
 from ai.ml.core.files.bucket import open_objects
 from ai.ml.core.files.scratch import scratch_folder
-from ai.ml.core.tables.addresses import is_bucket
 from ai.ml.core.tables.dataset_files import data_files, partition_of
-from ai.ml.core.tables.locations import is_url
+from ai.ml.core.tables.locations import is_bucket, is_url
 from ai.ml.core.tables.reader import CSV_SUFFIXES, PARQUET_SUFFIXES
 from ai.ml.retraining.batch.receipts import Content
 

@@ -13,7 +13,7 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.retraining.batch.columns import AnswerColumns
 from ai.ml.retraining.batch.parts import Part
 from ai.ml.retraining.batch.pinned import BundlePin, prove_pinned
-from ai.ml.retraining.batch.score_part import part_batches
+from ai.ml.retraining.batch.score_part import part_batches, reading_for
 from ai.ml.retraining.settings.predict import BatchSettings
 
 SAMPLED_PARTS = 8
@@ -45,7 +45,7 @@ def sample_batch(pin: BundlePin, parts: tuple[Part, ...], settings: BatchSetting
     chosen = parts[::step][:SAMPLED_PARTS]
     for part in chosen:
         try:
-            batch = next(part_batches(part, settings.read, SAMPLED_ROWS))
+            batch = next(part_batches(part, reading_for(settings, contract), SAMPLED_ROWS))
             scorer = proven.scorer()
             few = batch.slice(0, max(1, SHOWN_ROWS // len(chosen)))
             answers = columns.table(few, scorer, scorer.score_table(few))

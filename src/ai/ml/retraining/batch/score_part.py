@@ -10,10 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from ai.ml.core.contract import STRICT, USUAL, ContractCounts, Limits
+from ai.ml.core.contract.casting import KIND_CELLS
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.tables.addresses import is_bucket
-from ai.ml.core.tables.locations import is_url
-from ai.ml.core.tables.number_locale import plain_numbers
+from ai.ml.core.input_contract import InputContract
+from ai.ml.core.number_text import counted
+from ai.ml.core.reading import NOTHING_TOLD
+from ai.ml.core.tables.locations import is_bucket, is_url
 from ai.ml.core.tables.reader import ReadOptions, read_batches, read_table
 from ai.ml.retraining.batch.columns import AnswerColumns, tally_answers
 from ai.ml.retraining.batch.part_writer import write_part
@@ -23,6 +25,8 @@ from ai.ml.retraining.batch.prefetch import ahead
 from ai.ml.retraining.batch.receipts import AnswerTally, Content, Receipt, compact_counts, file_content
 from ai.ml.retraining.settings.predict import BatchSettings
 
+CONTRADICTING_SHARE = 0.1
+"""Of a batch's rows, whose marks aren't those of the training: then none of the table's numbers can be believed."""
 BATCH_ROWS = 32_768
 """A multiple of the tile; part of what decides a receipt's sums, so no setting."""
 
@@ -44,6 +48,8 @@ class ScoredPart:
     rows: int = 0
     counts: ContractCounts | None = None
     answers: AnswerTally = field(default_factory=AnswerTally)
+    points: dict[str, int] = field(default_factory=dict[str, int])
+    """Cells by column with a decimal point where the marks have a comma."""
 
     def tables(self) -> Iterator[pa.Table]:
         """The output, at least one table.
@@ -74,23 +80,56 @@ class ScoredPart:
         keep = (*folders, *inner) if self.partition_columns else inner
         columns = AnswerColumns.plan(bundle, keep, proba=self.settings.proba)
         # What is kept must look as it came, and the model may read the same cell as a number.
-        with closing(ahead(_raw_batches(self.part, self._reading(), BATCH_ROWS))) as batches:
+        reading = self._reading()
+        with closing(ahead(_raw_batches(self.part, reading, BATCH_ROWS))) as batches:
             for batch in batches:
-                answers = scorer.score_table(_plain_cells(batch, self.settings.read))
+                self._look_for_points(batch, reading)
+                answers = scorer.score_table(_plain_cells(batch, reading))
                 self.rows += batch.num_rows
                 self.answers = self.answers.merge(tally_answers(answers.decoded, bundle.task))
                 yield columns.table(batch, scorer, answers)
         self.counts = scorer.counts
+        if self.points and self.counts is not None:
+            told = tuple(f"{name!r} has {counted(n, 'cell')} with a decimal point" for name, n in self.points.items())
+            self.counts = replace(self.counts, notes=(*self.counts.notes, *told))
         if scorer.counts is not None and bundle.contract is not None and self.rows:
             usual = Limits() if self.settings.allow_empty_columns else USUAL
             (STRICT if self.settings.strict else usual).check(scorer.counts, bundle.contract)
+
+    def _look_for_points(self, batch: pa.RecordBatch, read: ReadOptions) -> None:
+        """Cells with a decimal point in a table that is read with a comma, as the training was told: no other file's.
+
+        Raises:
+            DataRefused: they are many, so the marks aren't those of this table.
+        """
+        contract = self.proven.bundle.contract
+        if contract is None or read.decimal is not None or read.marks.decimal == ".":
+            return
+        for column in contract.columns:
+            if column.kind != "number" or column.name not in batch.schema.names:
+                continue
+            cells, example = read.marks.contradictions(batch.column(column.name))
+            if cells >= KIND_CELLS and cells >= CONTRADICTING_SHARE * batch.num_rows:
+                raise DataRefused(
+                    f"column {column.name!r}: {cells:,} of {batch.num_rows:,} cells have a decimal point, such as "
+                    f"{example!r}, and the training was told {contract.reading.flags}; say --decimal . if this table "
+                    "is written so"
+                )
+            if cells:
+                self.points[column.name] = self.points.get(column.name, 0) + cells
 
     def _reading(self) -> ReadOptions:
         """With the columns that the contract says are numbers; what is kept must look as it came."""
         contract = self.proven.bundle.contract
         columns = () if contract is None else contract.columns
-        numbers = {column.name.strip() for column in columns if column.kind == "number"}
-        return replace(self.settings.read, numbers=frozenset(numbers - set(self.settings.keep)))
+        numbers = {column.name.strip() for column in columns if column.kind == "number" and not column.amount}
+        read = reading_for(self.settings, contract)
+        return replace(read, numbers=frozenset(numbers - set(self.settings.keep)))
+
+
+def reading_for(settings: BatchSettings, contract: InputContract | None) -> ReadOptions:
+    """How to read the rows of a job: as its settings say, and else as the training was told."""
+    return replace(settings.read, remembered=NOTHING_TOLD if contract is None else contract.reading)
 
 
 def part_batches(part: Part, read: ReadOptions, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
@@ -105,8 +144,7 @@ def part_batches(part: Part, read: ReadOptions, batch_rows: int = BATCH_ROWS) ->
 
 def _raw_batches(part: Part, read: ReadOptions, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The same with the cells as they stand in the file, whatever marks their numbers have."""
-    if _has_marks(read):
-        read = replace(read, decimal=".", thousands=None, numbers=frozenset())
+    read = read.raw
     with local_copy(part.source) as place:
         rows = 0
         for batch in read_batches(place, read, batch_rows):
@@ -118,14 +156,10 @@ def _raw_batches(part: Part, read: ReadOptions, batch_rows: int) -> Iterator[pa.
             yield _with_partition(pa.RecordBatch.from_pylist([], schema=schema), part)
 
 
-def _has_marks(read: ReadOptions) -> bool:
-    return read.decimal != "." or read.thousands is not None
-
-
 def _plain_cells(batch: pa.RecordBatch, read: ReadOptions) -> pa.RecordBatch:
-    if not _has_marks(read) or not batch.num_rows:
+    if read.marks.is_plain or not batch.num_rows:
         return batch
-    return plain_numbers(pa.Table.from_batches([batch]), read.decimal, read.thousands).combine_chunks().to_batches()[0]
+    return read.marks.plain_table(pa.Table.from_batches([batch])).combine_chunks().to_batches()[0]
 
 
 def _with_partition(batch: pa.RecordBatch, part: Part) -> pa.RecordBatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files.atomic import dump_json, make_dirs, write_atomic
 from ai.ml.retraining.console.progress import at_work, part_bar, result_console
 from ai.ml.retraining.console.stdout import print_bytes, print_json
-from ai.ml.retraining.settings.reading import read_options
+from ai.ml.retraining.settings.reading import read_options, reading_of
 from ai.ml.retraining.store.references import bundle_directory
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ def evidence(arguments: Namespace) -> int:
 
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
     with at_work("reading the rows and asking the model"):
-        digest = make_evidence(bundle_dir, read_table(arguments.rows, read_options(arguments)))
+        read = replace(read_options(arguments), remembered=reading_of(bundle_dir))
+        digest = make_evidence(bundle_dir, read_table(arguments.rows, read))
     print(
         f"{bundle_dir} now has evidence made by this environment: it proves later environments against this one, "
         f"not the training; digest {digest}"

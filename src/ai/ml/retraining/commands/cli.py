@@ -236,12 +236,27 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     reading.add_argument("--query", metavar="SQL", help="what to read, when it is a database URL")
     reading.add_argument("--delimiter", metavar="MARK", help="of a CSV; found by itself when not given")
     reading.add_argument("--encoding", metavar="NAME", help="of a CSV; found by itself when not given")
-    reading.add_argument("--decimal", choices=[".", ","], default=".", help="of numbers written as text")
-    reading.add_argument("--thousands", metavar="MARK", help="of numbers written as text")
+    reading.add_argument("--decimal", choices=[".", ","], help="of numbers written as text; a point when not given")
+    reading.add_argument("--thousands", metavar="MARK", help="of numbers written as text; none: there is none")
     reading.add_argument("--sheet", metavar="NAME", help="of an Excel file; the first when not given")
-    reading.add_argument("--quote", choices=["none"], help="of a CSV in which quotes are plain letters")
+    reading.add_argument("--quote", choices=["none", "double"], help="none: quotes are plain letters in this CSV")
+    reading.add_argument("--skip-lines", type=int, metavar="N", help="of a CSV: lines above the one with the names")
+    reading.add_argument("--comment", metavar="TEXT", help="of a CSV: leave out lines that begin with it, such as #")
     reading.add_argument(
-        "--skip-lines", type=int, default=0, metavar="N", help="of a CSV: lines above the one with the names"
+        "--missing-mark",
+        dest="missing_marks",
+        action="append",
+        default=[],
+        metavar="MARK",
+        help="a text or number that stands for a missing cell in any column (repeatable)",
+    )
+    reading.add_argument(
+        "--unit",
+        dest="units",
+        action="append",
+        default=[],
+        metavar="UNIT",
+        help="what may stand before or behind a number in any column (repeatable)",
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.retraining.console.exit_codes import run_command
+from ai.ml.retraining.console.installation import flows_are_installed
 from ai.ml.retraining.console.progress import log_to_terminal
 from ai.ml.retraining.settings.backtest import BacktestConfig
 from ai.ml.retraining.settings.fields import Section
@@ -154,21 +155,6 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     return parser
 
 
-def flow_entrypoint(module: str) -> str:
-    """How a `prefect.yaml` names the flow of a module: by its import path, or by its file in a checkout."""
-    function = module
-    return f"bundlegate.flows.{module}.{function}" if _installed() else f"flows/{module}.py:{function}"
-
-
-def needs_checkout() -> bool:
-    """Whether deployments have to be made from the checkout, since the flows are nowhere else."""
-    return not _installed()
-
-
-def _installed() -> bool:
-    return find_spec("bundlegate.flows") is not None
-
-
 def flow_module(module: str, program: str, plain: str = "--no-prefect") -> Any:
     """The module of a flow.
 
@@ -183,7 +169,7 @@ def flow_module(module: str, program: str, plain: str = "--no-prefect") -> Any:
     if find_spec("prefect") is None:
         other = f", or say {plain}, which runs the same steps without it" if plain else ""
         raise UsageError(f"{program} runs a Prefect flow: pip install 'bundlegate[flows]'{other}")
-    if _installed():
+    if flows_are_installed():
         return import_module(f"bundlegate.flows.{module}")
     if not (CHECKOUT / "flows" / f"{module}.py").is_file():
         raise UsageError("the flows aren't installed: install the wheel, or the checkout with `pip install -e .`")

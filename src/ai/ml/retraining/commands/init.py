@@ -16,8 +16,8 @@ from pydantic.fields import FieldInfo
 
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.files.atomic import make_dirs, write_atomic
-from ai.ml.core.tables.locations import is_url
-from ai.ml.retraining.commands.flow import flow_entrypoint, needs_checkout
+from ai.ml.core.tables.locations import is_url, source_name
+from ai.ml.retraining.console.installation import flow_entrypoint, from_checkout
 from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.reading import READING, read_options
 from ai.ml.retraining.settings.segments import SegmentsConfig
@@ -34,7 +34,7 @@ def init(arguments: Namespace) -> int:
     """Write both files and say what to do next; nothing is overwritten.
 
     Raises:
-        UsageError: one of the files is there.
+        UsageError: one of the files is there, or an address has a password in it.
         StorageFailed: the folder can't be made or written to.
         DataRefused: there is no such table, or it has no such target.
     """
@@ -46,11 +46,13 @@ def init(arguments: Namespace) -> int:
         "data.source": arguments.data and whole(arguments.data),
         "data.target": arguments.target,
     } | {f"data.{name}": getattr(arguments, name) for name in READING}
-    values = {key: value for key, value in given.items() if value is not None}
+    values = {key: value for key, value in given.items() if value not in (None, [])}
     paths = [folder / SETTINGS, folder / DEPLOYMENTS]
     for path in paths:
         if path.exists():
             raise UsageError(f"{path} is there already; move it away, or name another folder")
+    for flag in ("data", "store"):
+        _refuse_password(f"--{flag}", getattr(arguments, flag), paths[0])
     _check_table(arguments)
     text = starter_toml(SegmentsConfig, values).encode()
     with tempfile.TemporaryDirectory() as scratch:
@@ -67,12 +69,20 @@ def init(arguments: Namespace) -> int:
     programs = _from_here(Path(sys.executable).parent)
     print("next:")
     print(f"{programs / 'bundlegate'} retrain --config {paths[0]}    # train, prove, decide")
-    where = ", from the checkout" if needs_checkout() else ""
-    print(f"every night, with a server running and PREFECT_API_URL set{where}:")
+    print(f"every night, with a server running and PREFECT_API_URL set{from_checkout()}:")
     print(f"{programs / 'prefect'} work-pool create {POOL} --type process    # once per server")
     print(f"{programs / 'prefect'} --no-prompt deploy --all --prefect-file {paths[1]}")
     print(f"{programs / 'prefect'} worker start --pool {POOL}    # makes the runs that are due, until it is stopped")
     return ExitCode.OK
+
+
+def _refuse_password(flag: str, place: str | None, file: Path) -> None:
+    """A file of settings is copied, committed and shown; what it says of a database is read by many."""
+    if place is not None and source_name(place) != place:
+        raise UsageError(
+            f"{flag} {source_name(place)} has a password in it, which would stand in {file}: leave it out of the "
+            "address, and let the environment of the runs give it ($PGPASSWORD or ~/.pgpass for PostgreSQL)"
+        )
 
 
 def _check_table(arguments: Namespace) -> None:
@@ -151,9 +161,8 @@ def _toml(value: Any) -> str:
 
 def starter_deployments(name: str, folder: Path) -> str:
     """A `prefect.yaml` that retrains every night with what `retrain.toml` says by then."""
-    where = ", from the checkout of bundlegate" if needs_checkout() else ""
     return f"""\
-# With a server running and PREFECT_API_URL set{where}; the first line once per server:
+# With a server running and PREFECT_API_URL set{from_checkout(of=" of bundlegate")}; the first line once per server:
 # prefect work-pool create {POOL} --type process
 # prefect --no-prompt deploy --all --prefect-file {json.dumps(str(folder / DEPLOYMENTS))}
 # prefect worker start --pool {POOL}

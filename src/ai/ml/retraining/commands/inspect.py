@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ai.ml.core.bundle_dir import BUNDLE_NAME, bundle_digest, check_files, current_versions, read_manifest
+from ai.ml.core.reading import Reading
 
 SHOWN_FEATURES = 12
 QUANTILES = 100
@@ -113,6 +114,9 @@ def _show_contract(contract: dict[str, Any] | None, console: Console) -> None:
         missing = f"{column.get('missing_share') or 0:.1%}"
         table.add_row(Text(column["name"]), column["kind"], missing, Text(_values(column)))
     console.print(table)
+    if contract.get("reading"):
+        flags = Reading.from_json(contract["reading"]).flags
+        console.print(Text(f"tables to score are read as the training table was: {flags}"))
 
 
 def _folding(title: str, *names: str) -> Table:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from ai.ml.core.errors import ExitCode
 from ai.ml.retraining.console.progress import at_work
 from ai.ml.retraining.console.stdout import print_json
-from ai.ml.retraining.settings.reading import read_options
+from ai.ml.retraining.settings.reading import read_options, reading_of
 from ai.ml.retraining.settings.retrain import ReportSettings
 from ai.ml.retraining.store.references import bundle_directory
 from ai.ml.retraining.store.store import Store
@@ -23,7 +24,8 @@ def report(arguments: Namespace) -> int:
     require_matplotlib()
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
     output = arguments.output or Path("report-" + arguments.bundle.rstrip("/").rpartition("/")[2].replace("@", "-"))
-    data = None if arguments.data is None else read_table(arguments.data, read_options(arguments))
+    read = replace(read_options(arguments), remembered=reading_of(bundle_dir))
+    data = None if arguments.data is None else read_table(arguments.data, read)
     settings = ReportSettings(max_rows=arguments.max_rows)
     with at_work("measuring and drawing"):
         written = report_version(arguments.bundle, bundle_dir, Store(arguments.store), data, settings, output)

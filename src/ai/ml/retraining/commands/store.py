@@ -14,6 +14,7 @@ from ai.ml.core.errors import BundleNotFound, ExitCode
 from ai.ml.core.number_text import figure
 from ai.ml.retraining.commands.cli import usual_store
 from ai.ml.retraining.commands.flow import flow_module
+from ai.ml.retraining.console.interruption import lasting_change
 from ai.ml.retraining.console.progress import at_work, result_console
 from ai.ml.retraining.console.stdout import print_facts, print_json
 from ai.ml.retraining.reporting.files import PAGE, kept_reports
@@ -73,9 +74,13 @@ def rollback(arguments: Namespace) -> int:
     if arguments.flow:
         return _rollback_by_flow(arguments)
     proving = partial(prove, policy=GatePolicy(timeout_seconds=arguments.gate_timeout))
-    with at_work("proving the former champion in a fresh process"):
+    with (
+        lasting_change("rollback", arguments.name) as settle,
+        at_work("proving the former champion in a fresh process"),
+    ):
         promotion = store.rollback(arguments.name, arguments.to, reason=arguments.reason, prove=proving)
-    print(promotion.rolled_back(arguments.name))
+        settle(sentence := promotion.rolled_back(arguments.name))
+    print(sentence)
     return ExitCode.OK
 
 

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 
 from ai.ml.core.errors import BundlegateError, ExitCode
+from ai.ml.retraining.console.interruption import NOTHING, changed, last_words
 from ai.ml.retraining.console.stdout import steady_output
 
 INTERRUPTED = 130
@@ -26,6 +27,7 @@ def run_command(command: Callable[[], int]) -> int:
     What becomes of its output changes the exit code in one case only: a command that would have ended with 0, and whose
     output a full disk didn't take, ends with 74.
     """
+    changed(NOTHING)
     with steady_output() as output:
         code = _ending(command)
     if output is not None and output.problem is not None:
@@ -38,7 +40,7 @@ def _ending(command: Callable[[], int]) -> int:
     try:
         return command()
     except KeyboardInterrupt as interrupt:
-        print(f"interrupted: {str(interrupt) or 'nothing was promoted'}", file=sys.stderr)
+        print(f"interrupted: {last_words(interrupt)}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         return report_error(error)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from ai.ml.retraining.console.installation import from_checkout
 from ai.ml.retraining.doctor.diagnosis import HealthCheck, doubtful, failed, fine
 from ai.ml.retraining.doctor.prefect_api import PrefectApi
 
@@ -24,7 +25,6 @@ NEW_S = 120.0
 """The scheduler looks at least once a minute."""
 LONG_S = 24 * 3600.0
 BEGUN = ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED", "CANCELLING", "PAUSED")
-DEPLOY = "from the checkout: prefect --no-prompt deploy --all --prefect-file FOLDER/prefect.yaml"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def check_schedules(api: PrefectApi, name: str | None, now: datetime) -> list[He
     deployments = [found for found in _deployments(api) if is_ours(found.record, name)]
     if not deployments:
         whose = "no deployment of our flows" if name is None else f"no deployment of {name}"
-        return [failed("deployments", f"{whose} is on this server", DEPLOY)]
+        return [failed("deployments", f"{whose} is on this server", _deploy())]
     checks = [fine("deployments", ", ".join(found.label for found in deployments))]
     pools = {str(found.record["work_pool_name"]) for found in deployments if found.record["work_pool_name"]}
     for pool in sorted(pools):
@@ -132,7 +132,13 @@ def _nothing_active(deployments: list[Deployment]) -> HealthCheck:
     if any(found.is_scheduled for found in deployments):
         labels = [found.label for found in deployments if found.is_scheduled]
         return failed("schedule", f"paused: {', '.join(labels)}; nothing runs by itself", _resume(labels[0]))
-    return doubtful("schedule", "no deployment has a schedule: nothing runs by itself", f"add one, and {DEPLOY}")
+    return doubtful("schedule", "no deployment has a schedule: nothing runs by itself", f"add one, and {_deploy()}")
+
+
+def _deploy() -> str:
+    command = "prefect --no-prompt deploy --all --prefect-file FOLDER/prefect.yaml"
+    where = from_checkout(before="")
+    return f"{where}: {command}" if where else command
 
 
 def _resume(label: str) -> str:

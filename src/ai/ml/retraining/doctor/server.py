@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ai.ml.core.errors import BundlegateError, UsageError
+from ai.ml.retraining.console.installation import from_checkout
 from ai.ml.retraining.doctor.diagnosis import HealthCheck, doubtful, failed, fine
 from ai.ml.retraining.doctor.prefect_api import PrefectApi, find_api, prefect_settings
 from ai.ml.retraining.doctor.versions import installed
 
 MAX_SKEW_S = 60.0
 """By more than that a run comes late or early enough to be taken for a fault."""
-START = "start it from the checkout: prefect server start; or correct PREFECT_API_URL"
 ADDRESS = "export PREFECT_API_URL=http://127.0.0.1:4200/api, or the address of your server; it ends with /api"
 
 
@@ -30,11 +30,16 @@ def check_server(environment: Mapping[str, str]) -> tuple[PrefectApi | None, lis
     except UsageError as error:
         return None, [failed("server", str(error), ADDRESS, error.exit_code)]
     except BundlegateError as error:
-        return None, [failed("server", str(error), START, error.exit_code)]
+        return None, [failed("server", str(error), _start(), error.exit_code)]
     if health.content is not True:
         message = f"what answers at {api.url} isn't Prefect's API: {api.url}/health doesn't say true"
         return None, [failed("server", message, ADDRESS, UsageError.exit_code)]
     return api, [_version(api, client, version), *_clock(health.clock_s, health.came_s)]
+
+
+def _start() -> str:
+    # A checkout's `pyproject.toml` has the server's settings, which Prefect reads where it is started.
+    return f"start it{from_checkout(before=' ')}: prefect server start; or correct PREFECT_API_URL"
 
 
 def _version(api: PrefectApi, client: str | None, server: object) -> HealthCheck:

@@ -11,6 +11,7 @@ from ai.ml.retraining.backtest.outcome import BacktestSummary
 from ai.ml.retraining.backtest.page import with_report
 from ai.ml.retraining.backtest.walk import walk
 from ai.ml.retraining.console.exit_codes import report_error
+from ai.ml.retraining.console.interruption import changed
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.pipeline.single import train_or_keep
 from ai.ml.retraining.runs import retrain as steps
@@ -42,6 +43,7 @@ def backtest(config: BacktestConfig) -> BacktestSummary:
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"{done} origins are done, and stay so") from None
             last = outcomes[-1]
+            changed(f"{len(outcomes)} of {len(plan.origins)} origins are done, and stay so")
             logger.info(
                 "%s: %s — %s (%s)", last.label, last.outcome, last.reason, f"{len(outcomes)} of {len(plan.origins)}"
             )
@@ -51,8 +53,9 @@ def backtest(config: BacktestConfig) -> BacktestSummary:
 def train_origin(config: RetrainConfig) -> ProvedCandidate:
     """Read → train and seal → prove in a fresh process; nothing is decided here."""
     with steps.open_run(config) as config:
-        candidate = train_or_keep(config, steps.read_data(config))
-        found = ProvedCandidate(candidate=candidate, verdict=steps.prove_candidate(config, candidate))
+        data = steps.read_data(config)
+        candidate = train_or_keep(config, data)
+        found = ProvedCandidate(data=data, candidate=candidate, verdict=steps.prove_candidate(config, candidate))
         steps.end_run(config)
     return found
 

@@ -39,7 +39,7 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
         if verdict.outcome != "PASSED":
             report_or_warn(config, candidate, verdict)
             raise steps.refusal(verdict, steps.quarantine(config, candidate, verdict))
-        decision = steps.decide(config, candidate)
+        decision = steps.decide(config, candidate, data)
         promotion = steps.promote(config, candidate, verdict, decision)
         try:
             scored = steps.score_holdout(config, candidate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from ai.ml.core.contract.target_record import target_sentence
 from ai.ml.retraining.reporting.inputs import Material
 from ai.ml.retraining.settings.retrain import RetrainConfig
 
@@ -17,6 +18,7 @@ def lineage_facts(material: Material) -> list[tuple[str, str]]:
     pairs = [
         ("bundle digest", material.subject.digest),
         ("data fingerprint", str(lineage.get("data_fingerprint", "not recorded"))),
+        ("target", target_sentence(material.subject.contract)),
         ("rows in the table", f"{lineage['rows']:,}" if "rows" in lineage else "not recorded"),
         ("code version", str(lineage.get("code_version", "not recorded"))),
         ("scoring", ", ".join(f"{key} {value}" for key, value in sorted(manifest.scoring.items()))),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ai.ml.core.bundle_dir import bundle_digest
+from ai.ml.core.contract.target_record import target_sentence
 from ai.ml.core.files.atomic import dump_json, publish_dir, write_atomic
 from ai.ml.core.tables import read_table, write_table
 from ai.ml.retraining.console.progress import epoch_bar, logger
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 def candidate_key(config: RetrainConfig, data: DataRef) -> str:
     """What decides a candidate's bits, the machine aside."""
     settings = (config.data.target, config.split, pinned(config).training, config.gate.precision)
-    return content_key(data.fingerprint, *settings, code_version())
+    # The contract keeps what was told of reading.
+    told = (data.reading,) if data.reading else ()
+    return content_key(data.fingerprint, *settings, *told, code_version())
 
 
 def train_candidate(
@@ -65,6 +68,7 @@ def train_candidate(
                 progress(epoch)
 
         candidate = _train(pinned(config), data, report)
+    logger.info("target    %s", candidate.target)
     for finding in candidate.findings:
         logger.info("note      %s", finding)
     logger.info("trained   %s", metrics_line(candidate.metrics))
@@ -101,7 +105,9 @@ def _train(config: RetrainConfig, data: DataRef, progress: Callable[[EpochReport
         keep_latest(checkpoint, f"search-{KEY_PATTERN}{checkpoint.suffix}")
     losing = [baseline.sentence for baseline in baselines if baseline.wins]
     found = [finding.message for finding in result.findings]
-    return candidate_record(target, [*plan.findings(config), *found, *losing])
+    contract = result.bundle.contract
+    told = "" if contract is None else target_sentence(contract)
+    return candidate_record(target, [*plan.findings(config), *found, *losing], told)
 
 
 def _seal(
@@ -129,7 +135,7 @@ def _seal(
     return baselines
 
 
-def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
+def candidate_record(folder: Path, findings: list[str], target: str = "") -> CandidateRef:
     """Describe what `train_candidate` left in `folder`."""
     bundle_dir = folder / "bundle"
     return CandidateRef(
@@ -140,6 +146,7 @@ def candidate_record(folder: Path, findings: list[str]) -> CandidateRef:
         findings=tuple(findings),
         baselines=tuple(json.loads((folder / "baselines.json").read_text(encoding="utf-8"))),
         trials=tuple(json.loads((folder / "trials.json").read_text(encoding="utf-8"))),
+        target=target,
     )
 
 

@@ -16,10 +16,12 @@ from ai.ml.core.tables import read_table
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import (
     CandidateRef,
+    DataRef,
     DecisionRecord,
     problems,
 )
 from ai.ml.retraining.runs.holdout import score_known
+from ai.ml.retraining.runs.target_check import hold_changed_target
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.store import Store
@@ -28,11 +30,16 @@ if TYPE_CHECKING:
     from ai.ml.retraining.decision.overlap import Overlap
 
 
-def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
+def decide(config: RetrainConfig, candidate: CandidateRef, data: DataRef | None = None) -> DecisionRecord:
     """Score challenger and champion on the same holdout rows, and say PROMOTE, HOLD or REJECT.
 
     Rows that the champion or a teacher of the two learned from are counted and left out of the comparison; the limits
-    are held against all of them.
+    are held against all of them. A night whose labels aren't those that the champion learned from is held.
+
+    Args:
+        config: of the run.
+        candidate: what was trained.
+        data: the run's table, whose target is held against the champion's; without it, the held-out rows are.
 
     Raises:
         BundleRefused: candidate or holdout rows have changed since they were made, or the champion is damaged.
@@ -40,7 +47,7 @@ def decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     changed = problems(candidate)
     if changed:
         raise BundleRefused(f"what was trained isn't there as it was made: {changed[0]}; nothing is decided")
-    decision = _decide(config, candidate)
+    decision = hold_changed_target(config, candidate, _decide(config, candidate), data)
     logger.info("decided   %s: %s", decision.outcome, decision.reason)
     return decision
 

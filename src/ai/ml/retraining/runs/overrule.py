@@ -8,6 +8,7 @@ from typing import Any
 
 from ai.ml.core.bundle_dir import BUNDLE_NAME, bundle_digest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, UsageError
+from ai.ml.retraining.console.interruption import lasting_change
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.location import work_folder
@@ -93,10 +94,13 @@ def overrule(store: Store, plan: Overruling, reason: str) -> str:
     # Its rows have decided once, in the line of the HOLD.
     decision.pop("sketch", None)
     note = dict(plan.held.body.get("note") or {}) | {"overruled": {"line": plan.held.sequence, "reason": reason}}
-    promotion = store.promote(
-        plan.name, plan.bundle_dir, plan.verdict, decision=decision, note=note, expected_champion=plan.champion
-    )
-    return f"{plan.name}: {promotion.digest[:12]} is the champion; the HOLD of line {plan.held.sequence} is overruled"
+    with lasting_change("promotion", plan.name) as settle:
+        promotion = store.promote(
+            plan.name, plan.bundle_dir, plan.verdict, decision=decision, note=note, expected_champion=plan.champion
+        )
+        champion = f"{plan.name}: {promotion.digest[:12]} is the champion"
+        settle(told := f"{champion}; the HOLD of line {plan.held.sequence} is overruled")
+    return told
 
 
 def _find(work: Path, digest: str) -> Path:

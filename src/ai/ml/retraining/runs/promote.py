@@ -10,6 +10,7 @@ from typing import Any
 from ai.ml.core.errors import BundleRefused, GateRefused
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.core.tables.locations import source_name
+from ai.ml.retraining.console.interruption import lasting_change
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import (
@@ -49,9 +50,13 @@ def promote(
         Busy: somebody else promoted a champion since the decision.
     """
     note = _note(config, flow_run_id) | {"metrics": candidate.metrics}
+    if candidate.target:
+        note["target"] = candidate.target
     if approval is not None:
         note["approval"] = approval.model_dump()
-    promotion = _record_decision(config, candidate, _verdict(verdict), decision, note)
+    with lasting_change("promotion", config.name) as settle:
+        promotion = _record_decision(config, candidate, _verdict(verdict), decision, note)
+        settle(promotion.sentence)
     logger.info("champion  %s", promotion.sentence)
     return promotion
 
@@ -116,10 +121,14 @@ def roll_back(config: RollbackConfig) -> RollbackRecord:
     from ai.ml.retraining.settings.gate import GatePolicy
 
     proving = partial(prove, policy=GatePolicy(timeout_seconds=config.timeout_seconds))
-    with at_work("proving the former champion in a fresh process"):
+    with (
+        lasting_change("rollback", config.name) as settle,
+        at_work("proving the former champion in a fresh process"),
+    ):
         done = Store(config.store).rollback(config.name, config.to, reason=config.reason, prove=proving)
-    logger.info("champion  %s", done.rolled_back(config.name))
-    return RollbackRecord(digest=done.digest, previous=done.previous, sentence=done.rolled_back(config.name))
+        settle(sentence := done.rolled_back(config.name))
+    logger.info("champion  %s", sentence)
+    return RollbackRecord(digest=done.digest, previous=done.previous, sentence=sentence)
 
 
 def _note(config: RetrainConfig, flow_run_id: str | None) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def show_summary(summary: RetrainSummary) -> None:
     console = result_console()
     console.print()
     facts: list[tuple[str, str | Text]] = [
+        *([("target", summary.candidate.target)] if summary.candidate.target else []),
         ("verdict", _coloured(summary.verdict.outcome, summary.verdict.reason)),
         ("metrics", metrics_line(summary.candidate.metrics)),
         *(("baseline", baseline_line(baseline)) for baseline in summary.candidate.baselines),

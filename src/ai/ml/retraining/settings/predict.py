@@ -12,7 +12,7 @@ from ai.ml.retraining.settings.reading import ReadSettings
 
 # They change how a job runs, never what it writes: a run may be resumed with others.
 _NOT_IN_THE_OUTPUT = {"overwrite", "drift", "drift_severity"}
-_LATER = ("quote", "skip_lines", "allow_empty_columns")
+_LATER = ("quote", "skip_lines", "allow_empty_columns", "comment", "missing_marks", "units")
 
 
 class ScoringChoices(Section):
@@ -57,7 +57,8 @@ class BatchSettings(ReadSettings, ScoringChoices):
         """What decides the bytes of the output, as plain JSON."""
         found = self.model_dump(mode="json", exclude=_NOT_IN_THE_OUTPUT)
         # Unless said, settings that came later leave the identity of a job as earlier versions wrote it.
-        unsaid = [name for name in _LATER if found[name] == type(self).model_fields[name].default]
+        unsaid = [name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default]
+        found["decimal"] = self.decimal or "."
         return {name: value for name, value in found.items() if name not in unsaid}
 
 

@@ -15,6 +15,7 @@ from ai.ml.retraining.settings.flag import Flag
 from ai.ml.retraining.settings.gate import GateSettings
 from ai.ml.retraining.settings.reading import ReadSettings
 from ai.ml.retraining.settings.split import SplitSettings
+from ai.ml.retraining.settings.target_check import TargetCheckSettings
 
 _NETWORK = ("hidden_dim", "num_hidden_layers", "dropout")
 _PACE = ("learning_rate", "patience")
@@ -238,6 +239,7 @@ class RetrainConfig(Section):
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
     decision: DecisionSettings = DecisionSettings()
+    target_check: TargetCheckSettings = TargetCheckSettings()
     approval: ApprovalSettings = ApprovalSettings()
     report: ReportSettings = ReportSettings()
 

@@ -14,6 +14,7 @@ from ai.ml.core.contract import Conformer, InputContract, target_values
 from ai.ml.core.contract.derive import check_column_options
 from ai.ml.core.contract.kinds import date_name
 from ai.ml.core.contract.target import find_task
+from ai.ml.core.contract.target_record import record_target
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.features.fit import FittedFeatures, fit_features, refuse_enormous
@@ -122,6 +123,8 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
     medians = np.zeros(matrix.shape[1]) if teacher.feature_medians is None else teacher.feature_medians
     features = FittedFeatures(teacher.vectorizer, teacher.scaler, medians, scaled)
     fitted = (encoder, target_scaler, y, split, labels)
+    # Its inputs are the teacher's; the labels are those of its own table.
+    contract = dataclasses.replace(contract, target=record_target(contract, labels))
     return TrainingData(contract, features, *fitted, answers.astype(np.float32))
 
 

@@ -15,6 +15,7 @@ from ai.ml.core.splits.by_hash import other_keys, sides_by_keys
 from ai.ml.core.splits.by_time import sides_by_time
 from ai.ml.core.splits.hints import split_hints
 from ai.ml.core.splits.instants import Instants, read_instants
+from ai.ml.core.splits.repeats import find_repeats
 from ai.ml.core.splits.rule import SplitRule, keys_of
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.random_split import (
@@ -25,9 +26,6 @@ from ai.ml.frameworks.pytorch.trainer.random_split import (
     split_validation,
     wants_validation,
 )
-
-REPEATED_SHARE = 0.01
-"""Of the rows that are the same as another: worth a word from here on."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +61,15 @@ def split_rows(table: pa.Table, contract: InputContract, labels: np.ndarray, con
     if config.split.kind == "random":
         sides = split_holdout(contract.task, labels, config.test_size, config.random_seed)
         watched = split_validation(contract.task, labels[sides[0]], config.validation_size, config.random_seed)
-        return Split(*sides, watched, SplitRule("random", config.test_size, cells))
+        repeats = find_repeats(table, contract, labels, *sides)
+        return Split(*sides, watched, SplitRule("random", config.test_size, cells), tuple(repeats))
     if not table.num_rows:
         raise DataRefused("the table has no rows to split")
     split = _by_time if config.split.kind == "time" else _by_keys
     found = split(table, contract, labels, config)
-    return dataclasses.replace(
-        found,
-        findings=(*found.findings, *_said_of_watched(found, contract, config), *split_hints(table, contract, config)),
-    )
+    repeats = find_repeats(table, contract, labels, found.train_rows, found.holdout_rows)
+    said = (*repeats, *_said_of_watched(found, contract, config), *split_hints(table, contract, config))
+    return dataclasses.replace(found, findings=(*found.findings, *said))
 
 
 def _by_keys(table: pa.Table, contract: InputContract, labels: np.ndarray, config: TrainingConfig) -> Split:
@@ -116,10 +114,6 @@ def _said_of_keys(
             f"{(~named).sum():,} of {len(keys):,} rows have no {' or '.join(map(repr, key))}: split by their cells"
         )
         found.append(Finding("split", key[0], message))
-    repeated = len(keys) - len(np.unique(keys))
-    if not key and repeated >= REPEATED_SHARE * len(keys):
-        message = f"{repeated:,} of {len(keys):,} rows repeat others in all that the model reads; each is on their side"
-        found.append(Finding("split", None, message))
     if contract.task == "classification":
         absent = sorted({str(label) for label in labels} - {str(label) for label in labels[held]})
         if absent:

@@ -13,8 +13,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.tables.csv_preamble import hint, separator_line, without_lines
-from ai.ml.core.tables.csv_quotes import REMEDY, RowShape
+from ai.ml.core.tables.csv.preamble import hint, separator_line, without_lines
+from ai.ml.core.tables.csv.quotes import REMEDY, RowShape
+from ai.ml.core.tables.csv.stream import has_ascii_bytes
 
 DELIMITERS = (",", ";", "\t", "|")
 PREFIX_BYTES = 1 << 20
@@ -36,6 +37,7 @@ _FOREIGN_SHARE = 0.5
 """Of the letters, that aren't ASCII: more than in any text of Latin letters."""
 _FOREIGN = ("cp1251", "cp1253", "koi8_r", "cp1255", "cp1256", "cp932", "gb18030", "cp949", "big5")
 _JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
+_OF_A_FAMILY = re.compile("-(sig|le|be)$")
 _CELL_ENDS = re.compile(rb"[,;\t|\r\n]")
 
 
@@ -49,6 +51,10 @@ class CsvOptions:
     """False: quotes are plain letters."""
     skip_lines: int = 0
     """Lines above the header."""
+    comment: str | None = None
+    """What lines begin with that are left out."""
+    encoding_remembered: bool = False
+    """The encoding was told at a training, not for this file."""
 
 
 AS_FOUND = CsvOptions()
@@ -67,6 +73,8 @@ class CsvFormat:
     """Lines above the header."""
     shape: RowShape
     """Of the first records."""
+    comment: bytes
+    """What lines begin with that aren't read; b"" for no line."""
     hint: str
     """Why the file may not be a table of equally long records; "" when unknown."""
 
@@ -84,6 +92,8 @@ def detect_format(prefix: bytes, *, where: str, asked: CsvOptions = AS_FOUND, is
         DataRefused: it isn't text, or not in the encoding that the user said.
     """
     encoding = _known_codec(asked.encoding, where) if asked.encoding else detect_encoding(prefix)
+    if asked.encoding_remembered:
+        _refuse_other_encoding(prefix, encoding, where)
     text = _decode(prefix, encoding, where)
     if "\x00" in text:
         raise DataRefused(f"{where} holds zero bytes: it is no text file, or in an encoding to be named by --encoding")
@@ -102,7 +112,22 @@ def detect_format(prefix: bytes, *, where: str, asked: CsvOptions = AS_FOUND, is
         )
     quote = _quote(records[0] if records else []) if asked.quoted else None
     shape = RowShape.of(records)
-    return CsvFormat(encoding, delimiter, quote, skip_lines, shape, hint(text, delimiter, records))
+    comment = (asked.comment or "").encode()
+    if comment and not has_ascii_bytes(encoding):
+        raise DataRefused(f"{where}: --comment can't be told of a file in {encoding}; write it as UTF-8")
+    return CsvFormat(encoding, delimiter, quote, skip_lines, shape, comment, hint(text, delimiter, records))
+
+
+def _refuse_other_encoding(prefix: bytes, told: str, where: str) -> None:
+    """A file that is surely in another encoding than the training table's would be read as other letters."""
+    found = detect_encoding(prefix)
+    is_sure = any(prefix.startswith(mark) for mark, _ in _BOMS) or (found.startswith("utf") and not prefix.isascii())
+    name = _OF_A_FAMILY.sub("", found)
+    if is_sure and name != _OF_A_FAMILY.sub("", told):
+        raise DataRefused(
+            f"{where} is {name} text, and the training was told --encoding {told.removesuffix('-sig')}: "
+            f"say --encoding {name} if this file is right"
+        )
 
 
 def _quote(header: list[str]) -> str:

@@ -40,7 +40,8 @@ def hint(text: str, delimiter: str, records: Sequence[Sequence[str]]) -> str:
     lines = [line for line in text.splitlines()[:_LOOKED_AT] if line.strip()]
     remarks = next((index for index, line in enumerate(lines) if not line.startswith("#")), 0)
     if remarks:
-        return f"{counted(remarks, 'line')} at its top begin with '#': if they are remarks, say --skip-lines {remarks}"
+        top = f"{counted(remarks, 'line')} at its top begin with '#'"
+        return f"{top}: if they are remarks, say --skip-lines {remarks} or --comment '#'"
     if any(re.search(re.escape(delimiter) + r' +"', line) for line in lines):
         return f"blanks stand between {delimiter!r} and a quote, which then quotes nothing: take the blanks out"
     widths = [len(record) for record in records]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai.ml.core.tables import csv_reader as csv_source
 from ai.ml.core.tables.cells import read_numbers
+from ai.ml.core.tables.csv import reader as csv_source
 from ai.ml.core.tables.reader import ReadOptions, read_batches
 
 PLAIN = ["1", "-2.5", "0.1", "1e5", "-0", "007", "1.", ".5", "4.9e-324", "123456789012345678901", "1E-7", "inf", "-Inf"]
@@ -85,3 +86,10 @@ def test_marks_of_other_lands_are_read_from_the_text(tmp_path: Path) -> None:
     values, _, types = numbers_of(path, numbers=frozenset({"x"}), decimal=",", thousands=".")
     assert np.frombuffer(values).tolist() == [1234.5, 2.0]
     assert types == [pa.string()]
+
+
+def test_a_known_number_is_found_by_its_name_as_macos_writes_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(unicodedata.normalize("NFD", "größe,y\n1,a\n2,b\n"), encoding="utf-8")
+    batches = list(read_batches(path, ReadOptions(numbers=frozenset({"größe"}))))
+    assert {batch.schema.field("größe").type for batch in batches} == {pa.float64()}

@@ -16,11 +16,11 @@ import pyarrow.csv as pcsv
 
 from ai.ml.core.errors import DataRefused, StorageFailed
 from ai.ml.core.number_text import counted
-from ai.ml.core.tables.cells import MISSING_TOKENS
-from ai.ml.core.tables.csv_dialect import AS_FOUND, PREFIX_BYTES, CsvFormat, CsvOptions, detect_format
-from ai.ml.core.tables.csv_preamble import without_lines
-from ai.ml.core.tables.csv_quotes import QuoteAudit
-from ai.ml.core.tables.csv_stream import open_audited, open_bytes
+from ai.ml.core.tables.cells import MISSING_TOKENS, column_name
+from ai.ml.core.tables.csv.dialect import AS_FOUND, PREFIX_BYTES, CsvFormat, CsvOptions, detect_format
+from ai.ml.core.tables.csv.preamble import without_lines
+from ai.ml.core.tables.csv.quotes import QuoteAudit
+from ai.ml.core.tables.csv.stream import open_audited, open_bytes
 
 _LOG = logging.getLogger("bundlegate")
 _BLOCK_BYTES = 2 << 20
@@ -55,7 +55,7 @@ def _batches(
     path: Path, asked: CsvOptions, hints: list[str], numbers: Collection[str] = ()
 ) -> Iterator[pa.RecordBatch]:
     compressed = path.suffix.lower() == ".gz"
-    prefix = _prefix(path, compressed)
+    prefix = _prefix(path, compressed, asked.comment)
     if not prefix.strip():
         raise DataRefused(f"{path.name} is empty")
     found = detect_format(prefix, where=path.name, asked=asked, is_whole=len(prefix) < PREFIX_BYTES)
@@ -64,11 +64,10 @@ def _batches(
     if header is not None:
         yield pa.RecordBatch.from_arrays([pa.array([], pa.string())] * len(header), names=header)
         return
-    with _stray_quotes_first(path, compressed, found), open_bytes(path, compressed) as stream:
+    with _stray_quotes_first(path, compressed, found), open_bytes(path, compressed, found.comment) as stream:
         names = pcsv.open_csv(stream, **_settings(found, None)).schema.names
-    plain = {name: name.removeprefix("\ufeff").strip() for name in names}
-    # A name that comes twice is refused by who reads this; asking Arrow for it is an error.
-    typed = frozenset(name for name in names if plain[name] in numbers and names.count(name) == 1)
+    # A name that comes twice is refused by the caller; asking Arrow for it is an error.
+    typed = frozenset(name for name in names if column_name(name) in numbers and names.count(name) == 1)
     rows = 0
     if typed:
         try:
@@ -114,12 +113,12 @@ def _stray_quotes_first(path: Path, compressed: bool, found: CsvFormat) -> Gener
 @contextmanager
 def _open_audited(path: Path, compressed: bool, found: CsvFormat) -> Generator[tuple[Any, QuoteAudit | None]]:
     if found.quote is None:
-        with open_bytes(path, compressed) as stream:
+        with open_bytes(path, compressed, found.comment) as stream:
             yield stream, None
         return
     delimiter, quote = found.delimiter.encode(), found.quote.encode()
     audit = QuoteAudit(path.name, delimiter, quote, found.shape, skip_lines=found.skip_lines)
-    with open_audited(path, compressed, audit, found.encoding) as stream:
+    with open_audited(path, compressed, audit, found.encoding, found.comment) as stream:
         yield stream, audit
 
 
@@ -213,8 +212,8 @@ def _settings(found: CsvFormat, names: list[str] | None, typed: frozenset[str] =
     }
 
 
-def _prefix(path: Path, compressed: bool) -> bytes:
-    with open_bytes(path, compressed) as stream:
+def _prefix(path: Path, compressed: bool, comment: str | None) -> bytes:
+    with open_bytes(path, compressed, (comment or "").encode()) as stream:
         return bytes(stream.read(PREFIX_BYTES))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.tables import ReadOptions, read_batches, read_table
-from ai.ml.core.tables.csv_quotes import QuoteAudit, RowShape
+from ai.ml.core.tables.csv.quotes import QuoteAudit, RowShape
 
 ROWS = 60
 

@@ -76,3 +76,25 @@ def test_lines_that_repeat_the_header_are_left_out_and_said(path: Path, caplog: 
 def test_a_cell_too_long_for_the_detection_hides_no_delimiter(path: Path) -> None:
     path.write_text("a;b\n1;2\n3;" + "x" * 160_000 + "\n", encoding="utf-8")
     assert read_table(path).column_names == ["a", "b"]
+
+
+@pytest.mark.parametrize("mark", ["#", "//"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+def test_lines_of_comment_are_left_out_when_told(path: Path, mark: str, encoding: str) -> None:
+    lines = BODY.splitlines(keepends=True)
+    lines[10:10] = [f"{mark} checked: \u00e9; yes\n"]
+    path.write_bytes((f"{mark} made by hand\n{mark}\n" + "".join(lines) + f"{mark} end").encode(encoding))
+    plain = path.with_name("plain.csv")
+    plain.write_text(BODY, encoding="utf-8")
+    told = ReadOptions(comment=mark)
+    assert read_table(path, told).equals(read_table(plain))
+    assert sum(batch.num_rows for batch in read_batches(path, told)) == 30
+
+
+def test_a_comment_in_two_bytes_a_letter_is_refused_and_lines_keep_their_numbers(path: Path) -> None:
+    path.write_bytes(("# made\n" + BODY).encode("utf-16"))
+    with pytest.raises(DataRefused, match="--comment can't be told of a file in utf-16"):
+        read_table(path, ReadOptions(comment="#"))
+    path.write_text("# made\n" + BODY.replace("25;", '"25;', 1), encoding="utf-8")
+    with pytest.raises(DataRefused, match="the quote opened on line 8 is never closed"):
+        read_table(path, ReadOptions(comment="#"))
