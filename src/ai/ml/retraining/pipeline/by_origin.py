@@ -37,16 +37,14 @@ def backtest(config: BacktestConfig) -> BacktestSummary:
     with locked_backtest(config):
         plan = cut_origins(config)
         for origin in plan.origins:
-            done = f"{len(outcomes)} of {len(plan.origins)}"
             try:
                 outcomes.append(_proved(config, origin))
             except KeyboardInterrupt:
-                raise KeyboardInterrupt(f"{done} origins are done, and stay so") from None
-            last = outcomes[-1]
-            changed(f"{len(outcomes)} of {len(plan.origins)} origins are done, and stay so")
-            logger.info(
-                "%s: %s — %s (%s)", last.label, last.outcome, last.reason, f"{len(outcomes)} of {len(plan.origins)}"
-            )
+                done = f"{len(outcomes)} of {len(plan.origins)} origins are done, and stay so"
+                raise KeyboardInterrupt(done) from None
+            last, done = outcomes[-1], f"{len(outcomes)} of {len(plan.origins)}"
+            changed(f"{done} origins are done, and stay so")
+            logger.info("%s: %s — %s (%s)", last.label, last.outcome, last.reason, done)
         return with_report(config, walk(config, plan, outcomes))
 
 
