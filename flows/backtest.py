@@ -11,23 +11,20 @@ import sys
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from ai.ml.retraining.backtest.candidate import OriginOutcome, ProvedCandidate
+from ai.ml.retraining.backtest.candidate import OriginOutcome
 from ai.ml.retraining.backtest.origins import OriginPlan, locked_backtest
 from ai.ml.retraining.backtest.outcome import BacktestSummary, show_backtest
-from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.settings.backtest import BacktestConfig
-from ai.ml.retraining.settings.retrain import RetrainConfig
+from flows.backtest_origin import backtest_origin
 from tasks.cluster import cluster_runner, cluster_slots
 from tasks.command_line import run_from_command_line
-from tasks.gate import prove_candidate
 from tasks.subflows.origins import cut_origins, decide_on_the_past, final_state, prove_each, prove_on
 from tasks.subflows.runs import ClusterProcesses
-from tasks.training import read_data, train_candidate
 
-DAY = 24 * 3600
+WEEK = 7 * 24 * 3600
 
 
-@flow(flow_run_name="backtest-{config.name}", persist_result=True, result_serializer="json", timeout_seconds=7 * DAY)
+@flow(flow_run_name="backtest-{config.name}", persist_result=True, result_serializer="json", timeout_seconds=WEEK)
 def backtest(config: BacktestConfig) -> BacktestSummary | State[BacktestSummary]:
     """Cut the past → train and prove each origin in a run of its own → decide by every policy → look at what came true.
 
@@ -41,27 +38,16 @@ def backtest(config: BacktestConfig) -> BacktestSummary | State[BacktestSummary]
         if config.backtest.runner == "dask":
             outcomes = prove_on_cluster.with_options(task_runner=cluster_runner(config.cluster))(config, plan)
         else:
-            outcomes = prove_each(origin, config, plan)
+            outcomes = prove_each(backtest_origin, config, plan)
         summary = decide_on_the_past(config, plan, outcomes)
     return final_state(summary)
-
-
-@flow(flow_run_name="origin-{config.name}", persist_result=True, result_serializer="json", timeout_seconds=DAY)
-def origin(config: RetrainConfig) -> ProvedCandidate:
-    """Read → train and seal → prove in a fresh process; nothing is decided here."""
-    with steps.open_run(config) as config:
-        data = read_data(config)
-        candidate = train_candidate(config, data)
-        found = ProvedCandidate(data=data, candidate=candidate, verdict=prove_candidate(config, candidate))
-        steps.end_run(config)
-    return found
 
 
 @flow(flow_run_name="origins-of-{config.name}", persist_result=True, result_serializer="json")
 def prove_on_cluster(config: BacktestConfig, plan: OriginPlan) -> list[OriginOutcome]:
     """Train and prove the origins on a Dask cluster: a task for each."""
     at_once = config.backtest.parallel or cluster_slots(config.cluster)
-    return prove_on(ClusterProcesses(), origin, config, plan, at_once)
+    return prove_on(ClusterProcesses(), backtest_origin, config, plan, at_once)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -45,6 +45,7 @@ MODULES = (
     "tasks.subflows.child",
     "flows.approve",
     "flows.backtest",
+    "flows.backtest_origin",
     "flows.batch_predict",
     "flows.retrain",
     "flows.retrain_segments",
