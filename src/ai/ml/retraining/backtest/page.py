@@ -129,7 +129,7 @@ def _decisions(summary: BacktestSummary) -> Iterator[Section]:
 
 
 def _origins(summary: BacktestSummary) -> Section:
-    head = ("origin", "rows", "rows after it", "outcome", "bundle", "seconds", "said")
+    head = ("origin", "rows", "rows after it", "outcome", "bundle", "said")
     rows = [
         (
             origin.label,
@@ -137,7 +137,6 @@ def _origins(summary: BacktestSummary) -> Section:
             f"{origin.later_rows:,}",
             origin.outcome,
             (origin.digest or "–")[:12],
-            "–" if origin.seconds is None else figure(origin.seconds, 3),
             origin.reason,
         )
         for origin in summary.origins
