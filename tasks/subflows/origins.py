@@ -18,7 +18,7 @@ from ai.ml.retraining.backtest.outcome import BacktestSummary, course_rows
 from ai.ml.retraining.backtest.page import with_report
 from ai.ml.retraining.backtest.walk import walk
 from ai.ml.retraining.console.progress import at_work, logger
-from ai.ml.retraining.runs.source import source_key
+from ai.ml.retraining.runs.steps.source import source_key
 from ai.ml.retraining.settings.backtest import BacktestConfig
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.artifacts import publish_table

@@ -12,7 +12,7 @@ from prefect.states import Failed
 
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import RetrainSummary
-from ai.ml.retraining.runs.source import source_key
+from ai.ml.retraining.runs.steps.source import source_key
 from ai.ml.retraining.segments import cut as segments
 from ai.ml.retraining.segments import outcome
 from ai.ml.retraining.segments.cut import SegmentPlan, segment_config

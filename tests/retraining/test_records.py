@@ -23,7 +23,7 @@ import tasks.gate
 from ai.ml.core.errors import Busy, DataNotFound, Unproved
 from ai.ml.retraining.records import BundleRef, CandidateRef, DataRef, FileRef, Record, ReportRef, VerdictRef
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs import source as source_of_run
+from ai.ml.retraining.runs.steps import source as source_of_run
 from ai.ml.retraining.runs.work_folder import keep_latest
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from tasks.caching import ContentKey

@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from builders import mixed_table
 from prefect_cli import run_module
+from small_trainings import weights
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.models.networks import TRAINING_MODES
-from ai.ml.frameworks.pytorch.trainer.training import TrainingResult, train
+from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.gate.proof import prove
 
@@ -25,10 +26,6 @@ pytestmark = pytest.mark.gpu
 
 def config(mode: str = "mlp_ple") -> TrainingConfig:
     return TrainingConfig("y", mode, epochs=4, hidden_dim=32, device="cuda")
-
-
-def weights(result: TrainingResult) -> bytes:
-    return b"".join(tensor.numpy().tobytes() for tensor in result.bundle.model.state_dict().values())
 
 
 @pytest.mark.parametrize("mode", TRAINING_MODES)

@@ -156,7 +156,7 @@ def test_what_training_refuses(columns: dict[str, object], config: dict[str, obj
         ({"exclude_columns": ("y",)}, "target 'y' can't be excluded"),
         ({"exclude_columns": ("xx",)}, "exclude_columns names 'xx'.*did you mean 'x'"),
         ({"keep_columns": ("zebra",)}, "there are 'x', 'y'"),
-        ({"date_columns": ("x:%d",)}, "%Y, %m and %d"),
+        ({"date_columns": ("x:%d",)}, "the format must hold a year"),
         ({"number_columns": ("x",), "category_columns": ("x",)}, "'x' is said to be numbers and something else"),
     ],
 )

@@ -73,8 +73,17 @@ def test_unknown_times_are_on_no_side() -> None:
         by_time(["red", "green"] * 10)
     with pytest.raises(DataRefused, match=r"say which, as --time 't:%d/%m/%Y'"):
         by_time(["01/02/2026", "03/04/2026"] * 10)
-    with pytest.raises(UsageError, match=r"--time 't:%d/%m/%Y %H:%M': a format has %Y, %m and %d, once each"):
-        by_time(["01/02/2026 10:00"] * 10, time="t:%d/%m/%Y %H:%M")
+    with pytest.raises(UsageError, match=r"--time 't:%d/%m': a format has a year \(%Y, %y\), a month"):
+        by_time(["01/02/2026 10:00"] * 10, time="t:%d/%m")
+
+
+def test_a_clock_of_twelve_hours_and_a_told_one_are_read() -> None:
+    texts = ["8/16/2021 12:05 AM", "8/16/2021 1:05 PM", "8/16/2021 12:05 pm", "8/17/2021 12:00 a.m."]
+    for entry in ("t", "t:%m/%d/%Y %I:%M %p"):
+        times = read_instants(entry, pa.chunked_array([pa.array(texts)]))
+        assert [str(value)[:16] for value in times.values] == [
+            "2021-08-16T00:05", "2021-08-16T13:05", "2021-08-16T12:05", "2021-08-17T00:00",
+        ]  # fmt: skip
 
 
 def test_spans_dates_and_gaps() -> None:

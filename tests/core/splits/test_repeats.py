@@ -10,7 +10,7 @@ from ai.ml.core.contract.target import target_values
 from ai.ml.core.split_config import SplitConfig
 from ai.ml.core.splits.repeats import find_repeats
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.trainer.split import split_rows
+from ai.ml.frameworks.pytorch.trainer.data.split import split_rows
 
 TABLE = mixed_table(300)
 

@@ -314,10 +314,10 @@ def test_what_folders_say_is_the_text_that_stands_there(tmp_path: Path) -> None:
     assert read_table(tmp_path).to_pydict() == {"x": [1], "t": ["a"], "zip": ["00501"]}
     for folder in ("zip=a%20b", "zip=__HIVE_DEFAULT_PARTITION__"):
         (tmp_path / folder).mkdir()
-        pq.write_table(pa.table({"x": [1]}), tmp_path / folder / "p.parquet")
+        pq.write_table(pa.table({"x": [1], "t": ["b"]}), tmp_path / folder / "p.parquet")
     # A column of the part's own goes before what its folder says, as in scoring.
     (tmp_path / "zip=folder").mkdir()
-    pq.write_table(pa.table({"x": [1], "zip": ["own"]}), tmp_path / "zip=folder" / "p.parquet")
+    pq.write_table(pa.table({"x": [1], "t": ["c"], "zip": ["own"]}), tmp_path / "zip=folder" / "p.parquet")
     assert read_table(tmp_path)["zip"].to_pylist() == ["00501", None, "a b", "own"]
     assert [cell for batch in read_batches(tmp_path) for cell in batch.column("zip").to_pylist()] == [
         "00501",

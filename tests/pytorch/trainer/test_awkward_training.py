@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from builders import mixed_table
+from small_trainings import config
 
 from ai.ml.core.errors import DataRefused
-from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer import setup as assembly
-from ai.ml.frameworks.pytorch.trainer.random_split import split_validation
 from ai.ml.frameworks.pytorch.trainer.training import train
-
-
-def config(**changes: Any) -> TrainingConfig:
-    return dataclasses.replace(TrainingConfig("y", epochs=1, hidden_dim=16, num_hidden_layers=1), **changes)
 
 
 @pytest.mark.parametrize(("unit", "common"), [(1e-200, 0.0), (1e-4, 1e12)])
@@ -28,19 +20,6 @@ def test_a_target_whose_values_cannot_be_told_apart_is_refused(unit: float, comm
     values = pa.array(common + unit * np.linspace(-1, 1, 100))
     with pytest.raises(DataRefused, match=r"target 'y' goes from .* too little to tell its values apart in float64"):
         train(table.set_column(table.column_names.index("y"), "y", values), config(task="regression"))
-
-
-@pytest.mark.parametrize("task", ["classification", "regression"])
-def test_a_validation_part_that_leaves_nothing_to_learn_from_is_refused(task: TaskType) -> None:
-    for size in (0.995, 0.9999999):
-        with pytest.raises(DataRefused, match=r"validation_size=.* leaves [01] of 160 training rows to learn from"):
-            train(mixed_table(200, task=task), config(validation_size=size))
-
-
-def test_more_classes_than_rows_to_learn_from_are_split_without_shares() -> None:
-    crowd = np.repeat(np.arange(40), 6)
-    fitting, validation = split_validation("classification", crowd, 0.9, 0) or ((), ())
-    assert (len(fitting), len(validation)) == (24, 216)
 
 
 def test_a_forests_answers_go_to_the_device_as_all_other_tensors_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,32 +16,33 @@ from builders import mixed_table
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.checkpoint import EpochCheckpoint
-from ai.ml.frameworks.pytorch.trainer.dataset import TrainingData
+from ai.ml.frameworks.pytorch.trainer.data.dataset import TrainingData
+from ai.ml.frameworks.pytorch.trainer.data.prepare import prepare_dataset
 from ai.ml.frameworks.pytorch.trainer.loop import TrainingLoop
 from ai.ml.frameworks.pytorch.trainer.setup import assemble
 from ai.ml.frameworks.pytorch.trainer.tensor_codec import decode_tree, encode_tree
-from ai.ml.frameworks.pytorch.trainer.training import prepare_dataset, train
+from ai.ml.frameworks.pytorch.trainer.training import train
 
 CONFIG = TrainingConfig("y", training_mode="tabm", epochs=3, hidden_dim=8, members=2, n_bins=4, d_emb=2)
 
 
 @functools.cache
-def problem() -> TrainingData:
+def data() -> TrainingData:
     return prepare_dataset(mixed_table(160), CONFIG, None)[0]
 
 
-def fitting_of(**changes: Any) -> TrainingLoop:
+def loop_of(**changes: Any) -> TrainingLoop:
     config = dataclasses.replace(CONFIG, **changes)
-    return assemble(problem(), config, torch.device("cpu"), [])[1]
+    return assemble(data(), config, torch.device("cpu"), [])[1]
 
 
 @pytest.fixture(scope="module")
 def record() -> dict[str, Any]:
     """Of a training after two of its three epochs."""
-    fitting = fitting_of()
-    fitting.run_epoch()
-    fitting.run_epoch()
-    return fitting.state_dict()
+    loop = loop_of()
+    loop.run_epoch()
+    loop.run_epoch()
+    return loop.state_dict()
 
 
 def copied(record: dict[str, Any]) -> dict[str, Any]:
@@ -119,14 +120,14 @@ def test_a_forged_record_is_refused_and_nothing_of_it_is_taken_up(
     change, sentence = FORGED[name]
     forged = copied(record)
     change(forged)
-    fitting = fitting_of()
-    before, random_state = encode_tree({**fitting.state_dict(), "spent": 0.0}), torch.get_rng_state()
-    reason = kept(tmp_path / "state.epochs", forged).resume(fitting.load_state_dict)
+    loop = loop_of()
+    before, random_state = encode_tree({**loop.state_dict(), "spent": 0.0}), torch.get_rng_state()
+    reason = kept(tmp_path / "state.epochs", forged).resume(loop.load_state_dict)
     assert reason is not None
     assert reason.endswith("training begins anew")
     with pytest.raises(ValueError, match=sentence):
-        fitting.load_state_dict(forged)
-    assert encode_tree({**fitting.state_dict(), "spent": 0.0}) == before
+        loop.load_state_dict(forged)
+    assert encode_tree({**loop.state_dict(), "spent": 0.0}) == before
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
@@ -134,10 +135,10 @@ def test_a_forged_record_is_refused_and_nothing_of_it_is_taken_up(
 @pytest.mark.parametrize("validation_size", [0.0, 0.1])
 def test_an_honest_record_of_every_kind_of_network_is_taken_up(mode: str, validation_size: float) -> None:
     changes: dict[str, Any] = {"training_mode": mode, "validation_size": validation_size, "learning_rate": 1}
-    fitting = fitting_of(**changes)
-    fitting.run_epoch()
-    record = fitting.state_dict()
-    other = fitting_of(**changes)
+    loop = loop_of(**changes)
+    loop.run_epoch()
+    record = loop.state_dict()
+    other = loop_of(**changes)
     other.load_state_dict(copied(record))
     assert encode_tree({**other.state_dict(), "spent": 0.0}) == encode_tree({**record, "spent": 0.0})
 
@@ -157,7 +158,7 @@ def test_an_honest_record_of_every_kind_of_network_is_taken_up(mode: str, valida
 def test_a_tree_that_is_none_begins_anew(tree: Any, tmp_path: Path) -> None:
     path, content = tmp_path / "state.epochs", b"of this\n" + json.dumps(tree).encode() + b"\n"
     path.write_bytes(sha256_bytes(content).encode() + b"\n" + content)
-    reason = EpochCheckpoint(path, "of this").resume(fitting_of().load_state_dict)
+    reason = EpochCheckpoint(path, "of this").resume(loop_of().load_state_dict)
     assert reason is not None
     assert "can't be read" in reason
 
@@ -178,6 +179,6 @@ def test_a_training_says_so_and_has_the_bits_of_one_that_began_anew(tmp_path: Pa
 
 
 def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
-    reason = EpochCheckpoint(tmp_path, "of this").resume(fitting_of().load_state_dict)
+    reason = EpochCheckpoint(tmp_path, "of this").resume(loop_of().load_state_dict)
     assert reason is not None
     assert "can't be read (Is a directory)" in reason

@@ -22,11 +22,13 @@ from ai.ml.core.types import ModelBundle, TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.models.networks import model_config_of
 from ai.ml.frameworks.pytorch.serialization import load_bundle
+from ai.ml.frameworks.pytorch.trainer.data.prepare import prepare_dataset
+from ai.ml.frameworks.pytorch.trainer.data.student import student_of
 from ai.ml.frameworks.pytorch.trainer.loop import EpochReport
-from ai.ml.frameworks.pytorch.trainer.training import prepare_dataset, student_of, train
+from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.candidate import candidate_key
 from ai.ml.retraining.runs.plan import pinned
+from ai.ml.retraining.runs.steps.candidate import candidate_key
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store.store import Store
 

@@ -15,8 +15,8 @@ from ai.ml.core.errors import BundleNotFound
 from ai.ml.core.split_config import SplitConfig
 from ai.ml.core.splits.row_record import RECORD_NAME
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.trainer.split import Split
-from ai.ml.frameworks.pytorch.trainer.training import prepare_dataset
+from ai.ml.frameworks.pytorch.trainer.data.prepare import prepare_dataset
+from ai.ml.frameworks.pytorch.trainer.data.split import Split
 from ai.ml.retraining.decision.comparable import too_few_rows
 from ai.ml.retraining.decision.decision import Predictions
 from ai.ml.retraining.decision.overlap import learned_from, remember_rows, taught_from

@@ -17,7 +17,7 @@ from ai.ml.core.types import TaskType
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.records import CandidateRef, DecisionRecord, FileRef, VerdictRef
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.candidate import candidate_record
+from ai.ml.retraining.runs.steps.candidate import candidate_record
 from ai.ml.retraining.settings.decision import DecisionSettings
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.settings.target_check import TargetCheckSettings

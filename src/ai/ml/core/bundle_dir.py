@@ -28,6 +28,7 @@ real directory of the old format to the tests. A new key needs no new number: re
 
 MANIFEST_NAME = "manifest.json"
 BUNDLE_NAME = "model_bundle.pt"
+METRICS_NAME = "metrics.json"
 """The saved model in a bundle directory."""
 MANIFEST_MAX_BYTES = 64 << 20
 

@@ -66,7 +66,7 @@ SEVERITY = (
 
 def worst_of(codes: Iterable[int]) -> int:
     """The exit code of many runs together: the worst by `SEVERITY`; a code that isn't in it is worse; 0 of none."""
-    order = {int(code): place for place, code in enumerate(SEVERITY)}
+    order = {int(code): rank for rank, code in enumerate(SEVERITY)}
     return max((int(code) for code in codes), key=lambda code: (order.get(code, len(order)), code), default=0)
 
 

@@ -9,7 +9,7 @@ from ai.ml.core.contract.casting import Conformed, Conformer
 from ai.ml.core.contract.counts import STRICT, USUAL, ColumnCounts, ContractCounts, Limits
 from ai.ml.core.contract.derive import Derived, derive_contract
 from ai.ml.core.contract.findings import Finding
-from ai.ml.core.contract.target import target_values
+from ai.ml.core.contract.target import TargetColumn, target_values
 from ai.ml.core.input_contract import ColumnContract, InputContract
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Finding",
     "InputContract",
     "Limits",
+    "TargetColumn",
     "derive_contract",
     "target_values",
 ]

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.contract.counts import ColumnCounts, ContractCounts
-from ai.ml.core.contract.dates import ISO, expand_dates, read_dates
+from ai.ml.core.contract.date_texts import ISO, swapped
+from ai.ml.core.contract.dates import expand_dates, read_dates
 from ai.ml.core.contract.marks import marks_of
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.input_contract import ColumnContract, InputContract
@@ -38,6 +39,8 @@ from ai.ml.core.tables.reader import rows_table
 KIND_CELLS = 10
 """So many cells with content, and none of the column's kind: then the kind has changed. Fewer are counted only, or a
 row's answer would depend on its company."""
+SWAPPED_SHARE = 0.1
+"""Of the cells, that are no dates unless day and month change places. Of all days, 60 % are."""
 _HINT_CELLS = 1_000
 """Looked at for a hint how a column's texts may be read."""
 _BOOLEAN_PAIRS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
@@ -86,7 +89,7 @@ class Conformer:
         absent = [column.name for column in self.contract.columns if column.name not in found]
         if absent:
             raise DataRefused(self._missing_columns(absent, table.schema.names))
-        return self._cast({name: table.column(place) for name, place in found.items()}, table.num_rows, notes)
+        return self._cast({name: table.column(index) for name, index in found.items()}, table.num_rows, notes)
 
     def rows(self, rows: Sequence[Mapping[str, Any]]) -> Conformed:
         """Cast rows as dicts; an absent key is a missing cell.
@@ -141,6 +144,7 @@ class Conformer:
             return self._levels[column.name].cast(array)
         if column.kind == "date":
             days, unreadable = read_dates(array, column.date_format or ISO)
+            _refuse_other_order(column, array, unreadable)
             _refuse_changed_kind(column, array, unreadable, ~np.isnat(days))
             expanded = expand_dates(column.name, days)
             known = ~np.isnat(days)
@@ -166,8 +170,8 @@ class Conformer:
         return _Cast({column.name: values}, _tally(known, odd | infinite, outside), known)
 
     def _match(self, names: Sequence[str]) -> tuple[dict[str, int], tuple[str, ...]]:
-        """For each contract column its place in a table, by name or else by name without outer blanks."""
-        exact = {name: place for place, name in reversed(list(enumerate(names)))}
+        """For each contract column its index in a table, by name or else by name without outer blanks."""
+        exact = {name: index for index, name in reversed(list(enumerate(names)))}
         found: dict[str, int] = {}
         notes: list[str] = []
         for column in self.contract.columns:
@@ -190,10 +194,10 @@ class Conformer:
         for name in absent:
             near = difflib.get_close_matches(name.strip().casefold(), list(spare), n=1)
             parts.append(repr(name) + (f" (is it {spare[near[0]]!r}?)" if near else ""))
-        came = ", ".join(map(repr, names[:20])) + (", …" if len(names) > 20 else "")
-        told = self.contract.reading.of_the_file.flags
-        read = f"; unless said otherwise, files are read as the training table was: {told}" if told else ""
-        missing = f"columns are missing: {', '.join(parts)}; came: {came or 'none'}"
+        present = ", ".join(map(repr, names[:20])) + (", …" if len(names) > 20 else "")
+        flags = self.contract.reading.of_the_file.flags
+        read = f"; unless said otherwise, files are read as the training table was: {flags}" if flags else ""
+        missing = f"columns are missing: {', '.join(parts)}; came: {present or 'none'}"
         return f"{missing}; name them as in the training table{read}"
 
 
@@ -216,36 +220,36 @@ class _Levels:
         known = len(self.texts)
         unseen: dict[str, int] = {}
         # One more entry for code -1, a null.
-        places = np.zeros(len(texts) + 1, dtype=np.int32)
+        level_codes = np.zeros(len(texts) + 1, dtype=np.int32)
         note: str | None = None
         for index, text in enumerate(texts):
             level = level_text(text or "")
-            place = self.codes.get(level)
-            if place is None and self.truth:
-                place = self.truth.get(level.casefold())
-                if place is not None:
-                    note = f"column {self.name!r}: truth values such as {level!r} were read as {self.texts[place]!r}"
-            if place is None:
-                place = self.composed.get(unicodedata.normalize("NFC", level))
-            places[index] = unseen.setdefault(level, known + len(unseen)) if place is None else place
-        self._refuse_numbers(array, places, unseen, codes)
-        row_places = places[codes]
+            code = self.codes.get(level)
+            if code is None and self.truth:
+                code = self.truth.get(level.casefold())
+                if code is not None:
+                    note = f"column {self.name!r}: truth values such as {level!r} were read as {self.texts[code]!r}"
+            if code is None:
+                code = self.composed.get(unicodedata.normalize("NFC", level))
+            level_codes[index] = unseen.setdefault(level, known + len(unseen)) if code is None else code
+        self._refuse_numbers(array, level_codes, unseen, codes)
+        row_codes = level_codes[codes]
         dictionary = (
             pa.concat_arrays([self.dictionary, pa.array(list(unseen), pa.string())]) if unseen else self.dictionary
         )
-        values = pa.DictionaryArray.from_arrays(pa.array(row_places), dictionary)
-        content = row_places > 0
-        counts = ColumnCounts(int(len(row_places) - content.sum()), int((row_places >= known).sum()))
+        values = pa.DictionaryArray.from_arrays(pa.array(row_codes), dictionary)
+        content = row_codes > 0
+        counts = ColumnCounts(int(len(row_codes) - content.sum()), int((row_codes >= known).sum()))
         return _Cast({self.name: values}, counts, content, note)
 
     def _refuse_numbers(
-        self, array: pa.Array, places: np.ndarray, unseen: Mapping[str, int], codes: np.ndarray
+        self, array: pa.Array, level_codes: np.ndarray, unseen: Mapping[str, int], codes: np.ndarray
     ) -> None:
         """A column of texts that now holds numbers only isn't the same column."""
-        if not unseen or self.expects_numbers or (places[:-1] > 0).sum() > len(unseen):
+        if not unseen or self.expects_numbers or (level_codes[:-1] > 0).sum() > len(unseen):
             return
         if all(read_number(text) is not None for text in unseen):
-            cells = int((places[codes] > 0).sum())
+            cells = int((level_codes[codes] > 0).sum())
             if cells >= KIND_CELLS:
                 raise DataRefused(
                     f"column {self.name!r} was a category at training ({', '.join(map(repr, self.texts[1:4]))}, …), "
@@ -287,6 +291,18 @@ def _count_outside(column: ColumnContract, values: np.ndarray, least: float, gre
 def _tally(known: np.ndarray, odd: np.ndarray, outside: np.ndarray) -> ColumnCounts:
     missing, coerced, beyond = (int(np.count_nonzero(cells)) for cells in (~(known | odd), odd, outside))
     return ColumnCounts(missing, coerced=coerced, out_of_range=beyond)
+
+
+def _refuse_other_order(column: ColumnContract, array: pa.Array, unreadable: np.ndarray) -> None:
+    """Days and months that have changed places: those up to the 12th would be other days without a word."""
+    other, cells = swapped(column.date_format or ISO), int(np.count_nonzero(unreadable))
+    if other is None or cells < KIND_CELLS or cells < SWAPPED_SHARE * len(array):
+        return
+    if not read_dates(array, other)[1].any():
+        raise DataRefused(
+            f"column {column.name!r}: dates were written as {column.date_format} at training, now {cells:,} of "
+            f"{len(array):,} cells are none, and all read as {other}: write them as at training, or as ISO dates"
+        )
 
 
 def _refuse_changed_kind(column: ColumnContract, array: pa.Array, unreadable: np.ndarray, readable: np.ndarray) -> None:

@@ -1,14 +1,12 @@
-"""Dates: reading them, finding out how they are written, and the numbers that a date column becomes."""
+"""Dates: the days that cells mean, and the numbers that a date column becomes."""
 
 from __future__ import annotations
-
-import re
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ai.ml.core.errors import DataRefused
+from ai.ml.core.contract.date_texts import ISO, parse
 from ai.ml.core.tables.cells import MISSING_TOKENS, holds_texts, one_array
 
 DATE_SUFFIXES = (
@@ -28,13 +26,6 @@ DATE_SUFFIXES = (
     "_dayofyear_cos",
 )
 """A date column `d` leaves; `d_year` and the others come."""
-
-ISO = "%Y-%m-%d"
-DATE_FORMATS = (ISO, "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y")
-"""What is tried; a time of day behind the date is allowed and left out."""
-
-_PARTS = {"%Y": r"(?P<y>[0-9]{4})", "%m": r"(?P<m>[0-9]{1,2})", "%d": r"(?P<d>[0-9]{1,2})"}
-_TIME = r"(?:[ T][0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:Z|UTC|[-+][0-9]{2}:?[0-9]{2})?)?"
 
 
 def read_dates(values: pa.Array | pa.ChunkedArray, date_format: str = ISO) -> tuple[np.ndarray, np.ndarray]:
@@ -61,9 +52,9 @@ def read_dates(values: pa.Array | pa.ChunkedArray, date_format: str = ISO) -> tu
         array = array.cast(pa.string())
     encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     texts = pc.utf8_trim_whitespace(encoded.dictionary)
-    days, readable = _parse(texts, date_format)
+    days, readable = parse(texts, date_format)
     if date_format != ISO:
-        iso_days, iso_readable = _parse(texts, ISO)
+        iso_days, iso_readable = parse(texts, ISO)
         days = np.where(readable, days, iso_days)
         readable = readable | iso_readable
     blank = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(sorted(MISSING_TOKENS))).to_numpy(zero_copy_only=False)
@@ -74,37 +65,14 @@ def read_dates(values: pa.Array | pa.ChunkedArray, date_format: str = ISO) -> tu
     return days[codes], unreadable[codes]
 
 
-def find_format(name: str, texts: pa.Array, *, enough: float = 0.9, flag: str = "--date-column") -> str | None:
-    """How the texts of a column write dates; None if at least `enough` of them read in no known way.
-
-    Raises:
-        DataRefused: they read equally well with the day and with the month first.
-    """
-    trimmed = pc.utf8_trim_whitespace(texts)
-    content = ~np.asarray(
-        pc.is_in(pc.utf8_lower(trimmed), value_set=pa.array(sorted(MISSING_TOKENS))).to_numpy(zero_copy_only=False)
-    )
-    needed = max(1, int(np.ceil(enough * content.sum())))
-    parsed = {date_format: _parse(trimmed, date_format) for date_format in DATE_FORMATS}
-    best = max(parsed, key=lambda date_format: parsed[date_format][1].sum())
-    days, readable = parsed[best]
-    if readable.sum() < needed:
+def has_times(array: pa.Array) -> str | None:
+    """A timestamp of a typed column with a time of day other than midnight; None where there is none."""
+    if not pa.types.is_timestamp(array.type):
         return None
-    for other, (other_days, other_readable) in parsed.items():
-        if other == best or other_readable.sum() < readable.sum():
-            continue
-        if not np.array_equal(days[readable], other_days[readable]):
-            example = trimmed[int(np.flatnonzero(readable & (days != other_days))[0])].as_py()
-            raise DataRefused(
-                f"column {name!r}: {example!r} and all the others read as dates both as {best} and as {other}; "
-                f"say which, as {flag} '{name}:{best}', or write ISO dates"
-            )
-    return best
-
-
-def is_date_format(date_format: str) -> bool:
-    """Whether the format has a year, a month and a day, once each."""
-    return sorted(re.findall("%.", date_format)) == ["%Y", "%d", "%m"]
+    local = pc.local_timestamp(array) if array.type.tz is not None else array
+    stamps = local.to_numpy(zero_copy_only=False)
+    timed = np.flatnonzero((stamps != stamps.astype("datetime64[D]")) & ~np.isnat(stamps))
+    return str(stamps[timed[0]].astype("datetime64[s]")) if len(timed) else None
 
 
 def expand_dates(name: str, days: np.ndarray) -> dict[str, np.ndarray]:
@@ -146,23 +114,3 @@ def _iso_week(day: np.ndarray, weekday: np.ndarray) -> np.ndarray:
     """Week of the ISO year: the one that the week's Thursday lies in."""
     thursday = day + (3 - weekday)
     return (thursday - thursday.astype("datetime64[Y]")).astype(np.int64) // 7 + 1
-
-
-def _parse(texts: pa.Array, date_format: str) -> tuple[np.ndarray, np.ndarray]:
-    """`(n,)` datetime64[D] with NaT, and `(n,)` bool: reads as a date that exists."""
-    pattern = re.sub(r"%[Ymd]|[^%]", lambda part: _PARTS.get(part[0]) or re.escape(part[0]), date_format)
-    if "%m%d" in date_format:
-        pattern = pattern.replace("{1,2}", "{2}")
-    found = pc.extract_regex(texts, f"^{pattern}{_TIME}$")
-    readable = found.is_valid().to_numpy(zero_copy_only=False)
-    year, month, day = (_ints(pc.struct_field(found, part)) for part in "ymd")
-    readable = readable & (month >= 1) & (month <= 12) & (day >= 1)
-    start = (year - 1970).astype("datetime64[Y]").astype("datetime64[M]") + (month - 1)
-    days = start.astype("datetime64[D]") + (day - 1)
-    readable = readable & (days.astype("datetime64[M]") == start)
-    days[~readable] = np.datetime64("NaT", "D")
-    return days, readable
-
-
-def _ints(texts: pa.Array) -> np.ndarray:
-    return texts.fill_null("0").cast(pa.int64()).to_numpy(zero_copy_only=False)

@@ -1,12 +1,13 @@
-"""From a training table to its contract: kinds, figures, refusals, and a word on everything that was decided."""
+"""From a training table to its contract: kinds, figures, refusals, and a finding for everything that was decided."""
 
 from __future__ import annotations
 
 import difflib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.contract.dates import DATE_SUFFIXES
@@ -14,7 +15,7 @@ from ai.ml.core.contract.findings import Finding
 from ai.ml.core.contract.kinds import KindRules, date_name
 from ai.ml.core.contract.leakage import find_leaks
 from ai.ml.core.contract.spellings import find_spellings
-from ai.ml.core.contract.target import find_task, target_values
+from ai.ml.core.contract.target import TargetColumn
 from ai.ml.core.contract.target_record import record_target
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.input_contract import ColumnContract, InputContract
@@ -32,6 +33,8 @@ class Derived:
 
     contract: InputContract
     findings: tuple[Finding, ...]
+    target: np.ndarray = field(compare=False, repr=False)
+    """`(n_rows,)` of the table: object of labels, or float64."""
 
 
 def derive_contract(table: pa.Table, config: TrainingConfig) -> Derived:
@@ -39,7 +42,7 @@ def derive_contract(table: pa.Table, config: TrainingConfig) -> Derived:
 
     Args:
         table: raw, as `read_table` gives it, target included.
-        config: target, task, and the user's wishes about columns.
+        config: target, task, and the options about columns.
 
     Raises:
         DataRefused: no rows, duplicate names, a target or a column that can't be used, names that collide, or
@@ -53,7 +56,9 @@ def derive_contract(table: pa.Table, config: TrainingConfig) -> Derived:
     if not table.num_rows:
         raise DataRefused(f"the table has no rows, only the names {', '.join(map(repr, names[:20]))}")
     check_column_options(names, config)
-    task, classes = find_task(table, config)
+    target = TargetColumn.read(table, config.target_column)
+    task = target.find_task(config.task)
+    values = target.values(task)
     rules = KindRules(config)
     findings: list[Finding] = []
     columns: list[ColumnContract] = []
@@ -65,27 +70,27 @@ def derive_contract(table: pa.Table, config: TrainingConfig) -> Derived:
         if inferred.column is not None:
             columns.append(inferred.column)
     if not columns:
-        said = "; ".join(finding.message for finding in findings)
-        raise DataRefused(f"no column is left to learn from{': ' + said if said else ''}")
+        reasons = "; ".join(finding.message for finding in findings)
+        raise DataRefused(f"no column is left to learn from{': ' + reasons if reasons else ''}")
     _refuse_collisions(columns)
     _refuse_width(columns)
+    classes = sorted(target.labels) if task == "classification" else None
     read = told_of(table)
     contract = InputContract(config.target_column, task, classes, tuple(columns), table.num_rows, reading=read)
-    target = target_values(contract, table)
-    contract = replace(contract, target=record_target(contract, target))
+    contract = replace(contract, target=record_target(contract, values))
     findings += find_spellings(contract.target)
-    return Derived(contract, (*findings, *find_leaks(contract, table)))
+    return Derived(contract, (*findings, *find_leaks(contract, table, values)), values)
 
 
 def check_column_options(names: Sequence[str], config: TrainingConfig) -> None:
-    """Hold what a config says of columns against a table's.
+    """Check the config's column options against a table's names.
 
     Raises:
         UsageError: it names a column that isn't there, excludes the target, or contradicts itself.
     """
     if config.target_column in config.exclude_columns:
         raise UsageError(f"the target {config.target_column!r} can't be excluded")
-    wishes = {
+    options = {
         "exclude_columns": config.exclude_columns,
         "date_columns": tuple(map(date_name, config.date_columns)),
         "category_columns": config.category_columns,
@@ -93,10 +98,10 @@ def check_column_options(names: Sequence[str], config: TrainingConfig) -> None:
         "keep_columns": config.keep_columns,
     }
     for name in config.number_columns:
-        if name in (*config.category_columns, *wishes["date_columns"]):
+        if name in (*config.category_columns, *options["date_columns"]):
             raise UsageError(f"column {name!r} is said to be numbers and something else as well")
-    for option, wanted in wishes.items():
-        for name in wanted:
+    for option, listed in options.items():
+        for name in listed:
             if name not in names:
                 near = difflib.get_close_matches(name, names, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(map(repr, names[:20]))}"
@@ -121,8 +126,8 @@ def _refuse_collisions(columns: Sequence[ColumnContract]) -> None:
                     f"column {column.name!r} has the name that the category {column.name[cut + 1 :]!r} of column "
                     f"{column.name[:cut]!r} would get; rename one"
                 )
-        made = [column.name + suffix for suffix in DATE_SUFFIXES] if column.kind == "date" else [column.name]
-        for name in made:
+        features = [column.name + suffix for suffix in DATE_SUFFIXES] if column.kind == "date" else [column.name]
+        for name in features:
             if name in owner:
                 raise DataRefused(f"columns {owner[name]!r} and {column.name!r} both become {name!r}; rename one")
             owner[name] = column.name

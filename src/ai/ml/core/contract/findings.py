@@ -21,6 +21,7 @@ FindingKind = Literal[
     "excluded",
     "not_there",
     "split",
+    "times",
     "training",
 ]
 

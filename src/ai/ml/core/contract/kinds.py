@@ -10,7 +10,16 @@ import pyarrow as pa
 
 from ai.ml.core.amounts import find_amounts
 from ai.ml.core.contract.codes import judge_codes, leading_zero
-from ai.ml.core.contract.dates import ISO, find_format, is_date_format, read_dates
+from ai.ml.core.contract.date_texts import (
+    ISO,
+    find_format,
+    have_times,
+    is_date_format,
+    known_ways,
+    swapped,
+    without_time,
+)
+from ai.ml.core.contract.dates import has_times, read_dates
 from ai.ml.core.contract.findings import Finding, FindingKind
 from ai.ml.core.contract.marks import LONE_MARK_SHARE, MISSING_MARKS, have_units, marks_of
 from ai.ml.core.errors import DataRefused, UsageError
@@ -108,16 +117,16 @@ class KindRules:
         if unmarked == 1 or (many and (unmarked >= NUMBER_SHARE or lone)):
             padded = leading_zero(array)
             if padded is not None:
-                said = f"{name!r} holds codes such as {padded!r}: kept as a category"
-                return self._category(name, array, (Finding("codes", name, said),))
+                message = f"{name!r} holds codes such as {padded!r}: kept as a category"
+                return self._category(name, array, (Finding("codes", name, message),))
             return self._number(name, array)
         if share > LONE_MARK_SHARE and others and many:
             text, times = next(iter(others.items()))
-            said = (
+            message = (
                 f"{name!r} is {share:.0%} numbers, but {sum(others.values()):,} cells are texts such as {text!r} "
                 f"({times:,} times): a category; --number {name!r} reads numbers and takes those texts for missing"
             )
-            return self._category(name, array, (Finding("maybe_numbers", name, said),))
+            return self._category(name, array, (Finding("maybe_numbers", name, message),))
         return self._category(name, array)
 
     def _amounts(self, name: str, array: pa.Array) -> InferredColumn | None:
@@ -134,12 +143,12 @@ class KindRules:
         if inferred.column is None or inferred.column.kind != "number":
             return None
         unit = f"the unit {found.unit!r}" if found.unit else "brackets or letters for thousands and millions"
-        said = (
+        message = (
             f"{name!r} holds numbers with {unit}: {example!r} is read as {found.read(example)}; "
             f"--category {name!r} keeps the texts"
         )
         column = replace(inferred.column, amount=found)
-        return InferredColumn(column, (*inferred.findings, Finding("amounts", name, said)))
+        return InferredColumn(column, (*inferred.findings, Finding("amounts", name, message)))
 
     def _number(self, name: str, array: pa.Array) -> InferredColumn:
         numbers, odd = read_numbers(array)
@@ -148,25 +157,25 @@ class KindRules:
         findings: tuple[Finding, ...] = ()
         if len(unread):
             example = array[int(unread[0])].as_py()
-            said = (
+            message = (
                 f"{name!r} is a column of numbers; {len(unread)} texts such as {example!r} count as missing; "
                 f"--category {name!r} keeps them apart"
             )
             if not len(finite):
                 raise DataRefused(f"column {name!r} was named as numbers, but no cell is one, such as {example!r}")
-            findings = (Finding("mixed", name, said),)
+            findings = (Finding("mixed", name, message),)
         if not len(finite):
             return _all_missing(name)
         if name not in self.kept | self.numbers and _is_row_number(name, finite):
-            said = f"{name!r} looks like a row number or identifier: left out; --keep-column {name!r} keeps it"
-            return InferredColumn(None, (Finding("identifier", name, said),))
+            message = f"{name!r} looks like a row number or identifier: left out; --keep-column {name!r} keeps it"
+            return InferredColumn(None, (Finding("identifier", name, message),))
         verdict = "no" if name in self.numbers else judge_codes(name, finite)
         if verdict == "codes":
-            said = f"{name!r} holds codes such as {finite[0]:.0f}: a category; --number {name!r} reads amounts"
-            return self._category(name, array, (*findings, Finding("codes", name, said)))
+            message = f"{name!r} holds codes such as {finite[0]:.0f}: a category; --number {name!r} reads amounts"
+            return self._category(name, array, (*findings, Finding("codes", name, message)))
         if verdict == "maybe":
-            said = f"{name!r} may be codes rather than amounts: --category {name!r} makes it a category"
-            findings = (*findings, Finding("maybe_codes", name, said))
+            message = f"{name!r} may be codes rather than amounts: --category {name!r} makes it a category"
+            findings = (*findings, Finding("maybe_codes", name, message))
         column = ColumnContract(
             name,
             "number",
@@ -186,8 +195,8 @@ class KindRules:
         wanted = name in self.kept or name in self.categories
         if not wanted and content >= MIN_IDENTIFIER_ROWS and len(levels) >= IDENTIFIER_SHARE * content:
             kind, what, remedy = meant or ("identifier", "identifiers", f"--keep-column {name!r} keeps it")
-            said = f"{name!r} holds {what}, {len(levels)} different ones in {content} cells: left out; {remedy}"
-            return InferredColumn(None, (Finding(kind, name, said),))
+            message = f"{name!r} holds {what}, {len(levels)} different ones in {content} cells: left out; {remedy}"
+            return InferredColumn(None, (Finding(kind, name, message),))
         if meant is not None:
             kind, what, remedy = meant
             findings = (
@@ -202,10 +211,7 @@ class KindRules:
         if texts is not None and not self.date_formats.get(name):
             found = find_format(name, pa.array(texts, pa.string()))
             if found is None:
-                raise DataRefused(
-                    f"column {name!r} was named as dates, but cells such as {_example(texts)!r} read as none; known "
-                    f"are ISO, d/m/Y, m/d/Y, d.m.Y, Y/m/d and Ymd, or give it as '{name}:%d-%m-%Y'"
-                )
+                raise _unknown_dates(name, texts)
             date_format = found
         days, unreadable = read_dates(array, date_format)
         known = np.sort(days[~np.isnat(days)]).astype(np.int64)
@@ -215,8 +221,16 @@ class KindRules:
             return _all_missing(name)
         findings: tuple[Finding, ...] = ()
         if unreadable.any():
-            said = f"{name!r} is a column of dates; {unreadable.sum()} cells that are none count as missing"
-            findings = (Finding("mixed", name, said),)
+            _refuse_other_order(name, array, date_format, unreadable)
+            message = f"{name!r} is a column of dates; {unreadable.sum()} cells that are none count as missing"
+            findings = (Finding("mixed", name, message),)
+        example = has_times(array) if texts is None else have_times(texts)
+        if example is not None:
+            message = (
+                f"{name!r} has times of day, such as {example!r}: they and their zones are left out, the day counts as "
+                "it is written; add a column of numbers with the hour if it matters"
+            )
+            findings = (*findings, Finding("times", name, message))
         ends = float(known[0]), float(known[-1])
         share = 1 - len(known) / len(array)
         return InferredColumn(
@@ -226,8 +240,8 @@ class KindRules:
 
 def percentiles(ordered: np.ndarray) -> tuple[float, ...]:
     """The 0th to 100th percentile of sorted values `(n,)`, each a value that occurs."""
-    places = np.ceil(np.linspace(0, 1, 101) * len(ordered)).astype(np.int64) - 1
-    return tuple(float(value) for value in ordered[np.clip(places, 0, None)])
+    ranks = np.ceil(np.linspace(0, 1, 101) * len(ordered)).astype(np.int64) - 1
+    return tuple(float(value) for value in ordered[np.clip(ranks, 0, None)])
 
 
 def count_levels(array: pa.Array) -> tuple[dict[str, int], int]:
@@ -255,8 +269,10 @@ def _split_date_column(entry: str) -> tuple[str, str | None]:
     if not colon:
         return entry, None
     if not is_date_format("%" + date_format):
-        raise UsageError(f"date column {entry!r}: the format must hold %Y, %m and %d once each and nothing else")
-    return name, "%" + date_format
+        raise UsageError(
+            f"date column {entry!r}: the format must hold a year (%Y, %y), a month (%m, %b) and at most one day (%d)"
+        )
+    return name, without_time("%" + date_format)
 
 
 def _is_number_type(kind: pa.DataType) -> bool:
@@ -283,6 +299,9 @@ def _suggest_kind(name: str, levels: dict[str, int]) -> tuple[FindingKind, str, 
         return "maybe_numbers", f"numbers such as {sample[-1]!r}", f"{flags} reads them"
     if _reads_as_dates(name, sample):
         return "maybe_dates", "dates", f"--date-column {name!r} reads them"
+    ways = known_ways(pa.array(sample), NUMBER_SHARE) if len(levels) > FEW_LEVELS else []
+    if ways:
+        return "maybe_dates", f"dates written in {len(ways)} ways ({', '.join(ways[:3])})", "write them in one way"
     if len(levels) > FEW_LEVELS and have_units(sample):
         example = next(text for text in sample if not text.replace(".", "").isdigit())
         return (
@@ -301,6 +320,31 @@ def _reads_as_dates(name: str, texts: list[str]) -> bool:
     except DataRefused:
         return True
     return found is not None
+
+
+def _unknown_dates(name: str, texts: list[str | None]) -> DataRefused:
+    ways = known_ways(pa.array(texts, pa.string()), NUMBER_SHARE)
+    if ways:
+        return DataRefused(
+            f"column {name!r} holds dates written in {len(ways)} ways ({', '.join(ways[:3])}), and which day 1/2 is "
+            "can't be told then: write them in one way, best as 2024-02-29"
+        )
+    return DataRefused(
+        f"column {name!r} was named as dates, but cells such as {_example(texts)!r} read as none; known are ISO, "
+        f"d/m/Y, m/d/Y, d.m.Y, Y/m/d, Ymd, month names, two-digit years, or give it as '{name}:%d-%m-%Y'"
+    )
+
+
+def _refuse_other_order(name: str, array: pa.Array, date_format: str, unreadable: np.ndarray) -> None:
+    """Days and months in each other's place: half the cells would be wrong days, the others missing."""
+    other = swapped(date_format)
+    if other is None or np.count_nonzero(unreadable) <= (1 - NUMBER_SHARE) * len(array):
+        return
+    if not read_dates(array, other)[1].any():
+        raise DataRefused(
+            f"column {name!r}: {np.count_nonzero(unreadable):,} cells are no dates as {date_format}, all are as "
+            f"{other}: say --date-column '{name}:{other}'"
+        )
 
 
 def _example(texts: list[str | None]) -> str | None:

@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from ai.ml.core.contract.casting import Conformer
 from ai.ml.core.contract.findings import Finding
-from ai.ml.core.contract.target import target_values
 from ai.ml.core.input_contract import InputContract
 from ai.ml.core.tables.cells import one_array
 
@@ -17,13 +16,18 @@ PURITY = 0.999
 """Share of the rows (of the target's variance, in a regression) that the column alone explains."""
 
 
-def find_leaks(contract: InputContract, table: pa.Table) -> tuple[Finding, ...]:
-    """Look at each column alone, on at most `SAMPLE_ROWS` rows spread over the table."""
+def find_leaks(contract: InputContract, table: pa.Table, target: np.ndarray) -> tuple[Finding, ...]:
+    """Findings on columns that predict the target alone, from at most `SAMPLE_ROWS` rows spread over the table.
+
+    Args:
+        contract: of the table.
+        table: raw, of `n_rows`.
+        target: `(n_rows,)` object of labels, or float64.
+    """
     step = -(-table.num_rows // SAMPLE_ROWS)
-    sample = table.take(pa.array(np.arange(0, table.num_rows, step)))
+    sample, target = table.take(pa.array(np.arange(0, table.num_rows, step))), target[::step]
     if sample.num_rows < MIN_ROWS:
         return ()
-    target = target_values(contract, sample)
     if contract.task == "classification":
         target = np.unique(target.astype(str), return_inverse=True)[1]
     typed = Conformer(contract).table(sample).table
@@ -31,11 +35,11 @@ def find_leaks(contract: InputContract, table: pa.Table) -> tuple[Finding, ...]:
     for name in typed.column_names:
         explained = _explained(typed.column(name), target, contract.task == "classification")
         if explained >= PURITY:
-            said = (
+            message = (
                 f"{name!r} alone gives the target away ({explained:.1%} of it): "
                 "exclude it, unless it is known before the target is"
             )
-            findings.append(Finding("leak", name, said))
+            findings.append(Finding("leak", name, message))
     return tuple(findings)
 
 

@@ -58,7 +58,7 @@ def marks_of(array: pa.Array, is_text: np.ndarray) -> tuple[np.ndarray, dict[str
     known = np.array([(text or "").strip().casefold() in MISSING_MARKS for text in texts] + [False])
     found = np.bincount(codes[is_text], minlength=len(texts))
     counts: dict[str, int] = {}
-    for place in np.flatnonzero(found):
-        text = (texts[place] or "").strip()
-        counts[text] = counts.get(text, 0) + int(found[place])
+    for index in np.flatnonzero(found):
+        text = (texts[index] or "").strip()
+        counts[text] = counts.get(text, 0) + int(found[index])
     return known[codes] & is_text, dict(sorted(counts.items(), key=lambda item: -item[1]))

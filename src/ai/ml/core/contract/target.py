@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -10,41 +11,67 @@ import pyarrow as pa
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.input_contract import InputContract
 from ai.ml.core.tables.cells import as_texts, level_text, one_array, read_number, read_numbers
-from ai.ml.core.types import TaskType, TrainingConfig
+from ai.ml.core.types import TaskType
 
 
-def find_task(table: pa.Table, config: TrainingConfig) -> tuple[TaskType, list[str] | None]:
-    """The task and, for a classification, its labels in order.
+@dataclass(frozen=True)
+class TargetColumn:
+    """The target of a training table, read once: every row has one."""
 
-    Numeric targets with more than max(20, 5 % of rows) distinct values are a regression, unless the config says.
+    name: str
+    array: pa.Array
+    """`(n_rows,)` as it came."""
+    codes: np.ndarray
+    """`(n_rows,)` int64 into `labels`."""
+    labels: list[str]
+    """All different, in the order in which they come."""
 
-    Raises:
-        DataRefused: the target isn't there, has missing cells, is constant, can't be what the config says, or a class
-            has a single row.
-    """
-    array = target_array(table, config.target_column)
-    name = config.target_column
-    codes, labels = _labels(array, name, "; --missing-target drop leaves them out")
-    if len(labels) == 1:
-        raise DataRefused(f"target {name!r} is {labels[0]!r} in all {len(array)} rows: there is nothing to learn")
-    are_numbers = all(read_number(label) is not None for label in labels) and not pa.types.is_boolean(array.type)
-    task: TaskType
-    if config.task == "auto":
-        task = "regression" if are_numbers and len(labels) > max(20, 0.05 * len(array)) else "classification"
-    else:
-        task = config.task
-    if task == "regression":
-        _regression_values(array, name)
-        return task, None
-    counts = np.bincount(codes, minlength=len(labels))
-    single = [labels[code] for code in np.flatnonzero(counts < 2)]
-    if single:
-        shown = ", ".join(map(repr, single[:10])) + (f" and {len(single) - 10} more" if len(single) > 10 else "")
-        hint = "; if these are amounts, say --task regression" if are_numbers else ""
-        raise DataRefused(
-            f"target {name!r}: a class needs at least 2 rows, these have one: {shown}; drop or merge them{hint}"
-        )
-    return task, sorted(labels)
+    @classmethod
+    def read(cls, table: pa.Table, name: str) -> TargetColumn:
+        """Read it.
+
+        Raises:
+            DataRefused: the target isn't there, has missing cells, or is neither numbers nor texts.
+        """
+        array = target_array(table, name)
+        return cls(name, array, *_labels(array, name, "; --missing-target drop leaves them out"))
+
+    def find_task(self, wanted: str) -> TaskType:
+        """The task that it makes; more than max(20, 5 % of rows) distinct numbers are a regression.
+
+        Args:
+            wanted: `auto`, or the task that it is to be.
+
+        Raises:
+            DataRefused: it is constant, or a class has a single row.
+        """
+        name, labels, rows = self.name, self.labels, len(self.array)
+        if len(labels) == 1:
+            raise DataRefused(f"target {name!r} is {labels[0]!r} in all {rows} rows: there is nothing to learn")
+        is_truth = pa.types.is_boolean(self.array.type)
+        are_numbers = not is_truth and all(read_number(label) is not None for label in labels)
+        task = "regression" if are_numbers and len(labels) > max(20, 0.05 * rows) else "classification"
+        if (task if wanted == "auto" else wanted) == "regression":
+            return "regression"
+        counts = np.bincount(self.codes, minlength=len(labels))
+        single = [labels[code] for code in np.flatnonzero(counts < 2)]
+        if single:
+            shown = ", ".join(map(repr, single[:10])) + (f" and {len(single) - 10} more" if len(single) > 10 else "")
+            hint = "; if these are amounts, say --task regression" if are_numbers else ""
+            raise DataRefused(
+                f"target {name!r}: a class needs at least 2 rows, these have one: {shown}; drop or merge them{hint}"
+            )
+        return "classification"
+
+    def values(self, task: TaskType) -> np.ndarray:
+        """`(n_rows,)`, object of labels for a classification, float64 for a regression.
+
+        Raises:
+            DataRefused: a cell isn't a number in a regression.
+        """
+        if task == "regression":
+            return _regression_values(self.array, self.name)
+        return _by_codes(self.codes, self.labels)
 
 
 def target_values(contract: InputContract, table: pa.Table) -> np.ndarray:
@@ -57,7 +84,7 @@ def target_values(contract: InputContract, table: pa.Table) -> np.ndarray:
     if contract.task == "regression":
         return _regression_values(array, contract.target_column)
     codes, labels = _labels(array, contract.target_column)
-    return np.array(labels, dtype=object)[codes] if len(codes) else np.empty(0, dtype=object)
+    return _by_codes(codes, labels)
 
 
 def with_known_target(table: pa.Table, name: str) -> pa.Table:
@@ -95,34 +122,39 @@ def _missing(array: pa.Array, name: str) -> tuple[np.ndarray, np.ndarray, list[s
     if pa.types.is_nested(kind) or pa.types.is_binary(kind):
         raise DataRefused(f"target {name!r} holds {kind}, expected numbers or texts")
     codes, texts = as_texts(array)
-    places: dict[str, int] = {}
-    code_places = np.array([places.setdefault(level_text(text or ""), len(places)) for text in texts] + [-1])
-    row_places = code_places[codes]
-    missing = row_places == places.get("", -1)
-    return missing | (row_places < 0), row_places, list(places)
+    indices: dict[str, int] = {}
+    code_indices = np.array([indices.setdefault(level_text(text or ""), len(indices)) for text in texts] + [-1])
+    label_codes = code_indices[codes]
+    missing = label_codes == indices.get("", -1)
+    return missing | (label_codes < 0), label_codes, list(indices)
 
 
 def _labels(array: pa.Array, name: str, remedy: str = "") -> tuple[np.ndarray, list[str]]:
     """Codes `(n_rows,)` int64 into labels that are all different."""
-    missing, row_places, labels = _missing(array, name)
+    missing, codes, labels = _missing(array, name)
     if missing.any():
         first = int(np.flatnonzero(missing)[0])
-        came = array[first].as_py()
-        said = f"{came!r} counts as missing" if came else "blank"
+        cell = array[first].as_py()
+        reason = f"{cell!r} counts as missing" if cell else "blank"
+        count = int(missing.sum())
         raise DataRefused(
-            f"target {name!r} is missing in {int(missing.sum())} of {len(array)} rows, first in row {first} ({said}): "
+            f"target {name!r} is missing in {count} of {len(array)} rows, first in row {first} ({reason}): "
             f"fill or drop these rows{remedy}"
         )
-    return row_places, labels
+    return codes, labels
+
+
+def _by_codes(codes: np.ndarray, labels: list[str]) -> np.ndarray:
+    return np.array(labels, dtype=object)[codes] if len(codes) else np.empty(0, dtype=object)
 
 
 def _regression_values(array: pa.Array, name: str) -> np.ndarray:
     numbers, _ = read_numbers(array)
     bad = np.flatnonzero(~np.isfinite(numbers))
     if len(bad):
-        came = array[int(bad[0])].as_py()
+        cell = array[int(bad[0])].as_py()
         raise DataRefused(
             f"target {name!r} must be a finite number for a regression: {len(bad)} of {len(array)} rows aren't, "
-            f"first row {int(bad[0])} with {came!r}"
+            f"first row {int(bad[0])} with {cell!r}"
         )
     return numbers

@@ -225,8 +225,8 @@ def open_bucket(url: str) -> Any:
     Raises:
         UsageError: the extra isn't installed, the URL names no bucket, or a variable can't be used.
     """
-    scheme, _, place = url.partition("://")
-    bucket, _, prefix = place.strip("/").partition("/")
+    scheme, _, path = url.partition("://")
+    bucket, _, prefix = path.strip("/").partition("/")
     if scheme.lower() not in ("s3", "s3a") or not bucket:
         raise UsageError(f"{url} names no bucket: expected s3://BUCKET/PREFIX")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

@@ -10,13 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ai.ml.core.contract.casting import read_numbers
-from ai.ml.core.contract.dates import ISO, find_format, is_date_format, read_dates
+from ai.ml.core.contract.date_texts import ISO, find_format, is_date_format, without_time
+from ai.ml.core.contract.dates import read_dates
 from ai.ml.core.contract.kinds import NUMBER_SHARE
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.tables.cells import holds_texts, one_array
 
 _CLOCK = re.compile(
-    r"[ T]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?\s*(?:(Z|UTC)|([-+])([0-9]{2}):?([0-9]{2}))?$"
+    r"[ T]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?\s*(?i:([ap])\.?m\.?)?\s*"
+    r"(?:(Z|UTC|GMT)|(?:UTC|GMT)?([-+])([0-9]{2}):?([0-9]{2})?)?(?:\s*\([A-Za-z ]+\))?$"
 )
 
 
@@ -58,15 +60,19 @@ def read_instants(entry: str, values: pa.ChunkedArray) -> Instants:
     name, _, given = entry.partition(":%")
     if given and not is_date_format("%" + given):
         raise UsageError(
-            f"--time {entry!r}: a format has %Y, %m and %d, once each, as '{name}:%d/%m/%Y'; a time of day behind the "
-            "date is read without one"
+            f"--time {entry!r}: a format has a year (%Y, %y), a month (%m, %b) and at most one day (%d), as "
+            f"'{name}:%d/%m/%Y'; a time of day behind the date is read without one"
         )
     array = one_array(values, decode=False)
     if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
         stamps = array.cast(pa.timestamp("us", getattr(array.type, "tz", None)), safe=False)
         return Instants(np.asarray(stamps.to_numpy(zero_copy_only=False)).astype("datetime64[us]"), 0)
     if holds_texts(array.type):
-        found = "%" + given if given else find_format(name, pc.drop_null(pc.unique(_decoded(array))), flag="--time")
+        found = (
+            without_time("%" + given)
+            if given
+            else find_format(name, pc.drop_null(pc.unique(_decoded(array))), flag="--time")
+        )
         if found is not None:
             return _from_texts(array, found)
     numbers, odd = read_numbers(array)
@@ -96,8 +102,9 @@ def _clock(text: str) -> int:
     found = _CLOCK.search(text.strip())
     if found is None:
         return 0
-    hours, minutes, seconds, fraction, _, sign, zone_hours, zone_minutes = found.groups()
-    micros = (int(hours) * 3600 + int(minutes) * 60 + int(seconds or 0)) * 1_000_000
+    hours, minutes, seconds, fraction, half, _, sign, zone_hours, zone_minutes = found.groups()
+    hour = int(hours) if half is None else int(hours) % 12 + 12 * (half in "Pp")
+    micros = (hour * 3600 + int(minutes) * 60 + int(seconds or 0)) * 1_000_000
     micros += int((fraction or "0")[:6].ljust(6, "0"))
-    offset = 0 if sign is None else (int(zone_hours) * 60 + int(zone_minutes)) * 60_000_000
+    offset = 0 if sign is None else (int(zone_hours) * 60 + int(zone_minutes or 0)) * 60_000_000
     return micros + (offset if sign == "-" else -offset)

@@ -156,8 +156,8 @@ def _texts(texts: pa.Array) -> np.ndarray:
     words = mix(hash_texts(texts) ^ _TEXT)
     iso = _where(pc.match_substring_regex(texts, _ISO))
     if len(iso):
-        places, instants = _read_instants(texts, iso)
-        words[places] = instants
+        indices, instants = _read_instants(texts, iso)
+        words[indices] = instants
     maybe = np.setdiff1d(_where(pc.match_substring_regex(texts, _MAYBE_NUMBER)), iso, assume_unique=True)
     if len(maybe):
         read = [_number(text) for text in texts.take(pa.array(maybe)).to_pylist()]
@@ -176,16 +176,16 @@ def _number(text: str) -> float | None:
     return read if isinstance(read, float) else None
 
 
-def _read_instants(texts: pa.Array, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the texts at `places` are instants, and their words; a 31st of February is a text."""
-    clocks = pc.replace_substring_regex(texts.take(pa.array(places)), _ZONE, r"\1")
+def _read_instants(texts: pa.Array, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the texts at `indices` are instants, and their words; a 31st of February is a text."""
+    clocks = pc.replace_substring_regex(texts.take(pa.array(indices)), _ZONE, r"\1")
     clocks = pc.replace_substring_regex(clocks, r"(\.[0-9]{6})[0-9]+$", r"\1")
     try:
-        return places, _instants(clocks.cast(pa.timestamp("us")))
+        return indices, _instants(clocks.cast(pa.timestamp("us")))
     except pa.ArrowInvalid:
         read = [_is_instant(clock) for clock in clocks]
         kept = pa.array(read)
-        return places[np.array(read)], _instants(clocks.filter(kept).cast(pa.timestamp("us")))
+        return indices[np.array(read)], _instants(clocks.filter(kept).cast(pa.timestamp("us")))
 
 
 def _is_instant(text: pa.Scalar) -> bool:

@@ -32,11 +32,11 @@ def among_rows(record: bytes, keys: np.ndarray) -> np.ndarray:
     Raises:
         BundleRefused: it is no record, or one of a newer bundlegate.
     """
-    known, asked = _prefixes(record), keys >> _SHIFT
+    known, prefixes = _prefixes(record), keys >> _SHIFT
     if not len(known):
         return np.zeros(len(keys), dtype=bool)
-    places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-    return known[places] == asked
+    indices = np.minimum(np.searchsorted(known, prefixes), len(known) - 1)
+    return known[indices] == prefixes
 
 
 def _prefixes(record: bytes) -> np.ndarray:

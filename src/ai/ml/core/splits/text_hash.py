@@ -47,13 +47,13 @@ def hash_texts(texts: pa.Array) -> np.ndarray:
     # A word begins at every byte.
     words = np.ndarray(len(padded) - _WORD + 1, "<u8", padded, strides=(1,))
     active = np.flatnonzero(lengths)
-    place = 0
+    offset = 0
     while len(active):
-        left = lengths[active] - place
-        found = words[starts[active] - first + place].astype(np.uint64)
+        left = lengths[active] - offset
+        found = words[starts[active] - first + offset].astype(np.uint64)
         spare = (_WORD - np.minimum(left, _WORD)).astype(np.uint64) * np.uint64(8)
         found &= np.uint64(0xFFFFFFFFFFFFFFFF) >> spare
         hashes[active] = mix(hashes[active] ^ found)
-        place += _WORD
+        offset += _WORD
         active = active[left > _WORD]
     return hashes

@@ -114,11 +114,11 @@ def _coerce_distinct(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarra
     plain = pc.match_substring_regex(texts, _PLAIN_NUMBER).to_numpy(zero_copy_only=False)
     numbers[:-1][plain] = _to_numpy(texts.filter(pa.array(plain)).cast(pa.float64()))
     odd = np.flatnonzero(~plain)
-    for place, text in zip(odd, texts.take(pa.array(odd)).to_pylist(), strict=True):
+    for index, text in zip(odd, texts.take(pa.array(odd)).to_pylist(), strict=True):
         value = coerce(text)
-        is_missing[place] = value is None
+        is_missing[index] = value is None
         if isinstance(value, float):
-            numbers[place] = value
+            numbers[index] = value
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return numbers[codes], ~np.isnan(numbers)[codes], is_missing[codes]
 

@@ -36,13 +36,13 @@ def read_sheet(path: Path, sheet: str | None = None) -> pa.Table:
         near = difflib.get_close_matches(sheet, names, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(map(repr, names))}"
         raise DataNotFound(f"{path.name} has no sheet {sheet!r}{hint}; name one by --sheet")
-    place = sheet if sheet is not None else 0
+    sheet_key = sheet if sheet is not None else 0
     try:
         # A second column of a name would be read under a name of the library's.
-        header = pa.table(workbook.load_sheet(place, header_row=None, n_rows=1, dtypes="string").to_arrow())
+        header = pa.table(workbook.load_sheet(sheet_key, header_row=None, n_rows=1, dtypes="string").to_arrow())
         _refuse_twice(header, f"{path.name}, sheet {sheet or names[0]!r}")
         # All rows decide a column's type: a text far down would otherwise become a missing cell in silence.
-        loaded = workbook.load_sheet(place, schema_sample_rows=None)
+        loaded = workbook.load_sheet(sheet_key, schema_sample_rows=None)
         return pa.table(loaded.to_arrow())
     except fastexcel.FastExcelError as error:
         raise DataRefused(
@@ -50,8 +50,8 @@ def read_sheet(path: Path, sheet: str | None = None) -> pa.Table:
         ) from None
 
 
-def _refuse_twice(header: pa.Table, place: str) -> None:
+def _refuse_twice(header: pa.Table, where: str) -> None:
     found = Counter(cell.strip() for column in header.columns for cell in column.to_pylist() if cell is not None)
     twice = [name for name, count in found.items() if count > 1]
     if twice:
-        raise DataRefused(f"{place}: more than one column is called {twice[0]!r}; rename or drop all but one")
+        raise DataRefused(f"{where}: more than one column is called {twice[0]!r}; rename or drop all but one")

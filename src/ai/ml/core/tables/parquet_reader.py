@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import reduce
@@ -15,11 +14,10 @@ import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
 from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed
-from ai.ml.core.tables.dataset_files import data_files, partition_of
+from ai.ml.core.tables.dataset_files import PANDAS_INDEX, data_files, partition_of, refuse_other_columns
 
 _PAGES_BYTES = 1 << 20
 """Of a column, read at once from a file that is streamed."""
-_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
 def read_parquet(path: Path) -> pa.Table:
@@ -54,7 +52,7 @@ def stream_parquet(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
 def _stream_file(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
     footer = pq.read_metadata(path)
     texts = _texts(footer.schema.to_arrow_schema())
-    # A dataset's scanner decodes a row group whole and, unless told otherwise, keeps every byte that it has read.
+    # A dataset's scanner decodes a row group whole and, unless it is told otherwise, keeps every byte that it has read.
     with pq.ParquetFile(
         path,
         metadata=footer,
@@ -64,7 +62,7 @@ def _stream_file(path: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
         buffer_size=_PAGES_BYTES,
     ) as file:
         schema = file.schema_arrow
-        kept = [index for index, name in enumerate(schema.names) if not _PANDAS_INDEX.fullmatch(name)]
+        kept = [index for index, name in enumerate(schema.names) if not PANDAS_INDEX.fullmatch(name)]
         batches = (batch.select(kept) for batch in file.iter_batches(batch_rows, use_threads=False))
         yield from _after_an_empty_one(pa.schema([schema.field(index) for index in kept]), batches)
 
@@ -79,7 +77,7 @@ def _dataset(path: Path) -> tuple[ds.Dataset, list[str]]:
         default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=False)
     )
     data = _folder(path, form) if path.is_dir() else ds.dataset(str(path), format=form)
-    return data, [name for name in data.schema.names if not _PANDAS_INDEX.fullmatch(name)]
+    return data, [name for name in data.schema.names if not PANDAS_INDEX.fullmatch(name)]
 
 
 def _folder(path: Path, form: ds.ParquetFileFormat) -> ds.Dataset:
@@ -91,6 +89,7 @@ def _folder(path: Path, form: ds.ParquetFileFormat) -> ds.Dataset:
     system = fs.LocalFileSystem()
     schemas = [form.inspect(str(file), system) for _, file in files]
     folders = [partition_of(name) for name, _ in files]
+    refuse_other_columns(path, [(name, schema.names) for (name, _), schema in zip(files, schemas, strict=True)])
     added = dict.fromkeys(name for columns in folders for name, _ in columns)
     # A column of the part's own goes before, as in scoring.
     texts = [pa.schema([(name, pa.string()) for name in added if any(name not in schema.names for schema in schemas)])]
@@ -105,11 +104,11 @@ def _folder(path: Path, form: ds.ParquetFileFormat) -> ds.Dataset:
 
 
 def _cells_of(columns: tuple[tuple[str, str | None], ...], schema: pa.Schema) -> ds.Expression:
-    """What Arrow is told of a part's columns that stand in its folders' names; one without a value is null anyway."""
+    """A part's columns that stand in its folders' names, for Arrow; one without a value is null anyway."""
     # Of two folders with one name the outer one counts.
     cells = {name: text for name, text in reversed(columns) if name not in schema.names}
-    told = [ds.field(name) == text for name, text in cells.items() if text is not None]
-    return reduce(and_, told, ds.scalar(True))
+    conditions = [ds.field(name) == text for name, text in cells.items() if text is not None]
+    return reduce(and_, conditions, ds.scalar(True))
 
 
 def _with_dictionaries(data: ds.Dataset) -> ds.Dataset:

@@ -5,7 +5,6 @@ A CSV cell stays the text that the file holds: what it means is decided once, by
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,12 +15,13 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from ai.ml.core.errors import DataNotFound, DataRefused, StorageFailed, UsageError
+from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.number_text import counted
 from ai.ml.core.tables.cells import column_name
+from ai.ml.core.tables.file_form import CSV_SUFFIXES, EXCEL_SUFFIXES, PARQUET_SUFFIXES, form_of
 from ai.ml.core.tables.fingerprint import fingerprint
-from ai.ml.core.tables.locations import is_url, source_name
+from ai.ml.core.tables.locations import is_bucket, is_database, is_url, source_name
 from ai.ml.core.tables.read_options import ReadOptions, with_reading
 from ai.ml.core.tables.type_promotion import cells_array, plain_types
 
@@ -29,18 +29,14 @@ __all__ = ["ReadOptions", "fingerprint", "read_batches", "read_table", "rows_tab
 
 _LOG = logging.getLogger("bundlegate")
 DEFAULT_BATCH_ROWS = 65_536
-CSV_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
-PARQUET_SUFFIXES = (".parquet", ".pq")
-EXCEL_SUFFIXES = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
-_READS = "reads .csv, .tsv, .txt (also .gz), .parquet, .xlsx and database URLs"
 
 
 def read_table(source: Any, options: ReadOptions | None = None) -> pa.Table:
     """Read a whole table.
 
     Args:
-        source: path of a file or of a folder of Parquet parts; database URL; pandas or polars frame; Arrow table or
-            batch; list of dicts.
+        source: path or `s3://` URL of a file, or of a folder of CSV or Parquet parts; database URL; pandas or polars
+            frame; Arrow table or batch; list of dicts.
         options: how to read it.
 
     Returns:
@@ -54,11 +50,16 @@ def read_table(source: Any, options: ReadOptions | None = None) -> pa.Table:
     _refuse_idle_options(source, options)
     table = _in_memory(source)
     if table is None:
-        place = str(source)
-        if is_url(place):
+        location = str(source)
+        if is_bucket(location):
+            from ai.ml.core.tables.bucket_copy import bucket_copy
+
+            with bucket_copy(location) as path:
+                table = _read_file(path, options)
+        elif is_url(location):
             from ai.ml.core.tables.sql_reader import read_query, whole_table
 
-            table = whole_table(list(read_query(place, options.query, DEFAULT_BATCH_ROWS)))
+            table = whole_table(list(read_query(location, options.query, DEFAULT_BATCH_ROWS)))
         else:
             table = _read_file(Path(source), options)
     return _finished(table, source_name(source), options, is_whole=True)
@@ -79,18 +80,18 @@ def read_batches(
     if batch_rows < 1:
         raise UsageError(f"batch_rows must be at least 1, got {batch_rows}")
     _refuse_idle_options(source, options)
-    place = str(source) if isinstance(source, str | Path) else ""
-    for batch in _recut(_stream(source, place, options, batch_rows), batch_rows):
+    location = str(source) if isinstance(source, str | Path) else ""
+    for batch in _recut(_stream(source, location, options, batch_rows), batch_rows):
         table = _finished(pa.Table.from_batches([batch]), source_name(source), options)
         yield table.combine_chunks().to_batches()[0] if table.num_rows else batch
 
 
 def _refuse_idle_options(source: Any, options: ReadOptions) -> None:
     """A filter that isn't applied, or a sheet that isn't looked for, would give other rows than were asked for."""
-    place = str(source) if isinstance(source, str | Path) else ""
-    if options.query and not is_url(place):
+    location = str(source) if isinstance(source, str | Path) else ""
+    if options.query and not is_database(location):
         raise UsageError(f"{source_name(source)} is no database, so --query does nothing; leave it out")
-    if options.sheet and (is_url(place) or Path(place).suffix.lower() not in EXCEL_SUFFIXES):
+    if options.sheet and (is_database(location) or Path(location).suffix.lower() not in EXCEL_SUFFIXES):
         raise UsageError(f"{source_name(source)} is no workbook, so --sheet does nothing; leave it out")
 
 
@@ -167,11 +168,15 @@ def _from_pandas(frame: Any) -> pa.Table:
 
 
 def _read_file(path: Path, options: ReadOptions) -> pa.Table:
-    match _form(path):
+    match form_of(path):
         case "csv":
             from ai.ml.core.tables.csv.reader import read_csv
 
             return read_csv(path, options.csv)
+        case "folder":
+            from ai.ml.core.tables.folder_reader import read_folder
+
+            return read_folder(path, options.csv)
         case "parquet":
             from ai.ml.core.tables.parquet_reader import read_parquet
 
@@ -182,79 +187,68 @@ def _read_file(path: Path, options: ReadOptions) -> pa.Table:
             return read_sheet(path, options.in_force.sheet)
 
 
-def _stream(source: Any, place: str, options: ReadOptions, batch_rows: int) -> Iterable[pa.RecordBatch]:
+def _stream(source: Any, location: str, options: ReadOptions, batch_rows: int) -> Iterator[pa.RecordBatch]:
     table = _in_memory(source)
     if table is not None:
-        return table.to_batches(batch_rows)
-    if is_url(place):
+        yield from table.to_batches(batch_rows)
+    elif is_bucket(location):
+        from ai.ml.core.tables.bucket_copy import bucket_copy
+
+        with bucket_copy(location) as path:
+            yield from _stream_file(path, options, batch_rows)
+    elif is_url(location):
         from ai.ml.core.tables.sql_reader import read_query
 
-        return read_query(place, options.query, batch_rows)
-    path = Path(source)
-    form = _form(path)
-    if form == "csv":
-        from ai.ml.core.tables.csv.reader import stream_csv
-
-        # Marks of other lands are read from the text.
-        return stream_csv(path, options.csv, options.numbers if options.marks.is_plain else ())
-    if form == "parquet":
-        from ai.ml.core.tables.parquet_reader import stream_parquet
-
-        return stream_parquet(path, batch_rows)
-    return _read_file(path, options).to_batches(batch_rows)
+        yield from read_query(location, options.query, batch_rows)
+    else:
+        yield from _stream_file(Path(source), options, batch_rows)
 
 
-def _form(path: Path) -> str:
-    try:
-        if path.is_dir():
-            return "parquet"
-        if not path.exists():
-            raise DataNotFound(f"no file at {path}{_near_files(path)}")
-    except PermissionError as error:
-        raise StorageFailed(f"reading {path} failed: {error.strerror}") from None
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    last = suffixes[-1] if suffixes else ""
-    if last == ".gz":
-        last = suffixes[-2] if len(suffixes) > 1 and suffixes[-2] in CSV_SUFFIXES else ".csv"
-    for form, known in (("csv", CSV_SUFFIXES), ("parquet", PARQUET_SUFFIXES), ("excel", EXCEL_SUFFIXES)):
-        if last in known:
-            return form
-    raise DataRefused(f"{path.name}: unknown kind of file; bundlegate {_READS}")
+def _stream_file(path: Path, options: ReadOptions, batch_rows: int) -> Iterable[pa.RecordBatch]:
+    match form_of(path):
+        case "csv":
+            from ai.ml.core.tables.csv.reader import stream_csv
+
+            # Marks of other lands are read from the text.
+            return stream_csv(path, options.csv, options.numbers if options.marks.is_plain else ())
+        case "folder":
+            from ai.ml.core.tables.folder_reader import stream_folder
+
+            return stream_folder(path, options.csv, batch_rows)
+        case "parquet":
+            from ai.ml.core.tables.parquet_reader import stream_parquet
+
+            return stream_parquet(path, batch_rows)
+        case _:
+            return _read_file(path, options).to_batches(batch_rows)
 
 
-def _near_files(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f": there is no folder {path.parent} either"
-    near = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=3)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
-
-
-def _finished(table: pa.Table, place: str, options: ReadOptions, *, is_whole: bool = False) -> pa.Table:
+def _finished(table: pa.Table, location: str, options: ReadOptions, *, is_whole: bool = False) -> pa.Table:
     """Names without outer blanks and a byte order mark, all different; numbers with the decimal mark of Python."""
     metadata = table.schema.metadata
     names = [column_name(name) for name in table.column_names]
-    _refuse_duplicates(names, place)
+    _refuse_duplicates(names, location)
     if names != table.column_names:
         table = table.rename_columns(names)
     if is_whole:
-        _say_contradictions(table, options)
+        _log_contradictions(table, options)
     table = options.marks.plain_table(plain_types(table))
     return with_reading(table.replace_schema_metadata(metadata), options.in_force)
 
 
-def _say_contradictions(table: pa.Table, options: ReadOptions) -> None:
+def _log_contradictions(table: pa.Table, options: ReadOptions) -> None:
     for name, column in zip(table.column_names, table.columns, strict=True):
         cells, example = options.marks.contradictions(column)
         if cells:
-            told = "%r has %s with a decimal point, such as %r, though --decimal %s was told"
-            _LOG.info(f"note      {told}", name, counted(cells, "cell"), example, options.marks.decimal)
+            message = "%r has %s with a decimal point, such as %r, though --decimal %s was told"
+            _LOG.info(f"note      {message}", name, counted(cells, "cell"), example, options.marks.decimal)
 
 
-def _refuse_duplicates(names: Sequence[str], place: str) -> None:
+def _refuse_duplicates(names: Sequence[str], where: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         shown = ", ".join(repr(name) if name else "'' (no name)" for name in twice)
-        raise DataRefused(f"{place}: more than one column is called {shown}; rename or drop all but one")
+        raise DataRefused(f"{where}: more than one column is called {shown}; rename or drop all but one")
 
 
 def _recut(batches: Iterable[pa.RecordBatch], batch_rows: int) -> Iterator[pa.RecordBatch]:

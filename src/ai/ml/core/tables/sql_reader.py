@@ -64,9 +64,9 @@ def read_query(url: str, query: str | None, batch_rows: int) -> Iterator[pa.Reco
         StorageFailed: the database can't be reached, or its disk failed.
     """
     engine, password = _connectable(url)
-    place = source_name(url)
+    shown_url = source_name(url)
     if not query:
-        raise UsageError(f"{place}: say what to read by --query 'SELECT … FROM …'")
+        raise UsageError(f"{shown_url}: say what to read by --query 'SELECT … FROM …'")
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -80,10 +80,10 @@ def read_query(url: str, query: str | None, batch_rows: int) -> Iterator[pa.Reco
             # A colon in the query is its own: `::date` casts, and nothing is bound.
             result = connection.execute(text(query.rstrip().rstrip(";").replace(":", r"\:")))
             if not result.returns_rows:
-                raise DataRefused(f"{place}: the query returns no rows: {query}")
+                raise DataRefused(f"{shown_url}: the query returns no rows: {query}")
             yield from _batches(result, min(batch_rows, _FETCH_ROWS))
     except SQLAlchemyError as error:
-        raise _refusal(error)(f"{place}: {_clean(error, password)}") from None
+        raise _refusal(error)(f"{shown_url}: {_clean(error, password)}") from None
     finally:
         engine.dispose()
 
@@ -107,7 +107,7 @@ def _refusal(error: Exception) -> type[BundlegateError]:
 def whole_table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
     """The batches of one query as one table: a column that came in several types is of the type that holds all."""
     names = batches[0].schema.names
-    return pa.table([_joined([batch.column(place) for batch in batches]) for place in range(len(names))], names=names)
+    return pa.table([_joined([batch.column(index) for batch in batches]) for index in range(len(names))], names=names)
 
 
 def _joined(pieces: list[pa.Array]) -> pa.ChunkedArray:

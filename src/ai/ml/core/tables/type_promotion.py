@@ -17,10 +17,10 @@ def plain_types(table: pa.Table) -> pa.Table:
 
     Polars writes categories with unsigned codes, and texts as views.
     """
-    for place, column in enumerate(table.columns):
+    for index, column in enumerate(table.columns):
         kind = _plain_type(column.type)
         if kind != column.type:
-            table = table.set_column(place, table.schema.names[place], column.cast(kind))
+            table = table.set_column(index, table.schema.names[index], column.cast(kind))
     return table
 
 

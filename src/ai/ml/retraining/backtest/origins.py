@@ -18,7 +18,7 @@ from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.records import FileRef, Record
-from ai.ml.retraining.runs.source import read_source, without_dictionaries
+from ai.ml.retraining.runs.steps.source import read_source, without_dictionaries
 from ai.ml.retraining.runs.work_folder import locked_work_dir, work_dir
 from ai.ml.retraining.settings.backtest import BacktestConfig
 from ai.ml.retraining.settings.retrain import RetrainConfig

@@ -38,7 +38,7 @@ from ai.ml.retraining.decision.bootstrap import Interval, paired_gain
 from ai.ml.retraining.decision.decision import row_losses
 from ai.ml.retraining.records import DecisionRecord
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.holdout import score_known
+from ai.ml.retraining.runs.steps.holdout import score_known
 from ai.ml.retraining.settings.backtest import BacktestConfig, with_policy
 from ai.ml.retraining.settings.retrain import RetrainConfig
 

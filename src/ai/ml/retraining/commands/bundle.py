@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files.atomic import dump_json, make_dirs, write_atomic
-from ai.ml.retraining.console.progress import at_work, part_bar, result_console
+from ai.ml.retraining.console.progress import PROVING, at_work, part_bar, result_console
 from ai.ml.retraining.console.stdout import print_bytes, print_json
 from ai.ml.retraining.settings.reading import read_options, reading_of
 from ai.ml.retraining.store.references import bundle_directory
@@ -29,8 +29,8 @@ def inspect(arguments: Namespace) -> int:
     from ai.ml.retraining.commands.inspect import bundle_facts, show_facts
 
     reference = Path(arguments.bundle)
-    place = reference if reference.is_file() else bundle_directory(arguments.bundle, arguments.store)
-    facts = bundle_facts(place)
+    path = reference if reference.is_file() else bundle_directory(arguments.bundle, arguments.store)
+    facts = bundle_facts(path)
     if arguments.json:
         print_json(facts)
     else:
@@ -55,7 +55,7 @@ def verify(arguments: Namespace) -> int:
     policy = GatePolicy(
         pythons=tuple(arguments.python), cpu_matrix=arguments.cpu_matrix, timeout_seconds=arguments.gate_timeout
     )
-    with at_work("proving in a fresh process"):
+    with at_work(PROVING):
         verdict = prove(bundle_dir, policy)
     if arguments.json:
         print_bytes(verdict.to_json())

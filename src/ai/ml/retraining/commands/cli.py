@@ -1,6 +1,6 @@
 """The console script `bundlegate`: bundles, the store, and the flows (`commands.flow`), where Prefect is installed.
 
-Only argparse is imported here; each command imports what it needs when it runs, so that `--help` answers at once.
+Nothing slow is imported here; each command imports what it needs when it runs, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from ai.ml.retraining.settings.defaults import GATE_TIMEOUT_S, MAX_REPORT_ROWS, STORE
 
 EXIT_CODES = """\
 exit codes: 0 passed, promoted, done · 1 the gate refused · 2 usage · 3 hold · 4 data refused · 5 nothing was checked
@@ -51,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def usual_store() -> str:
     """Where the store is when nobody says it."""
-    return os.environ.get("BUNDLEGATE_STORE", ".bundlegate/store")
+    return os.environ.get("BUNDLEGATE_STORE", STORE)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -136,6 +138,7 @@ def _add_bundle_commands(commands: Any) -> None:
     sign.add_argument("--signature", type=Path, metavar="FILE", help="where to write (default: DIRECTORY.sig)")
 
     _add_predict(commands)
+    _add_drill(commands)
 
     evidence = _command(
         commands, "evidence", "bundle:evidence", "make evidence for a bundle that was trained elsewhere"
@@ -148,11 +151,30 @@ def _add_bundle_commands(commands: Any) -> None:
     example.add_argument("output", type=Path, help="CSV or Parquet file to write")
 
 
+def _add_drill(commands: Any) -> None:
+    drill = _command(
+        commands, "drill", "drill:drill", "break copies of a model's last good table, and play the night with each"
+    )
+    drill.add_argument("name", help="of a model with a champion; the drill touches neither it nor its store")
+    drill.add_argument("--data", required=True, metavar="SOURCE", help="its last good table")
+    drill.add_argument(
+        "--family",
+        action="append",
+        choices=["labels", "columns", "rows", "format", "target"],
+        help="only these kinds (repeatable); good nights are always played",
+    )
+    drill.add_argument(
+        "--rows", type=int, default=5_000, metavar="N", help="the table's last rows are enough (default: %(default)s)"
+    )
+    drill.add_argument("--json", action="store_true", help="for machines")
+    _add_reading(drill)
+
+
 def _add_timeout(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gate-timeout",
         type=seconds,
-        default=600.0,
+        default=GATE_TIMEOUT_S,
         metavar="SECONDS",
         help="for a fresh process; one that takes longer proves nothing, exit code 75 (default: %(default)g)",
     )
@@ -176,7 +198,7 @@ def _add_report_commands(commands: Any) -> None:
     report.add_argument(
         "--max-rows",
         type=int,
-        default=20_000,
+        default=MAX_REPORT_ROWS,
         metavar="N",
         help="measure on a sample above that (default: %(default)s)",
     )

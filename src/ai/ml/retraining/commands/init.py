@@ -132,19 +132,19 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
     return None
 
 
-def whole(place: str) -> str:
+def whole(location: str) -> str:
     """A path from the root on; an address stays as it is."""
-    return place if is_url(place) else str(Path(place).absolute())
+    return location if is_url(location) else str(Path(location).absolute())
 
 
 def _entry(path: str, key: str, field: FieldInfo, values: dict[str, str]) -> list[str]:
-    told = _comment(field.description or "")
+    comment = _comment(field.description or "")
     if field.is_required():
-        return [*told, f"{key} = {_toml(values.get(path, PLACEHOLDERS.get(path, '')))}", ""]
+        return [*comment, f"{key} = {_toml(values.get(path, PLACEHOLDERS.get(path, '')))}", ""]
     default = field.get_default(call_default_factory=True)
     if values.get(path, default) != default:
-        return [*told, f"{key} = {_toml(values[path])}", ""]
-    return [*told, f"# {key} = …  (not set)" if default is None else f"# {key} = {_toml(default)}", ""]
+        return [*comment, f"{key} = {_toml(values[path])}", ""]
+    return [*comment, f"# {key} = …  (not set)" if default is None else f"# {key} = {_toml(default)}", ""]
 
 
 def _comment(text: str) -> list[str]:

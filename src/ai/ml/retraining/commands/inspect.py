@@ -10,7 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ai.ml.core.bundle_dir import BUNDLE_NAME, bundle_digest, check_files, current_versions, read_manifest
+from ai.ml.core.bundle_dir import (
+    BUNDLE_NAME,
+    MANIFEST_NAME,
+    bundle_digest,
+    check_files,
+    current_versions,
+    read_manifest,
+)
 from ai.ml.core.reading import Reading
 
 SHOWN_FEATURES = 12
@@ -18,21 +25,21 @@ QUANTILES = 100
 WHOLE = 10**15
 
 
-def bundle_facts(place: Path) -> dict[str, Any]:
+def bundle_facts(path: Path) -> dict[str, Any]:
     """Everything that is known of a bundle without building anything from it.
 
     Args:
-        place: a bundle directory, or a `.pt` file; a file without a manifest beside it is read statically.
+        path: a bundle directory, or a `.pt` file; a file without a manifest beside it is read statically.
 
     Raises:
         BundleRefused: the manifest or the file is damaged.
         BundleNotFound: there is neither.
     """
-    folder = place if place.is_dir() else place.parent
-    if not (folder / "manifest.json").is_file():
+    folder = path if path.is_dir() else path.parent
+    if not (folder / MANIFEST_NAME).is_file():
         from ai.ml.frameworks.pytorch.serialization.reader import inspect_payload
 
-        file = place if place.is_file() else place / BUNDLE_NAME
+        file = path if path.is_file() else path / BUNDLE_NAME
         payload = inspect_payload(file)
         differences = version_differences(payload["written_with"])
         return {"path": str(file), "manifest": None, "payload": payload, "version_differences": differences}
@@ -134,7 +141,7 @@ def _values(column: dict[str, Any]) -> str:
         return ", ".join(named) + (f", … {len(levels)} in all" if len(levels) > 5 else "")
     least, greatest = column.get("minimum"), column.get("maximum")
     quantiles = column.get("quantiles") or []
-    quarters = [quantiles[place] for place in (25, 50, 75)] if len(quantiles) > QUANTILES else []
+    quarters = [quantiles[index] for index in (25, 50, 75)] if len(quantiles) > QUANTILES else []
     shown = f"{_value(column, least)} … {_value(column, greatest)}"
     if quarters:
         shown += f"; quarters {', '.join(_value(column, value) for value in quarters)}"

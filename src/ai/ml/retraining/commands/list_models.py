@@ -62,8 +62,8 @@ def _readable_facts(store: Store, name: str, now: datetime) -> dict[str, Any]:
         facts |= {"live": pointer.digest, "since": pointer.since, "age_days": _days(pointer.since, now)}
     if nights:
         last = nights[-1]
-        said = {"time": last.body.get("time"), "digest": last.digest, "reason": reason_of(last.body)}
-        facts |= {"last": {"outcome": last.action, **said}, "trend": _trend(nights)}
+        entry_facts = {"time": last.body.get("time"), "digest": last.digest, "reason": reason_of(last.body)}
+        facts |= {"last": {"outcome": last.action, **entry_facts}, "trend": _trend(nights)}
     return facts
 
 

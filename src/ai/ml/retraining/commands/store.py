@@ -59,8 +59,9 @@ def show(arguments: Namespace) -> int:
     if arguments.json:
         print_json(facts)
         return ExitCode.OK
-    told = facts | {"metrics": ", ".join(f"{name} {figure(value)}" for name, value in (facts["metrics"] or {}).items())}
-    print_facts(result_console(), [(key, "–" if told[key] in (None, "") else str(told[key])) for key in SHOWN])
+    metrics = ", ".join(f"{name} {figure(value)}" for name, value in (facts["metrics"] or {}).items())
+    shown = facts | {"metrics": metrics}
+    print_facts(result_console(), [(key, "–" if shown[key] in (None, "") else str(shown[key])) for key in SHOWN])
     return ExitCode.OK
 
 
@@ -155,8 +156,8 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
     body = entry.body
     before = body.get("champion_before")
     page = kept_reports(store, name, digest) / PAGE
-    place = "" if str(store.root) == usual_store() else f" --store {shlex.quote(str(store.root))}"
-    back = f"bundlegate rollback {name}{place} --reason '…'" if before else "there was no champion before"
+    store_flag = "" if str(store.root) == usual_store() else f" --store {shlex.quote(str(store.root))}"
+    back = f"bundlegate rollback {name}{store_flag} --reason '…'" if before else "there was no champion before"
     return {
         "live": digest,
         "since": body.get("time"),

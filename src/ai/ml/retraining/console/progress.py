@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ai.ml.frameworks.pytorch.trainer.training import EpochReport
+    from ai.ml.frameworks.pytorch.trainer.loop import EpochReport
 
 logger = logging.getLogger("bundlegate")
 PIPE_WIDTH = 400
+PROVING = "proving in a fresh process"
+"""For `at_work`."""
 
 
 def log_to_terminal() -> None:

@@ -49,17 +49,20 @@ class TargetCheck:
 
     beyond: list[str] = field(default_factory=list[str])
     """One phrase for each limit that is surely passed."""
+    noted: list[str] = field(default_factory=list[str])
+    """What a person should know of the table and what holds nothing."""
     unknown: list[str] = field(default_factory=list[str])
     figures: dict[str, Any] = field(default_factory=dict[str, Any])
     """As the ledger keeps them."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {"beyond": list(self.beyond), "unknown": list(self.unknown), **self.figures}
+        said = {name: list(getattr(self, name)) for name in ("beyond", "noted", "unknown")}
+        return said | self.figures
 
 
 def check_labels(
-    check: TargetCheck, before: KnownRows, now: KnownRows, rows: int, settings: TargetCheckSettings
+    check: TargetCheck, before: KnownRows, now: KnownRows, settings: TargetCheckSettings, *, whole: bool = False
 ) -> None:
     """Compare the labels of rows that the champion was measured on with those that the same rows have now.
 
@@ -70,28 +73,37 @@ def check_labels(
         check: gets figures and phrases.
         before: of the champion's evidence.
         now: tonight's rows among which they may be.
-        rows: how many `now` was drawn from, for the accidents.
         settings: the limits.
+        whole: whether all of tonight's rows that could be among them are there: then one that isn't is gone.
     """
     old, conflicts = _unambiguous(before)
     new, _ = _unambiguous(now)
+    if whole:
+        gone = int((~np.isin(before.keys, now.keys)).sum())
+        check.figures["known_rows"] = {"rows": len(before.keys), "gone": gone}
+        if gone:
+            check.noted.append(
+                f"{gone:,} of the {len(before.keys):,} rows that the champion was measured on don't come again as they "
+                "were"
+            )
     _, first, second = np.intersect1d(old.keys, new.keys, assume_unique=True, return_indices=True)
     matched = len(first)
     if matched < LEAST_MATCHED:
         return
     changed = ~_same(old.labels[first], new.labels[second])
     share, low = float(changed.mean()), _least_share(int(changed.sum()), matched, settings.confidence)
-    accidents = conflicts * rows / len(before.keys) / matched
+    accidents = conflicts * len(now.keys) / len(before.keys) / matched
     check.figures["changed_labels"] = {
         "rows": matched,
         "changed": int(changed.sum()),
         "at_least": low,
         "by_accident": accidents,
     }
-    if low - accidents <= settings.changed_labels:
+    if share <= accidents:
         return
     told = f"{changed.sum():,} of {matched:,} rows that it knows have another label now ({share:.0%})"
-    check.beyond.append(told + _example(old.labels[first][changed], new.labels[second][changed]))
+    told += _example(old.labels[first][changed], new.labels[second][changed])
+    (check.beyond if low - accidents > settings.changed_labels else check.noted).append(told)
 
 
 def check_distribution(

@@ -13,6 +13,7 @@ import numpy as np
 
 from ai.ml.core.errors import BundleRefused
 
+ANSWERS_NAME = "answers.npz"
 _ARRAYS = ["decoded.npy", "raw.npy", "stages.npy"]
 
 

@@ -23,7 +23,7 @@ from ai.ml.core.errors import BundleRefused, DataRefused, NothingChecked
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.core.tables.cells import one_array
 from ai.ml.core.types import Metrics, ModelBundle
-from ai.ml.retraining.evidence.answers import AnswerSet, encode_answers, read_answers
+from ai.ml.retraining.evidence.answers import ANSWERS_NAME, AnswerSet, encode_answers, read_answers
 from ai.ml.retraining.evidence.probes import ProbeSet, generate_probes, probe_columns
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def write_evidence(bundle_dir: Path, evidence: Evidence) -> dict[str, Any]:
     }
     write_atomic(folder / "probes.parquet", buffer.getvalue().to_pybytes())
     write_atomic(folder / "generated.json", evidence.generated.to_json())
-    write_atomic(folder / "answers.npz", encode_answers(evidence.answers))
+    write_atomic(folder / ANSWERS_NAME, encode_answers(evidence.answers))
     write_atomic(folder / "record.json", dump_json(record))
     return evidence.summary()
 
@@ -210,7 +210,7 @@ def read_evidence(bundle_dir: Path) -> Evidence:
             raise BundleRefused(f"the evidence has format {record['format']}, this bundlegate reads {EVIDENCE_FORMAT}")
         holdout = pq.read_table(folder / "probes.parquet", page_checksum_verification=True)
         generated = ProbeSet.from_json((folder / "generated.json").read_bytes())
-        answers = read_answers(folder / "answers.npz")
+        answers = read_answers(folder / ANSWERS_NAME)
         evidence = Evidence(
             holdout,
             generated,

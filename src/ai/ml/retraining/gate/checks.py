@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ai.ml.core.bundle_dir import Manifest, check_files
+from ai.ml.core.bundle_dir import METRICS_NAME, Manifest, check_files
 from ai.ml.core.contract import InputContract, target_values
 from ai.ml.retraining.evidence.answers import AnswerSet
 from ai.ml.retraining.evidence.compare import compare_answers
@@ -62,13 +62,13 @@ def check_integrity(bundle_dir: Path, manifest: Manifest, digest: str, expect_di
 
 def check_manifest(manifest: Manifest, evidence: Evidence) -> CheckResult:
     """What the manifest says of the model and of scoring is what the model that answered says of itself."""
-    said = {"model": manifest.model, "scoring": manifest.scoring}
-    wrong = [name for name, section in said.items() if section != evidence.sections.get(name)]
-    figures = {"sections": len(said), "sections_differing": wrong}
+    stated = {"model": manifest.model, "scoring": manifest.scoring}
+    wrong = [name for name, section in stated.items() if section != evidence.sections.get(name)]
+    figures = {"sections": len(stated), "sections_differing": wrong}
     if not wrong:
         return CheckResult("manifest", "current", True, figures, "the manifest describes the model that answered")
     first = wrong[0]
-    pair = json.dumps(evidence.sections.get(first), sort_keys=True), json.dumps(said[first], sort_keys=True)
+    pair = json.dumps(evidence.sections.get(first), sort_keys=True), json.dumps(stated[first], sort_keys=True)
     difference = _difference(first, *pair)
     message = f"the manifest's section `{first}` isn't that of the model that answered the probes"
     return CheckResult("manifest", "current", False, figures, message, difference)
@@ -86,26 +86,26 @@ def check_loading(finding: Finding) -> CheckResult:
 
 def check_replay(finding: Finding, evidence: Evidence) -> CheckResult:
     """The fresh process gave the trained model's raw outputs byte for byte, and its decoded answers."""
-    place = finding.environment
+    environment = finding.environment
     if finding.answers is None:
         if finding.inconclusive:
-            return CheckResult("replay", place, False, {"rows": 0}, finding.trouble, None, applies=False)
+            return CheckResult("replay", environment, False, {"rows": 0}, finding.trouble, None, applies=False)
         figures = {"rows": evidence.rows}
-        return CheckResult("replay", place, False, figures, finding.trouble or "no answers came back")
+        return CheckResult("replay", environment, False, figures, finding.trouble or "no answers came back")
     expected, got = evidence.answers, finding.answers
     comparison = compare_answers(expected.raw, expected.decoded, got.raw, got.decoded)
     stage = next((name for name, sha in expected.stages.items() if got.stages.get(name) != sha), None)
     margin = (finding.report or {}).get("replay", {}).get("rounding_margin")
     figures = {**comparison.figures(), "first_stage": stage, "rounding_margin": margin}
     if comparison.difference is None:
-        return CheckResult("replay", place, True, figures, f"{comparison.rows} rows are equal bit for bit")
+        return CheckResult("replay", environment, True, figures, f"{comparison.rows} rows are equal bit for bit")
     difference = {**comparison.difference, "probe": _probe_kind(evidence, comparison.difference["row"])}
     message = (
         f"{comparison.rows_differing} of {comparison.rows} rows differ from the trained model's answers and "
         f"{comparison.label_flips} decoded answers with them; first at row {difference['row']}, "
         f"{difference['column']}: expected {difference['expected']}, got {difference['got']}"
     )
-    return CheckResult("replay", place, False, figures, message, difference)
+    return CheckResult("replay", environment, False, figures, message, difference)
 
 
 def check_structure(finding: Finding, expected: Mapping[str, str]) -> CheckResult:
@@ -115,67 +115,68 @@ def check_structure(finding: Finding, expected: Mapping[str, str]) -> CheckResul
         finding: with the step `structure`.
         expected: `describe_structure` of the trained model, as the evidence keeps it.
     """
-    place, got = finding.environment, _step(finding, "structure")
+    environment, got = finding.environment, _step(finding, "structure")
     if got is None:
-        return CheckResult("structure", place, False, {"parts": len(expected)}, finding.trouble)
+        return CheckResult("structure", environment, False, {"parts": len(expected)}, finding.trouble)
     parts = (*expected, *(part for part in got if part not in expected))
     differing = [part for part in parts if expected.get(part) != got.get(part)]
     figures = {"parts": len(parts), "parts_differing": len(differing)}
     if not differing:
-        return CheckResult("structure", place, True, figures, f"{len(parts)} parts are those of the evidence")
+        return CheckResult("structure", environment, True, figures, f"{len(parts)} parts are those of the evidence")
     first = differing[0]
     pair = expected.get(first, "absent"), got.get(first, "absent")
     difference = _difference(first, *pair)
     message = (
         f"{len(differing)} of {len(parts)} parts aren't those of the evidence; first {first}: {pair[0]} → {pair[1]}"
     )
-    return CheckResult("structure", place, False, figures, message, difference)
+    return CheckResult("structure", environment, False, figures, message, difference)
 
 
 def check_fixpoint(finding: Finding, evidence: Evidence) -> CheckResult:
     """Saving what was loaded gives the same file; a file that another writer made settles after one saving."""
-    place, digests = finding.environment, _step(finding, "fixpoint")
+    environment, digests = finding.environment, _step(finding, "fixpoint")
     if digests is None:
-        return CheckResult("fixpoint", place, False, {}, finding.trouble)
+        return CheckResult("fixpoint", environment, False, {}, finding.trouble)
     # A bundle from elsewhere needn't be in our canonical form, but what we save of it must be.
     first = "file" if evidence.origin == "training" else "saved"
     stages = [first, *(name for name in ("saved", "saved_again") if name != first)]
     figures = {"sha256": digests[first], "foreign": first != "file"}
     changed = next((name for name in stages if digests[name] != digests[first]), None)
     if changed is None:
-        return CheckResult("fixpoint", place, True, figures, "load and save give back the same bytes")
+        return CheckResult("fixpoint", environment, True, figures, "load and save give back the same bytes")
     message = f"save(load(file)) isn't the file: expected sha-256 {digests[first]}, got {digests[changed]}"
     difference = _difference(changed, digests[first], digests[changed])
-    return CheckResult("fixpoint", place, False, figures, message, difference)
+    return CheckResult("fixpoint", environment, False, figures, message, difference)
 
 
 def check_invariance(finding: Finding) -> CheckResult:
     """Other batches, orders, input forms and thread counts gave the same bits."""
-    place, variants = finding.environment, _step(finding, "invariance")
+    environment, variants = finding.environment, _step(finding, "invariance")
     if variants is None:
-        return CheckResult("invariance", place, False, {"variants": 0}, finding.trouble)
+        return CheckResult("invariance", environment, False, {"variants": 0}, finding.trouble)
     broken = [variant for variant in variants if variant["error"] or variant["difference"]]
     figures = {
         "variants": [variant["variant"] for variant in variants],
         "variants_differing": [variant["variant"] for variant in broken],
     }
     if not broken:
-        return CheckResult("invariance", place, bool(variants), figures, f"{len(variants)} variants give the same bits")
+        message = f"{len(variants)} variants give the same bits"
+        return CheckResult("invariance", environment, bool(variants), figures, message)
     first = broken[0]
-    said = first["error"] or f"{first['rows_differing']} of {first['rows']} rows differ"
-    return CheckResult("invariance", place, False, figures, f"{first['variant']}: {said}", first["difference"])
+    message = first["error"] or f"{first['rows_differing']} of {first['rows']} rows differ"
+    return CheckResult("invariance", environment, False, figures, f"{first['variant']}: {message}", first["difference"])
 
 
 def check_metrics(bundle_dir: Path, evidence: Evidence, contract: InputContract | None) -> CheckResult:
     """`metrics.json` is what the training measured, and what the answers give where the evidence is complete."""
-    path = bundle_dir / "metrics.json"
+    path = bundle_dir / METRICS_NAME
     if not path.exists() and evidence.metrics is None:
-        return CheckResult("metrics", "current", False, {}, "there is no metrics.json", None, False)
+        return CheckResult("metrics", "current", False, {}, f"there is no {METRICS_NAME}", None, False)
     try:
         stored = json.loads(path.read_bytes())
         name, value = str(stored["test_metric_name"]), float(stored["test_metric_value"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return CheckResult("metrics", "current", False, {}, f"metrics.json can't be read: {error!r}")
+        return CheckResult("metrics", "current", False, {}, f"{METRICS_NAME} can't be read: {error!r}")
     recomputed = recompute_metric(evidence, contract, name)
     figures = {"stored": stored, "recomputed": recomputed}
     if evidence.metrics is not None and stored != evidence.metrics:
@@ -184,7 +185,7 @@ def check_metrics(bundle_dir: Path, evidence: Evidence, contract: InputContract 
     if recomputed is not None and not abs(recomputed - value) <= tolerance:
         return _wrong_metrics(figures, repr(recomputed), repr(value), f"the evidence gives {name}")
     if recomputed is None and evidence.metrics is None:
-        return CheckResult("metrics", "current", False, figures, "nothing to hold metrics.json against", None, False)
+        return CheckResult("metrics", "current", False, figures, f"nothing to hold {METRICS_NAME} against", None, False)
     return CheckResult("metrics", "current", True, figures, f"{name} {value:g} is what the training measured")
 
 
@@ -203,8 +204,8 @@ def recompute_metric(evidence: Evidence, contract: InputContract | None, name: s
 
 
 def _wrong_metrics(figures: dict[str, Any], expected: str, got: str, what: str) -> CheckResult:
-    difference = _difference("metrics.json", expected, got)
-    message = f"{what} {expected}, metrics.json says {got}"
+    difference = _difference(METRICS_NAME, expected, got)
+    message = f"{what} {expected}, {METRICS_NAME} says {got}"
     return CheckResult("metrics", "current", False, figures, message, difference)
 
 

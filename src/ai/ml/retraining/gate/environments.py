@@ -22,8 +22,10 @@ from typing import Any, Literal
 from ai.ml.core.environment_faults import is_environment_fault
 from ai.ml.core.errors import ExitCode, Unproved, UsageError
 from ai.ml.core.files.scratch import scratch_folder
+from ai.ml.retraining.evidence.answers import ANSWERS_NAME
 
 CURRENT = "current"
+REPORT_NAME = "report.json"
 _CAPABILITIES = ("default", "avx2", "avx512")
 _MKL_MODES = ("off", "COMPATIBLE", "AVX2")
 _KEPT = ("SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
@@ -143,9 +145,9 @@ def run_jobs(
 def _reported(report: dict[str, Any], folder: Path) -> JobOutcome:
     error = report["error"]
     if error is not None and error.get("machine"):
-        said = f"{error['step']} stopped with {error['type']}: {error['message']}"
-        return JobOutcome(None, folder / "answers.npz", said, "machine")
-    return JobOutcome(report, folder / "answers.npz", "")
+        message = f"{error['step']} stopped with {error['type']}: {error['message']}"
+        return JobOutcome(None, folder / ANSWERS_NAME, message, "machine")
+    return JobOutcome(report, folder / ANSWERS_NAME, "")
 
 
 def _unreported(folder: Path, failure: str, fault: Fault) -> JobOutcome:
@@ -155,7 +157,7 @@ def _unreported(folder: Path, failure: str, fault: Fault) -> JobOutcome:
     except FileNotFoundError:
         failure += ", before it had looked at the bundle"
         fault = "installation" if fault == "bundle" else fault
-    return JobOutcome(None, folder / "answers.npz", failure, fault)
+    return JobOutcome(None, folder / ANSWERS_NAME, failure, fault)
 
 
 def _run_process(
@@ -228,6 +230,6 @@ def _check_interpreter(python: str) -> None:
 
 def _read_report(folder: Path) -> dict[str, Any] | None:
     try:
-        return json.loads((folder / "report.json").read_bytes())
+        return json.loads((folder / REPORT_NAME).read_bytes())
     except FileNotFoundError:
         return None

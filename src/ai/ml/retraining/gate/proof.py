@@ -148,10 +148,10 @@ def compare(prechecked: Precheck, finding: Finding, steps: tuple[str, ...] = ALL
 
 def inconclusive_error(finding: Finding) -> BundlegateError:
     """The error for a process that ended without a word about the bundle, so that there is no verdict on it."""
-    said = f"nothing was proved in {finding.environment}: {finding.trouble}"
+    message = f"nothing was proved in {finding.environment}: {finding.trouble}"
     if finding.fault == "installation":
-        return NothingChecked(f"{said}; that says nothing of the bundle: mend the installation there")
-    return Unproved(f"{said}; that says nothing of the bundle: try again (--gate-timeout gives it more seconds)")
+        return NothingChecked(f"{message}; that says nothing of the bundle: mend the installation there")
+    return Unproved(f"{message}; that says nothing of the bundle: try again (--gate-timeout gives it more seconds)")
 
 
 def finding_of(name: str, outcome: JobOutcome, digest: str) -> Finding:

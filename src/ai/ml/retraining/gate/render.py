@@ -24,9 +24,9 @@ def to_junit(verdict: Verdict) -> bytes:
     A verdict that proves nothing gets a failing testcase of its own, so that no build server shows it green.
     """
     suites = ET.Element("testsuites", name="bundlegate")
-    places = [*dict.fromkeys((*(e.name for e in verdict.environments), *(c.environment for c in verdict.checks)))]
-    for place in places:
-        _add_suite(suites, place, verdict)
+    environments = [*dict.fromkeys((*(e.name for e in verdict.environments), *(c.environment for c in verdict.checks)))]
+    for name in environments:
+        _add_suite(suites, name, verdict)
     if verdict.outcome == "NOTHING_CHECKED":
         suite = ET.SubElement(suites, "testsuite", name="verdict", tests="1", failures="1", errors="0", skipped="0")
         case = ET.SubElement(suite, "testcase", classname="bundlegate.verdict", name="something was proved", time="0")
@@ -54,8 +54,8 @@ def to_markdown(verdict: Verdict) -> str:
         "|---" * len(head) + "|",
     ]
     for check in verdict.checks:
-        place = [f"`{check.environment}`"] if many else []
-        cells = (check.name, *place, f"{_MARKS[_status(check)]} {_status(check)}", check.message)
+        environment = [f"`{check.environment}`"] if many else []
+        cells = (check.name, *environment, f"{_MARKS[_status(check)]} {_status(check)}", check.message)
         lines.append("| " + " | ".join(_markdown(cell) for cell in cells) + " |")
     for check in verdict.failures:
         lines += ["", f"**{_markdown(check.name)}** in `{check.environment}`: {_markdown(check.message)}"]
@@ -90,13 +90,13 @@ def to_terminal(verdict: Verdict) -> Group:
     return Group(outcome.append(f"  {verdict.reason}", style="not bold"), digest, table)
 
 
-def _add_suite(suites: ET.Element, place: str, verdict: Verdict) -> None:
-    checks = [check for check in verdict.checks if check.environment == place]
+def _add_suite(suites: ET.Element, environment_name: str, verdict: Verdict) -> None:
+    checks = [check for check in verdict.checks if check.environment == environment_name]
     statuses = [_status(check) for check in checks]
     suite = ET.SubElement(
         suites,
         "testsuite",
-        name=_xml(place),
+        name=_xml(environment_name),
         tests=str(len(checks)),
         failures=str(statuses.count("refused")),
         errors="0",
@@ -105,11 +105,13 @@ def _add_suite(suites: ET.Element, place: str, verdict: Verdict) -> None:
     properties = ET.SubElement(suite, "properties")
     ET.SubElement(properties, "property", name="digest", value=verdict.digest)
     for environment in verdict.environments:
-        if environment.name == place:
+        if environment.name == environment_name:
             for name, value in sorted({**environment.versions, **environment.settings}.items()):
                 ET.SubElement(properties, "property", name=_xml(name), value=_xml(value))
     for check, status in zip(checks, statuses, strict=True):
-        case = ET.SubElement(suite, "testcase", classname=f"bundlegate.{_xml(place)}", name=check.name, time="0")
+        case = ET.SubElement(
+            suite, "testcase", classname=f"bundlegate.{_xml(environment_name)}", name=check.name, time="0"
+        )
         if status == "refused":
             failure = ET.SubElement(case, "failure", message=_xml(_first_difference(check)), type="difference")
             failure.text = _xml(f"{check.message}\n{_figures(check)}")

@@ -32,9 +32,10 @@ from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, rounding_margin
 from ai.ml.frameworks.pytorch.serialization.load import load_bundle
 from ai.ml.frameworks.pytorch.serialization.save import encode_bundle
-from ai.ml.retraining.evidence.answers import AnswerSet, encode_answers
+from ai.ml.retraining.evidence.answers import ANSWERS_NAME, AnswerSet, encode_answers
 from ai.ml.retraining.evidence.evidence import Evidence, answer_probes, read_evidence
 from ai.ml.retraining.evidence.fingerprints import describe_structure
+from ai.ml.retraining.gate.environments import REPORT_NAME
 from ai.ml.retraining.gate.invariance import check_variants
 
 SETTINGS = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "OMP_NUM_THREADS")
@@ -88,14 +89,14 @@ def run_job(job: Job) -> dict[str, Any]:
             report[step] = STEPS[step](replay)
     # A damaged bundle may raise anything: what it raises is the finding.
     except Exception as error:
-        said = {"step": step, "type": type(error).__name__, "message": str(error)}
-        report["error"] = said | {"machine": is_environment_fault(error)}
-    write_atomic(job.out_dir / "report.json", dump_json(report))
+        failure = {"step": step, "type": type(error).__name__, "message": str(error)}
+        report["error"] = failure | {"machine": is_environment_fault(error)}
+    write_atomic(job.out_dir / REPORT_NAME, dump_json(report))
     return report
 
 
 def _replay(replay: Replay) -> dict[str, Any]:
-    write_atomic(replay.job.out_dir / "answers.npz", encode_answers(replay.answers))
+    write_atomic(replay.job.out_dir / ANSWERS_NAME, encode_answers(replay.answers))
     margin = rounding_margin(replay.scorer, replay.evidence.holdout)
     return {
         "rows": len(replay.answers.raw),

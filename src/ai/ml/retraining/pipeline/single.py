@@ -12,7 +12,7 @@ from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import CandidateRef, DataRef, RetrainSummary, problems
 from ai.ml.retraining.reporting.sources import report_or_warn
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.candidate import candidate_key
+from ai.ml.retraining.runs.steps.candidate import candidate_key
 from ai.ml.retraining.runs.work_folder import KEY_PATTERN, keep_latest, work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
 

@@ -25,11 +25,11 @@ from ai.ml.retraining.records import (
     VerdictRef,
     problems,
 )
-from ai.ml.retraining.runs.work_folder import KEEP_RUNS, work_dir
+from ai.ml.retraining.runs.work_folder import HISTORY_NAME, HOLDOUT_NAME, KEEP_RUNS, work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.store import Store
 
-REQUEST, ANSWER = "request.json", "answer.json"
+REQUEST, ANSWER, VERDICT = "request.json", "answer.json", "verdict.json"
 
 
 class Proposal(Record):
@@ -83,7 +83,7 @@ def create_request(config: RetrainConfig, run: str, draft: Proposal, seconds: fl
         shutil.rmtree(leftover, ignore_errors=True)
     made = Path(draft.candidate.bundle.path).parent
     shutil.copytree(made, building, ignore=shutil.ignore_patterns("report"))
-    shutil.copyfile(draft.verdict.file.path, building / "verdict.json")
+    shutil.copyfile(draft.verdict.file.path, building / VERDICT)
     key = request_key(draft.candidate.bundle.digest, draft.decision.champion)
     until = datetime.now(UTC) + timedelta(seconds=seconds)
     request = ApprovalRequest(key=key, until=until.isoformat(), draft=_moved(draft, folder))
@@ -99,13 +99,13 @@ def request_key(digest: str, champion: str | None) -> str:
     return f"{digest}-{champion or 'none'}-{secrets.token_hex(8)}"
 
 
-def load_request(config: RetrainConfig, run: str, asked: set[str]) -> ApprovalRequest:
+def load_request(config: RetrainConfig, run: str, keys: set[str]) -> ApprovalRequest:
     """The request of a run that goes on, every byte of what it was about hashed again.
 
     Args:
         config: of the run.
         run: its id.
-        asked: the keys under which it has asked, as the server remembers them.
+        keys: those under which it has asked, as the server remembers them.
 
     Raises:
         BundleNotFound: what was asked about is gone, or isn't what this run asked about.
@@ -121,7 +121,7 @@ def load_request(config: RetrainConfig, run: str, asked: set[str]) -> ApprovalRe
         raise BundleRefused(f"{file} can't be read: nothing is promoted") from None
     draft = request.draft
     subject = f"{draft.candidate.bundle.digest}-{draft.decision.champion or 'none'}-"
-    if request.key not in asked or not request.key.startswith(subject):
+    if request.key not in keys or not request.key.startswith(subject):
         raise BundleRefused(f"{file} isn't what this run asked approval for: nothing is promoted")
     verify_request(config, request)
     return request
@@ -170,11 +170,11 @@ def _moved(draft: Proposal, folder: Path) -> Proposal:
     moved = candidate.model_copy(
         update={
             "bundle": BundleRef(path=str(folder / "bundle"), digest=candidate.bundle.digest),
-            "holdout": at(candidate.holdout, "holdout.parquet"),
-            "history": at(candidate.history, "history.json"),
+            "holdout": at(candidate.holdout, HOLDOUT_NAME),
+            "history": at(candidate.history, HISTORY_NAME),
         }
     )
-    proof = verdict.model_copy(update={"file": at(verdict.file, "verdict.json")})
+    proof = verdict.model_copy(update={"file": at(verdict.file, VERDICT)})
     return draft.model_copy(update={"candidate": moved, "verdict": proof})
 
 

@@ -89,8 +89,8 @@ def overrule(store: Store, plan: Overruling, reason: str) -> str:
         Busy: another champion was promoted since the plan was made.
     """
     before: dict[str, Any] = plan.held.body.get("decision") or {}
-    told = f"a HOLD was overruled: {reason}"
-    decision = before | {"outcome": "PROMOTE", "reason": told, "would_be": before.get("reason", "")}
+    reason_text = f"a HOLD was overruled: {reason}"
+    decision = before | {"outcome": "PROMOTE", "reason": reason_text, "would_be": before.get("reason", "")}
     # Its rows have decided once, in the line of the HOLD.
     decision.pop("sketch", None)
     note = dict(plan.held.body.get("note") or {}) | {"overruled": {"line": plan.held.sequence, "reason": reason}}

@@ -41,8 +41,8 @@ class TrainingPlan:
         found, training = unused_settings(config.training.training_mode, given), config.training
         if self.search is not None and training.budget_seconds is not None:
             done, left = len(self.search.trials), figure(self.search.training.budget_seconds or 0.0)
-            told = f"the budget of {figure(training.budget_seconds)} s had room for {done} of {training.tune} trials"
-            found.append(f"{told}; the training after them had {left} s")
+            message = f"the budget of {figure(training.budget_seconds)} s had room for {done} of {training.tune} trials"
+            found.append(f"{message}; the training after them had {left} s")
         return found
 
     def lineage(self, config: RetrainConfig) -> dict[str, Any]:
@@ -88,10 +88,11 @@ def plan_training(config: RetrainConfig, data: DataRef, table: pa.Table, trials:
         BundleRefused: what lies at the teacher's place isn't the bundle of its digest.
     """
     training, teacher = _with_teacher(config)
-    most = config.training.tune
-    if most is None:
+    max_trials = config.training.tune
+    if max_trials is None:
         return TrainingPlan(training, teacher, None)
-    search = Searcher(space_of(config.training), trials, _search_key(config, data)).run(table, training, teacher, most)
+    searcher = Searcher(space_of(config.training), trials, _search_key(config, data))
+    search = searcher.run(table, training, teacher, max_trials)
     return TrainingPlan(search.training, teacher, search)
 
 
@@ -107,7 +108,7 @@ def _search_key(config: RetrainConfig, data: DataRef) -> str:
 
 def _with_teacher(config: RetrainConfig) -> tuple[TrainingConfig, ModelBundle | None]:
     from ai.ml.frameworks.pytorch.serialization import load_bundle
-    from ai.ml.frameworks.pytorch.trainer.training import student_of
+    from ai.ml.frameworks.pytorch.trainer.data.student import student_of
 
     training = config.training.for_target(config.data.target, config.split.rule())
     name = config.training.teacher

@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from ai.ml.retraining.runs.candidate import train_candidate
-from ai.ml.retraining.runs.decide import decide
-from ai.ml.retraining.runs.drift import check_drift
-from ai.ml.retraining.runs.holdout import score_holdout
 from ai.ml.retraining.runs.plan import pinned
-from ai.ml.retraining.runs.promote import promote, quarantine, refusal
-from ai.ml.retraining.runs.proof import prove_candidate
 from ai.ml.retraining.runs.resume import remove_run, write_run
-from ai.ml.retraining.runs.source import read_data
+from ai.ml.retraining.runs.steps.candidate import train_candidate
+from ai.ml.retraining.runs.steps.decide import decide
+from ai.ml.retraining.runs.steps.drift import check_drift
+from ai.ml.retraining.runs.steps.holdout import score_holdout
+from ai.ml.retraining.runs.steps.promote import promote, quarantine, refusal
+from ai.ml.retraining.runs.steps.proof import prove_candidate
+from ai.ml.retraining.runs.steps.source import read_data
 from ai.ml.retraining.runs.work_folder import locked_work_dir, work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
 

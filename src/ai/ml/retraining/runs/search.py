@@ -23,6 +23,7 @@ from ai.ml.core.training_modes import MODES, SearchRange
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import Record
+from ai.ml.retraining.runs.work_folder import EPOCHS_SUFFIX
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,8 +87,8 @@ def space_of(training: TrainingSettings) -> dict[str, SearchRange]:
     fixed = NETWORK if training.teacher is not None else ()
     fields = type(training).model_fields
     return {
-        name: place
-        for name, place in MODES[training.training_mode].search_space.items()
+        name: searched
+        for name, searched in MODES[training.training_mode].search_space.items()
         if name not in fixed and getattr(training, name) == fields[name].default
     }
 
@@ -106,8 +107,8 @@ class Searcher:
         self.space, self.path, self.fingerprint = space, path, fingerprint
         self.trials: list[Trial] = _read(path, fingerprint, space)
 
-    def run(self, table: pa.Table, training: TrainingConfig, teacher: ModelBundle | None, most: int) -> Search:
-        """Try up to `most` settings, the given ones first.
+    def run(self, table: pa.Table, training: TrainingConfig, teacher: ModelBundle | None, max_trials: int) -> Search:
+        """Try up to `max_trials` settings, the given ones first.
 
         A budget holds for the search and for the training that follows it, which takes as long as the best trial did.
 
@@ -117,18 +118,18 @@ class Searcher:
         from ai.ml.frameworks.pytorch.trainer.trial import TrialRunner
 
         given: Settings = {name: getattr(training, name) for name in self.space}
-        rehearsal: TrialRunner | None = None
-        while len(self.trials) < most and self._has_time(training.budget_seconds):
+        runner: TrialRunner | None = None
+        while len(self.trials) < max_trials and self._has_time(training.budget_seconds):
             began, number = time.perf_counter(), len(self.trials)
-            rehearsal = rehearsal or TrialRunner(table, training, teacher)
+            runner = runner or TrialRunner(table, training, teacher)
             proposed = propose(self.space, self.trials, training.random_seed) if number else given
             share = self._share(training.budget_seconds)
             trial = Trial(number=number, settings=proposed, loss=None, epochs=0, seconds=0)
             prepared = time.perf_counter() - began
-            done = self._try(rehearsal.judge, dataclasses.replace(training, **proposed, budget_seconds=share), trial)
+            done = self._try(runner.judge, dataclasses.replace(training, **proposed, budget_seconds=share), trial)
             self._keep(done.model_copy(update={"seconds": done.seconds + prepared}))
         self._state.unlink(missing_ok=True)
-        trials = self.trials[:most]
+        trials = self.trials[:max_trials]
         best = min((trial for trial in trials if trial.loss is not None), key=_loss, default=None)
         if best is None:
             raise DataRefused(f"none of {len(trials)} trials of the search gave a finite loss: look at the data")
@@ -137,7 +138,7 @@ class Searcher:
 
     @property
     def _state(self) -> Path:
-        return self.path.with_suffix(".epochs")
+        return self.path.with_suffix(EPOCHS_SUFFIX)
 
     @property
     def _spent(self) -> float:
@@ -157,13 +158,13 @@ class Searcher:
 
         began = time.perf_counter()
 
-        def keeper(config: TrainingConfig) -> EpochCheckpoint:
+        def checkpoint_of(config: TrainingConfig) -> EpochCheckpoint:
             # The time left isn't the same after a kill; everything else is.
-            told = dataclasses.asdict(dataclasses.replace(config, budget_seconds=None))
-            return EpochCheckpoint(self._state, sha256_bytes(dump_json([self.fingerprint, trial.number, told])))
+            same = dataclasses.asdict(dataclasses.replace(config, budget_seconds=None))
+            return EpochCheckpoint(self._state, sha256_bytes(dump_json([self.fingerprint, trial.number, same])))
 
         try:
-            return trial.model_copy(update=vars(judge(settings, keeper)))
+            return trial.model_copy(update=vars(judge(settings, checkpoint_of)))
         except TrainingDiverged:
             return trial.model_copy(update={"seconds": time.perf_counter() - began})
 
@@ -172,7 +173,7 @@ class Searcher:
         record = {"fingerprint": self.fingerprint, "trials": [each.model_dump() for each in self.trials]}
         write_atomic(self.path, dump_json(record))
         self._state.unlink(missing_ok=True)
-        logger.info("trial     %s: %s with %s", trial.number, _worth(trial), told_settings(trial.settings))
+        logger.info("trial     %s: %s with %s", trial.number, _loss_text(trial), settings_text(trial.settings))
 
 
 def propose(space: dict[str, SearchRange], trials: Sequence[Trial], seed: int) -> Settings:
@@ -189,35 +190,35 @@ def propose(space: dict[str, SearchRange], trials: Sequence[Trial], seed: int) -
         seeds = (seed * 10_007 + len(trials)) % 2**32
         sampler = optuna.samplers.TPESampler(seed=seeds, n_startup_trials=RANDOM_TRIALS)
         study = optuna.create_study(sampler=sampler, direction="minimize")
-        places = {name: _distribution(place) for name, place in space.items()}
+        distributions = {name: _distribution(searched) for name, searched in space.items()}
         for trial in trials:
             if trial.loss is not None:
                 tried: dict[str, Any] = dict(trial.settings)
-                study.add_trial(optuna.trial.create_trial(params=tried, distributions=places, value=trial.loss))
-        asked = study.ask(places)
-        return {name: _typed(value) for name, value in asked.params.items()}
+                study.add_trial(optuna.trial.create_trial(params=tried, distributions=distributions, value=trial.loss))
+        proposal = study.ask(distributions)
+        return {name: _typed(value) for name, value in proposal.params.items()}
     finally:
         optuna.logging.set_verbosity(verbosity)
 
 
-def _distribution(place: SearchRange) -> Any:
+def _distribution(searched: SearchRange) -> Any:
     from optuna.distributions import FloatDistribution, IntDistribution
 
-    if isinstance(place.low, int) and isinstance(place.high, int):
-        return IntDistribution(place.low, place.high, log=place.is_log)
-    return FloatDistribution(place.low, place.high, log=place.is_log)
+    if isinstance(searched.low, int) and isinstance(searched.high, int):
+        return IntDistribution(searched.low, searched.high, log=searched.is_log)
+    return FloatDistribution(searched.low, searched.high, log=searched.is_log)
 
 
 def _typed(value: float) -> int | float:
     return value if isinstance(value, int) else float(f"{value:.3g}")
 
 
-def told_settings(settings: Settings) -> str:
+def settings_text(settings: Settings) -> str:
     """`learning_rate 0.001, hidden_dim 128`."""
     return ", ".join(f"{name} {value:g}" for name, value in settings.items())
 
 
-def _worth(trial: Trial) -> str:
+def _loss_text(trial: Trial) -> str:
     return "diverged" if trial.loss is None else f"validation loss {trial.loss:.4g} in {trial.epochs} epochs"
 
 

@@ -56,9 +56,9 @@ def baseline_line(baseline: dict[str, Any]) -> str:
     """`gradient boosting: log_loss 0.43, candidate 0.42, gain +0.01 (-0.002 to +0.03)`."""
     gain, low, high = (figure(baseline[key], 3, signed=True) for key in ("gain", "low", "high"))
     values = f"{baseline['metric']} {figure(baseline['value'])}, candidate {figure(baseline['candidate'])}"
-    told = " — it does better" if baseline["gain"] < 0 else ""
+    worse = " — it does better" if baseline["gain"] < 0 else ""
     surely = ", though not surely" if baseline["gain"] < 0 <= baseline["high"] else ""
-    return f"{baseline['name']}: {values}, gain {gain} ({low} to {high}){told}{surely}"
+    return f"{baseline['name']}: {values}, gain {gain} ({low} to {high}){worse}{surely}"
 
 
 def _number(value: object) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.contract.drift import measure_drift
+from ai.ml.core.contract.table_changes import table_changes
 from ai.ml.core.contract.target import target_values
 from ai.ml.core.contract.target_record import record_target
 from ai.ml.core.errors import BundleNotFound, DataRefused, NothingChecked
@@ -40,6 +41,8 @@ class _Night:
     table: pa.Table
     """Of tonight, or its held-out rows where no more is known."""
     holdout: pa.Table
+    is_whole: bool
+    """Whether `table` is the whole of tonight's."""
 
     @cached_property
     def past(self) -> pa.Table | None:
@@ -87,12 +90,18 @@ def hold_changed_target(
     if night is None:
         return decision
     check = _measure(night, settings)
+    if data is not None:
+        check.noted += _table_changes(night, data)
     for sentence in check.unknown:
         logger.info("note      %s", sentence)
     document = decision.document | {"target": {"action": settings.action, **check.to_json()}}
     if not check.beyond:
-        return decision.model_copy(update={"document": document})
-    outcome, reason = decision.outcome, f"labels or the world changed: {'; '.join(check.beyond)}; {_inputs(night)}"
+        reason = "; ".join([decision.reason, *check.noted])
+        return decision.model_copy(update={"reason": reason, "document": document | {"reason": reason}})
+    outcome, reason = (
+        decision.outcome,
+        f"labels or the world changed: {'; '.join([*check.beyond, *check.noted])}; {_inputs(night)}",
+    )
     if settings.action == "report":
         reason = f"{decision.reason}; but {reason}"
     elif outcome == "PROMOTE":
@@ -117,7 +126,7 @@ def _open(config: RetrainConfig, candidate: CandidateRef, champion: str, data: D
         return None
     holdout = read_table(candidate.holdout.path)
     table = holdout if data is None else read_table(data.file.path)
-    return _Night(bundle, EvaluatedBundle(Path(candidate.bundle.path)), table, holdout)
+    return _Night(bundle, EvaluatedBundle(Path(candidate.bundle.path)), table, holdout, data is not None)
 
 
 def _measure(night: _Night, settings: TargetCheckSettings) -> TargetCheck:
@@ -136,6 +145,13 @@ def _measure(night: _Night, settings: TargetCheckSettings) -> TargetCheck:
     return check
 
 
+def _table_changes(night: _Night, data: DataRef) -> list[str]:
+    if night.champion.manifest.lineage.get("data_fingerprint") == data.fingerprint:
+        return ["it is the very table that the champion was trained on"]
+    contract = night.champion.contract
+    return table_changes(contract, named_as(night.table, [column.name for column in contract.columns]))
+
+
 def _compare_labels(check: TargetCheck, night: _Night, settings: TargetCheckSettings) -> None:
     from ai.ml.retraining.decision.target_check import check_labels
 
@@ -144,7 +160,7 @@ def _compare_labels(check: TargetCheck, night: _Night, settings: TargetCheckSett
     table = night.holdout if rule.get("kind") == "hash" and not rule.get("key") else night.table
     before, now = (None if rows is None else night.known(rows) for rows in (night.past, table))
     if before is not None and now is not None:
-        check_labels(check, before, now, table.num_rows, settings)
+        check_labels(check, before, now, settings, whole=night.is_whole)
 
 
 def _compare_losses(check: TargetCheck, night: _Night, past: pa.Table, settings: TargetCheckSettings) -> None:

@@ -17,6 +17,10 @@ from ai.ml.retraining.store.location import work_folder
 
 KEEP_RUNS = 3
 """Snapshots and candidates of the latest runs that stay in the work folder as checkpoints."""
+HOLDOUT_NAME, HISTORY_NAME = "holdout.parquet", "history.json"
+"""Beside a candidate's bundle."""
+EPOCHS_SUFFIX = ".epochs"
+"""Of an epoch checkpoint, beside what it is of."""
 KEY_PATTERN = "[0-9a-f]" * 16
 
 

@@ -20,7 +20,7 @@ from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.records import FileRef, Record
-from ai.ml.retraining.runs.source import read_source, without_dictionaries
+from ai.ml.retraining.runs.steps.source import read_source, without_dictionaries
 from ai.ml.retraining.runs.work_folder import locked_work_dir, work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.settings.segment_names import segment_model
@@ -103,7 +103,7 @@ def cut_table(config: SegmentsConfig) -> SegmentPlan:
         raise DataRefused(f"no row has a value in {settings.column!r}: there are no segments")
     folder = segments_dir(config)
     make_dirs(folder)
-    segments = tuple(_keep(cut, table, folder, settings, refused) for cut, refused in _told_apart(cuts))
+    segments = tuple(_keep(cut, table, folder, settings, refused) for cut, refused in _distinct_models(cuts))
     kept = {segment.file.path for segment in segments if segment.file is not None}
     for old in folder.glob("*.parquet"):
         if str(old) not in kept:
@@ -122,18 +122,18 @@ def segment_config(config: SegmentsConfig, plan: SegmentPlan, segment: Segment, 
         raise DataRefused(segment.problem or f"{segment.label} has no table")
     single, left = config.single, set(segment.exclude)
     training = single.training
-    wishes = {
+    options = {
         name: tuple(column for column in getattr(training, name) if column not in left)
         for name in ("date_columns", "category_columns", "number_columns", "keep_columns")
     }
-    wishes["exclude_columns"] = tuple(dict.fromkeys((*training.exclude_columns, *segment.exclude)))
+    options["exclude_columns"] = tuple(dict.fromkeys((*training.exclude_columns, *segment.exclude)))
     labels = {"segment": segment.label, "source": plan.source, "parent_flow_run": parent or ""}
     return single.model_copy(
         update={
             "name": segment.model,
             # Marks and encodings are read already; the file is Parquet.
             "data": single.data.__class__(source=segment.file.path, target=single.data.target),
-            "training": training.model_copy(update=wishes),
+            "training": training.model_copy(update=options),
             "labels": {**single.labels, **labels},
         }
     )
@@ -141,9 +141,9 @@ def segment_config(config: SegmentsConfig, plan: SegmentPlan, segment: Segment, 
 
 def _by_column(name: str, table: pa.Table, column: str, settings: SegmentSettings) -> tuple[list[Cut], tuple[str, ...]]:
     texts, codes = _column_values(table, column, set(settings.values))
-    asked = list(dict.fromkeys(settings.values)) or [text for text in texts if text]
-    places = {text: place for place, text in enumerate(texts)}
-    wanted = [*asked, *([""] if settings.missing and "" in places else [])]
+    listed = list(dict.fromkeys(settings.values)) or [text for text in texts if text]
+    indices = {text: index for index, text in enumerate(texts)}
+    wanted = [*listed, *([""] if settings.missing and "" in indices else [])]
     if len(wanted) > settings.max_segments:
         shown = ", ".join(_short(text) for text in wanted[:5])
         raise DataRefused(
@@ -154,8 +154,8 @@ def _by_column(name: str, table: pa.Table, column: str, settings: SegmentSetting
     bounds = np.searchsorted(codes[order], np.arange(len(texts) + 1))
     cuts: list[Cut] = []
     for text in wanted:
-        place = places.get(text)
-        rows = np.empty(0, np.int64) if place is None else order[bounds[place] : bounds[place + 1]]
+        index = indices.get(text)
+        rows = np.empty(0, np.int64) if index is None else order[bounds[index] : bounds[index + 1]]
         label = f"{column} = {_short(text)}" if text else f"{column} is missing"
         cuts.append(Cut(segment_model(name, text or None), label, (column,), rows))
     return cuts, tuple(_left_out(column, texts, np.diff(bounds), set(wanted)))
@@ -164,8 +164,8 @@ def _by_column(name: str, table: pa.Table, column: str, settings: SegmentSetting
 def _left_out(column: str, texts: list[str], counts: np.ndarray, wanted: set[str]) -> Iterator[str]:
     missing = sum(int(count) for text, count in zip(texts, counts, strict=True) if not text and text not in wanted)
     if missing:
-        told = f"{counted(missing, 'row')} without a value in {column!r} {_are(missing)} in no segment"
-        yield f"{told}; --segment-missing makes one of them"
+        message = f"{counted(missing, 'row')} without a value in {column!r} {_are(missing)} in no segment"
+        yield f"{message}; --segment-missing makes one of them"
     others = [(text, int(count)) for text, count in zip(texts, counts, strict=True) if text and text not in wanted]
     if others:
         shown = ", ".join(_short(text) for text, _ in others[:5]) + (", …" if len(others) > 5 else "")
@@ -197,7 +197,7 @@ def _matching(table: pa.Table, filter_: Filter) -> np.ndarray:
     return chosen
 
 
-def _column_values(table: pa.Table, column: str, asked: set[str]) -> tuple[list[str], np.ndarray]:
+def _column_values(table: pa.Table, column: str, listed: set[str]) -> tuple[list[str], np.ndarray]:
     """The distinct texts of a column in the order of texts, "" for missing, and `(n_rows,)` codes into them.
 
     A text that is asked for is a value even if it reads as missing: `NA` is a country.
@@ -216,19 +216,19 @@ def _column_values(table: pa.Table, column: str, asked: set[str]) -> tuple[list[
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
         kind = table.schema.field(column).type
         raise DataRefused(f"column {column!r} holds {kind}, which no table can be cut by") from None
-    meanings = [_meaning(text, asked) for text in raw] + [""]
+    meanings = [_meaning(text, listed) for text in raw] + [""]
     texts = sorted(set(meanings))
-    places = {text: place for place, text in enumerate(texts)}
-    lookup = np.array([places[text] for text in meanings], dtype=np.int64)
+    code_of = {text: code for code, text in enumerate(texts)}
+    lookup = np.array([code_of[text] for text in meanings], dtype=np.int64)
     return texts, lookup[codes]
 
 
-def _meaning(text: str | None, asked: set[str]) -> str:
+def _meaning(text: str | None, listed: set[str]) -> str:
     stripped = (text or "").strip()
-    return stripped if stripped in asked else level_text(stripped)
+    return stripped if stripped in listed else level_text(stripped)
 
 
-def _told_apart(cuts: list[Cut]) -> Iterable[tuple[Cut, str | None]]:
+def _distinct_models(cuts: list[Cut]) -> Iterable[tuple[Cut, str | None]]:
     """Each with a reason to refuse it: of names that differ in case only, one is trained, the one with most rows."""
     twice = Counter(cut.model.casefold() for cut in cuts)
     best: dict[str, Cut] = {}

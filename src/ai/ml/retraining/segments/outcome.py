@@ -15,7 +15,7 @@ from ai.ml.retraining.runs.summary import COLOURS
 from ai.ml.retraining.segments.cut import Segment, SegmentPlan
 
 DECIDED = ("PROMOTED", "HELD", "REJECTED")
-"""Runs that came to their end; the others are told by the name of their exit code."""
+"""Runs that came to their end; the others are counted by the name of their exit code."""
 
 
 class SegmentOutcome(Record):
@@ -91,9 +91,9 @@ def decided_segment(segment: Segment, summary: RetrainSummary, flow_run: str | N
 def summarize(name: str, plan: SegmentPlan, outcomes: list[SegmentOutcome]) -> SegmentsSummary:
     """All in one record, in the plan's order."""
     counts = Counter(outcome.outcome for outcome in outcomes)
-    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+    counted_outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
     code = worst_of(outcome.exit_code for outcome in outcomes)
-    sentence = f"{name}: {len(outcomes)} segments: {told}"
+    sentence = f"{name}: {len(outcomes)} segments: {counted_outcomes}"
     worst = next((outcome for outcome in outcomes if outcome.exit_code == code and code), None)
     if worst is not None:
         sentence += f"; exit code {code} is {worst.model}'s ({worst.reason})"

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ai.ml.core.bundle_dir import BUNDLE_NAME, read_manifest
+from ai.ml.core.bundle_dir import BUNDLE_NAME, METRICS_NAME, read_manifest
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.frameworks.pytorch.models.networks import build_model, model_config_of
-from ai.ml.retraining.evidence.answers import AnswerSet
+from ai.ml.retraining.evidence.answers import ANSWERS_NAME, AnswerSet
 from ai.ml.retraining.evidence.evidence import answer_probes, plain_labels
 from ai.ml.retraining.evidence.fingerprints import describe_structure
 from ai.ml.retraining.selftest.defect import Copy, Defect, NotApplicable, defect
@@ -104,7 +104,7 @@ def _(copy: Copy) -> None:
 
 
 def _metrics(copy: Copy) -> dict[str, Any]:
-    path = copy.bundle_dir / "metrics.json"
+    path = copy.bundle_dir / METRICS_NAME
     if not path.is_file():
         raise NotApplicable("the bundle has no metrics")
     return json.loads(path.read_bytes())
@@ -113,7 +113,7 @@ def _metrics(copy: Copy) -> dict[str, Any]:
 def _write_metrics(copy: Copy) -> None:
     metrics = _metrics(copy)
     metrics["test_metric_value"] += 0.01
-    (copy.bundle_dir / "metrics.json").write_bytes(json.dumps(metrics, indent=2).encode())
+    (copy.bundle_dir / METRICS_NAME).write_bytes(json.dumps(metrics, indent=2).encode())
 
 
 @defect(DIRECTORY_DEFECTS, "metrics of another run", "files")
@@ -124,12 +124,12 @@ def _(copy: Copy) -> None:
 @defect(DIRECTORY_DEFECTS, "metrics gone", "files")
 def _(copy: Copy) -> None:
     _metrics(copy)
-    (copy.bundle_dir / "metrics.json").unlink()
+    (copy.bundle_dir / METRICS_NAME).unlink()
 
 
 @defect(DIRECTORY_DEFECTS, "a bit flipped in the stored answers", "files")
 def _(copy: Copy) -> None:
-    _flip(copy.bundle_dir / "evidence" / "answers.npz", 0.5)
+    _flip(copy.bundle_dir / "evidence" / ANSWERS_NAME, 0.5)
 
 
 @defect(DIRECTORY_DEFECTS, "the probes cut off", "files")

@@ -26,7 +26,7 @@ from ai.ml.retraining.selftest.defect import CONTROLS, Copy, Defect, NotApplicab
 from ai.ml.retraining.selftest.directory import DIRECTORY_DEFECTS
 from ai.ml.retraining.selftest.preprocessing import PREPROCESSING_DEFECTS
 from ai.ml.retraining.selftest.weights import WEIGHT_DEFECTS
-from ai.ml.retraining.settings.fields import GATE_TIMEOUT_S
+from ai.ml.retraining.settings.defaults import GATE_TIMEOUT_S
 from ai.ml.retraining.settings.gate import GatePolicy
 
 CATALOGUE = (*CONTROLS, *WEIGHT_DEFECTS, *PREPROCESSING_DEFECTS, *DIRECTORY_DEFECTS)

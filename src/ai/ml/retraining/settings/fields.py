@@ -6,13 +6,11 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ai.ml.retraining.settings.defaults import MAX_GATE_TIMEOUT_S
 from ai.ml.retraining.settings.flag import Flag
 
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """A model's name in a store, where it is a folder's name, too."""
-GATE_TIMEOUT_S = 600.0
-MAX_GATE_TIMEOUT_S = 24 * 3600
-"""Seconds for each fresh process of a proof: where nothing else is said, and the most that may be."""
 
 
 class Section(BaseModel):

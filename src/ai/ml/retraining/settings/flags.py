@@ -75,10 +75,10 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         if value is None or path in NOT_SETTINGS:
             continue
         *sections, key = path.split(".")
-        place = nested
+        section_values = nested
         for section in sections:
-            place = place.setdefault(section, {})
-        place[key] = value
+            section_values = section_values.setdefault(section, {})
+        section_values[key] = value
     return nested
 
 
@@ -110,9 +110,9 @@ def _help(field: FieldInfo) -> str:
     if choices and all(typing.get_origin(kind) in (typing.Literal, None) for kind in _parts(field.annotation)):
         text += f" ({', '.join(choices)})"
     shown = field.get_default(call_default_factory=True) if not field.is_required() else None
-    told = text if shown in (None, (), {}, "") else f"{text} [{shown}]"
+    help_text = text if shown in (None, (), {}, "") else f"{text} [{shown}]"
     # argparse fills in what stands behind a percent sign.
-    return told.replace("%", "%%")
+    return help_text.replace("%", "%%")
 
 
 def _parts(annotation: Any) -> list[Any]:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ai.ml.retraining.settings.fields import GATE_TIMEOUT_S, CpuMatrix, GateTimeout, Pythons, Section
+from ai.ml.retraining.settings.defaults import GATE_TIMEOUT_S
+from ai.ml.retraining.settings.fields import CpuMatrix, GateTimeout, Pythons, Section
 
 
 class GatePolicy(Section):

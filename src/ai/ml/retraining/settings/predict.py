@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from ai.ml.retraining.settings.defaults import STORE
 from ai.ml.retraining.settings.fields import RefusedDrift, Section
 from ai.ml.retraining.settings.flag import Flag
 from ai.ml.retraining.settings.reading import ReadSettings
@@ -123,9 +124,7 @@ class RunnerSettings(ClusterSettings):
 class PredictConfig(Section):
     """One batch prediction. Run again after a crash, and only what isn't done is done."""
 
-    store: Annotated[
-        str, Field(description="Folder of versions, champion and ledger", examples=[".bundlegate/store"])
-    ] = ".bundlegate/store"
+    store: Annotated[str, Field(description="Folder of versions, champion and ledger", examples=[STORE])] = STORE
     job: JobSettings
     batch: BatchSettings = BatchSettings()
     run: RunnerSettings = RunnerSettings()

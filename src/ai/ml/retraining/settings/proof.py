@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ai.ml.retraining.settings.fields import GATE_TIMEOUT_S, MODEL_NAME, GateTimeout, Section
+from ai.ml.retraining.settings.defaults import GATE_TIMEOUT_S, STORE
+from ai.ml.retraining.settings.fields import MODEL_NAME, GateTimeout, Section
 from ai.ml.retraining.settings.gate import GatePolicy
 
 
@@ -21,8 +22,8 @@ class BundleToProve(Section):
         ),
     ]
     store: Annotated[
-        str, Field(description="The store, for names: a folder or s3://BUCKET/PREFIX", examples=[".bundlegate/store"])
-    ] = ".bundlegate/store"
+        str, Field(description="The store, for names: a folder or s3://BUCKET/PREFIX", examples=[STORE])
+    ] = STORE
     expect_digest: Annotated[
         str | None,
         Field(pattern="^[0-9a-f]{64}$", description="Digest that the bundle must have", examples=["3f" * 32]),
@@ -37,9 +38,7 @@ class RollbackConfig(Section):
     """Settings of a rollback: a former champion becomes live again, once it has proved itself again."""
 
     name: Annotated[str, Field(pattern=MODEL_NAME, description="The model's name in the store", examples=["churn"])]
-    store: Annotated[
-        str, Field(description="Its store: a folder or s3://BUCKET/PREFIX", examples=[".bundlegate/store"])
-    ] = ".bundlegate/store"
+    store: Annotated[str, Field(description="Its store: a folder or s3://BUCKET/PREFIX", examples=[STORE])] = STORE
     to: Annotated[
         str | None,
         Field(

@@ -73,13 +73,13 @@ READING = tuple(ReadSettings.model_fields)
 """By the names of `ReadOptions`; the console's commands have flags of these names."""
 
 
-def read_options(said: object) -> ReadOptions:
+def read_options(settings: object) -> ReadOptions:
     """How to read a table, from settings or a command's flags.
 
     Raises:
         UsageError: the marks don't go together.
     """
-    given: dict[str, Any] = {name: getattr(said, name) for name in READING}
+    given: dict[str, Any] = {name: getattr(settings, name) for name in READING}
     # argparse gathers lists.
     given |= {name: tuple(given[name]) for name in ("missing_marks", "units")}
     return ReadOptions(**given)

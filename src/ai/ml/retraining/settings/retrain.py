@@ -10,6 +10,7 @@ from ai.ml.core.split_config import SplitConfig
 from ai.ml.core.training_modes import MODES, TrainingModeName, defaults_text, readers_text
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.settings.decision import DecisionSettings
+from ai.ml.retraining.settings.defaults import MAX_REPORT_ROWS, STORE
 from ai.ml.retraining.settings.fields import MODEL_NAME, RefusedDrift, Section
 from ai.ml.retraining.settings.flag import Flag
 from ai.ml.retraining.settings.gate import GateSettings
@@ -28,7 +29,8 @@ class TableSettings(Section):
     source: Annotated[
         str,
         Field(
-            description="CSV, TSV, Parquet or Excel file, a folder of Parquet parts, or a database URL",
+            description="CSV, TSV, Parquet or Excel file, a folder of CSV or Parquet parts, either at "
+            "s3://BUCKET/PREFIX too, or a database URL",
             examples=["data/churn.csv"],
         ),
         Flag("--data"),
@@ -177,7 +179,7 @@ class ReportSettings(Section):
         int,
         Field(ge=100, le=1_000_000, description="Rows measured; above that a sample, and the report says so"),
         Flag("--report-rows"),
-    ] = 20_000
+    ] = MAX_REPORT_ROWS
     curves: Annotated[int, Field(ge=0, le=50, description="Columns that get a partial dependence chart")] = 6
     owner: Annotated[
         str | None, Field(description="Who answers for the model, for its card", examples=["Jane Doe, credit team"])
@@ -225,9 +227,9 @@ class RetrainConfig(Section):
         str,
         Field(
             description="Store of versions, champion and ledger: a folder or s3://BUCKET/PREFIX",
-            examples=[".bundlegate/store", "s3://models/prod"],
+            examples=[STORE, "s3://models/prod"],
         ),
-    ] = ".bundlegate/store"
+    ] = STORE
     labels: Annotated[
         dict[str, str],
         Field(description="Facts that go into the ledger with the decision", examples=[{"ticket": "OPS-12"}]),

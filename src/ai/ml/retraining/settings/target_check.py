@@ -24,7 +24,7 @@ class TargetCheckSettings(Section):
     changed_labels: Annotated[
         float,
         Field(ge=0, le=1, description="Share of the rows that the champion knows which may have another label now"),
-    ] = 0.02
+    ] = 0.01
     loss_rise: Annotated[
         float,
         Field(

@@ -79,20 +79,20 @@ class CsvFormat:
     """Why the file may not be a table of equally long records; "" when unknown."""
 
 
-def detect_format(prefix: bytes, *, where: str, asked: CsvOptions = AS_FOUND, is_whole: bool = False) -> CsvFormat:
+def detect_format(prefix: bytes, *, where: str, options: CsvOptions = AS_FOUND, is_whole: bool = False) -> CsvFormat:
     """Find out how a CSV file is written.
 
     Args:
         prefix: its first bytes, uncompressed.
         where: the file's name, for messages.
-        asked: what the user says of it.
+        options: what the user says of it.
         is_whole: the prefix is all there is.
 
     Raises:
         DataRefused: it isn't text, or not in the encoding that the user said.
     """
-    encoding = _known_codec(asked.encoding, where) if asked.encoding else detect_encoding(prefix)
-    if asked.encoding_remembered:
+    encoding = _known_codec(options.encoding, where) if options.encoding else detect_encoding(prefix)
+    if options.encoding_remembered:
         _refuse_other_encoding(prefix, encoding, where)
     text = _decode(prefix, encoding, where)
     if "\x00" in text:
@@ -100,32 +100,32 @@ def detect_format(prefix: bytes, *, where: str, asked: CsvOptions = AS_FOUND, is
     if not is_whole:
         # The last line may be cut.
         text = text[: text.rfind("\n") + 1] or text
-    skip_lines, named = asked.skip_lines, separator_line(text)
-    if named and not skip_lines and asked.delimiter in (None, named):
-        skip_lines, asked = 1, replace(asked, delimiter=named)
+    skip_lines, named = options.skip_lines, separator_line(text)
+    if named and not skip_lines and options.delimiter in (None, named):
+        skip_lines, options = 1, replace(options, delimiter=named)
     text = without_lines(text, skip_lines)
-    delimiter = asked.delimiter or _detect_delimiter(text)
-    records = _first_records(text, delimiter, asked.quoted)
+    delimiter = options.delimiter or _detect_delimiter(text)
+    records = _first_records(text, delimiter, options.quoted)
     if not records and text.strip():
         raise DataRefused(
             f"{where}: the header opens a quote that isn't closed within {csv.field_size_limit():,} letters; {REMEDY}"
         )
-    quote = _quote(records[0] if records else []) if asked.quoted else None
+    quote = _quote(records[0] if records else []) if options.quoted else None
     shape = RowShape.of(records)
-    comment = (asked.comment or "").encode()
+    comment = (options.comment or "").encode()
     if comment and not has_ascii_bytes(encoding):
         raise DataRefused(f"{where}: --comment can't be told of a file in {encoding}; write it as UTF-8")
     return CsvFormat(encoding, delimiter, quote, skip_lines, shape, comment, hint(text, delimiter, records))
 
 
-def _refuse_other_encoding(prefix: bytes, told: str, where: str) -> None:
+def _refuse_other_encoding(prefix: bytes, remembered: str, where: str) -> None:
     """A file that is surely in another encoding than the training table's would be read as other letters."""
     found = detect_encoding(prefix)
     is_sure = any(prefix.startswith(mark) for mark, _ in _BOMS) or (found.startswith("utf") and not prefix.isascii())
     name = _OF_A_FAMILY.sub("", found)
-    if is_sure and name != _OF_A_FAMILY.sub("", told):
+    if is_sure and name != _OF_A_FAMILY.sub("", remembered):
         raise DataRefused(
-            f"{where} is {name} text, and the training was told --encoding {told.removesuffix('-sig')}: "
+            f"{where} is {name} text, and the training was told --encoding {remembered.removesuffix('-sig')}: "
             f"say --encoding {name} if this file is right"
         )
 

@@ -30,35 +30,35 @@ _MISSING_SPELLINGS = sorted(
 )
 
 
-def read_csv(path: Path, asked: CsvOptions = AS_FOUND) -> pa.Table:
+def read_csv(path: Path, options: CsvOptions = AS_FOUND) -> pa.Table:
     """Read a CSV file whole, all columns strings.
 
     Raises:
         DataRefused: it is empty, its records have different lengths, a quote is stray, or its encoding can't be told.
     """
     with _sentences(path) as hints:
-        batches = list(_batches(path, asked, hints))
+        batches = list(_batches(path, options, hints))
         return pa.Table.from_batches(batches[1:], schema=batches[0].schema)
 
 
-def stream_csv(path: Path, asked: CsvOptions = AS_FOUND, numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
+def stream_csv(path: Path, options: CsvOptions = AS_FOUND, numbers: Collection[str] = ()) -> Iterator[pa.RecordBatch]:
     """Read a CSV file in pieces, the first one without rows.
 
     Columns in `numbers` come as float64 (null: missing) as long as Arrow reads each of their cells as
     `ai.ml.core.tables.cells` does; from the first cell on that it doesn't, they are strings like the others.
     """
     with _sentences(path) as hints:
-        yield from _batches(path, asked, hints, numbers)
+        yield from _batches(path, options, hints, numbers)
 
 
 def _batches(
-    path: Path, asked: CsvOptions, hints: list[str], numbers: Collection[str] = ()
+    path: Path, options: CsvOptions, hints: list[str], numbers: Collection[str] = ()
 ) -> Iterator[pa.RecordBatch]:
     compressed = path.suffix.lower() == ".gz"
-    prefix = _prefix(path, compressed, asked.comment)
+    prefix = _prefix(path, compressed, options.comment)
     if not prefix.strip():
         raise DataRefused(f"{path.name} is empty")
-    found = detect_format(prefix, where=path.name, asked=asked, is_whole=len(prefix) < PREFIX_BYTES)
+    found = detect_format(prefix, where=path.name, options=options, is_whole=len(prefix) < PREFIX_BYTES)
     hints.append(found.hint)
     header = _lone_header(prefix, found)
     if header is not None:

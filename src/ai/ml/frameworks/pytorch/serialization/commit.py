@@ -21,12 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ai.ml.core.bundle_dir import BUNDLE_NAME, MANIFEST_NAME
+from ai.ml.core.bundle_dir import BUNDLE_NAME, MANIFEST_NAME, METRICS_NAME
 from ai.ml.core.errors import BundleRefused, StorageFailed, storage_failed
 from ai.ml.core.files.atomic import dump_json, fsync_dir, sha256_bytes, sha256_file, sweep_temps, temp_path, write_new
 from ai.ml.core.files.lock import LOCK_NAME, locked
 
-METRICS_NAME = "metrics.json"
 RECORD_NAME = ".bundle-commit.json"
 RECORD_FORMAT = 1
 """Raise it when a key changes its meaning; `_decode_record` must keep reading lower numbers, and refuse higher ones."""

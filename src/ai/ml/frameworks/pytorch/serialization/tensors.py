@@ -10,22 +10,25 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ai.ml.core.errors import BundlegateError
-from ai.ml.frameworks.pytorch.serialization.zip_reader import StorageRecord
+from ai.ml.frameworks.pytorch.serialization.zip_reader import (
+    CENTRAL_HEADER,
+    END_RECORD,
+    END_RECORD_64,
+    LOCAL_HEADER,
+    LOCATOR_64,
+    MAX_16_BITS,
+    MAX_32_BITS,
+    StorageRecord,
+)
 
 ReadStorage = Callable[[memoryview, str, int], None]
 """Fills a buffer with the bytes of the storage with that key, from that byte on."""
 
 _ROOT = "tensors/"
-_LOCAL = struct.Struct("<4sHHHHHIIIHH")
-_CENTRAL = struct.Struct("<4sHHHHHHIIIHHHHHII")
-_END_64 = struct.Struct("<4sQHHIIQQQQ")
-_LOCATOR_64 = struct.Struct("<4sIQI")
-_END = struct.Struct("<4sHHHHIIH")
 _DISTANCE = ("distance", bytes(16 << 10))
 """torch looks for the end record by reading the file's last 4 KiB; storages, which are read once, must lie before."""
 _VERSION = 45
-_SHORT, _FAR = 0xFFFF, 0xFFFFFFFF
-"""Every size and offset is written in the long form, which a file of any size can have."""
+# Every size and offset is written in the long form (`MAX_16_BITS`, `MAX_32_BITS`), which a file of any size can have.
 
 
 class TensorZip(io.RawIOBase):
@@ -59,20 +62,22 @@ class TensorZip(io.RawIOBase):
         """Add the header of a record; returns its line of the directory."""
         raw, offset = (_ROOT + name).encode(), self._size
         extra = struct.pack("<HHQQ", 1, 16, size, size)
-        local = _LOCAL.pack(b"PK\x03\x04", _VERSION, 0, 0, 0, 0, crc, _FAR, _FAR, len(raw), len(extra))
+        local = LOCAL_HEADER.pack(
+            b"PK\x03\x04", _VERSION, 0, 0, 0, 0, crc, MAX_32_BITS, MAX_32_BITS, len(raw), len(extra)
+        )
         header = local + raw + extra
         self._add(len(header), header)
         extra = struct.pack("<HHQQQ", 1, 24, size, size, offset)
-        sizes = (crc, _FAR, _FAR, len(raw), len(extra), 0, 0, 0, 0, _FAR)
-        return _CENTRAL.pack(b"PK\x01\x02", _VERSION, _VERSION, 0, 0, 0, 0, *sizes) + raw + extra
+        sizes = (crc, MAX_32_BITS, MAX_32_BITS, len(raw), len(extra), 0, 0, 0, 0, MAX_32_BITS)
+        return CENTRAL_HEADER.pack(b"PK\x01\x02", _VERSION, _VERSION, 0, 0, 0, 0, *sizes) + raw + extra
 
     def _add_directory(self, lines: list[bytes]) -> None:
         directory, start, count = b"".join(lines), self._size, len(lines)
         sizes = (count, count, len(directory), start)
         end = (
-            _END_64.pack(b"PK\x06\x06", _END_64.size - 12, _VERSION, _VERSION, 0, 0, *sizes)
-            + _LOCATOR_64.pack(b"PK\x06\x07", 0, start + len(directory), 1)
-            + _END.pack(b"PK\x05\x06", 0, 0, _SHORT, _SHORT, _FAR, _FAR, 0)
+            END_RECORD_64.pack(b"PK\x06\x06", END_RECORD_64.size - 12, _VERSION, _VERSION, 0, 0, *sizes)
+            + LOCATOR_64.pack(b"PK\x06\x07", 0, start + len(directory), 1)
+            + END_RECORD.pack(b"PK\x05\x06", 0, 0, MAX_16_BITS, MAX_16_BITS, MAX_32_BITS, MAX_32_BITS, 0)
         )
         self._add(len(directory) + len(end), directory + end)
 

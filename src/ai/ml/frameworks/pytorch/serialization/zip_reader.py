@@ -25,15 +25,16 @@ _SMALL_RECORDS = frozenset({".format_version", ".storage_alignment", "byteorder"
 _STORAGE_RECORD = re.compile(r"data/(0|[1-9]\d{0,8})")
 _PREFIX = re.compile(r"[^/\\\x00-\x1f]{1,255}")
 
-_LOCAL = struct.Struct("<4sHHHHHIIIHH")
-_CENTRAL = struct.Struct("<4sHHHHHHIIIHHHHHII")
-_END = struct.Struct("<4sHHHHIIH")
-_END_64 = struct.Struct("<4sQHHIIQQQQ")
-_LOCATOR_64 = struct.Struct("<4sIQI")
+LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
+CENTRAL_HEADER = struct.Struct("<4sHHHHHHIIIHHHHHII")
+END_RECORD = struct.Struct("<4sHHHHIIH")
+END_RECORD_64 = struct.Struct("<4sQHHIIQQQQ")
+LOCATOR_64 = struct.Struct("<4sIQI")
 _HAS_DESCRIPTOR = 0x0008
 _UTF8_NAMES = 0x0800
 _STORED = 0
-_ONLY_32_BITS = 0xFFFFFFFF
+MAX_16_BITS, MAX_32_BITS = 0xFFFF, 0xFFFFFFFF
+"""In a field of that size: the value stands in a longer field elsewhere."""
 _EXTRA_ZIP64 = 1
 _EXTRA_PADDING = 0x4246
 """`FB`: how `torch.save` moves tensor data to a multiple of 64 bytes."""
@@ -128,19 +129,19 @@ def _off(name: str, reason: str) -> BundleRefused:
 def _read_end(file: BundleFile) -> tuple[int, int, int]:
     """Offset and size of the directory, and number of its entries."""
     cut = BundleRefused("not a whole zip: its end record isn't where the file ends; it was cut off or damaged")
-    length = min(file.size, _END.size + _LOCATOR_64.size + _END_64.size)
+    length = min(file.size, END_RECORD.size + LOCATOR_64.size + END_RECORD_64.size)
     end = file.read_at(file.size - length, length)
-    if len(end) < _END.size:
+    if len(end) < END_RECORD.size:
         raise cut
-    signature, disk, first_disk, here, entries, size, offset, comment = _END.unpack(end[-_END.size :])
+    signature, disk, first_disk, here, entries, size, offset, comment = END_RECORD.unpack(end[-END_RECORD.size :])
     if signature != b"PK\x05\x06" or comment:
         raise cut
-    behind = _END.size
+    behind = END_RECORD.size
     end_64 = _read_end_64(end, file.size)
     if end_64 is not None:
         # The short end record repeats what fits into it, or says that it doesn't.
         pairs = ((here, end_64[0]), (entries, end_64[0]), (size, end_64[1]), (offset, end_64[2]))
-        if any(short not in (long, 0xFFFF, _ONLY_32_BITS) for short, long in pairs):
+        if any(short not in (long, MAX_16_BITS, MAX_32_BITS) for short, long in pairs):
             raise BundleRefused("the zip's two end records disagree")
         here, size, offset = end_64
         entries = here
@@ -154,13 +155,13 @@ def _read_end(file: BundleFile) -> tuple[int, int, int]:
 
 def _read_end_64(end: bytes, file_size: int) -> tuple[int, int, int] | None:
     """Entries, size and offset of the directory, where the zip has the records for more than 4 GiB."""
-    if len(end) != _END.size + _LOCATOR_64.size + _END_64.size or end[56:60] != b"PK\x06\x07":
+    if len(end) != END_RECORD.size + LOCATOR_64.size + END_RECORD_64.size or end[56:60] != b"PK\x06\x07":
         return None
-    _, locator_disk, position, disks = _LOCATOR_64.unpack(end[56:76])
-    signature, length, _, _, disk, first_disk, here, entries, size, offset = _END_64.unpack(end[:56])
+    _, locator_disk, position, disks = LOCATOR_64.unpack(end[56:76])
+    signature, length, _, _, disk, first_disk, here, entries, size, offset = END_RECORD_64.unpack(end[:56])
     if (
         signature != b"PK\x06\x06"
-        or length != _END_64.size - 12
+        or length != END_RECORD_64.size - 12
         or position != file_size - len(end)
         or (locator_disk, disks, disk, first_disk) != (0, 1, 0, 0)
         or here != entries
@@ -175,11 +176,11 @@ def _read_directory(directory: bytes, n_entries: int) -> list[_Entry]:
     prefix: str | None = None
     position = 0
     for _ in range(n_entries):
-        if len(directory) < position + _CENTRAL.size:
+        if len(directory) < position + CENTRAL_HEADER.size:
             raise BundleRefused("the zip's directory is cut off")
-        fields = _CENTRAL.unpack_from(directory, position)
+        fields = CENTRAL_HEADER.unpack_from(directory, position)
         name_length, extra_length, comment_length = fields[10:13]
-        start = position + _CENTRAL.size
+        start = position + CENTRAL_HEADER.size
         position = start + name_length + extra_length
         raw_name, extra = directory[start : start + name_length], directory[start + name_length : position]
         if fields[0] != b"PK\x01\x02" or comment_length or len(extra) != extra_length:
@@ -210,7 +211,7 @@ def _split_name(raw_name: bytes, prefix: str | None) -> tuple[str, str]:
 def _entry(name: str, raw_name: bytes, fields: tuple[int, ...], extra: bytes) -> _Entry:
     flags, method, crc, packed, size, header_offset = fields[3], fields[4], *fields[7:10], fields[16]
     longs = [size, packed, header_offset]
-    wanted = [index for index, value in enumerate(longs) if value == _ONLY_32_BITS]
+    wanted = [index for index, value in enumerate(longs) if value == MAX_32_BITS]
     parts = dict(_extra_parts(name, extra))
     if set(parts) - {_EXTRA_ZIP64} or len(parts.get(_EXTRA_ZIP64, b"")) != 8 * len(wanted):
         raise _off(name, "its line of the zip's directory holds what torch.save never writes")
@@ -245,17 +246,18 @@ def _read_header(file: BundleFile, entry: _Entry, position: int) -> bytes:
     """The local header with name and extra field, after comparing it with the directory."""
     if entry.header_offset != position:
         raise _off(entry.name, f"begins at byte {entry.header_offset}, expected {position}")
-    header = file.read_at(entry.header_offset, _LOCAL.size)
-    if len(header) != _LOCAL.size:
+    header = file.read_at(entry.header_offset, LOCAL_HEADER.size)
+    if len(header) != LOCAL_HEADER.size:
         raise _off(entry.name, "its header is cut off")
-    signature, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _LOCAL.unpack(header)
-    rest = file.read_at(entry.header_offset + _LOCAL.size, name_length + extra_length)
+    signature, _, flags, method, _, _, crc, packed, size, name_length, extra_length = LOCAL_HEADER.unpack(header)
+    rest = file.read_at(entry.header_offset + LOCAL_HEADER.size, name_length + extra_length)
     if signature != b"PK\x03\x04" or rest[:name_length] != entry.raw_name or len(rest) != name_length + extra_length:
         raise _off(entry.name, "its header names another record")
     local, central = (crc, packed, size), (entry.crc, entry.size, entry.size)
     streamed = bool(flags & _HAS_DESCRIPTOR) and local == (0, 0, 0)
     agree = local[0] == central[0] and all(
-        found in (told, _ONLY_32_BITS) for found, told in zip(local[1:], central[1:], strict=True)
+        local_value in (central_value, MAX_32_BITS)
+        for local_value, central_value in zip(local[1:], central[1:], strict=True)
     )
     if flags != entry.flags or method != _STORED or not (streamed or agree):
         raise _off(entry.name, "its header and the zip's directory disagree")

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-LEAST, MOST = 0.5, 2.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 2.0
 MIN_ROWS = 200
 """Fewer validation rows say too little."""
 DIGITS = 4
@@ -20,7 +20,7 @@ DIGITS = 4
 def best_temperature(logits: np.ndarray, y: np.ndarray) -> float:
     """The temperature with the least log loss on validation rows, or 1.0 where it isn't surely better than that.
 
-    The rows are halved by their place, and the temperature of each half must lower the log loss of the other.
+    The rows are halved, every second one, and the temperature of each half must lower the log loss of the other.
 
     Args:
         logits: `(n_rows, n_classes)`.
@@ -30,17 +30,17 @@ def best_temperature(logits: np.ndarray, y: np.ndarray) -> float:
     if len(y) < MIN_ROWS:
         return 1.0
     halves = [(logits[start::2], y[start::2]) for start in (0, 1)]
-    for found_on, tried_on in (halves, reversed(halves)):
-        if _log_loss(*tried_on, _least(*found_on)) >= _log_loss(*tried_on, 1.0):
+    for fitted_on, tested_on in (halves, reversed(halves)):
+        if _log_loss(*tested_on, _minimum(*fitted_on)) >= _log_loss(*tested_on, 1.0):
             return 1.0
-    temperature = round(_least(logits, y), DIGITS)
+    temperature = round(_minimum(logits, y), DIGITS)
     return temperature if _log_loss(logits, y, temperature) < _log_loss(logits, y, 1.0) else 1.0
 
 
-def _least(logits: np.ndarray, y: np.ndarray) -> float:
-    found = minimize_scalar(
-        lambda log: _log_loss(logits, y, float(np.exp(log))), bounds=(np.log(LEAST), np.log(MOST)), method="bounded"
-    )
+def _minimum(logits: np.ndarray, y: np.ndarray) -> float:
+    """The temperature within the bounds at which the log loss is least."""
+    bounds = (np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE))
+    found = minimize_scalar(lambda log: _log_loss(logits, y, float(np.exp(log))), bounds=bounds, method="bounded")
     return float(np.exp(found.x))
 
 

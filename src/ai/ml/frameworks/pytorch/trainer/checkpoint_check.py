@@ -1,6 +1,6 @@
 """What the record of an epoch checkpoint must look like before anything of it is taken up.
 
-It is held against an example from the very training that would go on with it: the same keys, tensors of the same shape
+It is compared with an example from the very training that would go on with it: the same keys, tensors of the same shape
 and dtype, values of the same kind. A file with the right digest may still have been written by somebody else.
 """
 
@@ -14,16 +14,16 @@ from torch import Tensor
 _REPORT = {"epoch": 0, "epochs": 0, "train_loss": 0.0, "validation_loss": 0.0, "seconds": 0.0, "best": False}
 
 
-def check_state(record: Any, example: dict[str, Any], most_epochs: int) -> None:
+def check_state(record: Any, example: dict[str, Any], max_epochs: int) -> None:
     """Refuse a record that a training can't go on from.
 
     Args:
         record: of `decode_tree`.
         example: what `TrainingLoop.state_dict` gives there, with optimiser state and best weights as after an epoch.
-        most_epochs: of the config.
+        max_epochs: of the config.
 
     Raises:
-        ValueError: the place, what is expected there and what came.
+        ValueError: where in the record, what is expected there and what it holds.
     """
     record = _dict("state", record, example)
     for name, expected in example.items():
@@ -32,8 +32,8 @@ def check_state(record: Any, example: dict[str, Any], most_epochs: int) -> None:
         if name not in ("optimizer", "history"):
             _check_form(name, record[name], expected)
     epoch, best, spent = record["epoch"], record["best_epoch"], record["spent"]
-    if not (1 <= epoch <= most_epochs and 0 <= best <= epoch):
-        raise ValueError(f"epoch {epoch}, the best being {best}, of {most_epochs}")
+    if not (1 <= epoch <= max_epochs and 0 <= best <= epoch):
+        raise ValueError(f"epoch {epoch}, the best being {best}, of {max_epochs}")
     if not 0 <= spent < math.inf:
         raise ValueError(f"spent: expected seconds, got {spent}")
     _check_history(record["history"], epoch)
@@ -43,11 +43,11 @@ def check_state(record: Any, example: dict[str, Any], most_epochs: int) -> None:
 def _check_history(history: Any, epoch: int) -> None:
     if not isinstance(history, list) or len(cast("list[Any]", history)) != epoch:
         raise ValueError(f"history: expected {epoch} reports")
-    for place, report in enumerate(cast("list[Any]", history), start=1):
-        known = _dict(f"history.{place}", report, _REPORT)
-        _check_form(f"history.{place}", {"validation_loss": 0.0, **_without_none(known)}, _REPORT)
-        if known["epoch"] != place:
-            raise ValueError(f"history.{place}: is of epoch {known['epoch']}")
+    for epoch_number, report in enumerate(cast("list[Any]", history), start=1):
+        known = _dict(f"history.{epoch_number}", report, _REPORT)
+        _check_form(f"history.{epoch_number}", {"validation_loss": 0.0, **_without_none(known)}, _REPORT)
+        if known["epoch"] != epoch_number:
+            raise ValueError(f"history.{epoch_number}: is of epoch {known['epoch']}")
 
 
 def _check_optimizer(record: Any, example: dict[str, Any]) -> None:
@@ -68,14 +68,14 @@ def _check_optimizer(record: Any, example: dict[str, Any]) -> None:
 def _check_group(group: dict[str, Any], example: dict[str, Any]) -> None:
     """As the settings made it, but for the step size, which a training changes."""
     for name, expected in example.items():
-        value, place = group[name], f"optimizer.param_groups: {name}"
+        value, where = group[name], f"optimizer.param_groups: {name}"
         if name == "lr":
             if type(value) not in (int, float) or not 0 <= value < math.inf:
-                raise ValueError(f"{place}: expected a step size, got {_told(value)}")
+                raise ValueError(f"{where}: expected a step size, got {_form_of(value)}")
             continue
-        _check_form(place, value, expected)
+        _check_form(where, value, expected)
         if value != (list(expected) if isinstance(expected, tuple) else expected):
-            raise ValueError(f"{place}: expected {expected!r}, got {value!r}")
+            raise ValueError(f"{where}: expected {expected!r}, got {value!r}")
 
 
 def _check_form(name: str, value: Any, example: Any) -> None:
@@ -84,7 +84,7 @@ def _check_form(name: str, value: Any, example: Any) -> None:
         case Tensor():
             kind, shape = example.dtype, tuple(example.shape)
             if not isinstance(value, Tensor) or value.dtype != kind or tuple(value.shape) != shape:
-                raise ValueError(f"{name}: expected {kind} of shape {shape}, got {_told(value)}")
+                raise ValueError(f"{name}: expected {kind} of shape {shape}, got {_form_of(value)}")
         case dict():
             known = cast("dict[Any, Any]", example)
             for key, item in _dict(name, value, known).items():
@@ -92,12 +92,12 @@ def _check_form(name: str, value: Any, example: Any) -> None:
         case list() | tuple():
             items = cast("list[Any]", example)
             if not isinstance(value, list) or len(cast("list[Any]", value)) != len(items):
-                raise ValueError(f"{name}: expected {len(items)} entries, got {_told(value)}")
-            for place, (item, known) in enumerate(zip(cast("list[Any]", value), items, strict=True)):
-                _check_form(f"{name}.{place}", item, known)
+                raise ValueError(f"{name}: expected {len(items)} entries, got {_form_of(value)}")
+            for index, (item, known) in enumerate(zip(cast("list[Any]", value), items, strict=True)):
+                _check_form(f"{name}.{index}", item, known)
         case _:
             if type(value) is not type(example):
-                raise ValueError(f"{name}: expected {type(example).__name__}, got {_told(value)}")
+                raise ValueError(f"{name}: expected {type(example).__name__}, got {_form_of(value)}")
 
 
 def _dict(name: str, value: Any, example: dict[Any, Any]) -> dict[Any, Any]:
@@ -108,7 +108,7 @@ def _dict(name: str, value: Any, example: dict[Any, Any]) -> dict[Any, Any]:
             return found
         known = differing[0] in map(str, example)
         raise ValueError(f"{name}: {differing[0]!r} is {'missing' if known else 'unknown'}")
-    raise ValueError(f"{name}: expected {len(example)} keys, got {_told(value)}")
+    raise ValueError(f"{name}: expected {len(example)} keys, got {_form_of(value)}")
 
 
 def _without_none(report: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _without_none(report: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in report.items() if name != "validation_loss" or value is not None}
 
 
-def _told(value: Any) -> str:
+def _form_of(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{value.dtype} of shape {tuple(value.shape)}"
     return type(value).__name__

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ai.ml.core.errors import DataRefused, TrainingDiverged
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.models.piecewise import TabM
+from ai.ml.frameworks.pytorch.trainer.checkpoint import EpochCheckpoint
 from ai.ml.frameworks.pytorch.trainer.checkpoint_check import check_state
 from ai.ml.frameworks.pytorch.trainer.mlp_gradients import dense_gradients_of
 from ai.ml.frameworks.pytorch.trainer.optimizer import (
@@ -127,6 +128,26 @@ class TrainingLoop:
             return "patience"
         # An epoch that takes as long as the last one would end too late.
         return "budget" if state.history and self._too_late(state.history[-1].seconds) else None
+
+    def run(
+        self, progress: Callable[[EpochReport], None] | None = None, checkpoint: EpochCheckpoint | None = None
+    ) -> None:
+        """Train to the end.
+
+        Args:
+            progress: called after every epoch.
+            checkpoint: gets the state now and then.
+
+        Raises:
+            DataRefused, TrainingDiverged: as of `run_epoch`.
+            StorageFailed: the checkpoint can't be written.
+        """
+        while self.stop_reason is None:
+            report = self.run_epoch()
+            if progress is not None:
+                progress(report)
+            if checkpoint is not None and checkpoint.due():
+                checkpoint.save(self.state_dict())
 
     def run_epoch(self) -> EpochReport:
         """One pass over the training rows in a fresh order.

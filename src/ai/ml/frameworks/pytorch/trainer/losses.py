@@ -13,8 +13,6 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from torch import Tensor
 from torch.nn import functional
 
-from ai.ml.core.errors import UsageError
-from ai.ml.core.training_modes import MODES
 from ai.ml.core.types import TaskType
 from ai.ml.frameworks.pytorch.models.networks import compute_class_weights
 
@@ -102,27 +100,6 @@ MODE_LOSSES: Mapping[str, ModeLoss] = {
 """By the modes of `ai.ml.core.training_modes`."""
 
 
-def check_mode(training_mode: str, task: TaskType) -> None:
-    """Refuse what a mode can't do.
-
-    Raises:
-        UsageError: the mode is for classification only.
-    """
-    if task not in MODES[training_mode].tasks:
-        raise UsageError(f"training_mode {training_mode!r} is for classification; the target is a regression")
-
-
-def check_loss(class_weights: bool, label_smoothing: float, task: TaskType) -> None:
-    """Refuse settings of a loss that a task doesn't have.
-
-    Raises:
-        UsageError: a regression has no classes to weigh and no labels to smooth.
-    """
-    for name, is_given in (("class_weights", class_weights), ("label_smoothing", label_smoothing > 0)):
-        if is_given and task == "regression":
-            raise UsageError(f"{name} is for classification; the target is a regression")
-
-
 def hard_loss(
     training_mode: str,
     task: TaskType,
@@ -139,7 +116,7 @@ def hard_loss(
 
     Args:
         training_mode: one of the known modes.
-        task: see `check_mode`.
+        task: decides the kind of loss.
         y_train: `(n_rows,)` int64 class indices, or `(n_rows, 1)` float32.
         output_dim: classes, or 1.
         class_weights: weigh the classes in any mode.

@@ -17,7 +17,7 @@ from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.precision import full_precision
 from ai.ml.frameworks.pytorch.models.networks import PIECEWISE_MODES, build_model
 from ai.ml.frameworks.pytorch.models.piecewise import find_bins, set_bins
-from ai.ml.frameworks.pytorch.trainer.dataset import TrainingData
+from ai.ml.frameworks.pytorch.trainer.data.dataset import TrainingData
 from ai.ml.frameworks.pytorch.trainer.loop import TrainingLoop, TrainingTensors
 from ai.ml.frameworks.pytorch.trainer.losses import (
     Criterion,
@@ -33,12 +33,12 @@ TEACHER_BUDGET = 1 / 3
 
 
 def assemble(
-    problem: TrainingData, config: TrainingConfig, device: torch.device, findings: list[Finding]
+    data: TrainingData, config: TrainingConfig, device: torch.device, findings: list[Finding]
 ) -> tuple[nn.Module, TrainingLoop, Criterion]:
     """Put validation rows, model, optimiser and losses together.
 
     Args:
-        problem: the table as numbers.
+        data: the table as numbers.
         config: what to train.
         device: where.
         findings: gets what a person should know.
@@ -46,37 +46,42 @@ def assemble(
     Returns:
         A model with fresh weights from the seed, its training, and the loss against known answers on the CPU.
     """
-    task = problem.contract.task
-    parts = problem.split.validation
-    if parts is None and config.validation_size > 0:
+    task = data.target.task
+    if data.split.validation is None and config.validation_size > 0:
         message = f"too few rows for a validation part: all {config.epochs} epochs run, without early stopping"
         findings.append(Finding("training", None, message))
-    fitting_rows, validation_rows = parts if parts is not None else (np.arange(len(problem.y)), None)
-    scaled = problem.features.scaled
+    fitting_rows, validation_rows = data.split.validation or (np.arange(len(data.y)), None)
+    scaled = data.features.scaled
     dtype = torch.int64 if task == "classification" else torch.float32
     x = _to_device(torch.from_numpy(scaled.astype(np.float32)), device)
-    y = _to_device(torch.from_numpy(problem.y if task == "classification" else problem.y[:, None]).to(dtype), device)
-    hard = _hard_loss(config, task, y, problem.output_dim)
-    teacher, loss = None, hard
-    if problem.teacher is not None:
-        teacher = _to_device(torch.from_numpy(problem.teacher[fitting_rows]), device)
-        loss = distilled(hard, soft_loss(task))
-    elif MODES[config.training_mode].fits_own_teacher:
-        x_taught, y_taught = scaled[fitting_rows], problem.y[fitting_rows]
-        seconds = None if config.budget_seconds is None else TEACHER_BUDGET * config.budget_seconds
-        answers = fit_teacher(task, x_taught, y_taught, problem.output_dim, config.random_seed, seconds)
+    y = _to_device(torch.from_numpy(data.y if task == "classification" else data.y[:, None]).to(dtype), device)
+    hard = _hard_loss(config, task, y, data.output_dim)
+    answers, loss = _teacher_answers(data, config, fitting_rows), hard
+    teacher = None
+    if answers is not None:
         teacher = _to_device(torch.from_numpy(answers), device)
         loss = distilled(hard, soft_loss(task))
-    data = TrainingTensors(
+    tensors = TrainingTensors(
         x[fitting_rows],
         y[fitting_rows],
         teacher,
         None if validation_rows is None else x[validation_rows],
         None if validation_rows is None else y[validation_rows],
     )
-    model = _fresh_model(config, scaled[fitting_rows], problem.output_dim).to(device)
-    criterion = hard if device.type == "cpu" else _hard_loss(config, task, y.cpu(), problem.output_dim)
-    return model, TrainingLoop(model, data, (loss, early_stopping_loss(task, hard)), config), criterion
+    model = _fresh_model(config, scaled[fitting_rows], data.output_dim).to(device)
+    criterion = hard if device.type == "cpu" else _hard_loss(config, task, y.cpu(), data.output_dim)
+    return model, TrainingLoop(model, tensors, (loss, early_stopping_loss(task, hard)), config), criterion
+
+
+def _teacher_answers(data: TrainingData, config: TrainingConfig, rows: np.ndarray) -> np.ndarray | None:
+    """`(len(rows), output_dim)` float32 of a teacher, given or fitted here; None where nothing teaches."""
+    if data.teacher is not None:
+        return data.teacher[rows]
+    if not MODES[config.training_mode].fits_own_teacher:
+        return None
+    seconds = None if config.budget_seconds is None else TEACHER_BUDGET * config.budget_seconds
+    x, y = data.features.scaled[rows], data.y[rows]
+    return fit_teacher(data.target.task, x, y, data.output_dim, config.random_seed, seconds)
 
 
 def _fresh_model(config: TrainingConfig, x: np.ndarray, output_dim: int) -> nn.Module:

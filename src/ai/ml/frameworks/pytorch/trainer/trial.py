@@ -16,8 +16,9 @@ from ai.ml.core.contract import Finding
 from ai.ml.core.errors import DataRefused, TrainingDiverged
 from ai.ml.core.types import ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.checkpoint import EpochCheckpoint
+from ai.ml.frameworks.pytorch.trainer.config_check import check_config
+from ai.ml.frameworks.pytorch.trainer.data.prepare import prepare_dataset
 from ai.ml.frameworks.pytorch.trainer.setup import assemble, training_environment
-from ai.ml.frameworks.pytorch.trainer.training import check_config, prepare_dataset, run_epochs
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,14 @@ class TrialRunner:
             DataRefused: the table can't be learned from.
         """
         check_config(config)
-        self.problem, _ = prepare_dataset(table, config, teacher)
+        self.data, _ = prepare_dataset(table, config, teacher)
 
-    def judge(self, config: TrainingConfig, keeper: Callable[[TrainingConfig], EpochCheckpoint]) -> TrialResult:
+    def judge(self, config: TrainingConfig, checkpoint_of: Callable[[TrainingConfig], EpochCheckpoint]) -> TrialResult:
         """Train with these settings to the weights that `train` would end with, and measure them.
 
         Args:
             config: differs from the first one in settings of network and optimiser only.
-            keeper: gives the place for the state between epochs.
+            checkpoint_of: gives the file for the state between epochs.
 
         Raises:
             DataRefused: there are too few rows for a validation part.
@@ -59,20 +60,20 @@ class TrialRunner:
         check_config(config)
         began, findings = time.perf_counter(), list[Finding]()
         with training_environment(config) as device:
-            _, fitting, _ = assemble(self.problem, config, device, findings)
-            y = fitting.data.y_validation
+            _, loop, _ = assemble(self.data, config, device, findings)
+            y = loop.data.y_validation
             if y is None:
                 raise DataRefused("a search needs validation rows, and there are too few rows for a validation part")
-            fitting.began = began
-            kept = keeper(config)
+            loop.began = began
+            checkpoint = checkpoint_of(config)
             # Of another trial or damaged, it costs time and nothing else.
-            kept.resume(fitting.load_state_dict)
-            run_epochs(fitting, None, kept)
-            fitting.restore_best()
-            loss = _loss(fitting.validation_outputs(), y)
+            checkpoint.resume(loop.load_state_dict)
+            loop.run(checkpoint=checkpoint)
+            loop.restore_best()
+            loss = _loss(loop.validation_outputs(), y)
         if not math.isfinite(loss):
             raise TrainingDiverged(f"the validation loss is {loss}")
-        return TrialResult(loss, fitting.state.epoch, fitting.elapsed)
+        return TrialResult(loss, loop.state.epoch, loop.elapsed)
 
 
 def _loss(outputs: Tensor | None, y: Tensor) -> float:

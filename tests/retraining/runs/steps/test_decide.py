@@ -16,7 +16,7 @@ from ai.ml.core.splits.rule import SplitRule
 from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining.records import CandidateRef, DecisionRecord
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.candidate import candidate_record
+from ai.ml.retraining.runs.steps.candidate import candidate_record
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.settings.split import SplitSettings
 from ai.ml.retraining.store.store import Store

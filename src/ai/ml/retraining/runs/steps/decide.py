@@ -20,7 +20,7 @@ from ai.ml.retraining.records import (
     DecisionRecord,
     problems,
 )
-from ai.ml.retraining.runs.holdout import score_known
+from ai.ml.retraining.runs.steps.holdout import score_known
 from ai.ml.retraining.runs.target_check import hold_changed_target
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.ledger import Entry
@@ -91,8 +91,8 @@ def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     facts = _row_facts(store.history(config.name), Path(candidate.bundle.path), holdout, overlap)
     if incomparable_reason:
         facts.pop("sketch", None)  # these rows have decided nothing
-    said = "" if overlap is None or incomparable_reason else overlap.sentence
-    reason = "; ".join(part for part in (decision.reason, aged, said) if part)
+    overlap_text = "" if overlap is None or incomparable_reason else overlap.sentence
+    reason = "; ".join(part for part in (decision.reason, aged, overlap_text) if part)
     document = decision.to_dict() | {"reason": reason} | facts
     return DecisionRecord(outcome=decision.outcome, reason=reason, champion=digest, document=document)
 

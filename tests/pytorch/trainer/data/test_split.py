@@ -16,9 +16,9 @@ from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.split_config import SplitConfig
 from ai.ml.core.splits.rule import SplitRule
 from ai.ml.core.types import TrainingConfig
-from ai.ml.frameworks.pytorch.trainer.dataset import TrainingData
-from ai.ml.frameworks.pytorch.trainer.split import Split, split_rows
-from ai.ml.frameworks.pytorch.trainer.training import prepare_dataset
+from ai.ml.frameworks.pytorch.trainer.data.dataset import TrainingData
+from ai.ml.frameworks.pytorch.trainer.data.prepare import prepare_dataset
+from ai.ml.frameworks.pytorch.trainer.data.split import Split, split_rows
 
 
 def posed(table: pa.Table, target: str = "y", *, test_size: float = 0.2, **split: Any) -> TrainingData:

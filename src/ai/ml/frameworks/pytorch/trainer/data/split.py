@@ -1,4 +1,4 @@
-"""The one split of a training: who learns, who is watched while learning, and who is held out."""
+"""The one split of a training: training, validation and holdout rows."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ai.ml.core.splits.instants import Instants, read_instants
 from ai.ml.core.splits.repeats import find_repeats
 from ai.ml.core.splits.rule import SplitRule, keys_of
 from ai.ml.core.types import TaskType, TrainingConfig
-from ai.ml.frameworks.pytorch.trainer.random_split import (
-    LEAST_FITTING_ROWS,
-    LEAST_SPLIT_ROWS,
-    LEAST_VALIDATION_ROWS,
+from ai.ml.frameworks.pytorch.trainer.data.random_split import (
+    MIN_FITTING_ROWS,
+    MIN_SPLIT_ROWS,
+    MIN_VALIDATION_ROWS,
     split_holdout,
     split_validation,
     wants_validation,
@@ -37,7 +37,7 @@ class Split:
     holdout_rows: np.ndarray
     """`(n_holdout,)` int64: row numbers of the table that nothing is fitted on."""
     validation: tuple[np.ndarray, np.ndarray] | None
-    """Places within `train_rows` of the rows to fit on and of those to watch; None where there are too few."""
+    """Indices into `train_rows` of the rows to fit on and of those for validation; None where there are too few."""
     rule: SplitRule
     """Whether a row may have been learned from, for whoever compares the model later."""
     findings: tuple[Finding, ...] = ()
@@ -60,47 +60,47 @@ def split_rows(table: pa.Table, contract: InputContract, labels: np.ndarray, con
     cells = tuple(column.name for column in contract.columns)
     if config.split.kind == "random":
         sides = split_holdout(contract.task, labels, config.test_size, config.random_seed)
-        watched = split_validation(contract.task, labels[sides[0]], config.validation_size, config.random_seed)
+        validation = split_validation(contract.task, labels[sides[0]], config.validation_size, config.random_seed)
         repeats = find_repeats(table, contract, labels, *sides)
-        return Split(*sides, watched, SplitRule("random", config.test_size, cells), tuple(repeats))
+        return Split(*sides, validation, SplitRule("random", config.test_size, cells), tuple(repeats))
     if not table.num_rows:
         raise DataRefused("the table has no rows to split")
     split = _by_time if config.split.kind == "time" else _by_keys
     found = split(table, contract, labels, config)
     repeats = find_repeats(table, contract, labels, found.train_rows, found.holdout_rows)
-    said = (*repeats, *_said_of_watched(found, contract, config), *split_hints(table, contract, config))
-    return dataclasses.replace(found, findings=(*found.findings, *said))
+    hints = (*repeats, *_early_stopping_findings(found, contract, config), *split_hints(table, contract, config))
+    return dataclasses.replace(found, findings=(*found.findings, *hints))
 
 
 def _by_keys(table: pa.Table, contract: InputContract, labels: np.ndarray, config: TrainingConfig) -> Split:
     """The split by the hashed numbers of rows or groups."""
-    asked = config.split
+    settings = config.split
     cells = tuple(column.name for column in contract.columns)
-    key = (asked.group,) if asked.group is not None else asked.key
-    keys, named = keys_of(table, key, cells, asked.salt)
-    classes = _codes(contract.task, labels)
+    key = (settings.group,) if settings.group is not None else settings.key
+    keys, named = keys_of(table, key, cells, settings.salt)
+    classes = _class_codes(contract.task, labels)
     sides = sides_by_keys(keys, config.test_size, classes)
     train, holdout = np.flatnonzero(~sides.held), np.flatnonzero(sides.held)
     if not len(holdout):
         what = f"in {' and '.join(map(repr, key))}" if key else "in the columns that the model reads"
         raise DataRefused(f"no row can be held out: all {len(keys)} are the same {what}")
-    _refuse_few(train, labels, contract.task, "of the training side")
-    watched = _watched_by_keys(keys[train], classes[train], contract.task, config)
-    rule = SplitRule(asked.kind, config.test_size, cells, key, asked.salt, sides.lent, sides.kept)
-    return Split(train, holdout, watched, rule, tuple(_said_of_keys(keys, named, sides.held, labels, contract, key)))
+    _require_rows(train, labels, contract.task, "of the training side")
+    validation = _validation_by_keys(keys[train], classes[train], contract.task, config)
+    rule = SplitRule(settings.kind, config.test_size, cells, key, settings.salt, sides.lent, sides.kept)
+    return Split(train, holdout, validation, rule, tuple(_key_findings(keys, named, sides.held, labels, contract, key)))
 
 
-def _said_of_watched(found: Split, contract: InputContract, config: TrainingConfig) -> list[Finding]:
-    """That early stopping was asked for, has rows enough, and yet can't be had."""
-    rows = len(found.train_rows)
-    if found.validation is not None or _least_watched(rows, contract.task, config.validation_size) is None:
+def _early_stopping_findings(split: Split, contract: InputContract, config: TrainingConfig) -> list[Finding]:
+    """That there are no validation rows although they are asked for and there are rows enough."""
+    rows = len(split.train_rows)
+    if split.validation is not None or _min_validation_rows(rows, contract.task, config.validation_size) is None:
         return []
     reason = "no part of them is newer than what would be left" if config.split.kind == "time" else "they are too alike"
     message = f"none of the {rows:,} training rows are watched for early stopping: {reason}"
     return [Finding("split", None, message)]
 
 
-def _said_of_keys(
+def _key_findings(
     keys: np.ndarray,
     named: np.ndarray,
     held: np.ndarray,
@@ -123,44 +123,44 @@ def _said_of_keys(
     return found
 
 
-def _watched_by_keys(
+def _validation_by_keys(
     keys: np.ndarray, classes: np.ndarray, task: TaskType, config: TrainingConfig
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Among the training rows, by other numbers made of the same ones: equal rows and groups stay together."""
-    least = _least_watched(len(keys), task, config.validation_size)
-    if least is None:
+    min_rows = _min_validation_rows(len(keys), task, config.validation_size)
+    if min_rows is None:
         return None
-    sides = sides_by_keys(other_keys(keys, "validation"), config.validation_size, classes, least)
+    sides = sides_by_keys(other_keys(keys, "validation"), config.validation_size, classes, min_rows)
     return _parts(sides.held, ~sides.held)
 
 
 def _by_time(table: pa.Table, contract: InputContract, labels: np.ndarray, config: TrainingConfig) -> Split:
-    """The newest rows are held out, the newest of the rest watched."""
-    asked = config.split
-    entry, column = asked.time or "", asked.time_column or ""
+    """The newest rows are held out, the newest of the rest are for validation."""
+    settings = config.split
+    entry, column = settings.time or "", settings.time_column or ""
     times = read_instants(entry, table.column(column))
     if not times.known.any():
         raise DataRefused(f"no row has a time in {column!r}: nothing can be split by it")
     cells = tuple(each.name for each in contract.columns)
-    groups = None if asked.group is None else keys_of(table, (asked.group,), cells, "")[0]
-    sides = sides_by_time(times, asked, config.test_size, groups)
+    groups = None if settings.group is None else keys_of(table, (settings.group,), cells, "")[0]
+    sides = sides_by_time(times, settings, config.test_size, groups)
     if sides is None:
         raise DataRefused(f"all rows are of one instant in {column!r}: none is newer than the rest, split by hash")
     train, holdout = np.flatnonzero(sides.learned), np.flatnonzero(sides.held)
     if not len(holdout):
         raise DataRefused(f"no row of {column!r} is as new as the holdout from {sides.cutoff} on")
-    before = f"before {sides.cutoff}" + (f" by the gap of {asked.gap}" if asked.gap else "")
-    _refuse_few(train, labels, contract.task, before + (" and of other groups" if groups is not None else ""))
-    watched = _watched_by_time(
+    before = f"before {sides.cutoff}" + (f" by the gap of {settings.gap}" if settings.gap else "")
+    _require_rows(train, labels, contract.task, before + (" and of other groups" if groups is not None else ""))
+    validation = _validation_by_time(
         Instants(times.values[train], 0), None if groups is None else groups[train], contract, config
     )
     rule = SplitRule("time", config.test_size, cells, time=entry, learned_before=str(sides.learned_before))
     return Split(
-        train, holdout, watched, rule, (_said_of_time(times, sides.learned, sides.held, sides.cutoff, column),)
+        train, holdout, validation, rule, (_time_finding(times, sides.learned, sides.held, sides.cutoff, column),)
     )
 
 
-def _said_of_time(times: Instants, learned: np.ndarray, held: np.ndarray, cutoff: object, column: str) -> Finding:
+def _time_finding(times: Instants, learned: np.ndarray, held: np.ndarray, cutoff: object, column: str) -> Finding:
     unknown = int((~times.known).sum())
     unused = len(held) - int(learned.sum()) - int(held.sum()) - unknown
     message = f"held out are the {held.sum():,} rows from {column} {cutoff} on"
@@ -175,45 +175,45 @@ def _said_of_time(times: Instants, learned: np.ndarray, held: np.ndarray, cutoff
     return Finding("split", column, message)
 
 
-def _watched_by_time(
+def _validation_by_time(
     times: Instants, groups: np.ndarray | None, contract: InputContract, config: TrainingConfig
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    least = _least_watched(len(times.values), contract.task, config.validation_size)
-    if least is None:
+    min_rows = _min_validation_rows(len(times.values), contract.task, config.validation_size)
+    if min_rows is None:
         return None
-    asked = dataclasses.replace(config.split, holdout=None)
-    sides = sides_by_time(times, asked, config.validation_size, groups, least)
+    settings = dataclasses.replace(config.split, holdout=None)
+    sides = sides_by_time(times, settings, config.validation_size, groups, min_rows)
     return None if sides is None else _parts(sides.held, sides.learned)
 
 
-def _least_watched(rows: int, task: TaskType, validation_size: float) -> int | None:
-    """How many rows are to be watched at least; None where none are."""
+def _min_validation_rows(rows: int, task: TaskType, validation_size: float) -> int | None:
+    """The smallest number of validation rows; None where there are to be none."""
     if not wants_validation(rows, validation_size):
         return None
-    if math.ceil(rows * validation_size) < LEAST_VALIDATION_ROWS and rows < LEAST_SPLIT_ROWS[task]:
+    if math.ceil(rows * validation_size) < MIN_VALIDATION_ROWS and rows < MIN_SPLIT_ROWS[task]:
         return None
-    return LEAST_VALIDATION_ROWS
+    return MIN_VALIDATION_ROWS
 
 
 def _parts(held: np.ndarray, learned: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    fitting, watched = np.flatnonzero(learned), np.flatnonzero(held)
-    return (fitting, watched) if len(fitting) >= LEAST_FITTING_ROWS and len(watched) else None
+    fitting, validation = np.flatnonzero(learned), np.flatnonzero(held)
+    return (fitting, validation) if len(fitting) >= MIN_FITTING_ROWS and len(validation) else None
 
 
-def _codes(task: TaskType, labels: np.ndarray) -> np.ndarray:
+def _class_codes(task: TaskType, labels: np.ndarray) -> np.ndarray:
     """`(n_rows,)` int64 of the classes; one for all in a regression."""
     if task == "regression":
         return np.zeros(len(labels), dtype=np.int64)
     encoded = pa.array(labels, pa.string()).dictionary_encode()
     # By their names: the order of the rows must not matter.
-    place = np.argsort(np.argsort(np.array(encoded.dictionary.to_pylist(), dtype=object)))
-    return place[encoded.indices.to_numpy(zero_copy_only=False)].astype(np.int64)
+    rank = np.argsort(np.argsort(np.array(encoded.dictionary.to_pylist(), dtype=object)))
+    return rank[encoded.indices.to_numpy(zero_copy_only=False)].astype(np.int64)
 
 
-def _refuse_few(train: np.ndarray, labels: np.ndarray, task: TaskType, which: str) -> None:
-    if len(train) < LEAST_FITTING_ROWS:
-        raise DataRefused(f"{len(train)} rows {which} are left to learn from; {LEAST_FITTING_ROWS} are needed")
-    if task == "classification" and len({str(label) for label in labels[train]}) < LEAST_FITTING_ROWS:
+def _require_rows(train: np.ndarray, labels: np.ndarray, task: TaskType, which: str) -> None:
+    if len(train) < MIN_FITTING_ROWS:
+        raise DataRefused(f"{len(train)} rows {which} are left to learn from; {MIN_FITTING_ROWS} are needed")
+    if task == "classification" and len({str(label) for label in labels[train]}) < MIN_FITTING_ROWS:
         raise DataRefused(
             f"all {len(train)} rows {which} are of class {str(labels[train][0])!r}: nothing to tell apart"
         )

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ai.ml.core.errors import Unproved
 from ai.ml.core.files.atomic import write_atomic
-from ai.ml.retraining.console.progress import at_work, logger
+from ai.ml.retraining.console.progress import PROVING, at_work, logger
 from ai.ml.retraining.records import (
     CandidateRef,
     FileRef,
     VerdictRef,
 )
 from ai.ml.retraining.runs.inconclusive import count_unproved, forget_unproved
-from ai.ml.retraining.runs.work_folder import keep_latest, work_dir
+from ai.ml.retraining.runs.work_folder import EPOCHS_SUFFIX, keep_latest, work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
-
-if TYPE_CHECKING:
-    pass
 
 
 def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRef:
@@ -31,10 +27,10 @@ def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRe
     """
     from ai.ml.retraining.gate.proof import prove
 
-    Path(candidate.bundle.path).parent.with_suffix(".epochs").unlink(missing_ok=True)
+    Path(candidate.bundle.path).parent.with_suffix(EPOCHS_SUFFIX).unlink(missing_ok=True)
     work, bundle_dir = work_dir(config), Path(candidate.bundle.path)
     try:
-        with at_work("proving in a fresh process"):
+        with at_work(PROVING):
             verdict = prove(bundle_dir, config.gate, expect_digest=candidate.bundle.digest)
     except Unproved as error:
         raise count_unproved(work, bundle_dir, error) from None

@@ -10,11 +10,11 @@ from sklearn.model_selection import train_test_split
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.types import TaskType
 
-LEAST_VALIDATION_ROWS = 10
-LEAST_SPLIT_ROWS = {"classification": 20, "regression": 50}
+MIN_VALIDATION_ROWS = 10
+MIN_SPLIT_ROWS = {"classification": 20, "regression": 50}
 """Of the training part, so that ten may be judged by. Classes learned by heart make the log loss several times as
 large, numbers the error hardly: a quarter of 40 rows is then worth more to learn from."""
-LEAST_FITTING_ROWS = 2
+MIN_FITTING_ROWS = 2
 
 
 def split_holdout(task: TaskType, y: np.ndarray, test_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +49,7 @@ def split_validation(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Fitting and validation row numbers within the training rows; None where too few would be left to learn from.
 
-    At least `LEAST_VALIDATION_ROWS` are judged by, however small the share: without any, a network of some hundred
+    At least `MIN_VALIDATION_ROWS` are for validation, however small the share: without any, a network of some hundred
     epochs learns a small table by heart. Stratified by class; the only row of a class is one to learn from.
 
     Raises:
@@ -61,14 +61,14 @@ def split_validation(
     # Of numbers each would be a class of its own, though not one to keep for learning.
     alone, classes = np.zeros(len(y), dtype=bool), len(y)
     if task == "classification":
-        _, places, counts = np.unique(y, return_inverse=True, return_counts=True)
-        alone, classes = counts[places] < 2, int((counts > 1).sum())
+        _, class_of, counts = np.unique(y, return_inverse=True, return_counts=True)
+        alone, classes = counts[class_of] < 2, int((counts > 1).sum())
     rest, kept = rows[~alone], rows[alone]
     share = min(math.ceil(len(rest) * validation_size), len(rest) - 1)
-    if share < LEAST_VALIDATION_ROWS:
-        if len(rest) < LEAST_SPLIT_ROWS[task]:
+    if share < MIN_VALIDATION_ROWS:
+        if len(rest) < MIN_SPLIT_ROWS[task]:
             return None
-        share = LEAST_VALIDATION_ROWS
+        share = MIN_VALIDATION_ROWS
     # More classes than rows of a part can't have their share each.
     stratify = y[rest] if classes <= min(share, len(rest) - share) else None
     fitting, validation = train_test_split(rest, test_size=share, random_state=seed, stratify=stratify)
@@ -84,9 +84,9 @@ def wants_validation(rows: int, validation_size: float) -> bool:
     if validation_size == 0:
         return False
     left = rows - math.ceil(rows * validation_size)
-    if left < LEAST_FITTING_ROWS and rows * validation_size >= LEAST_VALIDATION_ROWS:
+    if left < MIN_FITTING_ROWS and rows * validation_size >= MIN_VALIDATION_ROWS:
         raise DataRefused(
             f"validation_size={validation_size} leaves {left} of {rows} training rows to learn from; "
-            f"{LEAST_FITTING_ROWS} are needed"
+            f"{MIN_FITTING_ROWS} are needed"
         )
     return True

@@ -18,7 +18,7 @@ from ai.ml.retraining.batch.job import BatchSettings, predict_dataset
 from ai.ml.retraining.batch.runners import ProcessRunner
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.drift import check_drift
+from ai.ml.retraining.runs.steps.drift import check_drift
 from ai.ml.retraining.runs.work_folder import work_dir
 from ai.ml.retraining.settings.retrain import DataSettings, DriftSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store.store import Store

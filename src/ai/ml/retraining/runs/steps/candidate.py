@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ai.ml.core.bundle_dir import bundle_digest
+from ai.ml.core.bundle_dir import METRICS_NAME, bundle_digest
 from ai.ml.core.contract.target_record import target_sentence
 from ai.ml.core.files.atomic import dump_json, publish_dir, write_atomic
 from ai.ml.core.tables import read_table, write_table
@@ -26,13 +26,23 @@ from ai.ml.retraining.records import (
 )
 from ai.ml.retraining.runs.plan import TrainingPlan, pinned, plan_training, trials_path
 from ai.ml.retraining.runs.summary import metrics_line
-from ai.ml.retraining.runs.work_folder import KEY_PATTERN, keep_latest, work_dir
+from ai.ml.retraining.runs.work_folder import (
+    EPOCHS_SUFFIX,
+    HISTORY_NAME,
+    HOLDOUT_NAME,
+    KEY_PATTERN,
+    keep_latest,
+    work_dir,
+)
 from ai.ml.retraining.settings.retrain import RetrainConfig
 
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.inference.scorer import ScoringSettings
-    from ai.ml.frameworks.pytorch.trainer.training import EpochReport, TrainingResult
+    from ai.ml.frameworks.pytorch.trainer.loop import EpochReport
+    from ai.ml.frameworks.pytorch.trainer.training import TrainingResult
     from ai.ml.retraining.decision.baselines import Baseline
+
+BASELINES_NAME, TRIALS_NAME = "baselines.json", "trials.json"
 
 
 def candidate_key(config: RetrainConfig, data: DataRef) -> str:
@@ -83,7 +93,7 @@ def _train(config: RetrainConfig, data: DataRef, progress: Callable[[EpochReport
     work = work_dir(config)
     target = work / f"candidate-{candidate_key(config, data)[:16]}"
     table = read_table(data.file.path)
-    epochs = target.with_suffix(".epochs")
+    epochs = target.with_suffix(EPOCHS_SUFFIX)
     scoring = ScoringSettings(precision=config.gate.precision)
     trials = trials_path(config, data, work)
     plan = plan_training(config, data, table, trials)
@@ -97,11 +107,11 @@ def _train(config: RetrainConfig, data: DataRef, progress: Callable[[EpochReport
     rule = remember_rows(building / "bundle", result.rule, learned, salt=data.fingerprint)
     lineage = _lineage(config, data, plan) | {"split": rule.to_json()}
     baselines = _seal(building, table, result, scoring, lineage, config.training.num_threads)
-    write_atomic(building / "trials.json", dump_json(plan.trials))
+    write_atomic(building / TRIALS_NAME, dump_json(plan.trials))
     publish_dir(building, target)
     keep_latest(target, f"candidate-{KEY_PATTERN}")
-    keep_latest(epochs, f"candidate-{KEY_PATTERN}.epochs")
-    for checkpoint in (trials, trials.with_suffix(".epochs")):
+    keep_latest(epochs, f"candidate-{KEY_PATTERN}{EPOCHS_SUFFIX}")
+    for checkpoint in (trials, trials.with_suffix(EPOCHS_SUFFIX)):
         keep_latest(checkpoint, f"search-{KEY_PATTERN}{checkpoint.suffix}")
     losing = [baseline.sentence for baseline in baselines if baseline.wins]
     found = [finding.message for finding in result.findings]
@@ -125,13 +135,13 @@ def _seal(
 
     holdout: pa.Table = table.take(pa.array(result.holdout_rows))
     stage_candidate(building / "bundle", result, holdout, settings=scoring, lineage=lineage)
-    write_table(holdout, building / "holdout.parquet")
+    write_table(holdout, building / HOLDOUT_NAME)
     history = [dataclasses.asdict(report) for report in result.history]
-    write_atomic(building / "history.json", dump_json(history))
+    write_atomic(building / HISTORY_NAME, dump_json(history))
     scorer = Scorer(result.bundle, scoring, "cpu")
     rows = result.train_rows, result.holdout_rows
     baselines = measure_baselines(scorer, table, *rows, threads=threads)
-    write_atomic(building / "baselines.json", dump_json([dataclasses.asdict(baseline) for baseline in baselines]))
+    write_atomic(building / BASELINES_NAME, dump_json([dataclasses.asdict(baseline) for baseline in baselines]))
     return baselines
 
 
@@ -140,12 +150,12 @@ def candidate_record(folder: Path, findings: list[str], target: str = "") -> Can
     bundle_dir = folder / "bundle"
     return CandidateRef(
         bundle=BundleRef(path=str(bundle_dir), digest=bundle_digest(bundle_dir)),
-        holdout=FileRef.of(folder / "holdout.parquet"),
-        history=FileRef.of(folder / "history.json"),
-        metrics=json.loads((bundle_dir / "metrics.json").read_text(encoding="utf-8")),
+        holdout=FileRef.of(folder / HOLDOUT_NAME),
+        history=FileRef.of(folder / HISTORY_NAME),
+        metrics=json.loads((bundle_dir / METRICS_NAME).read_text(encoding="utf-8")),
         findings=tuple(findings),
-        baselines=tuple(json.loads((folder / "baselines.json").read_text(encoding="utf-8"))),
-        trials=tuple(json.loads((folder / "trials.json").read_text(encoding="utf-8"))),
+        baselines=tuple(json.loads((folder / BASELINES_NAME).read_text(encoding="utf-8"))),
+        trials=tuple(json.loads((folder / TRIALS_NAME).read_text(encoding="utf-8"))),
         target=target,
     )
 

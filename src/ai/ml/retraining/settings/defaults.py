@@ -1,0 +1,8 @@
+"""Defaults that settings and the commands' flags share; nothing is imported here, so that `--help` stays instant."""
+
+STORE = ".bundlegate/store"
+GATE_TIMEOUT_S = 600.0
+MAX_GATE_TIMEOUT_S = 24 * 3600
+"""Seconds for each fresh process of a proof: where nothing else is said, and the most that may be."""
+MAX_REPORT_ROWS = 20_000
+"""Rows that a report measures on; of more, a sample."""
