@@ -33,8 +33,13 @@ os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 ROOT = Path(__file__).parent.parent
 SUPPORT = ROOT / "tests" / "support"
 """What the tests share, on the path of their processes, too."""
+PYTHON = sys.executable
+"""The cold one, whatever stands for it in a module's tests."""
 PATIENCE_S = 600
 """How long anything may take on a loaded machine that comes within seconds on a quiet one."""
+
+USUAL_S = 8
+"""What a slow test takes that doesn't say how many seconds it is, most of them waiting."""
 
 PORTS = range(20_000, 32_000)
 """Below those that the kernel gives to outgoing connections: one of these could be taken before its server has it."""
@@ -71,8 +76,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def longest_files_first(items: list[pytest.Item]) -> None:
     """So that the processes of a run end at about the same time; it hands out whole files, in this order."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow") is not None)
-    items.sort(key=lambda item: -slow[item.path])
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        if (slow := item.get_closest_marker("slow")) is not None:
+            seconds[item.path] += slow.args[0] if slow.args else USUAL_S
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 def free_port() -> int:
@@ -110,7 +118,7 @@ def start_server(environment: dict[str, str]) -> subprocess.Popen[bytes]:
     log, url = Path(environment["PREFECT_HOME"]) / "server.log", environment["PREFECT_API_URL"]
     port = url.removesuffix("/api").rpartition(":")[2]
     LOGS.watch(log)
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    command = [PYTHON, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
     with log.open("ab") as file:
         streams: dict[str, Any] = {"stdout": file, "stderr": file, "stdin": subprocess.DEVNULL}
         # The flows' own setting, which this process has once it imports one, would hide every error of the server.
@@ -159,6 +167,25 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield program
 
 
+@pytest.fixture(scope="module")
+def warm_processes(warm: Path) -> Iterator[None]:
+    """What a module's tests start by `sys.executable`, the gate's replays too, is forked from the warm interpreter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(warm))
+        yield
+
+
+@pytest.fixture
+def cold_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a test among those, which is about the start of a process."""
+    monkeypatch.setattr(sys, "executable", PYTHON)
+
+
+def bundlegate() -> str:
+    """The console script beside the interpreter, cold or warm as that is."""
+    return str(Path(sys.executable).with_name("bundlegate"))
+
+
 @pytest.fixture(scope="session")
 def warm_environment(
     prefect_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
@@ -180,7 +207,7 @@ def s3_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
         "AWS_REGION": "us-east-1",
     }
     log = log_path.open("wb")
-    command = [sys.executable, str(SUPPORT / "s3_server.py"), endpoint.rpartition(":")[2]]
+    command = [PYTHON, str(SUPPORT / "s3_server.py"), endpoint.rpartition(":")[2]]
     server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
         _wait_for(endpoint, server, log_path)

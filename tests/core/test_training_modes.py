@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import mixed_table
+from builders import mixed_table, tiny_bundle
 
+from ai.ml.core.bundle_dir import BUNDLE_NAME
 from ai.ml.core.tables.reader import write_table
 from ai.ml.core.training_modes import MODE_SETTINGS, MODES, SEARCH_RANGES, TrainingModeName, unused_settings
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.models.networks import BUILDERS, PIECEWISE_BUILDERS, PIECEWISE_MODES, TRAINING_MODES
+from ai.ml.frameworks.pytorch.serialization import load_bundle, save_bundle
 from ai.ml.frameworks.pytorch.trainer.losses import MODE_LOSSES
 from ai.ml.frameworks.pytorch.trainer.optimizer import MODE_OPTIMIZERS
 from ai.ml.frameworks.pytorch.trainer.training import train
@@ -80,6 +82,14 @@ def test_every_mode_has_a_row_a_network_a_loss_and_an_optimizer() -> None:
     assert not lacking, f"modes that are in MODES or in the part, but not in both: {lacking}"
     assert tuple(MODES) == typing.get_args(TrainingModeName)
     assert {name for name, mode in MODES.items() if mode.reads("n_bins")} == set(PIECEWISE_MODES)
+
+
+@pytest.mark.parametrize("mode", TRAINING_MODES)
+def test_a_saved_network_comes_back_as_the_class_that_it_was(mode: str, tmp_path: Path) -> None:
+    bundle = tiny_bundle(training_mode=mode)
+    save_bundle(bundle, tmp_path)
+    loaded = load_bundle(tmp_path / BUNDLE_NAME, map_location="cpu")
+    assert type(loaded.model) is type(bundle.model), "model_training_mode and its neighbours know networks by class"
 
 
 def test_a_row_names_settings_that_there_are() -> None:

@@ -24,7 +24,7 @@ from ai.ml.retraining.runs.work_folder import locked_work_dir
 from ai.ml.retraining.store.audit import audit
 from ai.ml.retraining.store.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(15)
 
 
 @dataclass

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from batch_scenes import dataset, sealed_bundle, tree
+from batch_scenes import dataset, tree
+from bundles import sealed_bundle
 from prefect_cli import ask_server, run_module
 
 from ai.ml.retraining.batch.job import predict_dataset

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import pytest
 from builders import mixed_table
 from conftest import PATIENCE_S, ROOT, SUPPORT
 from prefect_cli import python_of
-from warm_python import warm_python
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.console.exit_codes import INTERRUPTED
@@ -84,7 +82,8 @@ class Scene:
 
     def run(self, point: str | None = None, *, epochs: int = 40, report: bool = False, interrupt: bool = False) -> int:
         arguments = ["--name", "m", "--store", str(self.store), "--data", str(self.folder / "table.csv")]
-        arguments += ["--target", "y", "--epochs", str(epochs), "--report" if report else "--no-report"]
+        arguments += ["--target", "y", "--epochs", str(epochs), "--hidden-dim", "16"]
+        arguments += ["--report" if report else "--no-report"]
         return self.ask(point, arguments, "SIGINT" if interrupt else "SIGKILL")
 
     def ask(self, point: str | None, arguments: list[str], kill: str = "SIGKILL") -> int:
@@ -107,15 +106,12 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory, prefect_environment: dict[str, str]) -> Iterator[Scene]:
-    folder = tmp_path_factory.mktemp("kills")
-    own = prefect_environment | {"PREFECT_LOCAL_STORAGE_PATH": str(folder / "results")}
-    with warm_python(own, tmp_path_factory.mktemp("warm")) as program:
-        found = Scene(folder, own | {"WARM_PYTHON": str(program)})
-        assert found.run(epochs=1) == 0, found.said()
-        shutil.rmtree(found.store / "m" / "work")
-        shutil.copytree(found.store, found.folder / "champion")
-        yield found
+def scene(tmp_path_factory: pytest.TempPathFactory, warm_environment: dict[str, str]) -> Scene:
+    found = Scene(tmp_path_factory.mktemp("kills"), warm_environment)
+    assert found.run(epochs=1) == 0, found.said()
+    shutil.rmtree(found.store / "m" / "work")
+    shutil.copytree(found.store, found.folder / "champion")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +196,7 @@ def test_ctrl_c_says_what_became_of_the_promotion(
 
 def test_deleted_results_cost_time_and_nothing_else(scene: Scene, uninterrupted: list[tuple[str, str]]) -> None:
     assert scene.decisions() == uninterrupted
-    shutil.rmtree(scene.folder / "results")
+    shutil.rmtree(Path(scene.environment["PREFECT_HOME"]) / "storage")
     assert scene.run() == 0, scene.said()
     for done in ("read      300 rows", "trained   ", "proved    PASSED", "is the champion already"):
         assert done in scene.said()

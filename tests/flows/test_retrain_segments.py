@@ -66,12 +66,12 @@ def most_at_once(store: Path) -> int:
 
 
 def test_one_that_fails_stops_nobody_and_the_worst_is_the_exit_code(
-    tmp_path: Path, prefect_environment: dict[str, str]
+    tmp_path: Path, warm_environment: dict[str, str]
 ) -> None:
     table_of(tmp_path, {"a": 60, "b": 60, "d": 60, "bad": 60, "dies": 60, "busy": 60, "few": 3})
     busy = tmp_path / "store" / "m-busy" / "work"
     with locked_work_dir(busy, "m-busy"):
-        code, found, said = ended(start(prefect_environment, SMALL, tmp_path, "--parallel", "2"))
+        code, found, said = ended(start(warm_environment, SMALL, tmp_path, "--parallel", "2"))
     outcomes = {model: (segment["outcome"], segment["exit_code"]) for model, segment in found.items()}
     assert outcomes == {
         "m-a": ("PROMOTED", 0),
@@ -89,7 +89,7 @@ def test_one_that_fails_stops_nobody_and_the_worst_is_the_exit_code(
     assert found["m-few"]["reason"] == "3 rows, and segments.min_rows asks for 50"
     assert (found["m-a"]["rows"], found["m-a"]["digest"]) == (60, "ab" * 32)
     assert most_at_once(tmp_path / "store") <= 2
-    states = states_of(prefect_environment, found)
+    states = states_of(warm_environment, found)
     assert states.pop("parent") == ("FAILED", "m: 7 segments")
     assert {model: kind for model, (kind, _) in states.items()} == {
         "m-a": "COMPLETED",
@@ -116,11 +116,9 @@ def states_of(environment: dict[str, str], found: dict[str, dict[str, Any]]) -> 
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
-def test_no_process_outlives_the_run(
-    tmp_path: Path, prefect_environment: dict[str, str], ending: signal.Signals
-) -> None:
+def test_no_process_outlives_the_run(tmp_path: Path, warm_environment: dict[str, str], ending: signal.Signals) -> None:
     table_of(tmp_path, {"slow": 60, "x-slow": 60, "y-slow": 60})
-    process = start(prefect_environment, SMALL, tmp_path, "--parallel", "2", "--segment-value", "slow")
+    process = start(warm_environment, SMALL, tmp_path, "--parallel", "2", "--segment-value", "slow")
     began = tmp_path / "store" / "m-slow.began"
     until(lambda: began.exists() and began.read_text(), process=process)
     child = int(began.read_text())
@@ -140,17 +138,17 @@ def decisions(folder: Path, model: str) -> list[str]:
 
 
 def test_real_models_killed_in_the_middle_are_each_promoted_once(
-    tmp_path: Path, prefect_environment: dict[str, str]
+    tmp_path: Path, warm_environment: dict[str, str]
 ) -> None:
     """And a table that changed for one of them trains that one only."""
     table_of(tmp_path, {"NO": 61, "SE": 60, "few": 3})
-    few_epochs = ["--parallel", "1", "--epochs", "2", "--no-report"]
-    process = start(prefect_environment, REAL, tmp_path, *few_epochs)
+    few_epochs = ["--parallel", "1", "--epochs", "2", "--hidden-dim", "8", "--no-report"]
+    process = start(warm_environment, REAL, tmp_path, *few_epochs)
     until(lambda: decisions(tmp_path, "m-NO") == ["promoted"], process=process)
     process.kill()
     process.communicate()
 
-    code, found, said = ended(start(prefect_environment, REAL, tmp_path, *few_epochs))
+    code, found, said = ended(start(warm_environment, REAL, tmp_path, *few_epochs))
     assert code == 4, said
     assert {model: segment["outcome"] for model, segment in found.items()} == {
         "m-NO": "PROMOTED",
@@ -165,7 +163,7 @@ def test_real_models_killed_in_the_middle_are_each_promoted_once(
     assert line.body["note"]["labels"]["segment"] == "c = SE"
 
     table_of(tmp_path, {"NO": 61, "SE": 70, "few": 3})
-    _, again, said = ended(start(prefect_environment, REAL, tmp_path, *few_epochs))
+    _, again, said = ended(start(warm_environment, REAL, tmp_path, *few_epochs))
     assert "m-NO  trained" not in said
     assert "m-SE  trained" in said
     assert again["m-NO"]["digest"] == found["m-NO"]["digest"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from builders import mixed_table
+from bundles import sealed
 from prefect_cli import ask_server, run_module
-from sealed_bundles import sealed
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.runs import retrain as steps
@@ -72,7 +72,7 @@ def test_a_name_in_the_store_is_the_bundle_behind_it(tmp_path: Path, warm_enviro
         name="m",
         store=str(tmp_path / "store"),
         data=DataSettings(source=str(tmp_path / "table.csv"), target="y"),
-        training=TrainingSettings(epochs=3),
+        training=TrainingSettings(epochs=3, hidden_dim=16),
     )
     candidate = steps.train_candidate(settings, steps.read_data(settings))
     verdict, decision = steps.prove_candidate(settings, candidate), steps.decide(settings, candidate)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from builders import mixed_table
+from bundles import sealed
 from odd_interpreters import replaying
-from sealed_bundles import sealed
 
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle

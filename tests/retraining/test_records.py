@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
+from builders import sealed_tiny
 from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore
 from prefect.serializers import JSONSerializer
-from store_samples import sealed
 
 import tasks.artifacts
 import tasks.caching
@@ -44,7 +44,7 @@ def data(folder: Path) -> DataRef:
 
 
 def candidate(folder: Path) -> CandidateRef:
-    bundle, digest = sealed(folder / "candidate")
+    bundle, digest = sealed_tiny(folder / "candidate")
     return CandidateRef(
         bundle=BundleRef(path=str(bundle), digest=digest),
         holdout=written(folder / "holdout.parquet"),

@@ -12,32 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
-from builders import mixed_table, tiny_bundle
+from builders import mixed_table
 from conftest import PATIENCE_S
 from warm_python import real_pid
 
 from ai.ml.core.tables.reader import write_table
-from ai.ml.core.types import TaskType, TrainingConfig
-from ai.ml.frameworks.pytorch.serialization import save_bundle
-from ai.ml.frameworks.pytorch.trainer.training import train
-from ai.ml.retraining.evidence.seal import stage_candidate
-
-
-def sealed_bundle(folder: Path, *, task: TaskType = "classification", seed: int = 0) -> Path:
-    """A bundle directory with contract, evidence and manifest."""
-    table = mixed_table(500, seed=seed, task=task)
-    result = train(table, TrainingConfig("y", epochs=2, hidden_dim=8, random_seed=seed))
-    target = folder / f"bundle-{task}-{seed}"
-    target.mkdir(parents=True)
-    stage_candidate(target, result, table.take(pa.array(result.holdout_rows)))
-    return target
-
-
-def bare_bundle(folder: Path, seed: int = 0) -> Path:
-    """The file of a bundle without contract, evidence and manifest."""
-    path = folder / "model_bundle.pt"
-    save_bundle(tiny_bundle(seed=seed), path)
-    return path
 
 
 def rows_to_score(n_rows: int, seed: int) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
+from ai.ml.core.bundle_dir import BUNDLE_NAME, write_manifest
 from ai.ml.core.types import ModelBundle, TaskType
 from ai.ml.frameworks.pytorch.models.networks import PIECEWISE_MODES, build_model
 from ai.ml.frameworks.pytorch.models.piecewise import find_bins, set_bins
+from ai.ml.frameworks.pytorch.serialization import save_bundle
 
 CITIES = ("Oslo", "Łódź", "São Paulo", "New York")
 PLANS = ("basic", "plus", "pro")
@@ -113,3 +116,19 @@ def tiny_bundle(
         class_names=classes if is_classification else None,
         model_config=None,
     )
+
+
+def bare_bundle(folder: Path, seed: int = 0) -> Path:
+    """The file of a bundle without contract, evidence and manifest."""
+    path = folder / BUNDLE_NAME
+    save_bundle(tiny_bundle(seed=seed), path)
+    return path
+
+
+def sealed_tiny(folder: Path, seed: int = 0) -> tuple[Path, str]:
+    """A directory with a manifest and no evidence, and its digest: a store asks for no more, and nothing is trained."""
+    save_bundle(tiny_bundle(seed=seed), folder)
+    (folder / "evidence").mkdir(exist_ok=True)
+    (folder / "evidence" / "rows.txt").write_text(f"rows {seed}")
+    digest = write_manifest(folder, model={}, scoring={}, contract=None, evidence=None, lineage={"seed": seed})
+    return folder, digest

@@ -6,7 +6,7 @@ milliseconds. Run as a script, since forking a process with threads (a test runn
 
     python tests/support/crash_harness.py kill light all
 
-prints one JSON object per scenario; names of scenarios may follow. `each` in place of `all` tries half of the faults at
+prints one JSON object per scenario; names of scenarios may follow. `each` in place of `all` tries one of the faults at
 each call, in turn; `ends` does so at the first and the last call of each name. strace kills on the way **into** a call:
 the points are every state between two calls, from before the first to before the last; the state after the last is a
 finished save.
@@ -242,8 +242,7 @@ def try_faults(scenarios: list[Scenario], which: str) -> Iterator[Report]:
         with Arena(scenario) as arena:
             disk_calls = [point for point in points(arena.fresh(), which) if point.call in DISK_CALLS]
             for number, point in enumerate(disk_calls):
-                turn = number % 2
-                for error, lasting in FAULTS if which == "all" else (FAULTS[turn], FAULTS[3 - turn]):
+                for error, lasting in FAULTS if which == "all" else (FAULTS[number % len(FAULTS)],):
                     _try_fault(report, arena, point, error, lasting=lasting)
         yield report
 

@@ -8,24 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builders import tiny_bundle
+from builders import sealed_tiny
 from verdict_samples import passed_verdict, refused_verdict
 
-from ai.ml.core.bundle_dir import bundle_digest, write_manifest
-from ai.ml.frameworks.pytorch.serialization import save_bundle
+from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.store.store import Store
 
 DECISION = {"reason": "better"}
-
-
-def sealed(folder: Path, seed: int = 0) -> tuple[Path, str]:
-    """A bundle directory with a manifest, and its digest."""
-    save_bundle(tiny_bundle(seed=seed), folder)
-    (folder / "evidence").mkdir(exist_ok=True)
-    (folder / "evidence" / "rows.txt").write_text(f"rows {seed}")
-    digest = write_manifest(folder, model={}, scoring={}, contract=None, evidence=None, lineage={"seed": seed})
-    return folder, digest
 
 
 def verdict_on(digest: str, *, passed: bool = True) -> Verdict:
@@ -38,7 +28,7 @@ def proving(path: Path) -> Verdict:
 
 
 def promoted(store: Store, folder: Path, seed: int, name: str = "m") -> str:
-    bundle, digest = sealed(folder / f"bundle{seed}", seed)
+    bundle, digest = sealed_tiny(folder / f"bundle{seed}", seed)
     store.promote(name, bundle, verdict_on(digest), decision=DECISION)
     return digest
 

@@ -16,7 +16,8 @@ import traceback
 from pathlib import Path
 
 import torch
-from store_samples import DECISION, proving, sealed, verdict_on
+from builders import sealed_tiny
+from store_samples import DECISION, proving, verdict_on
 
 from ai.ml.core.errors import Busy, UsageError
 from ai.ml.frameworks.pytorch.serialization import load_bundle
@@ -27,7 +28,7 @@ def retrain(store: Store, work: Path, number: int) -> None:
     """One run of the loop."""
     champion = store.champion("m")
     folder = work / f"candidate-{os.getpid()}-{number}"
-    bundle_dir, digest = sealed(folder, number)
+    bundle_dir, digest = sealed_tiny(folder, number)
     load_bundle(bundle_dir / "model_bundle.pt", map_location="cpu")
     verdict = verdict_on(digest)
     store.promote("m", bundle_dir, verdict, decision=DECISION, expected_champion=champion)
@@ -52,7 +53,7 @@ def loop(store: Store, work: Path, seed: int) -> None:
 
 def main(root: Path, work: Path) -> None:
     torch.set_num_threads(1)
-    sealed(work / "warm-up")
+    sealed_tiny(work / "warm-up")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     print("ready", flush=True)
     for line in sys.stdin:

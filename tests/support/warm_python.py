@@ -1,17 +1,19 @@
 """An interpreter that has imported everything already: what is run by it is forked from a warm process.
 
 `warm_python(environment, folder)` gives the path of a program to put in place of `sys.executable`: the imports of a
-flow take seven processor seconds, which here are paid once. `PROGRAM -m MODULE ...` and `PROGRAM SCRIPT.py ...` do what
-they do with Python, in a process with the caller's environment, folder and standard streams, and end with its exit
-status or signal; so do the processes that they start by `sys.executable`. All else is left to the cold interpreter:
-other ways to call it, another Prefect server or home, settings of CPU kernels. Tests of how a process starts, and of
-what it imports, take `sys.executable`.
+flow take seven processor seconds, which here are paid once. `PROGRAM -m MODULE ...`, `PROGRAM -c CODE ...` and
+`PROGRAM SCRIPT.py ...` do what they do with Python, in a process with the caller's environment, folder and standard
+streams, and end with its exit status or signal; so do the processes that they start by `sys.executable`. Beside it lies
+`bundlegate`, as beside Python. All else is left to the cold interpreter: other ways to call it, another Prefect server
+or home, settings of CPU kernels and of Python itself, a terminal or a closed stream as output. Tests of how a process
+starts, and of what it imports, take Python.
 
 The process that is forked from has one thread: what others hold at a fork stays held for good.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import json
@@ -24,10 +26,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import types
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+_PYTHON = sys.executable
+"""The cold one, also where a warm one stands for it by the time that it is asked for."""
 MODULES = (
     "matplotlib.figure",
     "sklearn.ensemble",
@@ -54,6 +59,8 @@ MODULES = (
 )
 _APART = ("ai.ml.retraining.replay", "ai.ml.retraining.gate.replay", "ai.ml.retraining.commands.cli")
 """These know nothing of Prefect, and so may be forked whatever its settings are."""
+_ALIKE = ("PREFECT_LOGGING_", "PREFECT_SERVER_ANALYTICS_")
+"""Settings of Prefect that are the same in all processes of the tests, where they are said at all."""
 _FRESH = ("flows.", "tasks.subflows.child", *_APART)
 """Modules that are run: each time anew, as Python does."""
 
@@ -61,13 +68,23 @@ _FRESH = ("flows.", "tasks.subflows.child", *_APART)
 _PROGRAM = """#!{0} -IS
 import os, signal, socket, sys
 
-COLD, PLACE, WARM, APART = {0!r}, {1!r}, {2!r}, {3!r}
-given = [word for word in sys.argv[1:] if word not in ("-I", "-B", "-P")]
-own = {{name: value for name, value in os.environ.items() if name.startswith("PREFECT_")}}
+COLD, PLACE, WARM, APART, ALIKE = {0!r}, {1!r}, {2!r}, {3!r}, {4!r}
+given = sys.argv[1:]
+while given[:1] and given[0] in ("-I", "-B", "-P"):
+    del given[0]
+own = {{name: os.environ[name] for name in os.environ if name[:8] == "PREFECT_" and not name.startswith(ALIKE)}}
 known = given[:1] == ["-m"] and len(given) > 1 or given[:1] and given[0].endswith(".py")
+# A process of multiprocessing's has open files of its parent's, which would stay behind here.
+known = known or given[:1] == ["-c"] and len(given) > 1 and "multiprocessing" not in given[1]
 alike = own == WARM or given[1:2] and given[1] in APART
 usual = os.environ.get("OMP_NUM_THREADS", "1") == "1" and not any(name[:4] in ("ATEN", "MKL_") for name in os.environ)
-if not (known and alike and usual):
+usual = usual and not {{"PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONWARNINGS"}} & os.environ.keys()
+try:
+    [os.fstat(stream) for stream in (0, 1, 2)]
+    plain = not os.isatty(1)
+except OSError:
+    plain = False
+if not (known and alike and usual and plain):
     os.execv(COLD, [COLD, *sys.argv[1:]])
 
 import json
@@ -95,15 +112,23 @@ def warm_python(environment: dict[str, str], folder: Path) -> Generator[Path]:
         folder: an empty one for what it needs; the path of a socket in it has to be short.
     """
     place = Path(tempfile.mkdtemp(prefix="warm-", dir="/tmp")) / "socket"
-    settings = {name: value for name, value in environment.items() if name.startswith("PREFECT_")}
+    settings = {
+        name: value
+        for name, value in environment.items()
+        if name.startswith("PREFECT_") and not name.startswith(_ALIKE)
+    }
     program = folder / "python"
-    program.write_text(_PROGRAM.format(sys.executable, str(place), settings, _APART))
+    program.write_text(_PROGRAM.format(_PYTHON, str(place), settings, _APART, _ALIKE))
     program.chmod(0o755)
+    console = folder / "bundlegate"
+    console.write_text(f'#!/bin/sh\nexec "{program}" -m ai.ml.retraining.commands.cli "$@"\n')
+    console.chmod(0o755)
     root, log = Path(__file__).parents[2], (folder / "warm.log").open("wb")
     server = subprocess.Popen(
-        [sys.executable, __file__, str(place), str(program)],
+        [_PYTHON, __file__, str(place), str(program)],
         cwd=root,
-        env=environment
+        # Buffered, as an output is that isn't a terminal.
+        env={name: value for name, value in environment.items() if name != "PYTHONUNBUFFERED"}
         | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root), str(Path(__file__).parent)])},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -225,19 +250,52 @@ def _become(asked: dict[str, Any], program: str) -> None:
     os.environ.clear()
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
+    if os.environ.get("PYTHONUNBUFFERED"):
+        sys.stdout.reconfigure(line_buffering=True, write_through=True)  # pyright: ignore
     random.seed()
     tempfile.tempdir = None
     sys.executable = program
     sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in sys.path]
-    what, *arguments = asked["argv"]
-    if what == "-m":
-        sys.argv = arguments
-        sys.path.insert(0, asked["cwd"])
+    try:
+        _run(*asked["argv"], folder=asked["cwd"])
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            _ending.append(end.code or 0)
+        raise
+    _ending.append(0)
+
+
+def _run(what: str, *arguments: str, folder: str) -> None:
+    if what == "-c":
+        sys.argv = ["-c", *arguments[1:]]
+        sys.path.insert(0, "")
+        main = types.ModuleType("__main__")
+        sys.modules["__main__"] = main
+        exec(compile(arguments[0], "<string>", "exec"), vars(main))
+    elif what == "-m":
+        sys.argv = [*arguments]
+        sys.path.insert(0, folder)
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
     else:
-        sys.argv = asked["argv"]
+        sys.argv = [what, *arguments]
         sys.path.insert(0, str(Path(what).parent))
         runpy.run_path(what, run_name="__main__")
+
+
+_ending: list[int] = []
+"""The exit status, once it is known to be a plain one."""
+
+
+def _end_at_once() -> None:
+    """Leave before Python takes its modules apart, which costs half a second here and tells nothing."""
+    if not _ending:
+        return
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return  # Python says it, and changes the status
+    os._exit(_ending[0] & 0xFF)
 
 
 def _parent_of(pid: int) -> int:
@@ -249,6 +307,7 @@ def _parent_of(pid: int) -> int:
 
 
 def main(place: str, program: str) -> None:
+    atexit.register(_end_at_once)  # before all others, so that it is called after them
     for name in MODULES:
         __import__(name)
     import torch

@@ -12,10 +12,10 @@ import httpx
 import pytest
 import yaml
 from builders import mixed_table
+from bundles import sealed
 from conftest import PATIENCE_S, ROOT
 from deployed_runs import Deployed, deploy
 from prefect_cli import prefect, run_module
-from sealed_bundles import sealed
 from verdict_samples import passed_verdict
 from waiting import until
 
@@ -91,7 +91,7 @@ def roll_back_by_flow(environment: dict[str, str], store: Store, name: str) -> s
     return run_module(environment, "flows.rollback", *arguments, patience_s=PATIENCE_S)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(130)
 def test_a_run_whose_worker_was_killed_with_it_ends_as_crashed(
     tmp_path: Path, prefect_environment: dict[str, str]
 ) -> None:

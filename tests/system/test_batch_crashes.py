@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from batch_scenes import dataset, kill_at, parts_done, predict_process, rows_to_score, sealed_bundle, tree
+from batch_scenes import dataset, kill_at, parts_done, predict_process, rows_to_score, tree
+from bundles import sealed_bundle
 from conftest import PATIENCE_S
 from soak import Effort, Total
 

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from batch_scenes import rows_to_score, sealed_bundle
+from batch_scenes import rows_to_score
+from bundles import sealed_bundle
 
 from ai.ml.core.errors import ExitCode
 

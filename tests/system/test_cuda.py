@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from builders import mixed_table
+from bundles import weights
 from prefect_cli import run_module
-from small_trainings import weights
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TrainingConfig

@@ -16,7 +16,7 @@ from prefect_cli import ask_server
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.store.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(35)
 SMALL = ["--epochs", "2", "--hidden-dim", "4", "--mode", "mlp_dense", "--no-report"]
 
 

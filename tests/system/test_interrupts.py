@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundles import sealed
 from conftest import PATIENCE_S
 from odd_interpreters import patched, replaying
-from sealed_bundles import sealed
 
 from ai.ml.core.errors import ExitCode
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import PATIENCE_S, server_environment, start_server
 from prefect_cli import ask_server
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(30)
 
 LEASE_S = 30
 """The shortest that the server grants."""

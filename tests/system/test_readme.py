@@ -7,13 +7,13 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import PATIENCE_S, ROOT
+from prefect_cli import python_of
 
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.commands.cli import build_parser
@@ -118,15 +118,15 @@ def untidy_csv(path: Path, rows: int, seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_the_blocks_of_the_readme_run_on_an_untidy_table(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
+def test_the_blocks_of_the_readme_run_on_an_untidy_table(tmp_path: Path, warm_environment: dict[str, str]) -> None:
     """In the README's order, from a folder of one's own; the network is made small to save time."""
     for name, rows, seed in (("churn.csv", 300, 1), ("new-customers.csv", 20, 2), ("newer-customers.csv", 120, 3)):
         untidy_csv(tmp_path / name, rows, seed)
-    environment = prefect_environment | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
+    environment = warm_environment | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
     own, operator = (block for block in blocks(ROOT / "README.md", "bash") if "churn" in block)
     for line in (own + operator).splitlines():
         words = shlex.split(line, comments=True)
-        program = Path(sys.executable).parent / Path(words[0]).name
+        program = Path(python_of(environment)).parent / Path(words[0]).name
         if words[1] == "retrain":
             words += ["--epochs", "8", "--hidden-dim", "8"]
         run = subprocess.run(

@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 import yaml
 from builders import mixed_table
+from bundles import sealed
 from conftest import ROOT, server_environment, start_server, stop
 from deployed_runs import Deployed
 from prefect_cli import ask_server, copied_checkout, prefect
-from sealed_bundles import sealed
 from verdict_samples import passed_verdict
 from waiting import until
 
@@ -80,7 +80,7 @@ def told(place: Deployed, log: Path) -> str:
     return f"{[run['state']['name'] for run in runs(place)]}\n{log.read_text()[-4000:]}"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(90)
 def test_a_run_that_nobody_asked_for_is_made_picked_up_and_completed(tmp_path: Path) -> None:
     home, log = tmp_path / "home", tmp_path / "worker.log"
     home.mkdir()

@@ -14,14 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from builders import sealed_tiny
 from conftest import PATIENCE_S, SUPPORT
 from soak import Effort, Total
-from store_samples import DECISION, promoted, sealed, verdict_on
+from store_samples import DECISION, promoted, verdict_on
 
 from ai.ml.core.errors import StorageFailed
 from ai.ml.retraining.store.audit import audit
 from ai.ml.retraining.store.state import moves
 from ai.ml.retraining.store.store import Store
+
+pytestmark = pytest.mark.usefixtures("warm_processes")
 
 
 class Script:
@@ -119,7 +122,7 @@ def test_two_processes_at_the_same_second_make_one_linear_history(
     rounds, most, meetings = effort(ci=10, soak=200), effort(ci=300, soak=2_000), effort(ci=1, soak=20)
     store = Store(root)
     promoted(store, tmp_path, 0)
-    racers = [Script("store_racer.py", root, sealed(tmp_path / f"b{seed}", seed)[0]) for seed in (1, 2)]
+    racers = [Script("store_racer.py", root, sealed_tiny(tmp_path / f"b{seed}", seed)[0]) for seed in (1, 2)]
     outcomes: list[tuple[str, str]] = []
     try:
         # On one processor they meet when one is stopped in the middle, so go on until they have met.
@@ -164,7 +167,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
 def test_a_full_disk_leaves_everything_as_it_was(small_disk: Path, tmp_path: Path) -> None:
     store = Store(small_disk / "store")
     first = promoted(store, tmp_path, 1)
-    bundle, digest = sealed(tmp_path / "next", 2)
+    bundle, digest = sealed_tiny(tmp_path / "next", 2)
     before = content_of(small_disk)
     filler, disk = small_disk / "filler", os.statvfs(small_disk)
     refusals: list[str] = []
@@ -196,7 +199,7 @@ def test_a_full_disk_leaves_everything_as_it_was(small_disk: Path, tmp_path: Pat
 def test_a_read_only_store_is_read_and_says_that_it_is_read_only(small_disk: Path, tmp_path: Path) -> None:
     store = Store(small_disk / "store")
     first = promoted(store, tmp_path, 1)
-    bundle, digest = sealed(tmp_path / "next", 2)
+    bundle, digest = sealed_tiny(tmp_path / "next", 2)
     before = content_of(small_disk)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StorageFailed, match="Read-only file system; nothing was changed") as refused:

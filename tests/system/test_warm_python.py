@@ -66,9 +66,15 @@ def test_a_script_finds_what_it_would_find_in_a_cold_process(warm: Path, script:
 
 def test_another_call_or_other_kernels_get_a_cold_process(warm: Path, script: Path) -> None:
     command = "import sys; print('torch' in sys.modules)"
-    done = subprocess.run([warm, "-c", command], env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run([warm, "-E", "-c", command], env=ENVIRONMENT, capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr
-    for name, value in (("ATEN_CPU_CAPABILITY", "default"), ("OMP_NUM_THREADS", "2"), ("PREFECT_HOME", "/elsewhere")):
+    others = {
+        "ATEN_CPU_CAPABILITY": "default",
+        "OMP_NUM_THREADS": "2",
+        "PREFECT_HOME": "/elsewhere",
+        "PYTHONHASHSEED": "1",
+    }
+    for name, value in others.items():
         done = subprocess.run(
             [warm, script],
             env=ENVIRONMENT | {name: value},
@@ -77,6 +83,31 @@ def test_another_call_or_other_kernels_get_a_cold_process(warm: Path, script: Pa
             text=True,
         )
         assert json.loads(done.stdout)["torch"] is False, name
+
+
+def test_a_line_of_code_is_run_as_by_python(warm: Path, tmp_path: Path) -> None:
+    code = "import json, sys; json.dump([sys.argv, sys.path[0], __name__, input()], sys.stdout); sys.exit(3)"
+    told: list[list[Any]] = []
+    for python in (sys.executable, warm):
+        command = [str(python), "-c", code, "a", "-I"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=ENVIRONMENT, input="told\n", capture_output=True, text=True, timeout=PATIENCE_S
+        )
+        assert (done.returncode, done.stderr) == (3, "")
+        told.append(json.loads(done.stdout))
+    assert told[0] == told[1]
+
+
+def test_the_console_script_beside_it_and_a_closed_output(warm: Path) -> None:
+    console = [Path(python).with_name("bundlegate") for python in (sys.executable, warm)]
+    for line in ('"$0" show', '"$0" --help', '"$0" --help >&-', '"$0" --help >/dev/full'):
+        both = [
+            subprocess.run(
+                ["sh", "-c", line, script], env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE_S
+            )
+            for script in console
+        ]
+        assert len({(each.returncode, each.stdout, each.stderr) for each in both}) == 1, (line, both)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])

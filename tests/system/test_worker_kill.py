@@ -65,7 +65,7 @@ def start_worker(checkout: Path, environment: dict[str, str], log: Path) -> subp
         )
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 def test_killed_with_its_worker_the_next_run_goes_on(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
     url, log = prefect_environment["PREFECT_API_URL"], tmp_path / "worker.log"
     write_table(mixed_table(300, seed=3), tmp_path / "table.csv")
@@ -73,7 +73,7 @@ def test_killed_with_its_worker_the_next_run_goes_on(tmp_path: Path, prefect_env
         "name": "m",
         "store": str(tmp_path / "store"),
         "data": {"source": str(tmp_path / "table.csv"), "target": "y"},
-        "training": {"epochs": 300, "patience": 300},
+        "training": {"epochs": 300, "patience": 300, "hidden_dim": 16},
     }
     checkout = copied_checkout(tmp_path / "checkout")
     deployment = deployed(checkout, config, prefect_environment)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import mixed_table
+from builders import mixed_table, sealed_tiny
 from deployed_runs import Deployed, deploy
-from store_samples import promoted, sealed
+from store_samples import promoted
 from waiting import until
 
 from ai.ml.core.tables.reader import write_table
@@ -33,7 +33,7 @@ def litter(store: Path, name: str) -> None:
     dead = 2**22 - 1
     (store / name / "work" / "candidate-1.building" / "bundle").mkdir(parents=True, exist_ok=True)
     (store / name / "versions").mkdir(parents=True, exist_ok=True)
-    sealed(store / name / "versions" / f".{'0' * 64}.copy", seed=3)
+    sealed_tiny(store / name / "versions" / f".{'0' * 64}.copy", seed=3)
     for folder in (store / name / "work", store / name):
         (folder / f".data.{dead}.{'0' * 16}.tmp").touch()
 
@@ -95,7 +95,7 @@ def process_of(place: Deployed, folder: Path, name: str) -> int:
     return int((work / ".holder").read_text().split()[1])
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 def test_a_cancelled_run_and_a_killed_one_leave_the_store_clean(
     tmp_path: Path, prefect_environment: dict[str, str]
 ) -> None:

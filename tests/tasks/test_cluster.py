@@ -18,10 +18,11 @@ from typing import Any
 import prefect
 import psutil
 import pytest
-from batch_scenes import dataset, parts_done, sealed_bundle, tree
+from batch_scenes import dataset, parts_done, tree
+from bundles import sealed_bundle
 from conftest import PATIENCE_S, ROOT, free_port
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect_cli import ask_server
+from prefect_cli import ask_server, python_of
 
 from ai.ml.core.errors import ExitCode, StorageFailed, UsageError
 from ai.ml.retraining.batch.job import predict_dataset
@@ -46,7 +47,7 @@ for name in ("prefect", "tasks", "flows"):
 
 
 def flow(environment: dict[str, str], *arguments: str | Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "flows.batch_predict", "--runner", "dask", *map(str, arguments)]
+    command = [python_of(environment), "-m", "flows.batch_predict", "--runner", "dask", *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
 
@@ -177,14 +178,14 @@ def wait_for_records(environment: dict[str, str], began: datetime, parts: set[st
 
 
 def test_a_killed_worker_of_another_cluster_leaves_its_parts_to_the_others(
-    bundle: Path, tmp_path: Path, prefect_environment: dict[str, str]
+    bundle: Path, tmp_path: Path, warm_environment: dict[str, str]
 ) -> None:
     source = dataset(tmp_path / "in", 8, 20_000)
     predict_dataset(bundle, str(source), str(tmp_path / "expected"))
     out = tmp_path / "out"
     job = ("--bundle", bundle, "--input", source, "--output", out, "--task-mb", "0")
-    with cluster(tmp_path, prefect_environment, 2) as found:
-        process = flow(prefect_environment, *job, "--scheduler", found.address)
+    with cluster(tmp_path, warm_environment, 2) as found:
+        process = flow(warm_environment, *job, "--scheduler", found.address)
         wait_for_receipts(out, 1, process)
         found.workers[0].kill()
         _, stderr = process.communicate(timeout=PATIENCE_S)
@@ -193,14 +194,14 @@ def test_a_killed_worker_of_another_cluster_leaves_its_parts_to_the_others(
 
 
 def test_a_killed_scheduler_loses_nothing_that_was_done(
-    bundle: Path, tmp_path: Path, prefect_environment: dict[str, str]
+    bundle: Path, tmp_path: Path, warm_environment: dict[str, str]
 ) -> None:
     source = dataset(tmp_path / "in", 12, 20_000)
     predict_dataset(bundle, str(source), str(tmp_path / "expected"))
     out = tmp_path / "out"
     job = ("--bundle", bundle, "--input", source, "--output", out, "--task-mb", "0")
-    with cluster(tmp_path, prefect_environment, 1) as first:
-        process = flow(prefect_environment, *job, "--scheduler", first.address)
+    with cluster(tmp_path, warm_environment, 1) as first:
+        process = flow(warm_environment, *job, "--scheduler", first.address)
         wait_for_receipts(out, 2, process)
         with standing_still(first.workers[0]):
             first.scheduler.kill()
@@ -209,8 +210,8 @@ def test_a_killed_scheduler_loses_nothing_that_was_done(
         assert "the Dask cluster failed" in stderr
         assert "Traceback" not in stderr.rpartition("error:")[2]
     assert not (out / "_SUCCESS").exists()
-    with cluster(tmp_path, prefect_environment, 2) as second:
-        process = flow(prefect_environment, *job, "--scheduler", second.address)
+    with cluster(tmp_path, warm_environment, 2) as second:
+        process = flow(warm_environment, *job, "--scheduler", second.address)
         stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == ExitCode.OK, stderr
     assert "of 12 parts were done before" in stdout
@@ -218,14 +219,14 @@ def test_a_killed_scheduler_loses_nothing_that_was_done(
 
 
 def test_a_worker_with_other_bits_refuses_and_is_named(
-    bundle: Path, tmp_path: Path, prefect_environment: dict[str, str]
+    bundle: Path, tmp_path: Path, warm_environment: dict[str, str]
 ) -> None:
     source = dataset(tmp_path / "in", 2)
     (tmp_path / "other_bits.py").write_text(OTHER_BITS)
-    with cluster(tmp_path, prefect_environment, 0) as found:
+    with cluster(tmp_path, warm_environment, 0) as found:
         found.add_worker("--preload", str(tmp_path / "other_bits.py"))
         job = ("--bundle", bundle, "--input", source, "--output", tmp_path / "out", "--scheduler", found.address)
-        process = flow(prefect_environment, *job)
+        process = flow(warm_environment, *job)
         _, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == ExitCode.REFUSED, stderr
     assert "worker tcp://127.0.0.1:" in stderr

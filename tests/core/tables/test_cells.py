@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import decimal
-import doctest
 
 import numpy as np
 import pandas as pd
@@ -10,8 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ai.ml.core.tables import cells
-from ai.ml.core.tables import number_locale as number_marks
 from ai.ml.core.tables.cells import as_texts, coerce, coerce_text, level_text
 
 ODD = [
@@ -32,13 +29,6 @@ ODD = [
     "NA",
     "N/a",
 ]
-
-
-def test_the_examples_run() -> None:
-    assert doctest.testmod(cells).attempted == 2
-    assert doctest.testmod(cells).failed == 0
-    assert doctest.testmod(number_marks).attempted == 5
-    assert doctest.testmod(number_marks).failed == 0
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,8 @@ def test_residual_blocks(name: str, mode: str, blocks: int) -> None:
     assert (config["training_mode"], config["num_hidden_layers"]) == (mode, blocks)
 
 
+# The sample is of one version of scikit-learn, and here there may be another one.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning")
 def test_weights_that_fit_no_fallback_are_refused_with_both_shapes(tmp_path: Path) -> None:
     payload = torch.load(LEGACY / "sklearn_1_9_numpy_2_4" / "no_config.pt", weights_only=False)
     payload["state_dict"]["net.3.weight"] = torch.zeros(64, 128)

@@ -29,6 +29,8 @@ from ai.ml.frameworks.pytorch.models.networks import TRAINING_MODES
 from ai.ml.frameworks.pytorch.serialization import load_bundle
 from ai.ml.frameworks.pytorch.serialization.save import encode_bundle, save_bundle
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 METRICS = Metrics("classification", 0.25, 0.5, "accuracy", 0.875)
 
 

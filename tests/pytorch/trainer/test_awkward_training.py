@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 from builders import mixed_table
-from small_trainings import config
+from bundles import config
 
 from ai.ml.core.errors import DataRefused
 from ai.ml.frameworks.pytorch.trainer import setup as assembly

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from builders import mixed_table
-from small_trainings import config
+from bundles import config
 
 from ai.ml.core.errors import UsageError
 from ai.ml.frameworks.pytorch.trainer.training import train

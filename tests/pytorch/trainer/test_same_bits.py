@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from builders import mixed_table
+from bundles import config, weights
 from conftest import SUPPORT
-from small_trainings import config, weights
 from soak import Effort, Total
 
 from ai.ml.frameworks.pytorch.trainer.loop import EpochReport
@@ -90,7 +90,7 @@ DIGESTS = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from sealed_bundles import sealed
+from bundles import sealed
 from ai.ml.core.bundle_dir import bundle_digest
 for mode in ("mlp_dense", "mlp_ple", "tabm"):
     print(bundle_digest(sealed(Path(sys.argv[1]) / mode, training_mode=mode)))

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 from builders import mixed_table
-from small_trainings import config, weights
+from bundles import config, weights
 
 from ai.ml.frameworks.pytorch.models.networks import (
     MLP,

@@ -32,6 +32,8 @@ from ai.ml.retraining.runs.steps.candidate import candidate_key
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 SETTINGS = TrainingConfig("y", training_mode="mlp_ple", epochs=3, batch_size=64)
 
 

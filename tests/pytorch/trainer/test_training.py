@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from builders import mixed_table
+from bundles import config, weights
 from sklearn.model_selection import train_test_split
-from small_trainings import config, weights
 
 from ai.ml.core.errors import DataRefused, UsageError
 from ai.ml.core.types import TaskType, TrainingConfig
@@ -19,6 +19,8 @@ from ai.ml.frameworks.pytorch.models.networks import (
     model_training_mode,
 )
 from ai.ml.frameworks.pytorch.trainer.training import train
+
+pytestmark = pytest.mark.usefixtures("warm_processes")
 
 CLASSIFIERS_ONLY = ("calibrated_classifier", "imbalance_aware")
 

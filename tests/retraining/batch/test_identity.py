@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from batch_scenes import dataset, rows_to_score, sealed_bundle
+from batch_scenes import dataset, rows_to_score
+from bundles import sealed_bundle
 
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
 from ai.ml.core.tables.reader import read_table, write_table

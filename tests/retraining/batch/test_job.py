@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from batch_scenes import dataset, rows_to_score, sealed_bundle, tree
+from batch_scenes import dataset, rows_to_score, tree
 from builders import tiny_bundle, tiny_rows
+from bundles import sealed_bundle
 
 from ai.ml.core.errors import BundleRefused, Busy, DataNotFound, DataRefused, ExitCode, GateRefused, UsageError
 from ai.ml.core.files.lock import locked

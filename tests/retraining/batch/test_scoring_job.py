@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from batch_scenes import dataset, sealed_bundle, tree
+from batch_scenes import dataset, tree
+from bundles import sealed_bundle
 from verdict_samples import passed_verdict
 
 from ai.ml.core.bundle_dir import bundle_digest

@@ -19,6 +19,8 @@ from ai.ml.core.tables.reader import read_table, write_table
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -28,7 +30,7 @@ def promoted(folder: Path, *, epochs: int, learning_rate: float) -> None:
         name="m",
         store=str(folder / "store"),
         data=DataSettings(source=str(folder / "table.csv"), target="y"),
-        training=TrainingSettings(epochs=epochs, learning_rate=learning_rate),
+        training=TrainingSettings(epochs=epochs, learning_rate=learning_rate, hidden_dim=16),
     )
     data = steps.read_data(settings)
     candidate = steps.train_candidate(settings, data)

@@ -8,7 +8,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from store_samples import promoted, sealed, verdict_on
+from builders import sealed_tiny
+from store_samples import promoted, verdict_on
 
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.store.store import Store
@@ -30,10 +31,10 @@ def decided(loss: float) -> dict[str, object]:
 
 def test_every_model_has_a_line(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(place)
-    bundle, first = sealed(tmp_path / "first", 1)
+    bundle, first = sealed_tiny(tmp_path / "first", 1)
     store.promote("churn", bundle, verdict_on(first), decision=decided(0.5))
     for loss in (0.48, 0.46):
-        _, held = sealed(tmp_path / f"held{loss}", int(loss * 100))
+        _, held = sealed_tiny(tmp_path / f"held{loss}", int(loss * 100))
         store.record("churn", "held", verdict_on(held), decision=decided(loss))
     promoted(store, tmp_path, 2, "fraud")
     assert main(["list", "--store", place, "--json"]) == 0

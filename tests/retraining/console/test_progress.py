@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import sealed_tiny
 from conftest import PATIENCE_S
-from store_samples import promoted, sealed
+from store_samples import promoted
 
 from ai.ml.core.bundle_dir import write_manifest
 from ai.ml.retraining.commands.cli import main
@@ -101,7 +102,7 @@ def test_a_pipe_gets_whole_lines_and_a_narrow_terminal_no_table(
 
 
 def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bundle, _ = sealed(tmp_path / "bundle")
+    bundle, _ = sealed_tiny(tmp_path / "bundle")
     odd = {"[red]what[/red]": "[bold]of it"}
     write_manifest(bundle, model={}, scoring={}, contract=None, evidence=None, lineage=odd)
     assert main(["inspect", str(bundle)]) == 0

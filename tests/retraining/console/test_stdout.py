@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE_S
-from sealed_bundles import sealed
+from bundles import sealed
+from conftest import PATIENCE_S, PYTHON, bundlegate
 
 from ai.ml.core.errors import ExitCode
 
-BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
+COLD = str(Path(PYTHON).with_name("bundlegate"))
+"""What a user starts, for one run of each kind; the others are forked from the warm interpreter."""
 COMMANDS = [("verify",), ("verify", "--json"), ("inspect",), ("inspect", "--json")]
 
 
@@ -30,10 +32,10 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bundle_dir
 
 
-def shell(line: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def shell(line: str, *arguments: str | Path, program: str = "") -> subprocess.CompletedProcess[str]:
     """Run `line` with `"$@"` as the command."""
     return subprocess.run(
-        ["bash", "-c", line, "bash", BUNDLEGATE, *map(str, arguments)],
+        ["bash", "-c", line, "bash", program or bundlegate(), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -42,9 +44,10 @@ def shell(line: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_reader_that_goes_away_changes_nothing(whole: Path, refused: Path, command: tuple[str, ...]) -> None:
-    for bundle_dir in (whole, refused):
-        heard = shell('"$@"', command[0], bundle_dir, *command[1:])
-        unheard = shell('"$@" | true; exit ${PIPESTATUS[0]}', command[0], bundle_dir, *command[1:])
+    for bundle_dir, program in ((whole, bundlegate()), (refused, COLD)):
+        words = (command[0], bundle_dir, *command[1:])
+        heard = shell('"$@"', *words)
+        unheard = shell('"$@" | true; exit ${PIPESTATUS[0]}', *words, program=program)
         assert unheard.returncode == heard.returncode
         assert unheard.stderr == heard.stderr
 
@@ -56,7 +59,7 @@ def test_a_closed_output_changes_nothing(whole: Path, refused: Path) -> None:
 
 def test_a_full_disk_behind_the_output_is_said_and_hides_no_refusal(whole: Path, refused: Path) -> None:
     for bundle_dir, code in ((whole, ExitCode.STORAGE), (refused, ExitCode.INTEGRITY)):
-        done = shell('"$@" >/dev/full', "verify", bundle_dir, "--json")
+        done = shell('"$@" >/dev/full', "verify", bundle_dir, "--json", program=COLD)
         assert done.returncode == code, done.stderr
         assert done.stderr == "error: the output is incomplete: No space left on device\n"
 
@@ -81,7 +84,7 @@ def test_a_report_that_cant_be_written_hides_no_verdict(whole: Path, refused: Pa
 @pytest.mark.parametrize("encoding", ["ascii", "iso8859-5"])
 def test_a_terminal_without_a_letter_gets_its_number(tmp_path: Path, encoding: str) -> None:
     done = subprocess.run(
-        [BUNDLEGATE, "example", tmp_path / "penguins.csv"],
+        [bundlegate(), "example", tmp_path / "penguins.csv"],
         env={**os.environ, "PYTHONIOENCODING": encoding},
         capture_output=True,
         timeout=PATIENCE_S,

@@ -12,7 +12,7 @@ from waiting import until
 
 from ai.ml.retraining.commands.cli import main
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
+pytestmark = pytest.mark.slow(90)
 
 
 def test_what_a_real_server_says(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from builders import mixed_table, tiny_bundle
+from bundles import sealed, trained
+from conftest import bundlegate
 from format_samples import write_original
-from sealed_bundles import sealed, trained
 
 from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
 from ai.ml.core.errors import DataRefused, ExitCode, UsageError
@@ -26,7 +26,7 @@ from ai.ml.retraining.evidence.evidence import MAX_HOLDOUT_ROWS, collect_evidenc
 from ai.ml.retraining.evidence.seal import make_evidence, stage_candidate
 from ai.ml.retraining.gate.proof import prove
 
-BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))
+pytestmark = pytest.mark.usefixtures("warm_processes")
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_a_bundle_from_elsewhere_gets_weaker_evidence_and_the_manifest_says_so(t
     write_table(mixed_table(50).select(["age", "income", "city", "plan"]), tmp_path / "rows.csv")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([BUNDLEGATE, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        return subprocess.run([bundlegate(), *arguments], cwd=tmp_path, capture_output=True, text=True)
 
     assert run("verify", "bundle").returncode == ExitCode.NOTHING_CHECKED
     made = run("evidence", "bundle", "--rows", "rows.csv")

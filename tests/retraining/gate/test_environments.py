@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from builders import mixed_table
+from bundles import sealed
 from conftest import PATIENCE_S
-from sealed_bundles import sealed
 
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import ScoringSettings

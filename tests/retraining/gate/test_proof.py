@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import PATIENCE_S, ROOT
+from bundles import sealed, trained
+from conftest import PATIENCE_S, ROOT, bundlegate
 from odd_interpreters import patched
-from sealed_bundles import sealed, trained
 
 from ai.ml.core.errors import ExitCode, NothingChecked, UsageError
 from ai.ml.frameworks.pytorch.inference.scorer import Answers, Scorer, ScoringSettings
@@ -39,7 +39,8 @@ from ai.ml.retraining.gate.verdict import CheckResult, Verdict
 from ai.ml.retraining.selftest.defect import Copy
 from ai.ml.retraining.settings.gate import GatePolicy
 
-BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 SCHEMA = json.loads((ROOT / "docs" / "verdict.schema.json").read_bytes())
 
 
@@ -270,6 +271,7 @@ def test_the_cpu_matrix_gives_the_same_bits_in_exact(whole: Path) -> None:
     assert "COMPATIBLE" in {record.get("MKL_CBWR") for record in settings}
 
 
+@pytest.mark.usefixtures("cold_processes")
 def test_the_replay_process_gets_the_directory_and_nothing_else(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +288,7 @@ def test_the_replay_process_gets_the_directory_and_nothing_else(
     assert outcome.report["environment"]["settings"] == {}  # none of the caller's settings reached it
 
 
+@pytest.mark.usefixtures("cold_processes")
 def test_the_replay_process_needs_neither_prefect_nor_pandas(whole: Path) -> None:
     """Both made impossible to import: scikit-learn takes pandas where it is, so that its presence says nothing."""
     code = (
@@ -318,7 +321,7 @@ def test_no_output_flag_changes_the_exit_code(copy: Copy, damage: Callable[[Copy
     damage(copy)
     for flags in ((), ("--json",), ("--junit", "x.xml", "--markdown", "x.md")):
         done = subprocess.run(
-            [BUNDLEGATE, "verify", "bundle", *flags], cwd=copy.bundle_dir.parent, capture_output=True, text=True
+            [bundlegate(), "verify", "bundle", *flags], cwd=copy.bundle_dir.parent, capture_output=True, text=True
         )
         assert done.returncode == code, (flags, done.stderr)
 
@@ -337,7 +340,7 @@ def test_zero_probes_are_exit_5(copy: Copy) -> None:
 @pytest.mark.parametrize("flags", [(), ("--json",)], ids=["text", "json"])
 def test_a_reader_that_goes_away_doesnt_turn_a_refusal_into_a_pass(copy: Copy, flags: tuple[str, ...]) -> None:
     (copy.bundle_dir / "metrics.json").write_bytes(b"{}")
-    command = [BUNDLEGATE, "verify", str(copy.bundle_dir), *flags]
+    command = [bundlegate(), "verify", str(copy.bundle_dir), *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None

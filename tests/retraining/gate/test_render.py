@@ -11,8 +11,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+from bundles import sealed
 from conftest import ROOT
-from sealed_bundles import sealed
 
 from ai.ml.retraining.gate import environments
 from ai.ml.retraining.gate.proof import prove
@@ -20,6 +20,8 @@ from ai.ml.retraining.gate.render import to_junit
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.selftest.defect import Copy
 from ai.ml.retraining.settings.gate import GatePolicy
+
+pytestmark = pytest.mark.usefixtures("warm_processes")
 
 SCHEMA = json.loads((ROOT / "docs" / "verdict.schema.json").read_bytes())
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from builders import mixed_table
-from sealed_bundles import sealed
-from store_samples import sealed as sealed_tiny
+from builders import mixed_table, sealed_tiny
+from bundles import sealed
 from verdict_samples import passed_verdict
 
 from ai.ml.core.bundle_dir import bundle_digest

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from builders import tiny_bundle
+from conftest import bundlegate
 from cryptography.hazmat.primitives import serialization as pem
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -17,6 +17,8 @@ from ai.ml.core.bundle_dir import write_manifest
 from ai.ml.core.errors import BundleRefused, UsageError
 from ai.ml.frameworks.pytorch.serialization import save_bundle
 from ai.ml.retraining.integrations.signing import check_signature, sign_bundle, signature_path
+
+pytestmark = pytest.mark.usefixtures("warm_processes")
 
 
 def write_keys(folder: Path, name: str, password: bytes | None = None) -> tuple[Path, Path]:
@@ -93,7 +95,7 @@ def test_a_key_that_cant_be_used_is_one_sentence(bundle_dir: Path, tmp_path: Pat
 
 def test_the_console_signs_and_verifies_before_the_gate(bundle_dir: Path, tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("bundlegate")), *arguments]
+        command = [bundlegate(), *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
 
     private, public = write_keys(tmp_path, "ours")

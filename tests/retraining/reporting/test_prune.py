@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from store_samples import DECISION, promoted, sealed, verdict_on
+from builders import sealed_tiny
+from store_samples import DECISION, promoted, verdict_on
 
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.reporting.files import all_reports, kept_reports
@@ -26,7 +27,7 @@ def left(store: Store) -> set[str]:
 
 
 def held(store: Store, folder: Path, seed: int) -> str:
-    _, digest = sealed(folder / f"held{seed}", seed)
+    _, digest = sealed_tiny(folder / f"held{seed}", seed)
     store.record("m", "held", verdict_on(digest), decision=DECISION)
     return reported(store, digest)
 
@@ -49,7 +50,7 @@ def test_of_candidates_that_were_held_the_latest_reports_stay(tmp_path: Path) ->
     store = Store(tmp_path / "store")
     live = reported(store, promoted(store, tmp_path, 0))
     candidates = [held(store, tmp_path, seed) for seed in range(1, 5)]
-    bundle, refused = sealed(tmp_path / "refused", 9)
+    bundle, refused = sealed_tiny(tmp_path / "refused", 9)
     store.quarantine("m", bundle, verdict_on(refused, passed=False))
     reported(store, refused)
     under_way = reported(store, "f" * 64)

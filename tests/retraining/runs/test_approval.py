@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from builders import sealed_tiny
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from store_samples import promoted, sealed, verdict_on
+from store_samples import promoted, verdict_on
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, ExitCode, UsageError
 from ai.ml.core.files.atomic import write_atomic
@@ -48,7 +49,7 @@ def config(tmp_path: Path) -> RetrainConfig:
 def drafted(config: RetrainConfig, seed: int = 0, champion: str | None = None) -> Proposal:
     """A candidate in the work folder as a run leaves it, with a passing verdict."""
     work = work_dir(config)
-    bundle, digest = sealed(work / f"candidate-{seed}" / "bundle", seed)
+    bundle, digest = sealed_tiny(work / f"candidate-{seed}" / "bundle", seed)
     file = bundle.parent / "holdout.parquet"
     for name in ("holdout.parquet", "history.json"):
         (bundle.parent / name).write_bytes(b"rows")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE_S
+from bundles import sealed
+from conftest import PATIENCE_S, bundlegate
 from odd_interpreters import patched, replaying, shell
-from sealed_bundles import sealed
 from verdict_samples import passed_verdict
 
 from ai.ml.core.bundle_dir import bundle_digest
@@ -27,7 +26,8 @@ from ai.ml.retraining.settings.gate import GatePolicy, GateSettings
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig
 from ai.ml.retraining.store.store import Store
 
-BUNDLEGATE = str(Path(sys.executable).with_name("bundlegate"))
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 TOO_SHORT = 0.05
 """Seconds in which no process answers: Python itself takes longer to start than torch takes to be found."""
 
@@ -128,10 +128,11 @@ def test_a_refusal_stands_whatever_was_starved_beside_it(whole: Path, tmp_path: 
     assert "SIGKILL" in idle.message
 
 
+@pytest.mark.usefixtures("cold_processes")
 def test_out_of_time_is_75_for_verify_and_selftest(whole: Path) -> None:
     with pytest.raises(Unproved, match="no answer within"):
         selftest(whole, timeout_s=TOO_SHORT)
-    command = [BUNDLEGATE, "verify", str(whole), "--gate-timeout", str(TOO_SHORT), "--json"]
+    command = [bundlegate(), "verify", str(whole), "--gate-timeout", str(TOO_SHORT), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert (done.returncode, done.stdout) == (ExitCode.BUSY, ""), done.stderr
     assert "nothing was proved in current: the replay process gave no answer within" in done.stderr
@@ -145,12 +146,13 @@ def test_out_of_time_is_75_for_verify_and_selftest(whole: Path) -> None:
 # ---- what it leaves --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("cold_processes")
 def test_a_rollback_out_of_time_moves_nothing_and_quarantines_nothing(whole: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     first, second = whole, sealed(tmp_path / "second", training_mode="tabresnet")
     for bundle in (first, second):
         store.promote("m", bundle, passed_verdict(bundle_digest(bundle)), decision={"reason": "better"})
-    command = [BUNDLEGATE, "rollback", "m", "--store", str(store.root), "--reason", "complaints"]
+    command = [bundlegate(), "rollback", "m", "--store", str(store.root), "--reason", "complaints"]
     done = subprocess.run(
         [*command, "--gate-timeout", str(TOO_SHORT)], capture_output=True, text=True, timeout=PATIENCE_S
     )
@@ -160,6 +162,7 @@ def test_a_rollback_out_of_time_moves_nothing_and_quarantines_nothing(whole: Pat
     assert store.shelf("m").names("quarantine") == []
 
 
+@pytest.mark.usefixtures("cold_processes")
 def test_the_candidate_stays_and_the_third_run_without_a_proof_asks_for_a_person(whole: Path, tmp_path: Path) -> None:
     data = DataSettings(source="table.csv", target="y")
     starved = RetrainConfig(

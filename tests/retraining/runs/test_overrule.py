@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from store_samples import promoted, sealed, verdict_on
+from builders import sealed_tiny
+from store_samples import promoted, verdict_on
 
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.store.location import work_folder
@@ -15,7 +16,7 @@ from ai.ml.retraining.store.store import Store
 
 def held(store: Store, seed: int, action: str = "held") -> tuple[Path, str]:
     """A candidate in the work folder, and the ledger's word on it."""
-    bundle, digest = sealed(work_folder(store.root, "m") / f"candidate-{seed:016x}" / "bundle", seed)
+    bundle, digest = sealed_tiny(work_folder(store.root, "m") / f"candidate-{seed:016x}" / "bundle", seed)
     decision = {"outcome": "HOLD", "reason": "no significant gain", "challenger": {"log_loss": 0.4}}
     decision |= {"champion_digest": "f" * 64, "sketch": ["0123abcd"]}
     store.record("m", action, verdict_on(digest), note={"data": "d.csv"}, decision=decision)
@@ -54,7 +55,7 @@ def test_nothing_but_a_hold_can_be_overruled(tmp_path: Path, capsys: pytest.Capt
     store = Store(tmp_path / "store")
     champion = promoted(store, tmp_path, 1)
     _, rejected = held(store, 2, "rejected")
-    refused, digest = sealed(tmp_path / "refused", 3)
+    refused, digest = sealed_tiny(tmp_path / "refused", 3)
     store.quarantine("m", refused, verdict_on(digest, passed=False))
     changed, edited = held(store, 4)
     (changed / "evidence" / "rows.txt").write_text("other rows")

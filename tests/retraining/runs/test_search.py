@@ -28,6 +28,8 @@ from ai.ml.retraining.runs import search
 from ai.ml.retraining.runs.search import Searcher, Trial, propose, require_search, space_of
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 SPACE = space_of(TrainingSettings(training_mode="mlp_ple"))
 GIVEN = TrainingConfig("y", training_mode="mlp_ple", epochs=2, hidden_dim=32, num_hidden_layers=1)
 

@@ -61,7 +61,7 @@ def test_two_flows_at_once_and_one_after_a_kill(tmp_path: Path, warm_environment
     write_table(mixed_table(300, seed=3), table)
     store = tmp_path / "store"
     arguments = ["--name", "m", "--target", "y", "--store", str(store), "--data", str(table)]
-    arguments += ["--epochs", "40"]
+    arguments += ["--epochs", "40", "--hidden-dim", "16", "--no-report"]
     with held_retraining(warm_environment, arguments, tmp_path / "first.log"):
         second = run_module(warm_environment, "flows.retrain", *arguments)
         assert second.returncode == 75, second.stderr

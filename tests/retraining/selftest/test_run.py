@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from builders import mixed_table, tiny_bundle
-from sealed_bundles import sealed
+from bundles import sealed
+from conftest import bundlegate
 
 from ai.ml.core.errors import ExitCode, NothingChecked
 from ai.ml.core.types import TaskType
@@ -22,6 +22,8 @@ from ai.ml.retraining.gate import checks
 from ai.ml.retraining.gate.verdict import CheckResult
 from ai.ml.retraining.selftest import run as selftest_module
 from ai.ml.retraining.selftest.run import CATALOGUE, SelftestReport, selftest
+
+pytestmark = pytest.mark.usefixtures("warm_processes")
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +132,9 @@ def test_only_a_bundle_that_passes_can_be_tried(classifier: Path, tmp_path: Path
         selftest(tmp_path / "bundle")
 
 
+@pytest.mark.usefixtures("cold_processes")
 def test_the_console_shows_each_defect_and_writes_json(classifier: Path, tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).with_name("bundlegate")), "selftest", str(classifier), "--json", "result.json"]
+    command = [bundlegate(), "selftest", str(classifier), "--json", "result.json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "result.json").read_bytes())

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from builders import sealed_tiny
 from obstore.store import S3Store
-from store_samples import DECISION, BucketPlace, FolderPlace, Place, promoted, proving, sealed, verdict_on
+from store_samples import DECISION, BucketPlace, FolderPlace, Place, promoted, proving, verdict_on
 
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, GateRefused, StoreRefused, UsageError
@@ -55,7 +56,7 @@ def test_aliases_follow_the_promotions(store: Store, tmp_path: Path) -> None:
 
 
 def test_promotion_takes_a_passing_verdict_on_this_very_bundle(store: Store, tmp_path: Path) -> None:
-    bundle, digest = sealed(tmp_path / "b")
+    bundle, digest = sealed_tiny(tmp_path / "b")
     with pytest.raises(GateRefused, match="REFUSED"):
         store.promote("m", bundle, verdict_on(digest, passed=False), decision=DECISION)
     with pytest.raises(GateRefused, match="the verdict is about"):
@@ -68,7 +69,7 @@ def test_promotion_takes_a_passing_verdict_on_this_very_bundle(store: Store, tmp
 
 
 def test_what_is_published_is_hashed_where_it_lies(store: Store, tmp_path: Path) -> None:
-    bundle, digest = sealed(tmp_path / "b")
+    bundle, digest = sealed_tiny(tmp_path / "b")
     file = bundle / "model_bundle.pt"
     file.write_bytes(file.read_bytes()[:-1] + b"~")
     with pytest.raises(BundleRefused, match=r"changed while it was published: model_bundle\.pt has changed"):
@@ -77,7 +78,7 @@ def test_what_is_published_is_hashed_where_it_lies(store: Store, tmp_path: Path)
 
 
 def test_promoting_twice_is_one_decision_and_one_version(store: Store, tmp_path: Path) -> None:
-    bundle, digest = sealed(tmp_path / "b")
+    bundle, digest = sealed_tiny(tmp_path / "b")
     first = store.promote("m", bundle, verdict_on(digest), decision=DECISION)
     second = store.promote("m", bundle, verdict_on(digest), decision=DECISION)
     assert (first.already, second.already) == (False, True)
@@ -88,7 +89,7 @@ def test_promoting_twice_is_one_decision_and_one_version(store: Store, tmp_path:
 def test_a_decision_against_another_champion_is_busy_and_says_who_won(store: Store, tmp_path: Path) -> None:
     first = promoted(store, tmp_path, 1)
     second = promoted(store, tmp_path, 2)
-    bundle, digest = sealed(tmp_path / "late", 3)
+    bundle, digest = sealed_tiny(tmp_path / "late", 3)
     note = {"flow_run": "run-7"}
     with pytest.raises(Busy, match=f"process .* made {second[:12]} the champion at .*: decide again"):
         store.promote("m", bundle, verdict_on(digest), decision=DECISION, expected_champion=first)
@@ -98,7 +99,7 @@ def test_a_decision_against_another_champion_is_busy_and_says_who_won(store: Sto
 
 
 def test_a_refused_bundle_is_kept_apart_with_its_verdict(place: Place, tmp_path: Path) -> None:
-    bundle, digest = sealed(tmp_path / "b")
+    bundle, digest = sealed_tiny(tmp_path / "b")
     (bundle / "evil").symlink_to("/etc/passwd")
     for _ in range(2):
         where = place.store.quarantine("m", bundle, verdict_on(digest, passed=False))
@@ -138,7 +139,7 @@ def test_a_promotion_during_the_proof_is_not_undone_by_the_rollback(store: Store
 
 def test_only_a_former_champion_comes_back(store: Store, tmp_path: Path) -> None:
     promoted(store, tmp_path, 1)
-    bundle, digest = sealed(tmp_path / "b", 5)
+    bundle, digest = sealed_tiny(tmp_path / "b", 5)
     store.shelf("m").publish("versions", digest, bundle, {})
     with pytest.raises(UsageError, match="was never the champion"):
         store.rollback("m", to=digest, reason="x", prove=proving)
@@ -150,7 +151,7 @@ def test_only_a_former_champion_comes_back(store: Store, tmp_path: Path) -> None
 
 def test_held_and_rejected_are_recorded_once_with_their_verdict(store: Store, tmp_path: Path) -> None:
     promoted(store, tmp_path, 1)
-    _, digest = sealed(tmp_path / "b", 5)
+    _, digest = sealed_tiny(tmp_path / "b", 5)
     for _ in range(2):
         store.record("m", "held", verdict_on(digest), decision=DECISION)
     store.record("m", "rejected", verdict_on(digest), decision=DECISION)
@@ -168,7 +169,7 @@ def test_killed_between_ledger_and_pointer_the_next_writer_goes_on(place: Place,
     place.write("m/champion", pointer)
     assert store.champion("m") == first, "a reader sees the old champion"
     assert any("older than the ledger" in problem for problem in audit(store, "m"))
-    bundle, digest = sealed(tmp_path / "c", 3)
+    bundle, digest = sealed_tiny(tmp_path / "c", 3)
     with pytest.raises(Busy):
         store.promote("m", bundle, verdict_on(digest), decision=DECISION, expected_champion=first)
     assert store.champion("m") == second
@@ -288,7 +289,7 @@ def test_the_audit_says_what_is_not_as_it_was_written(
 def test_writers_refuse_to_go_on_from_what_was_tampered_with(place: Place, tmp_path: Path) -> None:
     store = place.store
     first, second = promoted(store, tmp_path, 1), promoted(store, tmp_path, 2)
-    bundle, digest = sealed(tmp_path / "c", 3)
+    bundle, digest = sealed_tiny(tmp_path / "c", 3)
     lines, pointer = place.lines(), place.read("m/champion")
 
     def refused(sentence: str) -> None:
@@ -324,7 +325,7 @@ def test_prune_keeps_what_somebody_may_need(place: Place, tmp_path: Path) -> Non
     store = place.store
     digests = [promoted(store, tmp_path, seed) for seed in range(5)]
     for seed in range(5, 8):
-        bundle, digest = sealed(tmp_path / f"refused{seed}", seed)
+        bundle, digest = sealed_tiny(tmp_path / f"refused{seed}", seed)
         store.quarantine("m", bundle, verdict_on(digest, passed=False))
     assert store.prune("m", 1, grace_s=3600) == [], "all were live within the hour"
     store.rollback("m", to=digests[0], reason="x", prove=proving)

@@ -24,6 +24,8 @@ from ai.ml.retraining.store.cache import cached_version
 from ai.ml.retraining.store.location import work_folder
 from ai.ml.retraining.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_bucket: dict[str, str]) -> BucketPlace:
@@ -125,7 +127,7 @@ def test_a_whole_retraining_into_a_bucket_and_back(
     write_table(mixed_table(300, seed=6), tmp_path / "table.csv")
 
     def retrain(epochs: int, learning_rate: float) -> str:
-        training = TrainingSettings(epochs=epochs, learning_rate=learning_rate)
+        training = TrainingSettings(epochs=epochs, learning_rate=learning_rate, hidden_dim=16)
         data = DataSettings(source="table.csv", target="y")
         decision = DecisionSettings(slice_column="city", slice_floors={"accuracy": 0.01})
         settings = RetrainConfig(name="m", store=place.url, data=data, training=training, decision=decision)

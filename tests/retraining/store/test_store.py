@@ -8,13 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from store_samples import DECISION, promoted, proving, sealed, verdict_on
+from builders import sealed_tiny
+from conftest import bundlegate
+from store_samples import DECISION, promoted, proving, verdict_on
 
 from ai.ml.core.errors import Busy, StoreRefused, UsageError
 from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.store.audit import audit
 from ai.ml.retraining.store.ledger import Ledger, next_entry
 from ai.ml.retraining.store.store import Store
+
+pytestmark = pytest.mark.usefixtures("warm_processes")
 
 
 @pytest.fixture
@@ -63,7 +67,7 @@ def test_a_damaged_line_stops_every_writer_and_loses_no_other(store: Store, tmp_
     lines = path.read_bytes().splitlines(keepends=True)
     lines[damaged_line] = b"~" + lines[damaged_line][1:]
     path.write_bytes(damaged := b"".join(lines))
-    bundle, digest = sealed(tmp_path / "another", 9)
+    bundle, digest = sealed_tiny(tmp_path / "another", 9)
     for write in (
         lambda: store.promote("m", bundle, verdict_on(digest), decision=DECISION),
         lambda: store.promote("m", tmp_path / "bundle2", verdict_on(digests[2]), decision=DECISION),
@@ -76,14 +80,14 @@ def test_a_damaged_line_stops_every_writer_and_loses_no_other(store: Store, tmp_
     assert store.champion("m") == digests[2]
     assert any("behind its last whole line" in problem for problem in audit(store, "m"))
     shown = subprocess.run(
-        [str(Path(sys.executable).with_name("bundlegate")), "show", "m", "--store", str(store.root)],
+        [bundlegate(), "show", "m", "--store", str(store.root)],
         capture_output=True,
         text=True,
     )
     assert (shown.returncode, shown.stdout) == (6, ""), shown.stderr
     assert f"no line of the ledger made {digests[2][:12]} the champion" in shown.stderr
     told = subprocess.run(
-        [str(Path(sys.executable).with_name("bundlegate")), "history", "m", "--json", "--store", str(store.root)],
+        [bundlegate(), "history", "m", "--json", "--store", str(store.root)],
         capture_output=True,
         text=True,
     )
@@ -135,8 +139,9 @@ with Store(Path(sys.argv[1])).shelf("m").writing():
 """
 
 
+@pytest.mark.usefixtures("cold_processes")
 def test_a_waiting_writer_is_told_whose_lock_it_is_and_a_dead_owners_lock_is_taken_over(tmp_path: Path) -> None:
-    bundle, digest = sealed(tmp_path / "b", 1)
+    bundle, digest = sealed_tiny(tmp_path / "b", 1)
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path / "store")], stdout=subprocess.PIPE, text=True
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from builders import mixed_table
-from small_trainings import config
+from bundles import config
 
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.types import TaskType

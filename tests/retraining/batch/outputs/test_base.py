@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from batch_scenes import bare_bundle, tree
-from builders import tiny_rows
+from batch_scenes import tree
+from builders import bare_bundle, tiny_rows
 
 from ai.ml.core.errors import DataRefused, StorageFailed, UsageError
 from ai.ml.core.tables.reader import read_table, write_table

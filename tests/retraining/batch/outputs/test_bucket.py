@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batch_scenes import dataset, kill_at, predict_process, rows_to_score, sealed_bundle, tree
+from batch_scenes import dataset, kill_at, predict_process, rows_to_score, tree
+from bundles import sealed_bundle
 from conftest import PATIENCE_S
 
 from ai.ml.core.errors import DataNotFound, ExitCode, StorageFailed, UsageError

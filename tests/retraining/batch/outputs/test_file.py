@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from batch_scenes import bare_bundle, tree
-from builders import tiny_rows
+from batch_scenes import tree
+from builders import bare_bundle, tiny_rows
 
 from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files.atomic import write_atomic

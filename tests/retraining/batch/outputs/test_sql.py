@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
-from batch_scenes import dataset, kill_at, predict_process, rows_to_score, sealed_bundle
+from batch_scenes import dataset, kill_at, predict_process, rows_to_score
+from bundles import sealed_bundle
 from conftest import PATIENCE_S
 from postgresql_server import PASSWORD
 

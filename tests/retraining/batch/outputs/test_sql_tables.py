@@ -10,8 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from batch_scenes import bare_bundle
-from builders import tiny_rows
+from builders import bare_bundle, tiny_rows
 
 from ai.ml.core.errors import BundlegateError, Busy, DataRefused, UsageError
 from ai.ml.core.tables.reader import write_table

@@ -21,6 +21,8 @@ from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, Train
 from ai.ml.retraining.settings.split import SplitSettings
 from ai.ml.retraining.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 TABLE = mixed_table(700)
 
 

@@ -23,6 +23,8 @@ from ai.ml.retraining.runs.work_folder import work_dir
 from ai.ml.retraining.settings.retrain import DataSettings, DriftSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 
 def settings(folder: Path, source: str, **drift: str) -> RetrainConfig:
     return RetrainConfig(
@@ -121,7 +123,19 @@ def test_drift_is_measured_over_all_parts_whoever_scores_them(folder: Path, tmp_
 
 @pytest.mark.slow
 def test_a_flow_that_refuses_drift_trains_nothing(folder: Path, warm_environment: dict[str, str]) -> None:
-    arguments = ["--name", "m", "--target", "y", "--store", str(folder / "store"), "--epochs", "1"]
+    arguments = [
+        "--name",
+        "m",
+        "--target",
+        "y",
+        "--store",
+        str(folder / "store"),
+        "--epochs",
+        "1",
+        "--hidden-dim",
+        "8",
+        "--no-report",
+    ]
     arguments += ["--data", str(folder / "moved.csv"), "--drift", "refuse"]
     refused = run_module(warm_environment, "flows.retrain", *arguments)
     assert refused.returncode == 4, refused.stderr

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
+from ai.ml.core.tables.workbook_cells import audit_cells
 
 
-def read_sheet(path: Path, sheet: str | None = None) -> pa.Table:
+def read_sheet(path: Path, sheet: str | None = None, missing_marks: Collection[str] = ()) -> pa.Table:
     """Read one sheet, its first row as names; a column of numbers and texts mixed is read as texts.
 
     Args:
         path: the workbook.
         sheet: name of the sheet; the first when None.
+        missing_marks: errors such as `#N/A` that were told to be missing cells.
 
     Raises:
         UsageError: the extra isn't installed.
         DataNotFound: the workbook has no such sheet.
-        DataRefused: it can't be read as a workbook.
+        DataRefused: it can't be read as a workbook, the sheet is empty, or many cells of a column hold no value.
     """
     try:
         import fastexcel
@@ -42,12 +45,23 @@ def read_sheet(path: Path, sheet: str | None = None) -> pa.Table:
         header = pa.table(workbook.load_sheet(sheet_key, header_row=None, n_rows=1, dtypes="string").to_arrow())
         _refuse_twice(header, f"{path.name}, sheet {sheet or names[0]!r}")
         # All rows decide a column's type: a text far down would otherwise become a missing cell in silence.
-        loaded = workbook.load_sheet(sheet_key, schema_sample_rows=None)
-        return pa.table(loaded.to_arrow())
+        table = pa.table(workbook.load_sheet(sheet_key, schema_sample_rows=None).to_arrow())
     except fastexcel.FastExcelError as error:
         raise DataRefused(
             f"{path.name}, sheet {sheet or names[0]!r} can't be read: {str(error).splitlines()[0]}"
         ) from None
+    _refuse_empty(table, path, sheet or names[0], names)
+    audit_cells(path, sheet or names[0], table.num_rows, missing_marks)
+    return table
+
+
+def _refuse_empty(table: pa.Table, path: Path, sheet: str, names: Sequence[str]) -> None:
+    others = [name for name in names if name != sheet]
+    if table.num_columns and (table.num_rows or not others):
+        return
+    what = "has no rows" if table.num_columns else "is empty"
+    more = f"; the others are {', '.join(map(repr, others))}: name one by --sheet" if others else ""
+    raise DataRefused(f"{path.name}: the sheet {sheet!r} {what}{more}")
 
 
 def _refuse_twice(header: pa.Table, where: str) -> None:

@@ -45,6 +45,8 @@ class ReadOptions:
     """Texts, or numbers such as `-999`, that stand for a missing cell in any column."""
     units: tuple[str, ...] = ()
     """What may stand before or behind a number in any column: `kg`, `$`."""
+    errors: tuple[str, ...] = ()
+    """Excel: errors such as `#N/A` that are expected, beside those among the missing marks."""
     remembered: Reading | None = None
     """What a model's training was told of its table: used where nothing is said here."""
 
@@ -82,10 +84,17 @@ class ReadOptions:
         return CellMarks.of(self.in_force, self.remembered)
 
     @property
+    def known_errors(self) -> tuple[str, ...]:
+        """The errors of a workbook that are told to be missing cells."""
+        return (*self.errors, *self.in_force.missing_marks)
+
+    @property
     def raw(self) -> ReadOptions:
         """The same without those about cells: each stays as it stands in the file."""
         kept = self.in_force.of_the_file
-        unmarked = replace(self, decimal=None, thousands=None, missing_marks=(), units=(), remembered=kept)
+        unmarked = replace(
+            self, decimal=None, thousands=None, missing_marks=(), units=(), remembered=kept, errors=self.known_errors
+        )
         return unmarked if self.marks.is_plain else replace(unmarked, numbers=frozenset())
 
     def __post_init__(self) -> None:

@@ -184,7 +184,7 @@ def _read_file(path: Path, options: ReadOptions) -> pa.Table:
         case _:
             from ai.ml.core.tables.excel_reader import read_sheet
 
-            return read_sheet(path, options.in_force.sheet)
+            return read_sheet(path, options.in_force.sheet, options.known_errors)
 
 
 def _stream(source: Any, location: str, options: ReadOptions, batch_rows: int) -> Iterator[pa.RecordBatch]:

@@ -26,6 +26,7 @@ from ai.ml.retraining.settings.predict import BatchSettings
 
 FAILURES_TOLD = 5
 NOTES_TOLD = 3
+GAPS_TOLD = 5
 
 __all__ = ["BatchJob", "BatchReport", "BatchSettings", "open_job", "predict_dataset", "run_job"]
 
@@ -298,6 +299,11 @@ def _odd(record: dict[str, Any] | None) -> str:
         for kind, count in vars(column).items()
         if count and kind != "missing"
     ]
+    gaps = sorted(((column.missing, name) for name, column in counts.columns.items() if column.missing), reverse=True)
     odd = f"; odd cells in {', '.join(found)}" if found else ""
+    if gaps:
+        shown = ", ".join(f"{name!r}: {count:,}" for count, name in gaps[:GAPS_TOLD])
+        more = f" and {len(gaps) - GAPS_TOLD} more columns" if len(gaps) > GAPS_TOLD else ""
+        odd += f"; missing cells in {shown}{more}"
     more = f"; and {len(counts.notes) - NOTES_TOLD} more notes" if len(counts.notes) > NOTES_TOLD else ""
     return odd + "".join(f"; {note}" for note in counts.notes[:NOTES_TOLD]) + more

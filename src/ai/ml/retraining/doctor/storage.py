@@ -33,11 +33,11 @@ def check_store(store: Store, name: str | None) -> list[HealthCheck]:
         models = store.models()
     except BundleNotFound as error:
         if name is not None:
-            raise
+            return [_unmade(str(error))]
         return [doubtful("store", str(error), "`bundlegate doctor --store PLACE`, or set BUNDLEGATE_STORE")]
     if name is not None and name not in models:
         near = f": it has {', '.join(models[:5])}" if models else ""
-        raise BundleNotFound(f"no model {name!r} in {store.root}{near}")
+        return [_unmade(f"no model {name!r} in {store.root}{near}")]
     wanted = models if name is None else [name]
     checks: list[HealthCheck] = []
     for model in wanted:
@@ -49,6 +49,11 @@ def check_store(store: Store, name: str | None) -> list[HealthCheck]:
         told = name or several
         checks.append(fine("store", f"{store.root}: ledger, pointer and versions of {told} are there and whole"))
     return checks
+
+
+def _unmade(message: str) -> HealthCheck:
+    remedy = "the model's first run makes it; if another place or name was meant: --store PLACE, or BUNDLEGATE_STORE"
+    return failed("store", message, remedy, BundleNotFound.exit_code)
 
 
 def check_writing(store: Store) -> list[HealthCheck]:

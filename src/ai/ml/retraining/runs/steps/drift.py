@@ -10,6 +10,7 @@ from ai.ml.core.input_contract import InputContract
 from ai.ml.core.tables.reader import read_table
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import DataRef, DriftRecord
+from ai.ml.retraining.runs.emptied import refuse_emptied
 from ai.ml.retraining.runs.work_folder import keep_latest, work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.store import Store
@@ -24,6 +25,7 @@ def check_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:
     Raises:
         DataRefused: the settings say to refuse, and it has drifted or can't be compared.
     """
+    refuse_emptied(config, data)
     drift = _measure(config, data)
     if drift is not None:
         logger.info("drift     %s", drift.sentence)
