@@ -73,7 +73,7 @@ class SplitConfig:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every column that is named."""
+        """Names of the columns that the rule reads."""
         named = (*self.key, self.time_column, self.group)
         return tuple(name for name in named if name)
 

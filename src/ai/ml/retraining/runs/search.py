@@ -41,7 +41,7 @@ NETWORK = ("hidden_dim", "num_hidden_layers")
 
 
 class Trial(Record):
-    """Settings that were tried."""
+    """One try of a search: its settings and their validation loss."""
 
     number: int
     settings: Settings
@@ -53,7 +53,7 @@ class Trial(Record):
 
 @dataclass(frozen=True)
 class Search:
-    """A search that is done."""
+    """The outcome of a search: its trials, the best of them, and what to train by it."""
 
     trials: tuple[Trial, ...]
     best: Trial

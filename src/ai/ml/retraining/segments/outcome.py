@@ -60,7 +60,7 @@ def refused_segment(segment: Segment, reason: str) -> SegmentOutcome:
 
 
 def failed_segment(segment: Segment, exit_code: int, reason: str, flow_run: str | None = None) -> SegmentOutcome:
-    """A segment without a decision."""
+    """The outcome of a segment whose run ended without a decision."""
     known = {int(code): code.name for code in ExitCode}
     return SegmentOutcome(
         model=segment.model,

@@ -8,8 +8,7 @@ from pydantic import Field, field_validator
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.split_config import span_of
-from ai.ml.retraining.settings.fields import Section
-from ai.ml.retraining.settings.flag import Flag
+from ai.ml.retraining.settings.fields import Flag, Section
 
 AT_LEAST = ("accuracy", "auc")
 """Metrics of which more is better: their limits are the least that will do."""

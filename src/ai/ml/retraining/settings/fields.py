@@ -1,13 +1,13 @@
-"""What several settings share: the section they are made of, and the fields that mean the same in each."""
+"""What several settings share: their section, their flags' names, and the fields that mean the same in each."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ai.ml.retraining.settings.defaults import MAX_GATE_TIMEOUT_S
-from ai.ml.retraining.settings.flag import Flag
 
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """A model's name in a store, where it is a folder's name, too."""
@@ -17,6 +17,22 @@ class Section(BaseModel):
     """A group of settings; unknown keys, infinity and NaN are refused, values can't change after the check."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Metadata of a field: `Annotated[str, Field(...), Flag("--data")]`; it shows in no schema and no form."""
+
+    name: str
+    alias: str | None = None
+    """A second name for the same."""
+    pair: str | None = None
+    """What a pair looks like where the setting is a table and that isn't METRIC=LIMIT."""
+
+    @property
+    def names(self) -> list[str]:
+        """The flag and its second name as argparse takes them."""
+        return [self.name] if self.alias is None else [self.name, self.alias]
 
 
 SomeSection = TypeVar("SomeSection", bound=Section)

@@ -13,8 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ai.ml.core.errors import UsageError
-from ai.ml.retraining.settings.fields import Section, SomeSection
-from ai.ml.retraining.settings.flag import Flag
+from ai.ml.retraining.settings.fields import Flag, Section, SomeSection
 from ai.ml.retraining.settings.load import load_config
 
 NOT_SETTINGS = frozenset({"config", "json", "no_prefect", "resume"})

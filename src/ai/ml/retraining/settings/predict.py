@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ai.ml.retraining.settings.defaults import STORE
-from ai.ml.retraining.settings.fields import RefusedDrift, Section
-from ai.ml.retraining.settings.flag import Flag
+from ai.ml.retraining.settings.fields import Flag, RefusedDrift, Section
 from ai.ml.retraining.settings.reading import ReadSettings
 
 # They change how a job runs, never what it writes: a run may be resumed with others.

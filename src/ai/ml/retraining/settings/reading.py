@@ -11,8 +11,7 @@ from ai.ml.core.bundle_dir import MANIFEST_NAME, read_manifest
 from ai.ml.core.input_contract import InputContract
 from ai.ml.core.reading import NOTHING_TOLD, Reading
 from ai.ml.core.tables.reader import ReadOptions
-from ai.ml.retraining.settings.fields import Section
-from ai.ml.retraining.settings.flag import Flag
+from ai.ml.retraining.settings.fields import Flag, Section
 
 
 class ReadSettings(Section):

@@ -11,8 +11,7 @@ from ai.ml.core.training_modes import MODES, TrainingModeName, defaults_text, re
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.settings.decision import DecisionSettings
 from ai.ml.retraining.settings.defaults import MAX_REPORT_ROWS, STORE
-from ai.ml.retraining.settings.fields import MODEL_NAME, RefusedDrift, Section
-from ai.ml.retraining.settings.flag import Flag
+from ai.ml.retraining.settings.fields import MODEL_NAME, Flag, RefusedDrift, Section
 from ai.ml.retraining.settings.gate import GateSettings
 from ai.ml.retraining.settings.reading import ReadSettings
 from ai.ml.retraining.settings.split import SplitSettings

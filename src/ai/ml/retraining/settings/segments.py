@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from ai.ml.core.parallel import available_cores
-from ai.ml.retraining.settings.flag import Flag
+from ai.ml.retraining.settings.fields import Flag
 from ai.ml.retraining.settings.predict import ClusterSettings, RunnerSettings
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.settings.segment_names import is_plain, segment_model

@@ -7,8 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ai.ml.core.split_config import SplitConfig, SplitKind
-from ai.ml.retraining.settings.fields import Section
-from ai.ml.retraining.settings.flag import Flag
+from ai.ml.retraining.settings.fields import Flag, Section
 
 
 class SplitSettings(Section):

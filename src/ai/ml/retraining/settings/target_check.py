@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ai.ml.retraining.settings.fields import Section
-from ai.ml.retraining.settings.flag import Flag
+from ai.ml.retraining.settings.fields import Flag, Section
 
 
 class TargetCheckSettings(Section):

@@ -145,7 +145,7 @@ class _Machine:
         return self.pop()
 
     def take(self, length: int) -> bytes:
-        """The next bytes."""
+        """Consume that many bytes of the stream and return them."""
         end = self.at + length
         if end > len(self.data):
             raise refused("is cut off")

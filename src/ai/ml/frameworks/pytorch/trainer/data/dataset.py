@@ -14,7 +14,7 @@ from ai.ml.frameworks.pytorch.trainer.data.target import Target
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The table as numbers."""
+    """A table split into its rows' roles and encoded for a network."""
 
     contract: InputContract
     features: FittedFeatures
