@@ -92,3 +92,9 @@ def test_a_few_rows_are_no_drift_by_accident(rows: int) -> None:
     assert max(column.psi for report in reports for column in report.columns) > 0.25
     alarms = sum(column.severity != "stable" for report in reports for column in report.columns)
     assert alarms <= 0.03 * 40 * len(contract().columns)
+
+
+def test_no_rows_are_no_proof_that_nothing_moved() -> None:
+    contract = derive_contract(pa.table({"x": [1.5, 2.5] * 20, "y": ["a", "b"] * 20}), TrainingConfig("y")).contract
+    report = measure_drift(contract, [pa.table({"x": pa.array([], pa.float64())})])
+    assert report.sentence == "no drift could be measured: there are no rows"

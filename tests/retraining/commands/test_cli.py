@@ -16,6 +16,7 @@ from builders import mixed_table
 from conftest import PATIENCE_S
 
 from ai.ml.core.tables.reader import read_table, write_table
+from ai.ml.retraining.commands.cli import build_parser
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 
@@ -226,3 +227,9 @@ def test_prune_never_takes_the_champion_or_the_one_before(run: Run, folder: Path
     assert run("prune", "m", "--keep", "1").returncode == 0
     assert len(list((folder / "store" / "m" / "versions").iterdir())) == 2
     assert run("audit", "m").returncode == 0
+
+
+def test_columns_to_keep_may_be_said_one_by_one_or_together() -> None:
+    words = ["predict", "b", "in.csv", "out.csv", "--keep", "a", "--keep", "b", "c", "--missing-mark", "?"]
+    given = build_parser().parse_args([*words, "--missing-mark", "-999"])
+    assert (given.keep, given.missing_marks) == (["a", "b", "c"], ["?", "-999"])

@@ -65,6 +65,8 @@ class DriftReport:
     @property
     def sentence(self) -> str:
         """What has moved, the farthest first."""
+        if not self.rows:
+            return "no drift could be measured: there are no rows"
         moved = [column for column in self.columns if column.severity != "stable"]
         if not moved:
             return f"no drift in {self.rows:,} rows"

@@ -224,7 +224,9 @@ def _add_predict(commands: Any) -> None:
         "output", help="file (by its suffix), folder, s3://BUCKET/PREFIX, or database URL with --table"
     )
     predict.add_argument("--proba", action="store_true", help="add a column of probabilities for each class")
-    predict.add_argument("--keep", nargs="+", default=[], metavar="COLUMN", help="carry these columns to the output")
+    predict.add_argument(
+        "--keep", action="extend", nargs="+", default=[], metavar="COLUMN", help="carry these columns to the output"
+    )
     predict.add_argument("--strict", action="store_true", help="refuse what the contract otherwise only counts")
     predict.add_argument(
         "--allow-empty-columns",
