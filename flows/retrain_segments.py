@@ -21,7 +21,8 @@ from flows.retrain import retrain
 from tasks.approval.ask import require_server
 from tasks.cluster import cluster_runner, cluster_slots
 from tasks.command_line import run_from_command_line
-from tasks.subflows.schedule import ClusterProcesses, SegmentRuns, cut_table, final_state, retrain_each, summarize
+from tasks.subflows.runs import ClusterProcesses
+from tasks.subflows.schedule import cut_table, final_state, retrain_each, retrain_on, summarize
 
 NIGHT = 24 * 3600
 
@@ -55,7 +56,7 @@ def retrain_segments(config: SegmentsConfig) -> SegmentsSummary | State[Segments
 def retrain_on_cluster(config: SegmentsConfig, plan: SegmentPlan) -> list[SegmentOutcome]:
     """Retrain the segments on a Dask cluster: a task for each."""
     at_once = config.segments.parallel or cluster_slots(config.cluster)
-    return SegmentRuns(retrain, config, plan, at_once).run(ClusterProcesses())
+    return retrain_on(ClusterProcesses(), retrain, config, plan, at_once)
 
 
 def one_or_many(config: RetrainConfig) -> tuple[Any, Any, Any]:

@@ -10,9 +10,11 @@ from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 from pydantic import BaseModel
 
+from ai.ml.retraining.settings.backtest import BacktestConfig
 from ai.ml.retraining.settings.predict import PredictConfig
 from ai.ml.retraining.settings.proof import RollbackConfig, ValidateConfig
 from ai.ml.retraining.settings.retrain import RetrainConfig
+from flows.backtest import backtest
 from flows.batch_predict import batch_predict
 from flows.retrain import retrain
 from flows.rollback import rollback
@@ -20,6 +22,7 @@ from flows.validate_bundle import validate_bundle
 
 FORMS: list[tuple[Flow[..., Any], type[BaseModel]]] = [
     (retrain, RetrainConfig),
+    (backtest, BacktestConfig),
     (validate_bundle, ValidateConfig),
     (batch_predict, PredictConfig),
     (rollback, RollbackConfig),

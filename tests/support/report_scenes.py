@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 from builders import mixed_table
 
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.training import train
+from ai.ml.retraining.backtest.candidate import PROVED, OriginOutcome
+from ai.ml.retraining.backtest.outcome import ALWAYS, BEST, NEVER, BacktestSummary, Course, Gain, Night, answer
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.gate.verdict import VERDICT_FORMAT, CheckResult, Environment, Verdict
@@ -80,3 +82,64 @@ def verdict(digest: str, *, passed: bool = True) -> Verdict:
         for name in ("integrity", "replay", "invariance", "fixpoint")
     ]
     return Verdict(VERDICT_FORMAT, digest, {}, (Environment("current", {"torch": "2"}),), tuple(checks))
+
+
+def some_backtest(origins: int = 6) -> BacktestSummary:
+    """A backtest in figures alone: nothing was trained for it."""
+
+    def gain(estimate: float) -> Gain:
+        return Gain(estimate=estimate, low=estimate - 0.012, high=estimate + 0.011)
+
+    def course(name: str, kind: Literal["policy", "reference"], serves: list[int]) -> Course:
+        nights = [
+            Night(
+                origin=number,
+                outcome="PROMOTE" if place == 0 or serves[place - 1] != served else "HOLD",
+                reason="log_loss is better by 0.02 (+0.008 to +0.031 at 95%), above the margin 0",
+                gain=gain(0.02 - 0.01 * (place % 3)) if place else None,
+                came_true=gain(0.015 - 0.009 * (place % 4)) if place else None,
+                learned_from=0,
+                serves=served,
+                loss=0.4 - 0.01 * served + 0.02 * (place % 2),
+            )
+            for place, (number, served) in enumerate(zip(range(1, origins + 1), serves, strict=True))
+        ]
+        loss = sum(night.loss for night in nights) / origins
+        return Course(name=name, kind=kind, loss=loss, over_never=gain(0.4 - loss), nights=tuple(nights))
+
+    newest = list(range(1, origins + 1))
+    courses = (
+        course("better", "policy", [1, 1, 3, 3, 3, 3]),
+        course("not-worse:2%", "policy", [1, 2, 3, 3, 5, 6]),
+        course(NEVER, "reference", [1] * origins),
+        course(ALWAYS, "reference", newest),
+        course(BEST, "reference", newest),
+    )
+    trained = [
+        OriginOutcome(
+            model=f"origin-{number:03}",
+            origin=number,
+            label=f"before 2026-0{number}-01",
+            rows=1000 * number,
+            later_rows=1000,
+            outcome=PROVED,
+            digest=f"{number}" * 64,
+            reason="8 checks passed in 1 environment; 700 replayed rows are equal bit for bit",
+            exit_code=0,
+            seconds=12.5,
+        )
+        for number in newest
+    ]
+    return BacktestSummary(
+        name="churn",
+        source="visits.parquet",
+        rows=7000,
+        order="by day",
+        metric="log_loss",
+        confidence=0.95,
+        notes=("3 rows without a readable time in 'day' are left out",),
+        origins=tuple(trained),
+        courses=courses,
+        sentence=answer("churn", "log_loss", courses, 6000, origins),
+        exit_code=0,
+    )

@@ -49,6 +49,8 @@ MODULES = (
     "ai.ml.retraining.reporting.sources",
     "tasks.subflows.child",
     "flows.approve",
+    "flows.backtest",
+    "flows.backtest_origin",
     "flows.batch_predict",
     "flows.retrain",
     "flows.retrain_segments",

@@ -18,6 +18,7 @@ from prefect_cli import python_of
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.commands.cli import build_parser
 from ai.ml.retraining.commands.flow import COMMANDS, command_parser
+from ai.ml.retraining.settings.backtest import BacktestConfig
 from ai.ml.retraining.settings.flags import add_settings
 from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.predict import PredictConfig
@@ -28,6 +29,7 @@ from flows.approve import build_parser as approve_parser
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FLOWS = {
     "retrain": SegmentsConfig,
+    "backtest": BacktestConfig,
     "validate_bundle": ValidateConfig,
     "batch_predict": PredictConfig,
     "rollback": RollbackConfig,

@@ -16,10 +16,12 @@ import pytest
 from pydantic import BaseModel
 
 from ai.ml.core.errors import UsageError
+from ai.ml.retraining.backtest.outcome import BacktestSummary
 from ai.ml.retraining.commands.cli import FLOW_COMMANDS, build_parser, main
 from ai.ml.retraining.commands.flow import COMMANDS
 from ai.ml.retraining.commands.init import section_of, starter_toml
 from ai.ml.retraining.doctor.diagnosis import Diagnosis
+from ai.ml.retraining.settings.backtest import BacktestConfig
 from ai.ml.retraining.settings.deployment import settings_of
 from ai.ml.retraining.settings.flags import add_settings
 from ai.ml.retraining.settings.load import load_config
@@ -33,9 +35,16 @@ FOLDER = ROOT / "docs" / "reference"
 FLOWS = {
     "retrain": RetrainConfig,
     "retrain_segments": SegmentsConfig,
+    "backtest": BacktestConfig,
     "validate_bundle": ValidateConfig,
     "batch_predict": PredictConfig,
     "rollback": RollbackConfig,
+}
+
+
+TAKEN = {
+    "retrain_segments": "Takes what `flows.retrain` takes, which takes these too:",
+    "backtest": "Takes what `flows.retrain` takes, but for a teacher, and these:",
 }
 
 
@@ -88,19 +97,18 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Made from the code by `make docs`; a test fails when stale. `bundlegate retrain`, `batch-predict`, `validate`",
-        "and `rollback --flow` run these flows, in a checkout `python -m flows.NAME`, too. Each takes them as",
-    ]
-    lines += [
-        "flags, as `--config FILE.toml`, and as the form in Prefect's UI. `bundlegate init` writes a commented file.",
+        "Made from the code by `make docs`; a test fails when stale. `bundlegate retrain`, `backtest`,",
+        "`batch-predict`, `validate` and `rollback --flow` run these flows, in a checkout `python -m flows.NAME`,",
+        "too. Each takes them as flags, as `--config FILE.toml`, and as the form in Prefect's UI. `bundlegate init`",
+        "writes a commented file.",
         "",
     ]
     for flow, model in FLOWS.items():
         flags = flags_of(model)
         lines += [f"## `python -m flows.{flow}`", "", f"JSON schema: [{flow}.schema.json]({flow}.schema.json)", ""]
         known = set[str]()
-        if model is SegmentsConfig:
-            lines += ["Takes what `flows.retrain` takes, which takes these too:", ""]
+        if model in (SegmentsConfig, BacktestConfig):
+            lines += [TAKEN[flow], ""]
             known = {path for path, _ in fields_of(RetrainConfig)}
         lines += ["| key in TOML | flag | meaning | default |", "|---|---|---|---|"]
         for path, field in fields_of(model):
@@ -131,12 +139,16 @@ def report_schema(model: type[BaseModel]) -> str:
 
 def pages() -> dict[str, str]:
     schemas = {f"{flow}.schema.json": schema_page(model) for flow, model in FLOWS.items()}
-    reports = {"doctor.schema.json": report_schema(Diagnosis)}
+    reports = {
+        "doctor.schema.json": report_schema(Diagnosis),
+        "backtest_summary.schema.json": report_schema(BacktestSummary),
+    }
     return {"commands.md": commands_page(), "settings.md": settings_page(), **schemas, **reports}
 
 
 @pytest.mark.parametrize(
-    "name", sorted(["commands.md", "settings.md", *(f"{name}.schema.json" for name in ("doctor", *FLOWS))])
+    "name",
+    sorted(["commands.md", "settings.md", *(f"{name}.schema.json" for name in ("doctor", "backtest_summary", *FLOWS))]),
 )
 def test_the_reference_is_up_to_date(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BUNDLEGATE_STORE", raising=False)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from chromium import browser_tab
-from report_scenes import trained
+from report_scenes import some_backtest, trained
 
+from ai.ml.retraining.backtest.page import to_html
 from ai.ml.retraining.reporting.files import write_report
 
 # Contrast of every text with the ground behind it, as WCAG 2 computes it; the smallest ratio and whose it is.
@@ -44,8 +45,20 @@ CONTRAST = """
 @pytest.mark.needs("chromium")
 def test_the_report_is_still_small_and_readable(tmp_path: Path) -> None:
     page = write_report(trained(tmp_path / "bundle", "classification", epochs=2), tmp_path / "report").page
+    assert_readable(page, tmp_path / "profile")
+
+
+@pytest.mark.slow
+@pytest.mark.needs("chromium")
+def test_a_backtests_report_is_as_readable(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(to_html(some_backtest()), encoding="utf-8")
+    assert_readable(page, tmp_path / "profile")
+
+
+def assert_readable(page: Path, profile: Path) -> None:
     url = page.as_uri()
-    with browser_tab(tmp_path / "profile") as tab:
+    with browser_tab(profile) as tab:
         for width in (1280, 390):
             for dark in (False, True):
                 tab.open(url, width=width, dark=dark)

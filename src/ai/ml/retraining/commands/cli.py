@@ -21,6 +21,7 @@ exit codes: 0 passed, promoted, done · 1 the gate refused · 2 usage · 3 hold 
 
 FLOW_COMMANDS = {
     "retrain": "train, prove, decide and promote: the whole retraining",
+    "backtest": "try the retraining on past nights: whether it would have served better than none",
     "batch-predict": "score a table or a folder of parts by the flow, as Prefect's UI shows it",
     "validate": "prove a bundle by the flow, with the settings of a TOML file",
     "approve": "answer a retraining that waits for approval, or list what waits",

@@ -20,6 +20,7 @@ from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.retraining.console.exit_codes import run_command
 from ai.ml.retraining.console.installation import flows_are_installed
 from ai.ml.retraining.console.progress import log_to_terminal
+from ai.ml.retraining.settings.backtest import BacktestConfig
 from ai.ml.retraining.settings.fields import Section
 from ai.ml.retraining.settings.flags import asked_settings, given_settings, settings_parser
 from ai.ml.retraining.settings.load import load_config
@@ -65,6 +66,13 @@ def _retrain(config: RetrainConfig) -> tuple[Any, Callable[[Any], None]]:
     return retrain(config.single), show_summary
 
 
+def _backtest(config: BacktestConfig) -> tuple[Any, Callable[[Any], None]]:
+    from ai.ml.retraining.backtest.outcome import show_backtest
+    from ai.ml.retraining.pipeline import backtest
+
+    return backtest(config), show_backtest
+
+
 def _predict(config: PredictConfig) -> tuple[Any, Callable[[Any], None]]:
     from ai.ml.retraining.batch.scoring_job import show_report
     from ai.ml.retraining.commands.bundle import score_on_terminal
@@ -82,6 +90,7 @@ def _validate(config: ValidateConfig) -> tuple[Any, Callable[[Any], None]]:
 
 COMMANDS = {
     "retrain": FlowCommand("retrain", SegmentsConfig, _retrain, resumable=True),
+    "backtest": FlowCommand("backtest", BacktestConfig, _backtest),
     "batch-predict": FlowCommand("batch_predict", PredictConfig, _predict),
     "validate": FlowCommand("validate_bundle", ValidateConfig, _validate),
 }

@@ -16,7 +16,7 @@ from ai.ml.retraining.doctor.prefect_api import PrefectApi
 
 PAGE = 200
 ENTRYPOINT = re.compile(
-    r"(.*[./])?flows[./](retrain|retrain_segments|batch_predict|validate_bundle|rollback)(\.py)?[:.]\w+"
+    r"(.*[./])?flows[./](retrain|retrain_segments|backtest|batch_predict|validate_bundle|rollback)(\.py)?[:.]\w+"
 )
 """Of a flow of ours, as a file or as a module."""
 LATE_S = 120.0

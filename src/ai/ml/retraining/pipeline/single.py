@@ -34,7 +34,7 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
     with steps.open_run(config) as config:
         data = steps.read_data(config)
         drift = steps.check_drift(config, data)
-        candidate = _candidate(config, data)
+        candidate = train_or_keep(config, data)
         verdict = steps.prove_candidate(config, candidate)
         if verdict.outcome != "PASSED":
             report_or_warn(config, candidate, verdict)
@@ -73,7 +73,7 @@ def require_no_person(config: RetrainConfig) -> None:
         )
 
 
-def _candidate(config: RetrainConfig, data: DataRef) -> CandidateRef:
+def train_or_keep(config: RetrainConfig, data: DataRef) -> CandidateRef:
     """Train, unless a run that was stopped later has left this very candidate whole."""
     record = work_dir(config) / f"candidate-{candidate_key(config, data)[:16]}.json"
     kept = _kept(record)

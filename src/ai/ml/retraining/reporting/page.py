@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
@@ -22,9 +23,20 @@ BANNERS = {
 
 def to_html(material: Material, study: Study | None) -> str:
     """The whole page; the same material gives the same bytes."""
-    parts = sections(material, study)
+    title = f"{material.name} · {material.subject.digest[:12]}"
+    return document(title, _header(material), sections(material, study), FOOTER)
+
+
+def document(title: str, header: str, parts: Sequence[Section], footer: str) -> str:
+    """A page of sections under one style.
+
+    Args:
+        title: of the window; plain text.
+        header: HTML.
+        parts: with the links to them above.
+        footer: plain text.
+    """
     links = "".join(f'<li><a href="#{part.key}">{escape(part.title)}</a></li>' for part in parts)
-    title = escape(f"{material.name} · {material.subject.digest[:12]}")
     style = files("ai.ml.retraining.reporting").joinpath("page.css").read_text(encoding="utf-8")
     return "\n".join(
         [
@@ -32,14 +44,19 @@ def to_html(material: Material, study: Study | None) -> str:
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
             '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">',
-            f"<title>{title}</title><style>{style}</style></head><body>",
+            f"<title>{escape(title)}</title><style>{style}</style></head><body>",
             '<a class="skip" href="#main">Skip to the content</a>',
-            _header(material),
+            header,
             f'<nav aria-label="Contents"><ul>{links}</ul></nav><main id="main">',
             *(_section(part) for part in parts),
-            f"</main><footer><p>{FOOTER}</p></footer></body></html>\n",
+            f"</main><footer><p>{escape(footer)}</p></footer></body></html>\n",
         ]
     )
+
+
+def banner(tone: str, word: str, reason: str) -> str:
+    """The box of a header: `good`, `warn` or `bad`, a word, and why."""
+    return f'<div class="banner {tone}"><strong>{escape(word)}</strong><span>{escape(reason)}</span></div>'
 
 
 def _header(material: Material) -> str:
@@ -51,7 +68,7 @@ def _header(material: Material) -> str:
     return (
         f"<header><h1>{escape(material.name)}</h1><p>{escape(told)}</p>"
         f"<p>Bundle <code>{subject.digest}</code></p>"
-        f'<div class="banner {tone}"><strong>{escape(word)}</strong><span>{escape(reason)}</span></div></header>'
+        f"{banner(tone, word, reason)}</header>"
     )
 
 

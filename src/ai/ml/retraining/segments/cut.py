@@ -15,13 +15,12 @@ import pyarrow as pa
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.files.atomic import make_dirs
 from ai.ml.core.number_text import counted
-from ai.ml.core.tables.cells import as_texts, level_text, one_array
+from ai.ml.core.tables.cells import as_texts, level_text
 from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import source_name
-from ai.ml.core.tables.read_options import told_of, with_reading
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.records import FileRef, Record
-from ai.ml.retraining.runs.steps.source import read_source
+from ai.ml.retraining.runs.steps.source import read_source, without_dictionaries
 from ai.ml.retraining.runs.work_folder import locked_work_dir, work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.settings.segment_names import segment_model
@@ -259,16 +258,10 @@ def _keep(cut: Cut, table: pa.Table, folder: Path, settings: SegmentSettings, re
     found = Segment(model=cut.model, label=cut.label, rows=rows, exclude=cut.exclude, problem=problem)
     if problem is not None:
         return found
-    own = _plain(table.take(pa.array(cut.chosen)))
+    own = without_dictionaries(table.take(pa.array(cut.chosen)))
     path = folder / f"{cut.model}.{fingerprint(own)[:16]}.parquet"
     write_table(own, path)
     return found.model_copy(update={"file": FileRef.of(path)})
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    """Without dictionaries, which hold the other segments' values: equal rows give equal bytes."""
-    plain = pa.table({name: one_array(table.column(name)) for name in table.column_names})
-    return with_reading(plain, told_of(table))
 
 
 def _are(count: int) -> str:

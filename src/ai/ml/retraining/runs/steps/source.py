@@ -10,9 +10,10 @@ import pyarrow as pa
 from ai.ml.core.contract.target import with_known_target
 from ai.ml.core.errors import Busy
 from ai.ml.core.tables import fingerprint, read_table, write_table
+from ai.ml.core.tables.cells import one_array
 from ai.ml.core.tables.dataset_files import data_files
 from ai.ml.core.tables.locations import source_name
-from ai.ml.core.tables.read_options import told_of
+from ai.ml.core.tables.read_options import told_of, with_reading
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.records import (
     DataRef,
@@ -63,6 +64,12 @@ def read_data(config: RetrainConfig) -> DataRef:
     logger.info("read      %s rows × %s columns from %s", f"{rows:,}", len(columns), source)
     reading = told_of(table).to_json()
     return DataRef(file=file, source=source, rows=rows, columns=columns, fingerprint=content, reading=reading)
+
+
+def without_dictionaries(table: pa.Table) -> pa.Table:
+    """A part of a table without its dictionaries, which hold the values of all its rows: equal rows, equal bytes."""
+    plain = pa.table({name: one_array(table.column(name)) for name in table.column_names})
+    return with_reading(plain, told_of(table))
 
 
 def source_key(data: DataSettings) -> str:

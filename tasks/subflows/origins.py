@@ -1,0 +1,107 @@
+"""Backtesting: the past cut once, one sub-run for each origin, then the policies' walk through it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+from prefect import Flow, task
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+
+from ai.ml.core.errors import BundleRefused
+from ai.ml.retraining.backtest import origins as past
+from ai.ml.retraining.backtest.candidate import OriginOutcome, ProvedCandidate, failed_origin, proved_origin
+from ai.ml.retraining.backtest.origins import Origin, OriginPlan, origin_config
+from ai.ml.retraining.backtest.outcome import BacktestSummary, course_rows
+from ai.ml.retraining.backtest.page import with_report
+from ai.ml.retraining.backtest.walk import walk
+from ai.ml.retraining.console.progress import at_work, logger
+from ai.ml.retraining.runs.steps.source import source_key
+from ai.ml.retraining.settings.backtest import BacktestConfig
+from ai.ml.retraining.settings.retrain import RetrainConfig
+from tasks.artifacts import publish_table
+from tasks.caching import KEPT, ContentKey, PersistOnly
+from tasks.retries import RETRIED
+from tasks.subflows.child import SubRunEnd
+from tasks.subflows.processes import SubProcesses, sub_processes
+from tasks.subflows.runs import ClusterProcesses, Job, SubRuns
+
+
+@task(
+    name="cut-origins",
+    task_run_name="cut the past of {config.name}",
+    cache_policy=ContentKey(
+        inputs=lambda inputs: [
+            source_key(inputs["config"].data),
+            [inputs["config"].backtest.origins, inputs["config"].backtest.first, inputs["config"].order],
+            str(past.backtest_dir(inputs["config"])),
+        ]
+    ),
+    **KEPT,
+    **RETRIED,
+)
+def cut_origins(config: BacktestConfig) -> OriginPlan:
+    """Read the table once and keep each origin's rows, and those after it, in files of their own."""
+    with at_work("reading"):
+        plan = past.cut_origins(config)
+    # The table is not needed any more, and the origins' processes are about to take memory of their own.
+    pa.default_memory_pool().release_unused()
+    logger.info("read      %s rows from %s", f"{plan.rows:,}", plan.source)
+    return plan
+
+
+@task(name="walk-policies", task_run_name="decide on the past of {config.name}", cache_policy=PersistOnly(), **KEPT)
+def decide_on_the_past(config: BacktestConfig, plan: OriginPlan, outcomes: list[OriginOutcome]) -> BacktestSummary:
+    """Decide by each policy, look at what came true, draw it, and show it as a table of the run."""
+    summary = with_report(config, walk(config, plan, outcomes))
+    publish_table(config.name, "backtest", course_rows(summary), summary.sentence)
+    return summary
+
+
+def prove_each(flow: Flow[..., Any], config: BacktestConfig, plan: OriginPlan) -> list[OriginOutcome]:
+    """Run every origin in processes of this machine."""
+    with sub_processes() as processes:
+        return prove_on(processes, flow, config, plan, config.at_once)
+
+
+def prove_on(
+    processes: SubProcesses | ClusterProcesses,
+    flow: Flow[..., Any],
+    config: BacktestConfig,
+    plan: OriginPlan,
+    at_once: int,
+) -> list[OriginOutcome]:
+    """Run every origin, so many at once; the outcomes are in the plan's order.
+
+    Raises:
+        KeyboardInterrupt: by Ctrl-C; it says how many are done.
+    """
+    places = {origin.model: origin for origin in plan.origins}
+
+    def ended(job: Job, end: SubRunEnd, run: str) -> OriginOutcome:
+        origin = places[job.model]
+        if end.record is None:
+            return failed_origin(origin, end.exit_code, end.reason, run)
+        try:
+            return proved_origin(origin, ProvedCandidate.model_validate(end.record), run)
+        except BundleRefused as changed:
+            return failed_origin(origin, int(changed.exit_code), str(changed), run)
+
+    jobs = [Job(origin.model, origin.rows, partial(_settings, config, origin)) for origin in plan.origins]
+    outcomes = SubRuns(flow, jobs, at_once, ended, "origins").run(processes)
+    return [outcomes[origin.model] for origin in plan.origins]
+
+
+def final_state(summary: BacktestSummary) -> BacktestSummary | State[BacktestSummary]:
+    """The summary, as a failure where an origin's run failed: whoever watches the runs must see it."""
+    if not summary.undecided:
+        return summary
+    told = "; ".join(f"{origin.label}: {origin.outcome}, {origin.reason}" for origin in summary.undecided)
+    return Failed(message=told, data=summary)
+
+
+def _settings(config: BacktestConfig, origin: Origin, parent: str | None) -> RetrainConfig:
+    own = origin_config(config, origin)
+    return own.model_copy(update={"labels": {**own.labels, "parent_flow_run": parent or ""}})
