@@ -76,7 +76,7 @@ def _what_would_be(config: RetrainConfig, candidate: CandidateRef, decision: Dec
     """The end of a dry run: its outcome, and the champion as it is."""
     store, digest = Store(config.store), candidate.bundle.digest
     champion = store.champion(config.name)
-    path = "" if champion is None else store.shelf(config.name).address("versions", champion)
+    path = "" if champion is None else store.backend(config.name).address("versions", champion)
     would = f"{digest[:12]} would become the champion"
     if decision.outcome != "PROMOTE":
         would = "there would be no champion" if champion is None else f"the champion {champion[:12]} would stay"
