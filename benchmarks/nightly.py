@@ -32,8 +32,9 @@ from ai.ml.core.splits.rule import SplitRule, keys_of
 from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.decision.bootstrap import paired_gain
 from ai.ml.retraining.decision.comparable import too_few_rows
-from ai.ml.retraining.decision.decision import Decision, Predictions, decide, incomparable, row_losses, unseen_rows
+from ai.ml.retraining.decision.decision import Decision, Predictions, decide, incomparable, unseen_rows
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle
+from ai.ml.retraining.decision.metrics import row_losses
 from ai.ml.retraining.decision.overlap import learned_from, remember_rows
 from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.settings.decision import DecisionSettings

@@ -35,7 +35,7 @@ from ai.ml.retraining.backtest.outcome import (
 from ai.ml.retraining.console.interruption import NOTHING, changed
 from ai.ml.retraining.console.progress import at_work, logger
 from ai.ml.retraining.decision.bootstrap import Interval, paired_gain
-from ai.ml.retraining.decision.decision import row_losses
+from ai.ml.retraining.decision.metrics import row_losses
 from ai.ml.retraining.records import DecisionRecord
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.steps.holdout import score_known

@@ -18,8 +18,7 @@ from itertools import chain
 from typing import Any
 
 from ai.ml.core.errors import Busy, DataRefused, UsageError
-from ai.ml.core.tables.addresses import is_database
-from ai.ml.core.tables.locations import source_name
+from ai.ml.core.tables.locations import is_database, source_name
 from ai.ml.retraining.batch.outputs.job_record import JobRecord, read_job_json
 from ai.ml.retraining.batch.outputs.location import OutputLocation
 from ai.ml.retraining.batch.outputs.sql_columns import TableColumns, column_type
