@@ -21,8 +21,8 @@ from ai.ml.retraining.backtest.origins import cut_origins
 from ai.ml.retraining.backtest.outcome import ALWAYS, BEST, NEVER, BacktestSummary, Course, show_backtest
 from ai.ml.retraining.backtest.page import to_html
 from ai.ml.retraining.backtest.walk import walk
-from ai.ml.retraining.decision.metrics import row_losses
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle
+from ai.ml.retraining.decision.metrics import row_losses
 from ai.ml.retraining.pipeline import backtest
 from ai.ml.retraining.settings.backtest import BacktestConfig
 from ai.ml.retraining.settings.load import load_config
