@@ -48,7 +48,8 @@ def promote(
     """Put the decision into the store: publish and move the champion's pointer, or record why not."""
     run = flow_run.get_id()
     promotion = steps.promote(config, candidate, verdict, decision, approval=approval, flow_run_id=run)
-    emit_outcome(config.name, promotion)
+    if not config.dry_run:
+        emit_outcome(config.name, promotion)
     return promotion
 
 

@@ -67,9 +67,10 @@ def require_server(config: RetrainConfig) -> None:
     Raises:
         UsageError: this run has a server of its own that nobody else reaches, and that ends with it.
     """
-    if config.approval.approve == "human" and not PREFECT_API_URL.value():
+    asks = config.approval.approve
+    if asks != "auto" and not config.dry_run and not PREFECT_API_URL.value():
         raise UsageError(
-            "--approve human needs a Prefect server that people can reach: start one with `prefect server start` and "
+            f"--approve {asks} needs a Prefect server that people can reach: start one with `prefect server start` and "
             "set PREFECT_API_URL to it"
         )
 
@@ -147,7 +148,7 @@ def retraining_run(config: RetrainConfig) -> Generator[RetrainingRun]:
         Busy: another champion was made meanwhile, or another run holds the work folder.
     """
     context, keys = FlowRunContext.get(), None
-    if context is not None and context.flow_run is not None and config.approval.approve == "human":
+    if context is not None and context.flow_run is not None and config.approval.approve != "auto":
         keys = context.flow_run.empirical_policy.pause_keys
     run = RetrainingRun(config if keys else pinned(config))
     with run.work_folder:

@@ -69,6 +69,8 @@ def one(cell: Any, kind: pa.DataType | None = None, name: str = "x") -> int:
         (("  Łódź ", pa.string()), ("L\u0141"[1:] + "o\u0301dz\u0301", pa.large_string())),
         (("red", pa.string()), ("red", pa.dictionary(pa.int8(), pa.string()))),
         ((None, pa.string()), (" N/A", pa.string())),
+        ((None, pa.float64()), ("?", pa.string())),
+        ((None, pa.int64()), ("Unknown", pa.large_string())),
         ((float("nan"), pa.float64()), ("", pa.string())),
     ],
 )

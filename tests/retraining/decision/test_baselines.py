@@ -22,7 +22,8 @@ from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.decision import baselines
 from ai.ml.retraining.decision.baselines import Baseline, measure_baselines
-from ai.ml.retraining.decision.decision import Predictions, decide
+from ai.ml.retraining.decision.decision import decide
+from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.settings.decision import DecisionSettings
 from ai.ml.retraining.store.store import Store
 

@@ -9,17 +9,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from builders import mixed_table
+from sealed_bundles import sealed
 
 from ai.ml.core.bundle_dir import check_files, read_manifest, write_manifest
-from ai.ml.core.errors import BundleNotFound
+from ai.ml.core.errors import BundleNotFound, DataRefused, UsageError
 from ai.ml.core.split_config import SplitConfig
 from ai.ml.core.splits.row_record import RECORD_NAME
+from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.data.prepare import prepare_dataset
 from ai.ml.frameworks.pytorch.trainer.data.split import Split
+from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.decision.comparable import too_few_rows
-from ai.ml.retraining.decision.decision import Predictions
-from ai.ml.retraining.decision.overlap import learned_from, remember_rows, taught_from
+from ai.ml.retraining.decision.overlap import learned_from, remember_rows, remember_table, taught_from
+from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.decision.repeats import row_numbers, sketch_of, times_decided
 
 TABLE = mixed_table(600)
@@ -126,6 +129,8 @@ def answers(truth: list[int]) -> Predictions:
         ([0], 0, "1 row can't decide, 10 are needed"),
         ([0] * 9, 0, "9 rows can't decide, 10 are needed"),
         ([0] * 9 + [1], 0, None),
+        ([0] * 4 + [1] * 30 + [2] * 30, 4, None),
+        ([0] * 4 + [1] * 4 + [2] * 30, 4, "4 of 38 held-out rows were learned from, and of one class 0 of 4 are left"),
     ],
 )
 def test_a_comparison_needs_rows_of_every_class(truth: list[int], seen: int, sentence: str | None) -> None:
@@ -143,3 +148,26 @@ def test_how_often_the_same_rows_decided_is_counted_by_sketches() -> None:
         ledger.append({"sketch": sketch_of(numbers[:rows])})
     assert len(ledger[0]["sketch"]) == 32
     assert times_decided([*ledger, {}, {"sketch": None}], numbers[340:]) == 0, "other rows"
+
+
+def test_a_bundle_from_elsewhere_gets_a_record_of_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    foreign = sealed(tmp_path / "foreign")
+    write_table(OLD, tmp_path / "old.parquet")
+    write_table(TABLE.slice(400), tmp_path / "new.parquet")
+    asked = ["evidence", str(foreign), "--rows", str(tmp_path / "new.parquet")]
+    asked += ["--trained-on", str(tmp_path / "old.parquet"), "--store", str(tmp_path)]
+    manifest = read_manifest(foreign)
+    parts = {name: getattr(manifest, name) for name in ("model", "scoring", "contract")}
+    write_manifest(foreign, **parts, evidence=None, lineage={"by": "somebody else"})
+    assert main(asked) == 0
+    assert "and a record of the rows that it was trained on (no cell of any)" in capsys.readouterr().out
+    assert read_manifest(foreign).lineage["by"] == "somebody else"
+    assert check_files(foreign, read_manifest(foreign)) == []
+    overlap = learned_from("the champion", foreign, TABLE, nobody)
+    assert overlap.unknown == ()
+    assert overlap.seen.tolist() == [True] * 400 + [False] * 200
+    with pytest.raises(UsageError, match=r"foreign knows its training rows already \(at random\)"):
+        remember_table(foreign, OLD)
+    write_manifest(foreign, **parts, evidence=None, lineage={})
+    with pytest.raises(DataRefused, match="trained on that table: column 'age' isn't there"):
+        remember_table(foreign, OLD.drop_columns(["age"]))

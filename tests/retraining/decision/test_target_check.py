@@ -7,7 +7,7 @@ import pytest
 
 from ai.ml.core.contract.target_record import record_target
 from ai.ml.core.input_contract import ColumnContract, InputContract
-from ai.ml.retraining.decision.decision import Predictions
+from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.decision.target_check import (
     KnownRows,
     TargetCheck,

@@ -20,8 +20,8 @@ from ai.ml.core.tables.reader import write_table
 from ai.ml.core.types import TaskType, TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.training import train
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.decision.decision import Predictions
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle
+from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.evidence.seal import stage_candidate
 from ai.ml.retraining.reporting.card import to_card
 from ai.ml.retraining.reporting.files import write_report

@@ -20,6 +20,7 @@ from ai.ml.retraining.commands.cli import main
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.steps.drift import check_drift
 from ai.ml.retraining.runs.work_folder import work_dir
+from ai.ml.retraining.settings.decision import DecisionSettings
 from ai.ml.retraining.settings.retrain import DataSettings, DriftSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.store.store import Store
 
@@ -82,11 +83,15 @@ def test_before_training_drift_can_be_a_refusal(folder: Path) -> None:
 
 def test_a_table_that_cannot_be_compared(folder: Path) -> None:
     config = settings(folder, "narrow.csv")
+    with pytest.raises(DataRefused, match="the champion reads columns that aren't there: 'income'"):
+        check_drift(config, steps.read_data(config))
+    told = {"decision": DecisionSettings(incomparable="promote")}
+    config = config.model_copy(update=told)
     drift = check_drift(config, steps.read_data(config))
     assert drift is not None
     assert drift.severity is None
     assert "columns are missing: 'income'" in drift.sentence
-    config = settings(folder, "narrow.csv", action="refuse")
+    config = settings(folder, "narrow.csv", action="refuse").model_copy(update=told)
     with pytest.raises(DataRefused, match="columns are missing: 'income'"):
         check_drift(config, steps.read_data(config))
 

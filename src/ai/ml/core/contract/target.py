@@ -13,6 +13,9 @@ from ai.ml.core.input_contract import InputContract
 from ai.ml.core.tables.cells import as_texts, level_text, one_array, read_number, read_numbers
 from ai.ml.core.types import TaskType
 
+MOST_NUMBER_CLASSES = 20
+"""Distinct numbers that are still taken for classes, such as a grade."""
+
 
 @dataclass(frozen=True)
 class TargetColumn:
@@ -36,8 +39,34 @@ class TargetColumn:
         array = target_array(table, name)
         return cls(name, array, *_labels(array, name, "; --missing-target drop leaves them out"))
 
+    @property
+    def are_numbers(self) -> bool:
+        """Whether every label reads as a number; truth values don't."""
+        return not pa.types.is_boolean(self.array.type) and all(read_number(text) is not None for text in self.labels)
+
+    def task(self, wanted: str) -> TaskType:
+        """The task by the values, unless another than `auto` is wanted.
+
+        Numbers of more than `MOST_NUMBER_CLASSES` distinct values are a regression, however many rows have them: a
+        table that grows must not turn amounts into classes.
+        """
+        if wanted != "auto":
+            return "regression" if wanted == "regression" else "classification"
+        return "regression" if len(self.labels) > MOST_NUMBER_CLASSES and self.are_numbers else "classification"
+
+    @property
+    def class_rows(self) -> dict[str, int]:
+        """How many rows each label has, in the order of the labels."""
+        counts = np.bincount(self.codes, minlength=len(self.labels))
+        return {label: int(count) for label, count in sorted(zip(self.labels, counts, strict=True))}
+
+    @property
+    def not_numbers(self) -> int:
+        """How many rows are no finite number."""
+        return int((~np.isfinite(read_numbers(self.array)[0])).sum())
+
     def find_task(self, wanted: str) -> TaskType:
-        """The task that it makes; more than max(20, 5 % of rows) distinct numbers are a regression.
+        """The task that it makes, see `task`, where it can be learned.
 
         Args:
             wanted: `auto`, or the task that it is to be.
@@ -48,16 +77,13 @@ class TargetColumn:
         name, labels, rows = self.name, self.labels, len(self.array)
         if len(labels) == 1:
             raise DataRefused(f"target {name!r} is {labels[0]!r} in all {rows} rows: there is nothing to learn")
-        is_truth = pa.types.is_boolean(self.array.type)
-        are_numbers = not is_truth and all(read_number(label) is not None for label in labels)
-        task = "regression" if are_numbers and len(labels) > max(20, 0.05 * rows) else "classification"
-        if (task if wanted == "auto" else wanted) == "regression":
+        if self.task(wanted) == "regression":
             return "regression"
         counts = np.bincount(self.codes, minlength=len(labels))
         single = [labels[code] for code in np.flatnonzero(counts < 2)]
         if single:
             shown = ", ".join(map(repr, single[:10])) + (f" and {len(single) - 10} more" if len(single) > 10 else "")
-            hint = "; if these are amounts, say --task regression" if are_numbers else ""
+            hint = "; if these are amounts, say --task regression" if self.are_numbers else ""
             raise DataRefused(
                 f"target {name!r}: a class needs at least 2 rows, these have one: {shown}; drop or merge them{hint}"
             )

@@ -3,7 +3,8 @@
 What is one cell here: a number whatever its type (`12`, `12.0`, text or not; fractions as far as a float32 tells them
 apart, 1 and 0 for truth values), an instant however ISO writes it (its clock as it stands, without the zone), a text
 without outer blanks in Unicode's composed form. A missing cell counts as nothing, so a column that is empty for a row
-doesn't change it. The order of the columns doesn't count, their names do.
+doesn't change it; so do the known marks for one (`?`, `-`, `unknown`), whatever stands in the rest of the column. The
+order of the columns doesn't count, their names do.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ai.ml.core.contract.marks import MISSING_MARKS
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.parallel import map_columns
 from ai.ml.core.splits.text_hash import hash_text, hash_texts, mix
@@ -163,7 +165,7 @@ def _texts(texts: pa.Array) -> np.ndarray:
         read = [_number(text) for text in texts.take(pa.array(maybe)).to_pylist()]
         are = np.array([number is not None for number in read])
         words[maybe[are]] = _numbers(np.array([number for number in read if number is not None], dtype=np.float64))
-    missing = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(sorted(MISSING_TOKENS)))
+    missing = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(sorted(MISSING_TOKENS | MISSING_MARKS)))
     words[_where(missing)] = 0
     return words
 

@@ -36,6 +36,8 @@ class SplitRule:
     """The column of the times, with its format."""
     learned_before: str | None = None
     """The instant, or the number, before which rows were learned from."""
+    group: str | None = None
+    """For a split by time: the column whose equal values stay together; of a split by group it is the key."""
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest holds it; JSON has no 64-bit numbers, so they are hexadecimal texts."""
@@ -60,9 +62,9 @@ class SplitRule:
                 raise ValueError(f"kind {record['kind']!r}")
             lent, kept = (tuple(int(number, 16) for number in record.get(name, ())) for name in ("lent", "kept"))
             cells, key = (tuple(map(str, record.get(name, ()))) for name in ("cells", "key"))
-            times = record.get("time"), record.get("learned_before")
+            more = record.get("time"), record.get("learned_before"), record.get("group")
             share, salt = float(record["share"]), str(record.get("salt", ""))
-            return cls(record["kind"], share, cells, key, salt, lent, kept, *times)
+            return cls(record["kind"], share, cells, key, salt, lent, kept, *more)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, BundleRefused):
                 raise
@@ -109,6 +111,18 @@ class SplitRule:
         learned = numbers >= limit_of(self.share)
         learned &= ~np.isin(numbers, np.array(self.lent, dtype=np.uint64))
         return learned | np.isin(numbers, np.array(self.kept, dtype=np.uint64))
+
+    def groups_of(self, table: pa.Table) -> np.ndarray | None:
+        """`(n_rows,)` int64 from 0 on, equal for rows of one group; None where the split knows none, or can't tell.
+
+        Raises:
+            DataRefused: a column can't be read any more.
+        """
+        group = self.key if self.kind == "group" else () if self.group is None else (self.group,)
+        table = named_as(table, (*group, *self.cells))
+        if not group or not {*group, *self.cells} <= set(table.column_names):
+            return None
+        return np.unique(keys_of(table, group, self.cells, "")[0], return_inverse=True)[1]
 
     def _named(self, table: pa.Table) -> pa.Table:
         times = () if self.time is None else (self.time.partition(":%")[0],)

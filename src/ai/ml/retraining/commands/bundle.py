@@ -119,15 +119,22 @@ def score_on_terminal(config: PredictConfig) -> BatchReport:
 def evidence(arguments: Namespace) -> int:
     """Make evidence for a bundle that was trained elsewhere."""
     from ai.ml.core.tables.reader import read_table
-    from ai.ml.retraining.evidence.seal import make_evidence
+    from ai.ml.retraining.evidence.seal import make_evidence, refuse_trained_evidence
 
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
     with at_work("reading the rows and asking the model"):
         read = replace(read_options(arguments), remembered=reading_of(bundle_dir))
-        digest = make_evidence(bundle_dir, read_table(arguments.rows, read))
+        rows, lineage = read_table(arguments.rows, read), {}
+        refuse_trained_evidence(bundle_dir)
+        if arguments.trained_on is not None:
+            from ai.ml.retraining.decision.overlap import remember_table
+
+            lineage = remember_table(bundle_dir, read_table(arguments.trained_on, read))
+        digest = make_evidence(bundle_dir, rows, lineage=lineage)
+    knows = ", and a record of the rows that it was trained on (no cell of any)" if lineage else ""
     print(
-        f"{bundle_dir} now has evidence made by this environment: it proves later environments against this one, "
-        f"not the training; digest {digest}"
+        f"{bundle_dir} now has evidence made by this environment{knows}: it proves later environments against this "
+        f"one, not the training; digest {digest}"
     )
     return ExitCode.OK
 

@@ -144,6 +144,9 @@ def _add_bundle_commands(commands: Any) -> None:
     )
     evidence.add_argument("bundle", help=BUNDLE_HELP)
     evidence.add_argument("--rows", required=True, metavar="FILE", help="table with rows as they come in production")
+    evidence.add_argument(
+        "--trained-on", metavar="FILE", help="the table that it was trained on: decisions then leave out rows of it"
+    )
     _add_reading(evidence)
 
     example = _command(commands, "example", "bundle:example", "write the embedded example table")
@@ -203,6 +206,17 @@ def _add_report_commands(commands: Any) -> None:
     )
     report.add_argument("--json", action="store_true", help="print the paths as JSON")
     _add_reading(report)
+
+    compare = _command(commands, "compare", "compare:compare", "put two bundles side by side on the rows of a table")
+    compare.add_argument("first", help=BUNDLE_HELP)
+    compare.add_argument("second", help="likewise; the gain is how much better this one is")
+    compare.add_argument("--data", required=True, metavar="FILE", help="rows with their truth")
+    compare.add_argument("--slice", metavar="COLUMN", help="also by the values of this column")
+    compare.add_argument(
+        "--rows", type=int, default=10, metavar="N", help="show the rows that differ most (default: %(default)s)"
+    )
+    compare.add_argument("--json", action="store_true", help="for machines")
+    _add_reading(compare)
 
     init = _command(
         commands, "init", "init:init", "write a commented retrain.toml and a prefect.yaml for a table of yours"
@@ -300,22 +314,7 @@ def _add_store_commands(commands: Any) -> None:
     show.add_argument("name")
     show.add_argument("--json", action="store_true", help="for machines")
 
-    rollback = _command(
-        commands, "rollback", "store:rollback", "make a former champion live again, after proving it again"
-    )
-    rollback.add_argument("name")
-    rollback.add_argument("--to", metavar="DIGEST", help="which one (default: the champion before this one)")
-    rollback.add_argument("--reason", required=True, help="goes into the ledger")
-    rollback.add_argument(
-        "--flow", action="store_true", help="as a run of the Prefect flow, so that automations hear of it"
-    )
-    _add_timeout(rollback)
-
-    promote = _command(commands, "promote", "store:promote", "make a held candidate the champion, over its HOLD")
-    promote.add_argument("name")
-    promote.add_argument("--candidate", required=True, metavar="DIGEST", help="of the held bundle, or its beginning")
-    promote.add_argument("--reason", required=True, help="goes into the ledger")
-    promote.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
+    _add_champion_commands(commands)
 
     publish = _command(commands, "publish", "store:publish", "register the champion in an MLflow registry")
     publish.add_argument("name")
@@ -341,9 +340,35 @@ def _add_store_commands(commands: Any) -> None:
     _add_prune(commands)
 
 
+def _add_champion_commands(commands: Any) -> None:
+    rollback = _command(
+        commands, "rollback", "store:rollback", "make a former champion live again, after proving it again"
+    )
+    rollback.add_argument("name")
+    rollback.add_argument("--to", metavar="DIGEST", help="which one (default: the champion before this one)")
+    rollback.add_argument("--reason", required=True, help="goes into the ledger")
+    rollback.add_argument(
+        "--flow", action="store_true", help="as a run of the Prefect flow, so that automations hear of it"
+    )
+    rollback.add_argument("--dry-run", action="store_true", help="say what would happen, and prove and write nothing")
+    _add_timeout(rollback)
+
+    retire = _command(commands, "retire", "store:retire", "take the champion out of service: nothing is live then")
+    retire.add_argument("name")
+    retire.add_argument("--reason", required=True, help="goes into the ledger")
+    retire.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
+
+    promote = _command(commands, "promote", "store:promote", "make a held candidate the champion, over its HOLD")
+    promote.add_argument("name")
+    promote.add_argument("--candidate", required=True, metavar="DIGEST", help="of the held bundle, or its beginning")
+    promote.add_argument("--reason", required=True, help="goes into the ledger")
+    promote.add_argument("--dry-run", action="store_true", help="say what would happen, and write nothing")
+
+
 def _add_prune(commands: Any) -> None:
     prune = _command(commands, "prune", "store:prune", "remove old versions, quarantined bundles, and their reports")
     prune.add_argument("name")
+    prune.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
     prune.add_argument("--keep", type=int, default=10, metavar="N", help="versions to keep (default: %(default)s)")
     prune.add_argument(
         "--keep-quarantine", type=int, default=10, metavar="N", help="refused bundles to keep (default: %(default)s)"

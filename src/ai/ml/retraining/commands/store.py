@@ -17,13 +17,14 @@ from ai.ml.retraining.commands.flow import flow_module
 from ai.ml.retraining.console.interruption import lasting_change
 from ai.ml.retraining.console.progress import at_work, result_console
 from ai.ml.retraining.console.stdout import print_facts, print_json
+from ai.ml.retraining.decision.repeats import rows_sentence
 from ai.ml.retraining.reporting.files import PAGE, kept_reports
 from ai.ml.retraining.reporting.prune import prune_reports
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.store import Store
 
 SHORT = 12
-SHOWN = ("live", "since", "why", "by", "metrics", "verdict", "path", "report", "go back")
+SHOWN = ("live", "since", "why", "by", "metrics", "decided by", "verdict", "path", "report", "go back")
 TABLE_WIDTH = 72
 """A narrower terminal has no room for six columns: a few lines for each decision instead."""
 
@@ -72,6 +73,12 @@ def rollback(arguments: Namespace) -> int:
 
     store = Store(arguments.store)
     _entries(arguments)
+    if arguments.dry_run:
+        digest, champion = store.former(arguments.name, arguments.to), store.champion(arguments.name)
+        place = "" if champion is None else f" in place of {champion[:SHORT]}"
+        told = f"{arguments.name}: {digest[:SHORT]} becomes the champion again{place}"
+        print(f"would: {told}, if it passes the gate here")
+        return ExitCode.OK
     if arguments.flow:
         return _rollback_by_flow(arguments)
     proving = partial(prove, policy=GatePolicy(timeout_seconds=arguments.gate_timeout))
@@ -101,6 +108,19 @@ def promote(arguments: Namespace) -> int:
     _entries(arguments)
     plan = plan_overruling(store, arguments.name, arguments.candidate)
     print(f"would: {plan.sentence}" if arguments.dry_run else overrule(store, plan, arguments.reason))
+    return ExitCode.OK
+
+
+def retire(arguments: Namespace) -> int:
+    """Take the champion out of service; nothing of it is removed."""
+    store, name = Store(arguments.store), arguments.name
+    _entries(arguments)
+    digest = store.digest_of(name, "champion")
+    if not arguments.dry_run:
+        digest = store.retire(name, reason=arguments.reason).digest
+    word = "would be" if arguments.dry_run else "is"
+    until = f"until `bundlegate rollback {name}` or a promotion by a person; nothing is removed"
+    print(f"{name}: {digest[:SHORT]} {word} retired, {name}@champion names nothing {until}")
     return ExitCode.OK
 
 
@@ -135,9 +155,13 @@ def prune(arguments: Namespace) -> int:
     """Remove old versions and quarantined bundles, and the reports that nothing is left of."""
     _entries(arguments)
     store = Store(arguments.store)
-    gone = store.prune(
-        arguments.name, arguments.keep, keep_quarantine=arguments.keep_quarantine, grace_s=arguments.grace * 60
-    )
+    limits = {"keep_quarantine": arguments.keep_quarantine, "grace_s": arguments.grace * 60}
+    if arguments.dry_run:
+        for path in (would := store.prunable(arguments.name, arguments.keep, **limits)):
+            print(f"would remove {path}")
+        print(f"{arguments.name}: {len(would)} would be removed, and the reports that nothing is left of")
+        return ExitCode.OK
+    gone = store.prune(arguments.name, arguments.keep, **limits)
     gone += map(str, prune_reports(store, arguments.name, arguments.keep))
     for path in gone:
         print(f"removed {path}")
@@ -164,6 +188,9 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
         "why": reason_of(body),
         "by": body.get("actor"),
         "metrics": _measured(store.history(name), digest),
+        "decided by": rows_sentence(body.get("decision") or {}) or None,
+        "decided_before": (body.get("decision") or {}).get("decided_before"),
+        "inputs": (body.get("decision") or {}).get("inputs"),
         "verdict": body.get("verdict"),
         "path": store.backend(name).address("versions", digest),
         "report": str(page) if page.is_file() else None,

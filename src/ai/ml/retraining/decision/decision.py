@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.number_text import figure
-from ai.ml.core.types import TaskType
-from ai.ml.retraining.decision.bootstrap import Interval, paired_gain
+from ai.ml.retraining.decision.bootstrap import Interval
+from ai.ml.retraining.decision.metrics import (
+    are_finite,
+    deciding_metric,
+    finite,
+    gains,
+    loss_of,
+    measure,
+    measure_slices,
+    unmeasurable,
+)
+from ai.ml.retraining.decision.predictions import Predictions, unseen_rows
 from ai.ml.retraining.settings.decision import AT_LEAST, AT_MOST, DecisionSettings, tolerance_of
 
 Outcome = Literal["PROMOTE", "HOLD", "REJECT"]
-LEAST_PROBABILITY = 1e-12
-"""A class that a model rules out and that comes all the same costs this much at most in the log loss."""
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """A model's answers to rows whose truth is known."""
-
-    digest: str
-    task: TaskType
-    truth: np.ndarray
-    """`(n_rows,)` class indices int64 (-1 for a class that the model doesn't know), or float64 values."""
-    answers: np.ndarray
-    """`(n_rows, n_classes)` float64 probabilities, or `(n_rows,)` float64 values."""
-    slices: np.ndarray | None = None
-    """`(n_rows,)` texts: the group that each row belongs to."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +35,15 @@ class Decision:
     reason: str
     """One sentence."""
     metric: str
-    """The one that decides: `log_loss` or `rmse`."""
+    """The one that decides: `log_loss` or `rmse`, unless the settings name another."""
     rows: int
     challenger: dict[str, float]
     champion: dict[str, float] | None
     champion_digest: str | None
     gain: Interval | None
-    """Champion minus challenger in `metric`: above 0 is better."""
+    """How much better the challenger is in `metric`: above 0 is better, whether more or less of it is."""
     gains: dict[str, Interval]
-    """The same for each metric that is a mean over rows, those of which more is better turned round; all from the same
-    resamples. It is `metric` alone that decides."""
+    """The same for each metric; it is `metric` alone that decides."""
     slices: dict[str, dict[str, float]]
     better_baseline: str | None
     """Which simpler model surely does better on the same split, in a sentence: it stands in the ledger, as `beaten_by`,
@@ -61,6 +54,8 @@ class Decision:
     """Of `not-worse`, in the metric's units."""
     least_gain: float | None = None
     """What these rows could have shown at all: a smaller gain can't be told from none."""
+    groups: int | None = None
+    """How many groups the rows are of, where rows of one were drawn together; None where each row counts by itself."""
 
     def to_dict(self) -> dict[str, Any]:
         """The decision as the ledger keeps it."""
@@ -69,8 +64,8 @@ class Decision:
         return plain | {
             "gain": gains.get(self.metric),
             "gains": gains,
-            "challenger": _numbers(self.challenger),
-            "slices": {name: _numbers(values) for name, values in self.slices.items()},
+            "challenger": finite(self.challenger),
+            "slices": {name: finite(values) for name, values in self.slices.items()},
         }
 
 
@@ -96,43 +91,83 @@ def decide(
             for the comparison.
 
     Raises:
-        DataRefused: there are no rows, or the two were scored on different ones.
+        DataRefused: there are no rows, the two were scored on different ones, or these can't tell the metric.
     """
     policy = policy or DecisionSettings()
     if not len(challenger.truth):
         raise DataRefused("no rows to decide on: the holdout is empty")
-    metric = "log_loss" if challenger.task == "classification" else "rmse"
-    everywhere, slices = measure(challenger), measure_slices(challenger)
+    everywhere, slices = measure(challenger, policy), measure_slices(challenger, policy)
     metrics = everywhere
     if champion is not None and seen is not None and seen.any():
         challenger = unseen_rows(challenger, seen)
-        metrics = measure(challenger)
-    # Where the challenger's answers are no numbers there is nothing to resample, and it is rejected below.
-    gains = {} if champion is None or not _finite(metrics) else _gains(challenger, champion, policy)
-    gain = gains.get(metric)
-    tolerance = _tolerance(metrics[metric], gain, policy)
-    rejection = _rejection(metric, everywhere, slices, policy)
+        metrics = measure(challenger, policy)
+    compared, of_metrics = _compare(challenger, champion, policy, metrics)
+    tolerance = compared.tolerance(policy)
+    rejection = _rejection(compared.metric, everywhere, slices, policy)
     outcome, reason = _before_comparing(rejection, better_baseline, incomparable_reason, policy) or _outcome(
-        metric, metrics[metric], gain, policy, tolerance, len(challenger.truth)
+        compared, policy, tolerance
     )
     if outcome == "PROMOTE" and better_baseline is not None:
         reason = f"{reason}; but {better_baseline}"
     return Decision(
         outcome,
         reason,
-        metric,
-        len(challenger.truth),
+        compared.metric,
+        compared.rows,
         metrics,
-        None if champion is None else measure(champion),
+        None if champion is None else measure(champion, policy),
         None if champion is None else champion.digest,
-        gain,
-        gains,
+        compared.gain,
+        of_metrics,
         slices,
         better_baseline,
         policy.policy,
         tolerance,
-        None if gain is None else least_gain(gain, policy.margin),
+        None if compared.gain is None else least_gain(compared.gain, policy.margin),
+        compared.group_count,
     )
+
+
+def _compare(
+    challenger: Predictions, champion: Predictions | None, policy: DecisionSettings, metrics: Mapping[str, float]
+) -> tuple[Compared, dict[str, Interval]]:
+    """The challenger in the metric that decides, and the gains in all of them; none without a champion."""
+    metric, found = deciding_metric(challenger, policy), dict[str, Interval]()
+    # Where the challenger's answers are no numbers there is nothing to resample, and it is rejected.
+    if champion is not None and are_finite(metrics):
+        if metric not in metrics:
+            raise DataRefused(f"these rows can't decide: {unmeasurable(challenger, policy)}")
+        found = gains(challenger, champion, policy)
+    return Compared(metric, metrics.get(metric), found.get(metric), len(challenger.truth), challenger.groups), found
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """The challenger in the metric that decides."""
+
+    metric: str
+    value: float | None
+    """None where the rows can't tell it."""
+    gain: Interval | None
+    """None for the first bundle of a model, and where there is no comparing."""
+    rows: int
+    groups: np.ndarray | None
+
+    @property
+    def group_count(self) -> int | None:
+        """How many groups the rows are of."""
+        return None if self.groups is None or not len(self.groups) else int(self.groups.max()) + 1
+
+    @property
+    def words(self) -> str:
+        """The rows that decided."""
+        return f"{self.rows:,} rows" + ("" if self.group_count is None else f" of {self.group_count:,} groups")
+
+    def tolerance(self, policy: DecisionSettings) -> float | None:
+        """In the metric's units, where not-worse is enough; its per cent are of the champion's loss."""
+        if self.gain is None or self.value is None or policy.policy == "better":
+            return None
+        return tolerance_of(policy.tolerance, loss_of(self.metric, self.value) + self.gain.estimate)
 
 
 def _before_comparing(
@@ -146,20 +181,6 @@ def _before_comparing(
     return None if incomparable_reason is None else _without_comparison(policy, incomparable_reason)
 
 
-def _tolerance(value: float, gain: Interval | None, policy: DecisionSettings) -> float | None:
-    """In the metric's units, where not-worse is enough; the champion's value is the challenger's and the gain."""
-    if gain is None or policy.policy == "better":
-        return None
-    return tolerance_of(policy.tolerance, value + gain.estimate)
-
-
-def unseen_rows(predictions: Predictions, seen: np.ndarray) -> Predictions:
-    """Without the rows that were learned from, `(n_rows,)` bool."""
-    left = ~seen
-    slices = None if predictions.slices is None else predictions.slices[left]
-    return replace(predictions, truth=predictions.truth[left], answers=predictions.answers[left], slices=slices)
-
-
 def _rejection(
     metric: str,
     metrics: Mapping[str, float],
@@ -167,7 +188,7 @@ def _rejection(
     policy: DecisionSettings,
 ) -> str | None:
     """Why the challenger is no candidate whatever the champion does; None if it is one."""
-    if not _finite(metrics):
+    if not are_finite(metrics):
         return f"{metric} of the challenger can't be told: some of its answers are no finite numbers"
     failed = _below_floors(metrics, policy.floors, "")
     for name, values in slices.items():
@@ -186,12 +207,12 @@ def _without_comparison(policy: DecisionSettings, incomparable_reason: str) -> t
     return outcomes[policy.incomparable], reason
 
 
-def _outcome(
-    metric: str, value: float, gain: Interval | None, policy: DecisionSettings, tolerance: float | None, rows: int
-) -> tuple[Outcome, str]:
-    """By the gain over the champion on so many rows, None for the first bundle of a model."""
-    if gain is None:
-        return "PROMOTE", f"the first bundle of this model; {metric} {figure(value)}"
+def _outcome(compared: Compared, policy: DecisionSettings, tolerance: float | None) -> tuple[Outcome, str]:
+    """By the gain over the champion, None for the first bundle of a model."""
+    metric, gain, value = compared.metric, compared.gain, compared.value
+    told = f"{metric} can't be told of these rows" if value is None else f"{metric} {figure(value)}"
+    if gain is None or value is None:
+        return "PROMOTE", f"the first bundle of this model; {told}"
     interval = f"{figure(gain.low, signed=True)} to {figure(gain.high, signed=True)} at {policy.confidence:.0%}"
     if gain.low > policy.margin:
         return (
@@ -208,10 +229,10 @@ def _outcome(
         return "HOLD", f"it may be worse: {moved} (gain {interval}), {beyond}; the champion stays"
     if not gain.estimate:
         return "HOLD", f"no significant gain: {moved}; the champion stays"
+    least = figure(least_gain(gain, policy.margin), 2)
     return "HOLD", (
         f"no significant gain: {moved} (gain {interval}), which isn't surely more than the margin {policy.margin:g}; "
-        f"with these {rows:,} rows a gain below {figure(least_gain(gain, policy.margin), 2)} can't be told from none; "
-        "the champion stays"
+        f"with these {compared.words} a gain below {least} can't be told from none; the champion stays"
     )
 
 
@@ -228,83 +249,6 @@ def incomparable(challenger: Predictions, champion: Predictions) -> str | None:
         return "some of its answers to them are no finite numbers"
     unknown = int((champion.truth < 0).sum()) if champion.task == "classification" else 0
     return f"{unknown:,} rows have a class that it doesn't know" if unknown else None
-
-
-def measure(predictions: Predictions) -> dict[str, float]:
-    """Log loss and accuracy, AUC for two classes; RMSE and MAE for regression."""
-    losses = row_losses(predictions)
-    if predictions.task == "regression":
-        errors = predictions.answers - predictions.truth
-        return {"rmse": float(np.sqrt(losses.mean())), "mae": float(np.abs(errors).mean())}
-    metrics = {
-        "log_loss": float(losses.mean()),
-        "accuracy": float((predictions.answers.argmax(axis=1) == predictions.truth).mean()),
-    }
-    if predictions.answers.shape[1] == 2 and np.isfinite(losses).all() and set(np.unique(predictions.truth)) == {0, 1}:
-        from sklearn.metrics import roc_auc_score
-
-        metrics["auc"] = float(roc_auc_score(predictions.truth, predictions.answers[:, 1]))
-    return metrics
-
-
-def measure_slices(predictions: Predictions) -> dict[str, dict[str, float]]:
-    """The metrics of each slice; none without slices."""
-    if predictions.slices is None:
-        return {}
-    parts: dict[str, dict[str, float]] = {}
-    for name in np.unique(predictions.slices):
-        rows = predictions.slices == name
-        parts[str(name)] = measure(
-            Predictions(predictions.digest, predictions.task, predictions.truth[rows], predictions.answers[rows])
-        )
-    return parts
-
-
-def row_losses(predictions: Predictions) -> np.ndarray:
-    """`(n_rows,)` float64: minus the log of the true class's probability, or the squared error."""
-    if predictions.task == "regression":
-        return (predictions.answers - predictions.truth) ** 2
-    known = predictions.truth >= 0
-    chosen = predictions.answers[np.arange(len(predictions.truth)), np.where(known, predictions.truth, 0)]
-    return -np.log(np.clip(np.where(known, chosen, 0.0), LEAST_PROBABILITY, 1.0))
-
-
-def row_costs(predictions: Predictions) -> dict[str, np.ndarray]:
-    """`(n_rows,)` float64 by metric: what each row adds to it; less is better in all of them."""
-    losses = row_losses(predictions)
-    if predictions.task == "regression":
-        return {"rmse": losses, "mae": np.abs(predictions.answers - predictions.truth)}
-    return {
-        "log_loss": losses,
-        "accuracy": (predictions.answers.argmax(axis=1) != predictions.truth).astype(np.float64),
-    }
-
-
-def _gains(challenger: Predictions, champion: Predictions, policy: DecisionSettings) -> dict[str, Interval]:
-    if len(challenger.truth) != len(champion.truth):
-        raise DataRefused(
-            f"challenger and champion were scored on {len(challenger.truth)} and {len(champion.truth)} rows"
-        )
-    before, after = row_costs(champion), row_costs(challenger)
-    return {
-        name: paired_gain(
-            before[name],
-            after[name],
-            root=name == "rmse",
-            confidence=policy.confidence,
-            resamples=policy.resamples,
-        )
-        for name in after
-    }
-
-
-def _finite(metrics: Mapping[str, float]) -> bool:
-    return all(np.isfinite(value) for value in metrics.values())
-
-
-def _numbers(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """The metrics with None for what isn't finite: JSON has no NaN."""
-    return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _below_floors(metrics: Mapping[str, float], floors: Mapping[str, float], where: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,10 @@ import pyarrow as pa
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.contract import InputContract, target_values
 from ai.ml.core.errors import DataRefused
+from ai.ml.core.splits.rule import SplitRule
 from ai.ml.core.types import TaskType
 from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle
-from ai.ml.retraining.decision.decision import Predictions
+from ai.ml.retraining.decision.predictions import Predictions, rows_of
 
 
 class EvaluatedBundle(OpenedBundle):
@@ -58,8 +58,14 @@ class EvaluatedBundle(OpenedBundle):
         return self.scorer.probabilities(answers.raw)
 
     def predictions(self, table: pa.Table) -> Predictions:
-        """Answers beside the truth."""
-        return Predictions(self.digest, self.task, self.truth(table), self.answers(table))
+        """Answers beside the truth, and the groups that its split kept together."""
+        groups = self.groups(table)
+        return Predictions(self.digest, self.task, self.truth(table), self.answers(table), groups=groups)
+
+    def groups(self, table: pa.Table) -> np.ndarray | None:
+        """`(n_rows,)` int64 from 0 on: the group of each row; None where its split knew none."""
+        split = self.manifest.lineage.get("split")
+        return None if split is None else SplitRule.from_json(split).groups_of(table)
 
 
 def with_known_classes(scored: Predictions) -> Predictions:
@@ -67,4 +73,4 @@ def with_known_classes(scored: Predictions) -> Predictions:
     if scored.task == "regression":
         return scored
     known = scored.truth >= 0
-    return replace(scored, truth=scored.truth[known], answers=scored.answers[known])
+    return rows_of(scored, known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.bundle_dir import read_manifest
-from ai.ml.core.errors import BundleNotFound, DataRefused
+from ai.ml.core.errors import BundleNotFound, DataRefused, UsageError
 from ai.ml.core.files.atomic import open_plain, write_atomic
+from ai.ml.core.input_contract import InputContract
 from ai.ml.core.splits.row_record import RECORD_NAME, among_rows, encode_rows
 from ai.ml.core.splits.rule import SplitRule, keys_of
+from ai.ml.core.tables import fingerprint
 
 MOST_TEACHERS = 20
 """In a row; a chain that is longer is a circle."""
@@ -68,6 +71,42 @@ def remember_rows(bundle_dir: Path, rule: SplitRule, rows: pa.Table, salt: str) 
     kept = replace(rule, salt=salt)
     write_atomic(bundle_dir / RECORD_NAME, encode_rows(keys_of(rows, kept.key, kept.cells, kept.salt)[0]))
     return kept
+
+
+def remember_table(bundle_dir: Path, table: pa.Table) -> dict[str, Any]:
+    """Keep a record of the table that a bundle from elsewhere was trained on; to be sealed with the bundle.
+
+    Rows that its training held out count as learned from: nobody can tell them apart any more.
+
+    Args:
+        bundle_dir: whose contract names the cells of a row; without a contract all columns are.
+        table: raw.
+
+    Returns:
+        What goes into the manifest's lineage.
+
+    Raises:
+        UsageError: the bundle knows its rows already.
+        DataRefused: the table lacks a column that the bundle reads, or has no rows.
+        StorageFailed: the disk refused.
+    """
+    manifest = None
+    with contextlib.suppress(BundleNotFound):
+        manifest = read_manifest(bundle_dir)
+    if manifest is not None and "split" in manifest.lineage:
+        words = SplitRule.from_json(manifest.lineage["split"]).words
+        raise UsageError(f"{bundle_dir.name} knows its training rows already ({words}): leave out --trained-on")
+    if not table.num_rows:
+        raise DataRefused("the table that it was trained on has no rows")
+    cells = tuple(table.column_names)
+    if manifest is not None and manifest.contract is not None:
+        cells = tuple(column.name for column in InputContract.from_json(manifest.contract).columns)
+    rule = SplitRule("random", 0.0, cells)
+    absent = rule.missing_columns(table)
+    if absent:
+        raise DataRefused(f"it can't have been trained on that table: column {absent[0]!r} isn't there")
+    salt = fingerprint(table)
+    return {"split": remember_rows(bundle_dir, rule, table, salt).to_json(), "data_fingerprint": salt}
 
 
 def learned_from(who: str, bundle_dir: Path, table: pa.Table, teacher_dir: Callable[[str], Path]) -> Overlap:

@@ -36,3 +36,23 @@ def times_decided(decisions: Iterable[Mapping[str, Any]], numbers: np.ndarray) -
     tonight = {f"{int(number) >> 32:08x}" for number in numbers}
     sketches = [decision.get("sketch") or [] for decision in decisions]
     return sum(sum(each in tonight for each in sketch) >= MOSTLY * len(sketch) for sketch in sketches if sketch)
+
+
+def rows_sentence(decision: Mapping[str, Any]) -> str:
+    """Which rows made a decision, of its document: how many, of how many groups, left out, and how often before.
+
+    >>> rows_sentence({"rows": 188, "overlap": {"held_out": 200, "learned_from": 12}, "decided_before": 3})
+    '188 rows; 12 of 200 held out were learned from and left out; mostly the same rows decided 3 times before'
+    """
+    if not decision.get("rows"):
+        return ""
+    overlap, groups = decision.get("overlap") or {}, decision.get("groups")
+    said = [f"{decision['rows']:,} rows" + (f" of {groups:,} groups" if groups else "")]
+    if overlap.get("learned_from"):
+        said.append(f"{overlap['learned_from']:,} of {overlap['held_out']:,} held out were learned from and left out")
+    return "; ".join([*said, *filter(None, [repeats_sentence(decision.get("decided_before"))])])
+
+
+def repeats_sentence(times: int | None) -> str:
+    """That the same rows decided before; empty where they didn't, or where it isn't known."""
+    return f"mostly the same rows decided {times} time{'s' * (times != 1)} before" if times else ""

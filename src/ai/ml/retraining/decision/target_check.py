@@ -16,7 +16,8 @@ from ai.ml.core.contract.drift import ColumnDrift, measure_values
 from ai.ml.core.contract.target_record import factor_between
 from ai.ml.core.input_contract import ColumnContract
 from ai.ml.core.number_text import figure
-from ai.ml.retraining.decision.decision import Predictions, row_losses
+from ai.ml.retraining.decision.metrics import row_losses
+from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.decision.two_samples import unpaired_rise
 from ai.ml.retraining.settings.target_check import TargetCheckSettings
 

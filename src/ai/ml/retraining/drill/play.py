@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ai.ml.core.errors import BundlegateError, DataRefused
 from ai.ml.core.number_text import figure
-from ai.ml.retraining.decision.decision import measure
+from ai.ml.retraining.decision.metrics import measure
 from ai.ml.retraining.drill.kind import Family, File, Kind, NotApplicable, Scene
 from ai.ml.retraining.drill.scene import snapshot
 from ai.ml.retraining.records import CandidateRef, DataRef, DecisionRecord, DriftRecord

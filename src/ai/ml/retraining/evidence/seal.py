@@ -59,6 +59,7 @@ def make_evidence(
     settings: ScoringSettings | None = None,
     seed: int = 0,
     replace: bool = False,
+    lineage: dict[str, Any] | None = None,
 ) -> str:
     """Make evidence for a bundle trained elsewhere: its answers here and now, to hold later environments against.
 
@@ -70,6 +71,7 @@ def make_evidence(
         settings: of scoring; the manifest's if it has one, else the default.
         seed: of the sample and the generated probes.
         replace: whether evidence from the training may be replaced by this weaker one.
+        lineage: goes beside what its manifest says of its origin.
 
     Returns:
         The directory's new digest.
@@ -80,15 +82,27 @@ def make_evidence(
         UsageError: it has evidence from its training already and `replace` isn't set.
     """
     before = _manifest_of(bundle_dir)
-    if before is not None and (before.evidence or {}).get("origin") == "training" and not replace:
+    if not replace:
+        refuse_trained_evidence(bundle_dir)
+    opened = OpenedBundle(bundle_dir / BUNDLE_NAME if before is None else bundle_dir)
+    settings = settings or opened.settings
+    evidence = collect_evidence(Scorer(opened.bundle, settings, "cpu"), rows, seed=seed, origin="environment")
+    origin = ({} if before is None else before.lineage) | (lineage or {})
+    return _seal(bundle_dir, opened.bundle, evidence, settings, origin)
+
+
+def refuse_trained_evidence(bundle_dir: Path) -> None:
+    """Refuse to weaken what is there.
+
+    Raises:
+        UsageError: the bundle has evidence from its training.
+    """
+    manifest = _manifest_of(bundle_dir)
+    if manifest is not None and (manifest.evidence or {}).get("origin") == "training":
         raise UsageError(
             f"{bundle_dir.name} has evidence from its training, which proves more than this would: pass replace=True "
             "to give it up"
         )
-    opened = OpenedBundle(bundle_dir / BUNDLE_NAME if before is None else bundle_dir)
-    settings = settings or opened.settings
-    evidence = collect_evidence(Scorer(opened.bundle, settings, "cpu"), rows, seed=seed, origin="environment")
-    return _seal(bundle_dir, opened.bundle, evidence, settings, {} if before is None else before.lineage)
 
 
 def _manifest_of(bundle_dir: Path) -> Manifest | None:

@@ -66,9 +66,10 @@ def require_no_person(config: RetrainConfig) -> None:
     Raises:
         UsageError: the settings want a person to be asked.
     """
-    if config.approval.approve == "human":
+    asks = config.approval.approve
+    if asks != "auto" and not config.dry_run:
         raise UsageError(
-            "--approve human asks a person through a Prefect server: run it with Prefect, or with --approve auto"
+            f"--approve {asks} asks a person through a Prefect server: run it with Prefect, or with --approve auto"
         )
 
 

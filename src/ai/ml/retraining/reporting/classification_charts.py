@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay, confusion_matrix
 
-from ai.ml.retraining.decision.decision import Predictions
+from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.reporting.metrics import percent
 from ai.ml.retraining.reporting.svg import (
     DASHES,

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from ai.ml.core.contract import ColumnContract
 from ai.ml.core.input_contract import Kind
-from ai.ml.retraining.decision.decision import Predictions, measure
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle
+from ai.ml.retraining.decision.metrics import measure
+from ai.ml.retraining.decision.predictions import Predictions
 
 REPEATS = 5
 BUDGET_ROWS = 1_000_000

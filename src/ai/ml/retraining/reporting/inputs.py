@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from ai.ml.core.contract.drift import DriftReport, measure_drift
 from ai.ml.core.errors import BundlegateError
-from ai.ml.retraining.decision.decision import Predictions, incomparable
+from ai.ml.retraining.decision.decision import incomparable
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle
+from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.reporting.importance import (
     DependenceCurve,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.contract import InputContract
 from ai.ml.core.number_text import number
-from ai.ml.retraining.decision.bootstrap import Interval, paired_gain
-from ai.ml.retraining.decision.decision import Predictions, row_losses
+from ai.ml.retraining.decision.bootstrap import Interval, Resampling, paired_gain, paired_gain_in_r2
+from ai.ml.retraining.decision.metrics import RANK_METRICS, rank_gain, row_costs
+from ai.ml.retraining.decision.predictions import Predictions
+from ai.ml.retraining.decision.rank_gain import rank_interval
 
-RANK_RESAMPLES = 200
-RANK_ROWS = 5_000
-"""AUC and average precision need a sort per resample; above this many rows their interval comes from a sample."""
+RANK_RESAMPLES = 500
+"""Of metrics that cost more than a mean does."""
 LEAST_SLICE_ROWS = 5
 SLICE_LEVELS = 12
 SLICE_COLUMNS = 4
@@ -40,7 +40,7 @@ class Measure:
     other: Interval | None = None
     """The other model's."""
     gain: Interval | None = None
-    """How much better this one is, paired by row: above 0 is better. None where the metric isn't a mean over rows."""
+    """How much better this one is, paired by row: above 0 is better."""
 
 
 @dataclass(frozen=True)
@@ -57,70 +57,62 @@ class SliceMeasure:
 def measure_all(scored: Predictions, other: Predictions | None, confidence: float = 0.95) -> list[Measure]:
     """Every metric with its bootstrap interval, and the other model's where there is one."""
     measures: list[Measure] = []
+    how = Resampling(confidence, groups=scored.groups)
     for name, (values, root) in row_values(scored).items():
         others = None if other is None else row_values(other)[name][0]
         gain = None
         if others is not None:
             sign = 1 if name not in HIGHER_IS_BETTER else -1
-            gain = paired_gain(sign * others, sign * values, root=root, confidence=confidence)
-        own = mean_interval(values, root, confidence)
-        measures.append(Measure(name, own, None if others is None else mean_interval(others, root, confidence), gain))
-    for name, rank in rank_metrics(scored).items():
-        beside = None if other is None else rank_interval(other, rank, confidence)
-        measures.append(Measure(name, rank_interval(scored, rank, confidence), beside))
+            gain = paired_gain(sign * others, sign * values, how, root=root)
+        beside = None if others is None else mean_interval(others, root, how)
+        measures.append(Measure(name, mean_interval(values, root, how), beside, gain))
+    how = replace(how, resamples=RANK_RESAMPLES)
+    for name in rank_names(scored):
+        both = other is not None and name in rank_names(other)
+        beside = rank_value(name, other, how) if both and other is not None else None
+        gain = _rank_gain(name, other, scored, how) if both and other is not None else None
+        measures.append(Measure(name, rank_value(name, scored, how), beside, gain))
     return measures
 
 
 def row_values(scored: Predictions) -> dict[str, tuple[np.ndarray, bool]]:
     """Metrics that are means over rows: `(n_rows,)` float64, and whether the root of the mean is meant."""
+    costs = row_costs(scored)
     if scored.task == "regression":
-        errors = scored.answers - scored.truth
-        return {"rmse": (errors**2, True), "mae": (np.abs(errors), False)}
-    hits = (scored.answers.argmax(axis=1) == scored.truth).astype(np.float64)
-    truth = np.zeros_like(scored.answers)
-    known = scored.truth >= 0
-    truth[np.flatnonzero(known), scored.truth[known]] = 1.0
-    brier = ((scored.answers - truth) ** 2).sum(axis=1)
-    return {"log loss": (row_losses(scored), False), "accuracy": (hits, False), "brier score": (brier, False)}
-
-
-def mean_interval(values: np.ndarray, root: bool, confidence: float) -> Interval:
-    """Mean (or its root) with the percentile interval: the gain over losses of nothing."""
-    return paired_gain(values, np.zeros_like(values), root=root, confidence=confidence)
-
-
-RankMetric = Callable[[np.ndarray, np.ndarray], float]
-
-
-def rank_metrics(scored: Predictions) -> dict[str, RankMetric]:
-    """Metrics that need an order of the rows."""
-    from sklearn.metrics import average_precision_score, r2_score, roc_auc_score
-
-    if scored.task == "regression":
-        return {"r2": lambda truth, answers: float(r2_score(truth, answers))} if len(scored.truth) > 1 else {}
-    if scored.answers.shape[1] != 2 or set(np.unique(scored.truth)) != {0, 1}:
-        return {}
+        return {"rmse": (costs["rmse"], True), "mae": (costs["mae"], False)}
     return {
-        "auc": lambda truth, answers: float(roc_auc_score(truth, answers[:, 1])),
-        "average precision": lambda truth, answers: float(average_precision_score(truth, answers[:, 1])),
+        "log loss": (costs["log_loss"], False),
+        "accuracy": (1 - costs["accuracy"], False),
+        "brier score": (costs["brier"], False),
     }
 
 
-def rank_interval(scored: Predictions, metric: RankMetric, confidence: float) -> Interval:
-    """Percentile interval over resampled rows; resamples with a single class are left out."""
-    rng = np.random.default_rng(0)
-    size = min(len(scored.truth), RANK_ROWS)
-    values: list[float] = []
-    for _ in range(RANK_RESAMPLES):
-        rows = rng.integers(0, len(scored.truth), size)
-        if len(np.unique(scored.truth[rows])) > 1:
-            values.append(metric(scored.truth[rows], scored.answers[rows]))
-    estimate = metric(scored.truth, scored.answers)
-    if not values:
-        return Interval(estimate, float("nan"), float("nan"))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return Interval(estimate, float(low), float(high))
+def mean_interval(values: np.ndarray, root: bool, how: Resampling) -> Interval:
+    """Mean (or its root) with the percentile interval: the gain over losses of nothing."""
+    return paired_gain(values, np.zeros_like(values), how, root=root)
+
+
+def rank_names(scored: Predictions) -> list[str]:
+    """The metrics that need more than each row by itself, where the rows can tell them."""
+    if scored.task == "regression":
+        return ["r2"] if len(np.unique(scored.truth)) > 1 else []
+    two = scored.answers.shape[1] == 2 and set(np.unique(scored.truth)) == {0, 1}
+    return ["auc", "average precision"] if two else []
+
+
+def rank_value(name: str, scored: Predictions, how: Resampling) -> Interval:
+    """The metric with its percentile interval."""
+    if name == "r2":
+        # What the mean of the target leaves unexplained is all of it.
+        mean = np.full_like(scored.answers, scored.truth.mean())
+        return paired_gain_in_r2(scored.truth, mean, scored.answers, how)
+    return rank_interval(RANK_METRICS[name.replace(" ", "_")], scored.truth == 1, scored.answers[:, 1], how)
+
+
+def _rank_gain(name: str, before: Predictions, after: Predictions, how: Resampling) -> Interval:
+    if name == "r2":
+        return paired_gain_in_r2(after.truth, before.answers, after.answers, how)
+    return rank_gain(name.replace(" ", "_"), before, after, how)
 
 
 def slice_columns(contract: InputContract, table: pa.Table, chosen: str | None) -> list[str]:
@@ -141,6 +133,7 @@ def measure_slices(
     """Accuracy or RMSE of each group, with its interval; groups of fewer than five rows are left out."""
     name = "rmse" if scored.task == "regression" else "accuracy"
     values, root = row_values(scored)[name]
+    groups = scored.groups
     others = None if other is None else row_values(other)[name][0]
     found: list[SliceMeasure] = []
     for column in columns:
@@ -152,7 +145,8 @@ def measure_slices(
             beside = None
             if others is not None:
                 beside = float(np.sqrt(others[rows].mean()) if root else others[rows].mean())
-            interval = mean_interval(values[rows], root, confidence)
+            of_rows = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
+            interval = mean_interval(values[rows], root, Resampling(confidence, groups=of_rows))
             found.append(SliceMeasure(column, str(level), int(rows.sum()), interval, beside))
     return found
 

@@ -11,7 +11,7 @@ from sklearn.inspection import PartialDependenceDisplay
 from sklearn.utils import Bunch
 
 from ai.ml.core.number_text import number
-from ai.ml.retraining.decision.decision import Predictions
+from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.reporting.classification_charts import short
 from ai.ml.retraining.reporting.importance import DependenceCurve, Importance
 from ai.ml.retraining.reporting.metrics import Measure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from ai.ml.core.contract.target_record import target_sentence
+from ai.ml.retraining.decision.repeats import rows_sentence
 from ai.ml.retraining.reporting.inputs import Material
 from ai.ml.retraining.settings.retrain import RetrainConfig
 
@@ -28,6 +29,9 @@ def lineage_facts(material: Material) -> list[tuple[str, str]]:
         pairs.append(("learned from the teacher", str(lineage["teacher"])))
     if material.champion is not None:
         pairs.append(("compared with", material.champion.digest))
+    decided = rows_sentence(material.decision or {})
+    if decided:
+        pairs.append(("decided by", f"{(material.decision or {}).get('metric', '')}, on {decided}"))
     return pairs
 
 

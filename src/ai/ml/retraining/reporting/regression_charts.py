@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import PredictionErrorDisplay
 
 from ai.ml.core.number_text import number
-from ai.ml.retraining.decision.decision import Predictions
+from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.reporting.svg import INK, MUTED, SERIES, Chart, draw, legend_above, short_ticks
 
 MOST_POINTS = 600

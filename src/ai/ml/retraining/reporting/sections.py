@@ -11,8 +11,8 @@ from ai.ml.core.contract import ColumnContract
 from ai.ml.core.contract.drift import ColumnDrift, DriftReport
 from ai.ml.core.number_text import number
 from ai.ml.retraining.decision.bootstrap import Interval
-from ai.ml.retraining.decision.decision import Predictions
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle, with_known_classes
+from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.gate.verdict import CheckResult
 from ai.ml.retraining.reporting import html as markup
 from ai.ml.retraining.reporting.classification_charts import classification_charts, confusion

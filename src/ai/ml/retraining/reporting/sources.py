@@ -40,7 +40,7 @@ def report_or_warn(
         decision: None where the gate refused.
         show: is told the report that was made; what it raises is said, too.
     """
-    if not config.report.enabled:
+    if not config.report.enabled or config.dry_run:
         return None
     try:
         require_matplotlib()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy
 from ai.ml.core.files.atomic import dump_json, publish_dir, write_atomic
+from ai.ml.retraining.decision.borderline import borderline_reason
 from ai.ml.retraining.records import (
     Approval,
     BundleRef,
@@ -60,9 +61,10 @@ class ApprovalRequest(Record):
 
 def needs_person(config: RetrainConfig, draft: Proposal) -> bool:
     """Whether a person must be asked: only where the champion would be replaced."""
-    decision = draft.decision
-    replaces = decision.outcome == "PROMOTE" and decision.champion != draft.candidate.bundle.digest
-    return config.approval.approve == "human" and replaces
+    decision, asks = draft.decision, config.approval.approve
+    if config.dry_run or decision.outcome != "PROMOTE" or decision.champion == draft.candidate.bundle.digest:
+        return False
+    return asks == "human" or (asks == "borderline" and borderline_reason(decision.document) is not None)
 
 
 def create_request(config: RetrainConfig, run: str, draft: Proposal, seconds: float) -> ApprovalRequest:

@@ -7,13 +7,19 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from ai.ml.core.errors import UsageError
+from ai.ml.core.input_contract import TaskType
 from ai.ml.core.split_config import span_of
 from ai.ml.retraining.settings.fields import Flag, Section
 
-AT_LEAST = ("accuracy", "auc")
+AT_LEAST = ("accuracy", "auc", "average_precision", "r2")
 """Metrics of which more is better: their limits are the least that will do."""
-AT_MOST = ("log_loss", "rmse", "mae")
+AT_MOST = ("log_loss", "brier", "rmse", "mae", "pinball")
 """Metrics of which less is better: their limits are the most that will do."""
+METRICS: dict[TaskType, tuple[str, ...]] = {
+    "classification": ("log_loss", "auc", "average_precision", "brier", "accuracy"),
+    "regression": ("rmse", "mae", "pinball", "r2"),
+}
+"""What a decision can go by."""
 NO_FLOORS: dict[str, float] = {}
 
 
@@ -64,15 +70,20 @@ class DecisionSettings(Section):
             examples=["90d"],
         ),
     ] = None
-    margin: Annotated[
-        float, Field(ge=0, description="Least gain over the champion in the decision's metric (log loss or RMSE)")
-    ] = 0.0
+    metric: Annotated[
+        Literal["auto", "log_loss", "auc", "average_precision", "brier", "accuracy", "rmse", "mae", "pinball", "r2"],
+        Field(description="What decides; auto: log_loss for classes, rmse for amounts"),
+    ] = "auto"
+    quantile: Annotated[
+        float, Field(gt=0, lt=1, description="For the metric pinball: above 0.5, answers that are too low cost more")
+    ] = 0.5
+    margin: Annotated[float, Field(ge=0, description="Least gain over the champion in the decision's metric")] = 0.0
     confidence: Annotated[float, Field(gt=0.5, lt=1, description="Confidence of the bootstrap interval")] = 0.95
     resamples: Annotated[int, Field(ge=100, le=100_000, description="Bootstrap resamples")] = 2_000
     floors: Annotated[
         dict[str, float],
         Field(
-            description="Metric limits: at least for accuracy and auc, at most for log_loss, rmse and mae",
+            description=f"Metric limits: at least for {', '.join(AT_LEAST)}; at most for {', '.join(AT_MOST)}",
             examples=[{"accuracy": 0.8, "log_loss": 0.5}],
         ),
     ] = NO_FLOORS
@@ -91,6 +102,14 @@ class DecisionSettings(Section):
     incomparable: Annotated[
         Literal["hold", "promote", "reject"], Field(description="What to do when the champion can't score the new rows")
     ] = "hold"
+
+    new_target: Annotated[
+        bool,
+        Field(
+            description="The table has another target, task or other classes than the champion, and is meant to: the "
+            "new model replaces it without a comparison, where gate and floors let it"
+        ),
+    ] = False
 
     @field_validator("tolerance")
     @classmethod

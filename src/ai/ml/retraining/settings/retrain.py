@@ -55,7 +55,9 @@ class TrainingSettings(Section):
     ] = "tabm"
     task: Annotated[
         Literal["auto", "classification", "regression"],
-        Field(description="auto: numeric targets with many distinct values are regression"),
+        Field(
+            description="auto: as the champion's; without one, numbers of more than 20 distinct values are a regression"
+        ),
     ] = "auto"
     test_size: Annotated[float, Field(gt=0, lt=1, description="Share of rows held out for the decision")] = 0.2
     random_seed: Annotated[
@@ -206,9 +208,10 @@ class ApprovalSettings(Section):
     """Who says the last word before a promotion."""
 
     approve: Annotated[
-        Literal["auto", "human"],
+        Literal["auto", "borderline", "human"],
         Field(
-            description="auto: gate and decision are enough; human: a person is asked, and the run waits for the answer"
+            description="auto: gate and decision are enough; human: a person is asked, and the run waits for the "
+            "answer; borderline: only where the promotion isn't clear (docs/decision.md)"
         ),
     ] = "auto"
     hours: Annotated[
@@ -234,6 +237,10 @@ class RetrainConfig(Section):
         Field(description="Facts that go into the ledger with the decision", examples=[{"ticket": "OPS-12"}]),
         Flag("--label", pair="NAME=TEXT"),
     ] = NO_LABELS
+    dry_run: Annotated[
+        bool,
+        Field(description="Train, prove and decide, and write nothing into the store: says what would happen"),
+    ] = False
     data: DataSettings
     drift: DriftSettings = DriftSettings()
     split: SplitSettings = SplitSettings()

@@ -79,7 +79,7 @@ def _pointer_problems(pointer: Pointer | None, entries: list[Entry]) -> list[str
     if pointer is None:
         return ["the champion's pointer is gone"] if changes else []
     line = next((entry for entry in changes if entry.sha256 == pointer.line), None)
-    if line is None or line.digest != pointer.digest:
+    if line is None or Pointer.to(line).digest != pointer.digest:
         return ["the champion's pointer names a bundle that no line of the ledger promoted: it was moved by hand"]
     if Pointer.to(line) != pointer:
         return ["the champion's pointer was edited: it doesn't say what its ledger line says"]

@@ -27,6 +27,8 @@ HEAD_NAME = "tip"
 VERDICTS = "verdicts"
 VERDICT_NAME = "verdict.json"
 """Of the verdict that lies in a quarantined bundle's directory."""
+RETIRED = "retired"
+"""The ledger's word for a champion that was taken out of service."""
 DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 
@@ -38,9 +40,10 @@ class LineTaken(Exception):
 class Pointer:
     """What `champion` holds: the live bundle and the ledger line that made it so."""
 
-    digest: str
+    digest: str | None
+    """None where the champion was retired: older versions then refuse the pointer, and score with nothing."""
     previous: str | None
-    """Digest of the champion before."""
+    """Digest of the champion before; of the one that was retired."""
     sequence: int
     """Number of the line."""
     line: str
@@ -51,6 +54,8 @@ class Pointer:
     def to(cls, entry: Entry) -> Pointer:
         """The pointer that a ledger line asks for."""
         body = entry.body
+        if entry.action == RETIRED:
+            return cls(None, entry.digest, entry.sequence, entry.sha256, body.get("time", ""))
         return cls(entry.digest, body.get("champion_before"), entry.sequence, entry.sha256, body.get("time", ""))
 
     @classmethod
@@ -70,7 +75,8 @@ class Pointer:
             if not isinstance(record["sequence"], int):
                 raise TypeError("its sequence is no number")
             pointer = cls(**{key: record[key] for key in cls.__annotations__})
-            for digest in (pointer.digest, pointer.previous or pointer.digest):
+            digests = [digest for digest in (pointer.digest, pointer.previous) if digest is not None]
+            for digest in digests or [""]:
                 if not DIGEST_PATTERN.fullmatch(digest):
                     raise ValueError("its digest is no digest")
         except (ValueError, KeyError, TypeError, RecursionError) as error:

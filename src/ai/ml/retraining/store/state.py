@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from ai.ml.core.errors import BundleRefused, Busy, StoreRefused
+from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
+from ai.ml.core.errors import BundleRefused, Busy, GateRefused, StoreRefused
+from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.store.actor import identity, whoami
-from ai.ml.retraining.store.backend import POINTER_NAME, LineTaken, Pointer, StoreBackend
+from ai.ml.retraining.store.backend import POINTER_NAME, RETIRED, LineTaken, Pointer, StoreBackend
 from ai.ml.retraining.store.ledger import Entry, LedgerSnapshot
 
 CHAMPION_ACTIONS = ("promoted", "rolled-back")
+"""These make a bundle the champion."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,11 @@ class ModelState:
     champion: str | None
     previous: str | None
 
+    def before(self, digest: str) -> str | None:
+        """Who came before a bundle that becomes the champion now: the live one, else the one that was retired."""
+        before = self.champion or self.previous
+        return None if before == digest else before
+
     def is_last(self, action: str, digest: str) -> Entry | None:
         """The last line, if it is this very decision."""
         last = self.snapshot.entries[-1] if self.snapshot.entries else None
@@ -30,8 +39,8 @@ class ModelState:
 
 
 def champion_changes(entries: list[Entry]) -> list[Entry]:
-    """The lines that made a bundle the champion."""
-    return [entry for entry in entries if entry.action in CHAMPION_ACTIONS]
+    """The lines that move the pointer: they made a bundle the champion, or retired it."""
+    return [entry for entry in entries if entry.action in (*CHAMPION_ACTIONS, RETIRED)]
 
 
 def read_pointer(backend: StoreBackend, name: str) -> Pointer | None:
@@ -100,6 +109,8 @@ def refuse_overtaken(name: str, state: ModelState, expected: Any) -> None:
     if not changes:
         raise Busy(f"{name}: the champion {str(expected)[:12]} is gone: decide again")
     body = changes[-1].body
+    if changes[-1].action == RETIRED:
+        raise Busy(f"{name}: {body['actor']} retired the champion at {body['time']}, after this decision was made")
     run = f" in flow run {body['note']['flow_run']}" if body.get("note", {}).get("flow_run") else ""
     raise Busy(
         f"{name}: {body.get('process', body['actor'])}{run} made {body['digest'][:12]} the champion at {body['time']}, "
@@ -114,9 +125,23 @@ def last_promotion(entries: list[Entry], name: str, digest: str) -> Entry:
         StoreRefused: there is none.
     """
     for entry in reversed(champion_changes(entries)):
-        if entry.digest == digest:
+        if entry.digest == digest and entry.action != RETIRED:
             return entry
     raise StoreRefused(f"{name}: no line of the ledger made {digest[:12]} the champion; run `bundlegate audit {name}`")
+
+
+def retirement(entries: list[Entry]) -> Entry | None:
+    """The line that retired the champion; None where that wasn't the pointer's last move."""
+    last = next(reversed(champion_changes(entries)), None)
+    return last if last is not None and last.action == RETIRED else None
+
+
+def as_it_is(backend: StoreBackend) -> ModelState:
+    """The state for who only looks: nothing is mended, and nobody is waited for."""
+    snapshot = backend.read_ledger()
+    changes = champion_changes(snapshot.entries)
+    pointer = Pointer.to(changes[-1]) if changes else None
+    return ModelState(backend, snapshot, pointer and pointer.digest, pointer and pointer.previous)
 
 
 def line_body(action: str, digest: str, note: dict[str, Any] | None, more: dict[str, Any]) -> dict[str, Any]:
@@ -124,3 +149,20 @@ def line_body(action: str, digest: str, note: dict[str, Any] | None, more: dict[
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     who = {"actor": whoami(), "process": identity()}
     return {"action": action, "time": now, **who, "digest": digest, "note": note or {}, **more}
+
+
+def check_verdict(verdict: Verdict, bundle_dir: Path) -> None:
+    """Refuse to act on a verdict that didn't pass, that is about another bundle, or whose bundle has changed since.
+
+    Raises:
+        GateRefused: the first two.
+        BundleRefused: the last.
+    """
+    if not verdict.passed:
+        raise GateRefused(f"the verdict on {verdict.digest[:12]} is {verdict.outcome}: {verdict.reason}")
+    digest = bundle_digest(bundle_dir)
+    if digest != verdict.digest:
+        raise GateRefused(f"the verdict is about {verdict.digest[:12]}, the bundle at {bundle_dir} is {digest[:12]}")
+    problems = check_files(bundle_dir, read_manifest(bundle_dir))
+    if problems:
+        raise BundleRefused(f"{bundle_dir} has changed since its verdict: {problems[0]}")

@@ -20,24 +20,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
-from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, GateRefused, StoreRefused, UsageError
+from ai.ml.core.errors import BundleNotFound, Busy, GateRefused, StoreRefused, UsageError
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.store.backend import VERDICT_NAME, LineTaken, Pointer, StoreBackend
+from ai.ml.retraining.store.backend import RETIRED, VERDICT_NAME, LineTaken, Pointer, StoreBackend
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.location import checked_name, model_names, open_backend
 from ai.ml.retraining.store.retention import prunable, refuse_during_removal, remove_pruned
 from ai.ml.retraining.store.state import (
     CHAMPION_ACTIONS,
     ModelState,
+    as_it_is,
     champion_changes,
+    check_verdict,
     last_promotion,
     line_body,
     read_pointer,
     recovered_state,
     refuse_damaged,
     refuse_overtaken,
+    retirement,
 )
 
 LOCK_TIMEOUT_S = 30.0
@@ -61,9 +63,8 @@ class Promotion:
 
     def rolled_back(self, name: str) -> str:
         """The sentence for a former champion of `name` that is live again."""
-        return (
-            f"{name}: {self.digest[:12]} is the champion again, proved just now; {str(self.previous)[:12]} is @previous"
-        )
+        before = "nothing else was" if self.previous is None else f"{self.previous[:12]} is @previous"
+        return f"{name}: {self.digest[:12]} is the champion again, proved just now; {before}"
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ class Store:
             return self._digest_from_prefix(name, alias)
         pointer = self.pointer(name)
         digest = pointer and (pointer.previous if alias == "previous" else pointer.digest)
+        if pointer is not None and digest is None and alias != "previous":
+            raise BundleNotFound(
+                f"{name}@champion: {str(pointer.previous)[:12]} was retired at {pointer.since}; `bundlegate rollback "
+                f"{name}` brings it back, and {name}@previous names it as long as nothing is the champion"
+            )
         if digest is None:
             raise BundleNotFound(f"{name}@{alias or 'champion'}: nothing was promoted under that name in {self.root}")
         return digest
@@ -145,6 +151,10 @@ class Store:
         damage = self.backend(name).read_ledger().damage
         if damage is not None:
             raise StoreRefused(damage)
+
+    def retirement(self, name: str) -> Entry | None:
+        """The ledger's line that retired the champion; None unless that is how things are."""
+        return retirement(self.history(name))
 
     def promotion_of(self, name: str, digest: str) -> Entry:
         """The ledger's last line that made a bundle the champion.
@@ -194,9 +204,25 @@ class Store:
             state.backend.publish("versions", digest, bundle_dir, {})
             refuse_damaged(state.backend, digest)
             state.backend.keep_verdict(verdict.sha256, verdict.to_json())
-            more = {"verdict": verdict.sha256, "decision": decision, "champion_before": state.champion}
+            before = state.before(digest)
+            more = {"verdict": verdict.sha256, "decision": decision, "champion_before": before}
             entry = state.backend.append(state.snapshot, line_body("promoted", digest, note, more), point=True)
-            return Promotion(digest, address, state.champion, entry, already=False)
+            return Promotion(digest, address, before, entry, already=False)
+
+        return self._write(name, step)
+
+    def retire(self, name: str, *, reason: str) -> Entry:
+        """Take the champion out of service: `NAME@champion` names nothing until a rollback or a promotion.
+
+        Raises:
+            BundleNotFound: there is no champion.
+        """
+
+        def step(state: ModelState) -> Entry:
+            if state.champion is None:
+                raise BundleNotFound(f"{name}: there is no champion to retire")
+            body = line_body(RETIRED, state.champion, None, {"reason": reason})
+            return state.backend.append(state.snapshot, body, point=True)
 
         return self._write(name, step)
 
@@ -210,7 +236,7 @@ class Store:
         **body: Any,
     ) -> Entry:
         """Write a decision that leaves the champion as it is: `held`, `rejected`; once for the same digest in a row."""
-        if action in CHAMPION_ACTIONS:
+        if action in (*CHAMPION_ACTIONS, RETIRED):
             raise StoreRefused(f"{action!r} moves the champion: use promote or rollback")
 
         def step(state: ModelState) -> Entry:
@@ -237,22 +263,31 @@ class Store:
 
         return self._write(name, step)
 
+    def former(self, name: str, to: str | None = None) -> str:
+        """The digest of the former champion that a rollback would bring back.
+
+        Raises:
+            UsageError: nothing was promoted before, or `to` was never a champion or is it already.
+        """
+        pointer = self.pointer(name)
+        if to is None and pointer is not None and pointer.previous is None:
+            raise UsageError(f"{name}: there was no champion before {str(pointer.digest)[:12]}: nothing to go back to")
+        digest = self.digest_of(name, to or "previous")
+        if digest == self.champion(name):
+            raise UsageError(f"{name}: {digest[:12]} is the champion already")
+        if digest not in {entry.digest for entry in champion_changes(self.history(name))}:
+            raise UsageError(f"{name}: {digest[:12]} was never the champion; only a former one can come back")
+        return digest
+
     def rollback(self, name: str, to: str | None = None, *, reason: str, prove: Callable[[Path], Verdict]) -> Promotion:
         """Make a former champion live again, after proving it again here and now.
 
         Raises:
-            UsageError: nothing was promoted before, or `to` was never a champion.
+            UsageError: as `former`.
             GateRefused: the former champion no longer passes the gate.
             Busy: another champion was promoted while this one was proved.
         """
-        pointer = self.pointer(name)
-        if to is None and pointer is not None and pointer.previous is None:
-            raise UsageError(f"{name}: there was no champion before {pointer.digest[:12]}: nothing to go back to")
-        digest, champion = self.digest_of(name, to or "previous"), self.champion(name)
-        if digest == champion:
-            raise UsageError(f"{name}: {digest[:12]} is the champion already")
-        if digest not in {entry.digest for entry in champion_changes(self.history(name))}:
-            raise UsageError(f"{name}: {digest[:12]} was never the champion; only a former one can come back")
+        champion, digest = self.champion(name), self.former(name, to)
         path = self.backend(name).fetch(digest)
         verdict = prove(path)
         check_verdict(verdict, path)
@@ -264,11 +299,18 @@ class Store:
             refuse_during_removal(name, state, digest)
             refuse_damaged(state.backend, digest)
             state.backend.keep_verdict(verdict.sha256, verdict.to_json())
-            more = {"verdict": verdict.sha256, "reason": reason, "champion_before": state.champion}
+            before = state.before(digest)
+            more = {"verdict": verdict.sha256, "reason": reason, "champion_before": before}
             entry = state.backend.append(state.snapshot, line_body("rolled-back", digest, None, more), point=True)
-            return Promotion(digest, state.backend.address("versions", digest), state.champion, entry, already=False)
+            return Promotion(digest, state.backend.address("versions", digest), before, entry, already=False)
 
         return self._write(name, step)
+
+    def prunable(self, name: str, keep: int, *, keep_quarantine: int = 10, grace_s: float = 3600.0) -> list[str]:
+        """What `prune` would remove; nothing is written."""
+        state = as_it_is(self.backend(name))
+        going = prunable(state, keep, keep_quarantine, grace_s)
+        return [state.backend.address(section, digest) for section, digest in going]
 
     def prune(self, name: str, keep: int, *, keep_quarantine: int = 10, grace_s: float = 3600.0) -> list[str]:
         """Remove old versions and refused bundles; the ledger says which, before they go.
@@ -350,20 +392,3 @@ class Store:
                     raise Busy(
                         f"{name}: other writers were faster for {self.lock_timeout_s:g} s; try again later"
                     ) from None
-
-
-def check_verdict(verdict: Verdict, bundle_dir: Path) -> None:
-    """Refuse to act on a verdict that didn't pass, that is about another bundle, or whose bundle has changed since.
-
-    Raises:
-        GateRefused: the first two.
-        BundleRefused: the last.
-    """
-    if not verdict.passed:
-        raise GateRefused(f"the verdict on {verdict.digest[:12]} is {verdict.outcome}: {verdict.reason}")
-    digest = bundle_digest(bundle_dir)
-    if digest != verdict.digest:
-        raise GateRefused(f"the verdict is about {verdict.digest[:12]}, the bundle at {bundle_dir} is {digest[:12]}")
-    problems = check_files(bundle_dir, read_manifest(bundle_dir))
-    if problems:
-        raise BundleRefused(f"{bundle_dir} has changed since its verdict: {problems[0]}")

@@ -24,6 +24,7 @@ from ai.ml.retraining.records import (
     code_version,
     content_key,
 )
+from ai.ml.retraining.runs.continuity import with_task
 from ai.ml.retraining.runs.plan import TrainingPlan, pinned, plan_training, trials_path
 from ai.ml.retraining.runs.summary import metrics_line
 from ai.ml.retraining.runs.work_folder import (
@@ -47,7 +48,7 @@ BASELINES_NAME, TRIALS_NAME = "baselines.json", "trials.json"
 
 def candidate_key(config: RetrainConfig, data: DataRef) -> str:
     """What decides a candidate's bits, the machine aside."""
-    settings = (config.data.target, config.split, pinned(config).training, config.gate.precision)
+    settings = (config.data.target, config.split, with_task(pinned(config), data).training, config.gate.precision)
     # The contract keeps what was told of reading.
     told = (data.reading,) if data.reading else ()
     return content_key(data.fingerprint, *settings, *told, code_version())
@@ -77,7 +78,7 @@ def train_candidate(
             if progress is not None:
                 progress(epoch)
 
-        candidate = _train(pinned(config), data, report)
+        candidate = _train(with_task(pinned(config), data), data, report)
     logger.info("target    %s", candidate.target)
     for finding in candidate.findings:
         logger.info("note      %s", finding)
@@ -140,7 +141,8 @@ def _seal(
     write_atomic(building / HISTORY_NAME, dump_json(history))
     scorer = Scorer(result.bundle, scoring, "cpu")
     rows = result.train_rows, result.holdout_rows
-    baselines = measure_baselines(scorer, table, *rows, threads=threads)
+    groups = result.rule.groups_of(holdout)
+    baselines = measure_baselines(scorer, table, *rows, threads=threads, groups=groups)
     write_atomic(building / BASELINES_NAME, dump_json([dataclasses.asdict(baseline) for baseline in baselines]))
     return baselines
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ai.ml.core.bundle_dir import read_manifest
-from ai.ml.core.errors import BundleNotFound, BundleRefused, DataRefused
+from ai.ml.core.errors import BundleRefused
 from ai.ml.core.split_config import span_of
 from ai.ml.core.splits.rule import SplitRule
 from ai.ml.core.tables import read_table
@@ -21,6 +21,7 @@ from ai.ml.retraining.records import (
     problems,
 )
 from ai.ml.retraining.runs.steps.holdout import score_known
+from ai.ml.retraining.runs.steps.opponent import Opponent, inputs_sentence, meet_champion
 from ai.ml.retraining.runs.target_check import hold_changed_target
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.ledger import Entry
@@ -42,59 +43,75 @@ def decide(config: RetrainConfig, candidate: CandidateRef, data: DataRef | None 
         data: the run's table, whose target is held against the champion's; without it, the held-out rows are.
 
     Raises:
+        DataRefused: the champion answers another question, and `new_target` doesn't say that this is meant.
         BundleRefused: candidate or holdout rows have changed since they were made, or the champion is damaged.
     """
     changed = problems(candidate)
     if changed:
         raise BundleRefused(f"what was trained isn't there as it was made: {changed[0]}; nothing is decided")
-    decision = hold_changed_target(config, candidate, _decide(config, candidate), data)
+    decision = _decide(config, candidate)
+    if decision.champion is None:
+        decision = _hold_retired(config, decision)
+    if not decision.document.get("other_problem"):
+        decision = hold_changed_target(config, candidate, decision, data)
     logger.info("decided   %s: %s", decision.outcome, decision.reason)
     return decision
 
 
 def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     from ai.ml.retraining.decision import decision as rules
-    from ai.ml.retraining.decision.comparable import too_few_rows
+    from ai.ml.retraining.decision.repeats import repeats_sentence
 
     policy, better_baseline = config.decision, _better_baseline(candidate)
-    store = Store(config.store)
+    store, candidate_dir = Store(config.store), Path(candidate.bundle.path)
     digest = store.champion(config.name)
     holdout = read_table(candidate.holdout.path)
-    challenger = score_known(Path(candidate.bundle.path), holdout, policy.slice_column)
-    champion, incomparable_reason, overlap = None, None, None
+    challenger = score_known(candidate_dir, holdout, policy.slice_column)
     if digest == candidate.bundle.digest:
         decision = rules.decide(challenger, None, policy, better_baseline=better_baseline)
         reason = "this very bundle is the champion already"
         return DecisionRecord(outcome="PROMOTE", reason=reason, champion=digest, document=decision.to_dict())
+    opponent, aged = Opponent(), None
     if digest is not None:
-        try:
-            champion_dir = store.resolve(f"{config.name}@{digest}")
-            overlap = _overlap(config, champion_dir, Path(candidate.bundle.path), holdout)
-            champion = score_known(champion_dir, holdout, policy.slice_column)
-            seen = overlap.seen
-            incomparable_reason = rules.incomparable(challenger, champion) or too_few_rows(challenger, seen)
-            if incomparable_reason is None:
-                champion = rules.unseen_rows(champion, seen)
-        except DataRefused as error:
-            incomparable_reason = str(error)
-    aged = None if digest is None else _aged(config, store, digest)
+        opponent = meet_champion(config, store.resolve(f"{config.name}@{digest}"), candidate_dir, holdout, challenger)
+        aged = _aged(config, store, digest)
     if aged is not None:
         policy = policy.model_copy(update={"policy": "not-worse"})
+    if opponent.other_problem:
+        policy = policy.model_copy(update={"incomparable": "promote"})
+    overlap, inputs = opponent.overlap, opponent.inputs
     decision = rules.decide(
         challenger,
-        None if incomparable_reason else champion,
+        opponent.answers,
         policy,
-        incomparable_reason=incomparable_reason,
+        incomparable_reason=opponent.incomparable_reason,
         better_baseline=better_baseline,
         seen=None if overlap is None else overlap.seen,
     )
-    facts = _row_facts(store.history(config.name), Path(candidate.bundle.path), holdout, overlap)
-    if incomparable_reason:
+    facts = _row_facts(store.history(config.name), candidate_dir, holdout, overlap)
+    if opponent.incomparable_reason:
         facts.pop("sketch", None)  # these rows have decided nothing
-    overlap_text = "" if overlap is None or incomparable_reason else overlap.sentence
-    reason = "; ".join(part for part in (decision.reason, aged, overlap_text) if part)
+    overlap_text = "" if overlap is None or opponent.incomparable_reason else overlap.sentence
+    again = "" if opponent.incomparable_reason else repeats_sentence(facts.get("decided_before"))
+    asks = inputs_sentence(inputs) if decision.outcome == "PROMOTE" else ""
+    reason = "; ".join(part for part in (decision.reason, aged, overlap_text, again, asks) if part)
+    if any(inputs.values()):
+        facts["inputs"] = inputs
+    if opponent.other_problem:
+        facts["other_problem"] = True
     document = decision.to_dict() | {"reason": reason} | facts
     return DecisionRecord(outcome=decision.outcome, reason=reason, champion=digest, document=document)
+
+
+def _hold_retired(config: RetrainConfig, decision: DecisionRecord) -> DecisionRecord:
+    """A model that a person took out of service comes back by a person's word, not by the next night."""
+    retired = Store(config.store).retirement(config.name)
+    if retired is None or decision.outcome != "PROMOTE":
+        return decision
+    said = f"{retired.digest[:12]} was retired by {retired.body['actor']}: {retired.body['reason']}"
+    reason = f"{said}; `bundlegate promote` or `bundlegate rollback` puts a champion in service again"
+    changed = {"outcome": "HOLD", "reason": reason}
+    return decision.model_copy(update=changed | {"document": decision.document | changed})
 
 
 def _aged(config: RetrainConfig, store: Store, champion: str) -> str | None:
@@ -106,26 +123,6 @@ def _aged(config: RetrainConfig, store: Store, champion: str) -> str | None:
     if age <= span_of("max_age", config.decision.max_age).astype(timedelta):
         return None
     return f"the champion is {age.days} days old, so with max_age {config.decision.max_age} what isn't worse is enough"
-
-
-def _overlap(config: RetrainConfig, champion_dir: Path, candidate_dir: Path, holdout: pa.Table) -> Overlap:
-    """Which of the held-out rows the champion, its teachers or the challenger's teachers learned from."""
-    from ai.ml.retraining.decision.overlap import learned_from, taught_from
-
-    store, taught_by = Store(config.store), (config.training.teacher or "").partition("@")[0]
-
-    def teacher_dir(digest: str) -> Path:
-        # A bundle keeps its teacher's digest, not of which model that was.
-        for names in (lambda: [config.name, taught_by or config.name], store.models):
-            for name in names():
-                try:
-                    return store.resolve(f"{name}@{digest}")
-                except BundleNotFound:
-                    continue
-        raise BundleNotFound(f"no model of {store.root} has a version {digest[:12]}")
-
-    of_champion = learned_from("the champion", champion_dir, holdout, teacher_dir)
-    return of_champion | taught_from("the challenger", candidate_dir, holdout, teacher_dir)
 
 
 def _row_facts(history: list[Entry], candidate_dir: Path, holdout: pa.Table, overlap: Overlap | None) -> dict[str, Any]:

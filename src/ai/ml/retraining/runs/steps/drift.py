@@ -10,6 +10,7 @@ from ai.ml.core.input_contract import InputContract
 from ai.ml.core.tables.reader import read_table
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import DataRef, DriftRecord
+from ai.ml.retraining.runs.continuity import require_same_problem
 from ai.ml.retraining.runs.emptied import refuse_emptied
 from ai.ml.retraining.runs.work_folder import keep_latest, work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
@@ -17,14 +18,17 @@ from ai.ml.retraining.store.store import Store
 
 
 def check_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:
-    """Compare a new table with the champion's training table; the figures are kept as JSON in the work folder.
+    """Hold a new table against the champion's, before anything is trained on it.
+
+    It must ask the champion's question, see `continuity`; how far its columns moved is kept as JSON in the work folder.
 
     Returns:
         None without a champion, without a contract of its, or if the settings don't ask.
 
     Raises:
-        DataRefused: the settings say to refuse, and it has drifted or can't be compared.
+        DataRefused: it asks another question, or the settings say to refuse and it has drifted or can't be compared.
     """
+    require_same_problem(config, data)
     refuse_emptied(config, data)
     drift = _measure(config, data)
     if drift is not None:

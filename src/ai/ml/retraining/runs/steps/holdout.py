@@ -19,7 +19,7 @@ from ai.ml.retraining.records import (
 from ai.ml.retraining.settings.retrain import RetrainConfig
 
 if TYPE_CHECKING:
-    from ai.ml.retraining.decision.decision import Predictions
+    from ai.ml.retraining.decision.predictions import Predictions
 
 
 def score_known(bundle_dir: Path, table: pa.Table, slice_column: str | None = None) -> Predictions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ai.ml.core.errors import BundleRefused, GateRefused
 from ai.ml.core.files.atomic import sha256_bytes
@@ -24,6 +24,13 @@ from ai.ml.retraining.records import (
 from ai.ml.retraining.settings.proof import RollbackConfig
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.store import Store
+
+OUTCOMES: dict[str, Literal["PROMOTED", "HELD", "REJECTED"]] = {
+    "PROMOTE": "PROMOTED",
+    "HOLD": "HELD",
+    "REJECT": "REJECTED",
+}
+"""What becomes of a candidate by its decision."""
 
 
 def promote(
@@ -54,11 +61,28 @@ def promote(
         note["target"] = candidate.target
     if approval is not None:
         note["approval"] = approval.model_dump()
+    if config.dry_run:
+        promotion = _what_would_be(config, candidate, decision)
+        logger.info("champion  %s", promotion.sentence)
+        return promotion
     with lasting_change("promotion", config.name) as settle:
         promotion = _record_decision(config, candidate, _verdict(verdict), decision, note)
         settle(promotion.sentence)
     logger.info("champion  %s", promotion.sentence)
     return promotion
+
+
+def _what_would_be(config: RetrainConfig, candidate: CandidateRef, decision: DecisionRecord) -> PromotionRecord:
+    """The end of a dry run: its outcome, and the champion as it is."""
+    store, digest = Store(config.store), candidate.bundle.digest
+    champion = store.champion(config.name)
+    path = "" if champion is None else store.backend(config.name).address("versions", champion)
+    would = f"{digest[:12]} would become the champion"
+    if decision.outcome != "PROMOTE":
+        would = "there would be no champion" if champion is None else f"the champion {champion[:12]} would stay"
+    outcome = OUTCOMES[decision.outcome]
+    sentence = f"{config.name}: {would} (a dry run: no version, ledger line or report was written)"
+    return PromotionRecord(outcome=outcome, digest=digest, path=path, sentence=sentence)
 
 
 def _record_decision(
@@ -71,8 +95,7 @@ def _record_decision(
         champion = store.champion(name)
         path = "" if champion is None else store.backend(name).address("versions", champion)
         sentence = f"{name}: the champion stays {champion[:12]}" if champion else f"{name}: there is no champion"
-        outcome = "HELD" if decision.outcome == "HOLD" else "REJECTED"
-        return PromotionRecord(outcome=outcome, digest=digest, path=path, sentence=sentence)
+        return PromotionRecord(outcome=OUTCOMES[decision.outcome], digest=digest, path=path, sentence=sentence)
     promotion = store.promote(
         name,
         Path(candidate.bundle.path),
@@ -94,8 +117,13 @@ def quarantine(
 
     Returns:
         Where the bundle is now; `refusal` is what ends the run.
+
+    Raises:
+        GateRefused: in a dry run, which leaves the bundle where it is.
     """
     folder = Path(candidate.bundle.path)
+    if config.dry_run:
+        raise GateRefused(f"{verdict.reason}; this is a dry run: the bundle stays at {folder}")
     note = _note(config, flow_run_id)
     path = Store(config.store).quarantine(config.name, folder, _verdict(verdict), note=note)
     shutil.rmtree(folder.parent, ignore_errors=True)

@@ -154,7 +154,8 @@ def _by_time(table: pa.Table, contract: InputContract, labels: np.ndarray, confi
     validation = _validation_by_time(
         Instants(times.values[train], 0), None if groups is None else groups[train], contract, config
     )
-    rule = SplitRule("time", config.test_size, cells, time=entry, learned_before=str(sides.learned_before))
+    before = str(sides.learned_before)
+    rule = SplitRule("time", config.test_size, cells, time=entry, learned_before=before, group=settings.group)
     return Split(
         train, holdout, validation, rule, (_time_finding(times, sides.learned, sides.held, sides.cutoff, column),)
     )

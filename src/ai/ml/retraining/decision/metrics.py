@@ -1,0 +1,155 @@
+"""The metrics that a decision shows and goes by, and the gain of one model over another in each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ai.ml.core.errors import DataRefused
+from ai.ml.retraining.decision.bootstrap import Interval, Resampling, paired_gain, paired_gain_in_r2
+from ai.ml.retraining.decision.predictions import Predictions, rows_of
+from ai.ml.retraining.decision.rank_gain import Ranking, auc, average_precision, paired_rank_gain
+from ai.ml.retraining.settings.decision import AT_LEAST, METRICS, DecisionSettings
+
+LEAST_PROBABILITY = 1e-12
+"""A class that a model rules out and that comes all the same costs this much at most in the log loss."""
+SHOWN = {"classification": ("log_loss", "accuracy", "auc"), "regression": ("rmse", "mae")}
+"""What every decision shows, beside what its settings name."""
+RANK_METRICS = {"auc": auc, "average_precision": average_precision}
+
+
+def deciding_metric(predictions: Predictions, policy: DecisionSettings) -> str:
+    """The metric that decides."""
+    if policy.metric != "auto":
+        return policy.metric
+    return "log_loss" if predictions.task == "classification" else "rmse"
+
+
+def measure(
+    predictions: Predictions, policy: DecisionSettings | None = None, more: Sequence[str] = ()
+) -> dict[str, float]:
+    """Log loss and accuracy, AUC for two classes; RMSE and MAE for a regression; and what the policy or `more` names.
+
+    What these rows can't tell is left out: a rank needs rows of two classes, R² two different values.
+    """
+    policy = policy or DecisionSettings()
+    asked = (policy.metric, *policy.floors, *policy.slice_floors, *more)
+    costs = row_costs(predictions, policy.quantile)
+    found: dict[str, float] = {}
+    for name in dict.fromkeys((*SHOWN[predictions.task], *asked)):
+        if name in costs:
+            mean = float(costs[name].mean())
+            found[name] = float(np.sqrt(mean)) if name == "rmse" else 1 - mean if name == "accuracy" else mean
+        elif name in RANK_METRICS and _can_rank(predictions):
+            ranking = Ranking.of(predictions.truth == 1, predictions.answers[:, 1])
+            found[name] = float(RANK_METRICS[name](ranking, np.ones((1, len(predictions.truth))))[0])
+        elif name == "r2" and _has_variance(predictions):
+            found[name] = float(1 - costs["rmse"].mean() / predictions.truth.var())
+    return found
+
+
+def measure_slices(predictions: Predictions, policy: DecisionSettings | None = None) -> dict[str, dict[str, float]]:
+    """The metrics of each slice; none without slices."""
+    if predictions.slices is None:
+        return {}
+    names = np.unique(predictions.slices)
+    return {str(name): measure(rows_of(predictions, predictions.slices == name), policy) for name in names}
+
+
+def row_losses(predictions: Predictions) -> np.ndarray:
+    """`(n_rows,)` float64: minus the log of the true class's probability, or the squared error."""
+    if predictions.task == "regression":
+        return (predictions.answers - predictions.truth) ** 2
+    known = predictions.truth >= 0
+    chosen = predictions.answers[np.arange(len(predictions.truth)), np.where(known, predictions.truth, 0)]
+    return -np.log(np.clip(np.where(known, chosen, 0.0), LEAST_PROBABILITY, 1.0))
+
+
+def row_costs(predictions: Predictions, quantile: float = 0.5) -> dict[str, np.ndarray]:
+    """`(n_rows,)` float64 by metric: what each row adds to it; less is better in all of them."""
+    losses = row_losses(predictions)
+    if predictions.task == "regression":
+        errors = predictions.truth - predictions.answers
+        pinball = np.maximum(quantile * errors, (quantile - 1) * errors)
+        return {"rmse": losses, "mae": np.abs(errors), "pinball": pinball}
+    known = predictions.truth >= 0
+    truth = np.zeros_like(predictions.answers)
+    truth[np.flatnonzero(known), predictions.truth[known]] = 1.0
+    return {
+        "log_loss": losses,
+        "accuracy": (predictions.answers.argmax(axis=1) != predictions.truth).astype(np.float64),
+        "brier": ((predictions.answers - truth) ** 2).sum(axis=1),
+    }
+
+
+def gains(
+    challenger: Predictions, champion: Predictions, policy: DecisionSettings, more: Sequence[str] = ()
+) -> dict[str, Interval]:
+    """How much better the challenger is in each metric that is measured, above 0 in all of them; from paired resamples.
+
+    Raises:
+        DataRefused: the two were scored on different rows.
+    """
+    if len(challenger.truth) != len(champion.truth):
+        raise DataRefused(
+            f"challenger and champion were scored on {len(challenger.truth)} and {len(champion.truth)} rows"
+        )
+    how = Resampling(policy.confidence, policy.resamples, groups=challenger.groups)
+    costs = [row_costs(each, policy.quantile) for each in (champion, challenger)]
+    both = [measure(each, policy, more) for each in (champion, challenger)]
+    found: dict[str, Interval] = {}
+    for name in (name for name in both[1] if name in both[0]):
+        if name in RANK_METRICS:
+            found[name] = rank_gain(name, champion, challenger, how)
+        elif name == "r2":
+            found[name] = paired_gain_in_r2(challenger.truth, champion.answers, challenger.answers, how)
+        else:
+            found[name] = paired_gain(costs[0][name], costs[1][name], how, root=name == "rmse")
+    return found
+
+
+def rank_gain(name: str, before: Predictions, after: Predictions, how: Resampling) -> Interval:
+    """The gain in AUC or average precision, of two models that know the same two classes."""
+    positive = after.truth == 1
+    return paired_rank_gain(RANK_METRICS[name], positive, before.answers[:, 1], after.answers[:, 1], how)
+
+
+def unmeasurable(predictions: Predictions, policy: DecisionSettings) -> str | None:
+    """Why the metric that was asked for can't be told of these rows; None where it can."""
+    metric = deciding_metric(predictions, policy)
+    if metric in measure(predictions, policy):
+        return None
+    if metric in RANK_METRICS:
+        return f"{metric} needs two classes, and rows of both"
+    if metric == "r2" and predictions.task == "regression":
+        return "r2 needs rows of two different values"
+    return f"{metric} is no metric of a {predictions.task}: {', '.join(METRICS[predictions.task])}"
+
+
+def loss_of(name: str, value: float) -> float:
+    """What a metric's value falls short of perfection, where more is better; the value itself where less is."""
+    return 1 - value if name in AT_LEAST else value
+
+
+def are_finite(metrics: Mapping[str, float]) -> bool:
+    """Whether all of them are numbers."""
+    return all(np.isfinite(value) for value in metrics.values())
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """The metrics with None for what isn't finite: JSON has no NaN."""
+    return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
+
+
+def _can_rank(predictions: Predictions) -> bool:
+    return (
+        predictions.task == "classification"
+        and predictions.answers.shape[1] == 2
+        and bool(np.isfinite(predictions.answers).all())
+        and set(np.unique(predictions.truth)) == {0, 1}
+    )
+
+
+def _has_variance(predictions: Predictions) -> bool:
+    return predictions.task == "regression" and len(np.unique(predictions.truth)) > 1

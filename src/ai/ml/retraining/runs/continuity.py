@@ -1,0 +1,118 @@
+"""A model's name goes on meaning the same: the target, task and classes of its champion, and the columns it reads."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ai.ml.core.bundle_dir import read_manifest
+from ai.ml.core.contract.problem import Problem, find_problem, missing_inputs, problem_change
+from ai.ml.core.contract.target import TargetColumn
+from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.input_contract import InputContract, TaskType
+from ai.ml.core.tables.cells import column_name
+from ai.ml.core.types import TrainingConfig
+from ai.ml.retraining.console.progress import logger
+from ai.ml.retraining.records import DataRef
+from ai.ml.retraining.settings.decision import METRICS
+from ai.ml.retraining.settings.retrain import RetrainConfig
+from ai.ml.retraining.store.store import Store
+
+
+def require_same_problem(config: RetrainConfig, data: DataRef) -> None:
+    """Refuse to train where the champion answers another question than the table asks.
+
+    Raises:
+        UsageError: the metric that is to decide is none of this task.
+        DataRefused: another target, task or other classes than the champion's, unless `new_target` says that they are
+            meant; a column that the champion reads isn't there, unless `incomparable` says what to do then; or the
+            target isn't in the table or has missing cells.
+    """
+    champion = champion_contract(config)
+    problem = table_problem(config, data)
+    _require_metric(config, problem)
+    if champion is None:
+        return
+    change = problem_change(champion, problem)
+    if change is not None and not config.decision.new_target:
+        raise DataRefused(other_problem(config.name, change))
+    if change is None and config.decision.new_target:
+        logger.info("note      --new-target says nothing here: the champion predicts this target; leave it out")
+    missing = missing_inputs(champion, data.columns)
+    if missing is not None and config.decision.incomparable == "hold" and not config.decision.new_target:
+        raise DataRefused(
+            f"{config.name}: {missing}; nothing was trained. Mend the table, or, if it is as it should be, say "
+            "--incomparable promote: the model of the new columns then replaces the champion without a comparison"
+        )
+
+
+def _require_metric(config: RetrainConfig, problem: Problem) -> None:
+    metric, known = config.decision.metric, METRICS[problem.task]
+    if metric != "auto" and metric not in known:
+        raise UsageError(f"--metric {metric} is none of a {problem.task}: there are {', '.join(known)}")
+    if metric in ("auc", "average_precision") and len(problem.classes or ()) != 2:
+        raise UsageError(f"--metric {metric} needs two classes, {problem.target!r} has {len(problem.classes or ())}")
+
+
+def other_problem(name: str, change: str) -> str:
+    """The refusal's sentence."""
+    return (
+        f"{name}: {change}; a model of that isn't comparable with it. Mend the table, train it under another name, or, "
+        "if this is what the model is to predict from now on, say --new-target"
+    )
+
+
+def table_problem(config: RetrainConfig, data: DataRef) -> Problem:
+    """What the table of a run is to teach; by `auto` a model keeps the task of its champion.
+
+    Raises:
+        DataRefused: the target isn't in the table, or has missing cells.
+    """
+    target, task = config.data.target, _kept_task(config)
+    return find_problem(_target_column(data.file.path, target), TrainingConfig(target, task=task or "auto"))
+
+
+def with_task(config: RetrainConfig, data: DataRef) -> RetrainConfig:
+    """The same run with its task said: it is part of what is trained, however it was found.
+
+    Where the target can't be read it stays as it is, for the training to say why.
+    """
+    try:
+        task = _kept_task(config) or _task_by_values(data.file.path, data.file.sha256, config.data.target)
+    except DataRefused:
+        return config
+    return config.model_copy(update={"training": config.training.model_copy(update={"task": task})})
+
+
+def champion_contract(config: RetrainConfig) -> InputContract | None:
+    """What the champion reads and predicts; None without a champion, or where it has no contract."""
+    store = Store(config.store)
+    if store.champion(config.name) is None:
+        return None
+    contract = read_manifest(store.resolve(f"{config.name}@champion")).contract
+    return None if contract is None else InputContract.from_json(contract)
+
+
+def _kept_task(config: RetrainConfig) -> TaskType | None:
+    """The task that was asked for, else the champion's; None where the values have to tell."""
+    if config.training.task != "auto":
+        return config.training.task
+    champion = None if config.decision.new_target else champion_contract(config)
+    return None if champion is None else champion.task
+
+
+@lru_cache(maxsize=8)
+def _task_by_values(path: str, sha256: str, target: str) -> TaskType:
+    """Of a snapshot that holds what `sha256` says."""
+    return TargetColumn.read(_target_column(path, target), target).task("auto")
+
+
+def _target_column(path: str, target: str) -> pa.Table:
+    """The column alone; all of the table where the name isn't quite there, so that the refusal can name what is."""
+    names: list[str] = pq.read_schema(path).names
+    found = [name for name in names if name == target] or [
+        name for name in names if column_name(name) == column_name(target)
+    ]
+    return pq.read_table(path, columns=found if len(found) == 1 else None)

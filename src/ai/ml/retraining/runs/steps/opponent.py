@@ -1,0 +1,104 @@
+"""The champion as a challenger meets it: its answers to rows that neither learned from, or why there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ai.ml.core.bundle_dir import read_manifest
+from ai.ml.core.contract.problem import input_changes, problem_change, problem_of
+from ai.ml.core.errors import BundleNotFound, DataRefused
+from ai.ml.core.input_contract import InputContract
+from ai.ml.retraining.runs.continuity import other_problem
+from ai.ml.retraining.runs.steps.holdout import score_known
+from ai.ml.retraining.settings.retrain import RetrainConfig
+from ai.ml.retraining.store.store import Store
+
+if TYPE_CHECKING:
+    from ai.ml.retraining.decision.overlap import Overlap
+    from ai.ml.retraining.decision.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """What a decision knows of the champion; nothing where there is none."""
+
+    answers: Predictions | None = None
+    """To the held-out rows that neither of the two learned from."""
+    incomparable_reason: str | None = None
+    """Why there are none."""
+    overlap: Overlap | None = None
+    other_problem: bool = False
+    """It answers another question, and the settings say that this is meant."""
+    inputs: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """The columns that the challenger reads beside the champion's (`added`), and those that it doesn't (`removed`)."""
+
+
+def meet_champion(
+    config: RetrainConfig, champion_dir: Path, candidate_dir: Path, holdout: pa.Table, challenger: Predictions
+) -> Opponent:
+    """Score the champion on the held-out rows, as far as they say anything of it.
+
+    Raises:
+        DataRefused: it answers another question, and the settings don't say that this is meant.
+    """
+    from ai.ml.retraining.decision.comparable import too_few_rows
+    from ai.ml.retraining.decision.decision import incomparable
+    from ai.ml.retraining.decision.metrics import unmeasurable
+    from ai.ml.retraining.decision.predictions import unseen_rows
+
+    before, after = (_contract(folder) for folder in (champion_dir, candidate_dir))
+    inputs: dict[str, list[str]] = {}
+    if before is not None and after is not None:
+        inputs = input_changes(before, after)
+        change = problem_change(before, problem_of(after))
+        if change is not None and not config.decision.new_target:
+            raise DataRefused(other_problem(config.name, change))
+        if change is not None:
+            reason = f"{change}, which is meant (--new-target)"
+            return Opponent(None, reason, other_problem=True, inputs=inputs)
+    overlap = None
+    try:
+        overlap = _overlap(config, champion_dir, candidate_dir, holdout)
+        champion = score_known(champion_dir, holdout, config.decision.slice_column)
+        reason = incomparable(challenger, champion) or too_few_rows(challenger, overlap.seen)
+        reason = reason or unmeasurable(unseen_rows(challenger, overlap.seen), config.decision)
+    except DataRefused as error:
+        return Opponent(None, str(error), overlap, inputs=inputs)
+    return Opponent(None if reason else unseen_rows(champion, overlap.seen), reason, overlap, inputs=inputs)
+
+
+def inputs_sentence(inputs: Mapping[str, Sequence[str]]) -> str:
+    """What tables to score need now that they didn't, and the reverse; empty where nothing changed."""
+    added, removed = (", ".join(map(repr, inputs.get(name, ()))) for name in ("added", "removed"))
+    said = [f"tables to score now need {added}"] if added else []
+    return "; ".join([*said, *([f"no longer read: {removed}"] if removed else [])])
+
+
+def _contract(bundle_dir: Path) -> InputContract | None:
+    contract = read_manifest(bundle_dir).contract
+    return None if contract is None else InputContract.from_json(contract)
+
+
+def _overlap(config: RetrainConfig, champion_dir: Path, candidate_dir: Path, holdout: pa.Table) -> Overlap:
+    """Which of the held-out rows the champion, its teachers or the challenger's teachers learned from."""
+    from ai.ml.retraining.decision.overlap import learned_from, taught_from
+
+    store, taught_by = Store(config.store), (config.training.teacher or "").partition("@")[0]
+
+    def teacher_dir(digest: str) -> Path:
+        # A bundle keeps its teacher's digest, not of which model that was.
+        for names in (lambda: [config.name, taught_by or config.name], store.models):
+            for name in names():
+                try:
+                    return store.resolve(f"{name}@{digest}")
+                except BundleNotFound:
+                    continue
+        raise BundleNotFound(f"no model of {store.root} has a version {digest[:12]}")
+
+    of_champion = learned_from("the champion", champion_dir, holdout, teacher_dir)
+    return of_champion | taught_from("the challenger", candidate_dir, holdout, teacher_dir)
