@@ -30,7 +30,7 @@ from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.split_config import SplitConfig
 from ai.ml.core.splits.rule import SplitRule, keys_of
 from ai.ml.frameworks.pytorch.trainer.training import train
-from ai.ml.retraining.decision.bootstrap import paired_gain
+from ai.ml.retraining.decision.bootstrap import Resampling, paired_gain
 from ai.ml.retraining.decision.comparable import too_few_rows
 from ai.ml.retraining.decision.decision import Decision, Predictions, decide, incomparable, unseen_rows
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle
@@ -177,7 +177,7 @@ def walk(models: Models, rule: str) -> Iterator[Cell]:
         decision, counted = decide_night(models, champion, night, rule)
         window = models.nights.windows[night]
         losses = [model[window] for model in models.losses]
-        truth = paired_gain(losses[champion], losses[night], root=is_value, resamples=1_000)
+        truth = paired_gain(losses[champion], losses[night], Resampling(resamples=1_000), root=is_value)
         true_rows = models.truly_seen(champion, night)
         gain = decision.gain
         yield {

@@ -34,7 +34,7 @@ from ai.ml.retraining.backtest.outcome import (
 )
 from ai.ml.retraining.console.interruption import NOTHING, changed
 from ai.ml.retraining.console.progress import at_work, logger
-from ai.ml.retraining.decision.bootstrap import Interval, paired_gain
+from ai.ml.retraining.decision.bootstrap import Interval, Resampling, paired_gain
 from ai.ml.retraining.decision.metrics import row_losses
 from ai.ml.retraining.records import DecisionRecord
 from ai.ml.retraining.runs import retrain as steps
@@ -91,9 +91,8 @@ class Past:
     def gain(self, before: np.ndarray, after: np.ndarray) -> Gain:
         """Of the second over the first."""
         policy = self.config.decision
-        return _gain(
-            paired_gain(before, after, root=self.is_value, confidence=policy.confidence, resamples=policy.resamples)
-        )
+        how = Resampling(policy.confidence, policy.resamples)
+        return _gain(paired_gain(before, after, how, root=self.is_value))
 
 
 def walk(config: BacktestConfig, plan: OriginPlan, origins: list[OriginOutcome]) -> BacktestSummary:

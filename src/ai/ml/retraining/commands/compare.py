@@ -33,8 +33,8 @@ def compare(arguments: Namespace) -> int:
     read = replace(read_options(arguments), remembered=reading_of(folders[0]))
     table = read_table(arguments.data, read)
     with at_work("asking both"):
-        bundles = [EvaluatedBundle(folder) for folder in folders]
-        found = side_by_side(*bundles, table, arguments.slice, arguments.rows)
+        first, second = bundles = [EvaluatedBundle(folder) for folder in folders]
+        found = side_by_side(first, second, table, arguments.slice, arguments.rows)
         learned = [_learned(Store(arguments.store), bundle, table) for bundle in bundles]
     named = zip((arguments.first, arguments.second), bundles, learned, strict=True)
     sides = [{"bundle": name, "digest": bundle.digest, **facts} for name, bundle, facts in named]

@@ -22,13 +22,13 @@ from ai.ml.core.files.atomic import dump_json
 from ai.ml.retraining.store.ledger import Entry, LedgerSnapshot
 
 Section = Literal["versions", "quarantine"]
-RETIRED = "retired"
-"""The ledger's word for a champion that was taken out of service."""
 POINTER_NAME = "champion"
 HEAD_NAME = "tip"
 VERDICTS = "verdicts"
 VERDICT_NAME = "verdict.json"
 """Of the verdict that lies in a quarantined bundle's directory."""
+RETIRED = "retired"
+"""The ledger's word for a champion that was taken out of service."""
 DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 
