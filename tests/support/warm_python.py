@@ -73,6 +73,7 @@ given = sys.argv[1:]
 while given[:1] and given[0] in ("-I", "-B", "-P"):
     del given[0]
 own = {{name: os.environ[name] for name in os.environ if name[:8] == "PREFECT_" and not name.startswith(ALIKE)}}
+own = {{name: value.rstrip("/") for name, value in own.items()}}  # a sub-run's URL ends with one
 known = given[:1] == ["-m"] and len(given) > 1 or given[:1] and given[0].endswith(".py")
 # A process of multiprocessing's has open files of its parent's, which would stay behind here.
 known = known or given[:1] == ["-c"] and len(given) > 1 and "multiprocessing" not in given[1]
@@ -113,7 +114,7 @@ def warm_python(environment: dict[str, str], folder: Path) -> Generator[Path]:
     """
     place = Path(tempfile.mkdtemp(prefix="warm-", dir="/tmp")) / "socket"
     settings = {
-        name: value
+        name: value.rstrip("/")
         for name, value in environment.items()
         if name.startswith("PREFECT_") and not name.startswith(_ALIKE)
     }
