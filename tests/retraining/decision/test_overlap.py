@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from builders import mixed_table
-from sealed_bundles import sealed
+from bundles import sealed
 
 from ai.ml.core.bundle_dir import check_files, read_manifest, write_manifest
 from ai.ml.core.errors import BundleNotFound, DataRefused, UsageError
