@@ -34,7 +34,7 @@ def compare(arguments: Namespace) -> int:
     table = read_table(arguments.data, read)
     with at_work("asking both"):
         bundles = [EvaluatedBundle(folder) for folder in folders]
-        found = side_by_side(*bundles, table, arguments.slice, arguments.rows)
+        found = side_by_side(bundles[0], bundles[1], table, arguments.slice, arguments.rows)
         learned = [_learned(Store(arguments.store), bundle, table) for bundle in bundles]
     named = zip((arguments.first, arguments.second), bundles, learned, strict=True)
     sides = [{"bundle": name, "digest": bundle.digest, **facts} for name, bundle, facts in named]
