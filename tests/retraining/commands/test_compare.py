@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from builders import mixed_table
-from sealed_bundles import sealed
+from bundles import sealed
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.commands.cli import main

@@ -10,7 +10,20 @@ import pytest
 from ai.ml.retraining.commands import cli
 
 ALL = [*cli.FLOW_COMMANDS, "inspect", "verify", "selftest", "sign", "predict", "evidence", "example", "report", "init"]
-ALL += ["compare", "history", "list", "show", "rollback", "promote", "retire", "publish", "audit", "doctor", "prune"]
+ALL += [
+    "compare",
+    "drill",
+    "history",
+    "list",
+    "show",
+    "rollback",
+    "promote",
+    "retire",
+    "publish",
+    "audit",
+    "doctor",
+    "prune",
+]
 
 
 @pytest.mark.parametrize("name", ALL)

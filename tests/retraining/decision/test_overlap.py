@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from builders import mixed_table
-from sealed_bundles import sealed
+from bundles import sealed
 
 from ai.ml.core.bundle_dir import check_files, read_manifest, write_manifest
 from ai.ml.core.errors import BundleNotFound, DataRefused, UsageError
@@ -130,7 +130,7 @@ def answers(truth: list[int]) -> Predictions:
         ([0] * 9, 0, "9 rows can't decide, 10 are needed"),
         ([0] * 9 + [1], 0, None),
         ([0] * 4 + [1] * 30 + [2] * 30, 4, None),
-        ([0] * 4 + [1] * 4 + [2] * 30, 4, "4 of 38 held-out rows were learned from, and of one class 0 of 4 are left"),
+        ([0] * 4 + [1] * 4 + [2] * 30, 8, "8 of 38 held-out rows were learned from, and of one class 0 of 4 are left"),
     ],
 )
 def test_a_comparison_needs_rows_of_every_class(truth: list[int], seen: int, sentence: str | None) -> None:

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from store_samples import promoted, proving, sealed, verdict_on
+from builders import sealed_tiny
+from store_samples import promoted, proving, verdict_on
 
 from ai.ml.core.errors import BundleNotFound, Busy
 from ai.ml.core.tables.reader import write_table
@@ -67,7 +68,7 @@ def test_a_rollback_or_a_promotion_by_a_person_brings_one_back(
     back = store.rollback("m", reason="it was none", prove=proving)
     assert (back.digest, back.previous, store.champion("m")) == (second, None, second)
     store.retire("m", reason="it was one after all")
-    bundle, third = sealed(tmp_path / "third", 3)
+    bundle, third = sealed_tiny(tmp_path / "third", 3)
     made = store.promote("m", bundle, verdict_on(third), decision={"reason": "by a person"}, expected_champion=None)
     assert (store.champion("m"), made.previous) == (third, second)
     assert store.digest_of("m", "previous") == second
@@ -79,7 +80,7 @@ def test_a_rollback_or_a_promotion_by_a_person_brings_one_back(
 def test_who_decided_against_a_champion_that_was_retired_meanwhile_is_told(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     champion = promoted(store, tmp_path, 1)
-    bundle, digest = sealed(tmp_path / "two", 2)
+    bundle, digest = sealed_tiny(tmp_path / "two", 2)
     store.retire("m", reason="a complaint")
     with pytest.raises(Busy, match="retired the champion at"):
         store.promote("m", bundle, verdict_on(digest), decision={}, expected_champion=champion)
