@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +23,16 @@ import tasks.artifacts
 import tasks.caching
 import tasks.gate
 from ai.ml.core.errors import Busy, DataNotFound, Unproved
-from ai.ml.retraining.records import BundleRef, CandidateRef, DataRef, FileRef, Record, ReportRef, VerdictRef
+from ai.ml.retraining.records import (
+    BundleRef,
+    CandidateRef,
+    DataRef,
+    FileRef,
+    Record,
+    ReportRef,
+    VerdictRef,
+    code_version,
+)
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.steps import source as source_of_run
 from ai.ml.retraining.runs.work_folder import keep_latest
@@ -166,6 +177,15 @@ def test_other_content_has_another_key_and_what_cant_be_read_one_of_its_own(stor
     keys = [ContentKey().compute_key(TASK, {"content": content}, {}) for content in (1, 2, 1)]
     assert keys[0] == keys[2] != keys[1]
     assert len({ContentKey(inputs=refusing).compute_key(TASK, {}, {}) for _ in range(2)}) == 2
+
+
+def test_the_codes_version_is_the_same_whether_torch_was_imported_before_or_not() -> None:
+    """Else a flow's digest and a plain run's differ for equal data and settings."""
+    line = "import sys; from ai.ml.retraining.records import code_version; assert 'torch' not in sys.modules; "
+    cold = subprocess.run(
+        [sys.executable, "-c", line + "print(code_version())"], capture_output=True, text=True, check=True
+    )
+    assert cold.stdout.strip() == code_version()
 
 
 def test_what_was_just_made_stays_whatever_the_clock_says(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -228,6 +229,8 @@ def content_key(*parts: object) -> str:
 @cache
 def code_version() -> str:
     """A sha-256 over our own sources and the versions of the libraries that decide the bits."""
+    # The CPU's capability counts, and only torch knows it: the same for who has imported it by now and who hasn't.
+    import_module("torch")
     spec = find_spec("ai.ml")
     digest = hashlib.sha256(dump_json(current_versions()))
     for root in sorted(spec.submodule_search_locations or []) if spec else []:
