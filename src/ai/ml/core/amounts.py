@@ -6,9 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SHARE = 0.9
 """Of the cells with content, that must be amounts in one unit."""
@@ -73,6 +74,9 @@ class AmountFormat:
         Args:
             array: `(n_rows,)` string, or a dictionary of strings.
         """
+        # Contracts and training modes are read where nothing is computed, such as for --help.
+        import pyarrow as pa
+
         encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
         texts = [
             text if text is None or _is_plain(text) else self.read(text) or text

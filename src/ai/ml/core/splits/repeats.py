@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from ai.ml.core.contract.findings import Finding
 from ai.ml.core.input_contract import InputContract
-from ai.ml.core.splits.row_keys import row_keys
+from ai.ml.core.splits.row_keys import named_as, row_keys
 
 LEAST_SHARE = 0.01
 """Of all rows that repeat others, or of the held-out ones that repeat learned ones, for a word."""
@@ -30,7 +30,7 @@ def find_repeats(
         DataRefused: a column's cells can't be read.
     """
     cells = [column.name for column in contract.columns]
-    keys = row_keys(table, cells, _SALT)[0]
+    keys = row_keys(named_as(table, cells), cells, _SALT)[0]
     repeated = len(keys) - len(np.unique(keys))
     over = int(np.isin(keys[holdout_rows], keys[train_rows]).sum())
     if repeated < LEAST_SHARE * len(keys) and over < LEAST_SHARE * len(holdout_rows):
