@@ -24,7 +24,8 @@ from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.store import Store
 
 SHORT = 12
-SHOWN = ("live", "since", "why", "by", "metrics", "decided by", "verdict", "path", "report", "go back")
+SHOWN = ("live", "since", "why", "by", "metrics", "rows", "verdict", "path", "report", "go back")
+"""Short names: the longest one sets the width of their column."""
 TABLE_WIDTH = 72
 """A narrower terminal has no room for six columns: a few lines for each decision instead."""
 
@@ -61,7 +62,7 @@ def show(arguments: Namespace) -> int:
         print_json(facts)
         return ExitCode.OK
     metrics = ", ".join(f"{name} {figure(value)}" for name, value in (facts["metrics"] or {}).items())
-    shown = facts | {"metrics": metrics}
+    shown = facts | {"metrics": metrics, "rows": facts["decided by"]}
     print_facts(result_console(), [(key, "–" if shown[key] in (None, "") else str(shown[key])) for key in SHOWN])
     return ExitCode.OK
 
