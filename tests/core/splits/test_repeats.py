@@ -9,6 +9,7 @@ from ai.ml.core.contract.derive import derive_contract
 from ai.ml.core.contract.target import target_values
 from ai.ml.core.split_config import SplitConfig
 from ai.ml.core.splits.repeats import find_repeats
+from ai.ml.core.splits.row_keys import row_keys
 from ai.ml.core.types import TrainingConfig
 from ai.ml.frameworks.pytorch.trainer.data.split import split_rows
 
@@ -47,7 +48,8 @@ def test_numbers_are_labels_as_well() -> None:
     contract = derive_contract(table, TrainingConfig("y")).contract
     twice = pa.concat_tables([table, table])
     values = target_values(contract, twice)
-    (found,) = find_repeats(twice, contract, values, np.arange(150), np.arange(150, 200))
+    keys = row_keys(twice, [column.name for column in contract.columns])[0]
+    (found,) = find_repeats(keys, values, np.arange(150), np.arange(150, 200))
     assert found.message.endswith(
         "50 of the 50 held-out rows were learned from, so the metrics flatter; --split hash keeps equal rows on one "
         "side"

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from ai.ml.core.contract.counts import ColumnCounts, ContractCounts
-from ai.ml.core.contract.date_texts import ISO, swapped
-from ai.ml.core.contract.dates import expand_dates, read_dates
+from ai.ml.core.contract.date_texts import ISO
+from ai.ml.core.contract.dates import expand_dates, other_order, read_dates
 from ai.ml.core.contract.marks import marks_of
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.input_contract import ColumnContract, InputContract
@@ -295,10 +295,11 @@ def _tally(known: np.ndarray, odd: np.ndarray, outside: np.ndarray) -> ColumnCou
 
 def _refuse_other_order(column: ColumnContract, array: pa.Array, unreadable: np.ndarray) -> None:
     """Days and months that have changed places: those up to the 12th would be other days without a word."""
-    other, cells = swapped(column.date_format or ISO), int(np.count_nonzero(unreadable))
-    if other is None or cells < KIND_CELLS or cells < SWAPPED_SHARE * len(array):
+    cells = int(np.count_nonzero(unreadable))
+    if cells < KIND_CELLS or cells < SWAPPED_SHARE * len(array):
         return
-    if not read_dates(array, other)[1].any():
+    other = other_order(array, column.date_format or ISO)
+    if other is not None:
         raise DataRefused(
             f"column {column.name!r}: dates were written as {column.date_format} at training, now {cells:,} of "
             f"{len(array):,} cells are none, and all read as {other}: write them as at training, or as ISO dates"

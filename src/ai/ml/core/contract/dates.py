@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ai.ml.core.contract.date_texts import ISO, parse
+from ai.ml.core.contract.date_texts import ISO, parse, swapped
 from ai.ml.core.tables.cells import MISSING_TOKENS, holds_texts, one_array
 
 DATE_SUFFIXES = (
@@ -63,6 +63,12 @@ def read_dates(values: pa.Array | pa.ChunkedArray, date_format: str = ISO) -> tu
     unreadable = np.append(~readable & ~blank, False)
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return days[codes], unreadable[codes]
+
+
+def other_order(array: pa.Array, date_format: str) -> str | None:
+    """The format with day and month in each other's place, where every cell reads as a date by it; else None."""
+    other = swapped(date_format)
+    return None if other is None or read_dates(array, other)[1].any() else other
 
 
 def has_times(array: pa.Array) -> str | None:

@@ -16,10 +16,9 @@ from ai.ml.core.contract.date_texts import (
     have_times,
     is_date_format,
     known_ways,
-    swapped,
     without_time,
 )
-from ai.ml.core.contract.dates import has_times, read_dates
+from ai.ml.core.contract.dates import has_times, other_order, read_dates
 from ai.ml.core.contract.findings import Finding, FindingKind
 from ai.ml.core.contract.marks import LONE_MARK_SHARE, MISSING_MARKS, have_units, marks_of
 from ai.ml.core.errors import DataRefused, UsageError
@@ -337,10 +336,10 @@ def _unknown_dates(name: str, texts: list[str | None]) -> DataRefused:
 
 def _refuse_other_order(name: str, array: pa.Array, date_format: str, unreadable: np.ndarray) -> None:
     """Days and months in each other's place: half the cells would be wrong days, the others missing."""
-    other = swapped(date_format)
-    if other is None or np.count_nonzero(unreadable) <= (1 - NUMBER_SHARE) * len(array):
+    if np.count_nonzero(unreadable) <= (1 - NUMBER_SHARE) * len(array):
         return
-    if not read_dates(array, other)[1].any():
+    other = other_order(array, date_format)
+    if other is not None:
         raise DataRefused(
             f"column {name!r}: {np.count_nonzero(unreadable):,} cells are no dates as {date_format}, all are as "
             f"{other}: say --date-column '{name}:{other}'"

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ai.ml.core.contract.target import TargetColumn
 from ai.ml.core.input_contract import InputContract, TaskType
+from ai.ml.core.number_text import counted
 from ai.ml.core.tables.cells import column_name
 from ai.ml.core.types import TrainingConfig
 
@@ -121,7 +122,7 @@ def _named(names: Sequence[str], rows: Mapping[str, int]) -> str:
 
 
 def _with_rows(names: Iterable[str], rows: Mapping[str, int]) -> list[str]:
-    return [f"{name!r} ({rows[name]:,} row{'s' * (rows[name] != 1)})" for name in names]
+    return [f"{name!r} ({counted(rows[name], 'row')})" for name in names]
 
 
 def _shown(names: Iterable[str]) -> str:

@@ -27,16 +27,12 @@ def table_changes(contract: InputContract, table: pa.Table) -> list[str]:
     found: list[str] = []
     if table.num_rows < FEWER_ROWS * contract.rows:
         found.append(f"the table has {table.num_rows:,} rows, the champion's had {contract.rows:,}")
+    measures = {"date": _older, "number": _digits_lost}
     for column in contract.columns:
-        if column.name in table.column_names:
-            values = table.column(column.name)
-            said = {"date": _older, "number": _digits_lost}.get(column.kind, _nothing)(column, values)
-            found += [] if said is None else [said]
+        if column.kind in measures and column.name in table.column_names:
+            change = measures[column.kind](column, table.column(column.name))
+            found += [] if change is None else [change]
     return found
-
-
-def _nothing(column: ColumnContract, values: pa.ChunkedArray) -> None:
-    return None
 
 
 def _older(column: ColumnContract, values: pa.ChunkedArray) -> str | None:

@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 
 from ai.ml.core.contract.findings import Finding
-from ai.ml.core.input_contract import InputContract
-from ai.ml.core.splits.row_keys import named_as, row_keys
 
 LEAST_SHARE = 0.01
 """Of all rows that repeat others, or of the held-out ones that repeat learned ones, for a word."""
-_SALT = "repeats"
 
 
 def find_repeats(
-    table: pa.Table, contract: InputContract, labels: np.ndarray, train_rows: np.ndarray, holdout_rows: np.ndarray
+    keys: np.ndarray, labels: np.ndarray, train_rows: np.ndarray, holdout_rows: np.ndarray
 ) -> list[Finding]:
     """Count rows that repeat others in all that the model reads.
 
     Args:
-        table: raw.
-        contract: what the model reads.
+        keys: `(n_rows,)` uint64 of the cells that the model reads, as `row_keys` gives them.
         labels: `(n_rows,)` the target.
         train_rows: `(n_train,)` row numbers.
         holdout_rows: `(n_holdout,)` row numbers.
-
-    Raises:
-        DataRefused: a column's cells can't be read.
     """
-    cells = [column.name for column in contract.columns]
-    keys = row_keys(named_as(table, cells), cells, _SALT)[0]
     repeated = len(keys) - len(np.unique(keys))
     over = int(np.isin(keys[holdout_rows], keys[train_rows]).sum())
     if repeated < LEAST_SHARE * len(keys) and over < LEAST_SHARE * len(holdout_rows):

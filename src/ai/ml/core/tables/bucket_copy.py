@@ -23,11 +23,12 @@ def bucket_copy(url: str) -> Generator[Path]:
     folder, _, name = root.rpartition("/")
     with scratch_folder() as scratch:
         target = Path(scratch) / (name or "bucket")
-        entries = [entry for entry in open_objects(root).entries() if not _is_hidden(entry.name)]
+        objects = open_objects(root)
+        entries = [entry for entry in objects.entries() if not _is_hidden(entry.name)]
         for entry in entries:
-            place = target / entry.name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            open_objects(root).download(entry.name, place)
+            path = target / entry.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            objects.download(entry.name, path)
         is_bucket_itself = folder.endswith("/")
         if not entries and (is_bucket_itself or not open_objects(folder).download(name, target)):
             raise DataNotFound(f"there is nothing at {url}")

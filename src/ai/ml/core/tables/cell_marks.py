@@ -95,9 +95,7 @@ class CellMarks:
 
     def _without_units(self, texts: pa.Array) -> pa.Array:
         unit = "|".join(re.escape(unit.strip()) for unit in sorted(self.units, key=len, reverse=True))
-        inner = (
-            f"[0-9][0-9{re.escape(self.decimal + (self.thousands if self.thousands not in (None, 'none') else ''))}]*"
-        )
+        inner = f"[0-9][0-9{re.escape(self.decimal + (self.thousands or ''))}]*"
         pattern = rf"^\s*(?P<sign>[-+]?)\s*(?P<before>{unit})?\s*(?P<number>[-+]?{inner})\s*(?P<after>{unit})?\s*$"
         found = pc.extract_regex(texts, pattern)
         number = pc.binary_join_element_wise(pc.struct_field(found, "sign"), pc.struct_field(found, "number"), "")

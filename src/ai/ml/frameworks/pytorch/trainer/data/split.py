@@ -61,14 +61,13 @@ def split_rows(table: pa.Table, contract: InputContract, labels: np.ndarray, con
     if config.split.kind == "random":
         sides = split_holdout(contract.task, labels, config.test_size, config.random_seed)
         validation = split_validation(contract.task, labels[sides[0]], config.validation_size, config.random_seed)
-        repeats = find_repeats(table, contract, labels, *sides)
+        repeats = find_repeats(keys_of(table, (), cells, "")[0], labels, *sides)
         return Split(*sides, validation, SplitRule("random", config.test_size, cells), tuple(repeats))
     if not table.num_rows:
         raise DataRefused("the table has no rows to split")
     split = _by_time if config.split.kind == "time" else _by_keys
     found = split(table, contract, labels, config)
-    repeats = find_repeats(table, contract, labels, found.train_rows, found.holdout_rows)
-    hints = (*repeats, *_early_stopping_findings(found, contract, config), *split_hints(table, contract, config))
+    hints = (*_early_stopping_findings(found, contract, config), *split_hints(table, contract, config))
     return dataclasses.replace(found, findings=(*found.findings, *hints))
 
 
@@ -87,7 +86,10 @@ def _by_keys(table: pa.Table, contract: InputContract, labels: np.ndarray, confi
     _require_rows(train, labels, contract.task, "of the training side")
     validation = _validation_by_keys(keys[train], classes[train], contract.task, config)
     rule = SplitRule(settings.kind, config.test_size, cells, key, settings.salt, sides.lent, sides.kept)
-    return Split(train, holdout, validation, rule, tuple(_key_findings(keys, named, sides.held, labels, contract, key)))
+    by_cells = keys_of(table, (), cells, settings.salt)[0] if key else keys
+    repeats = find_repeats(by_cells, labels, train, holdout)
+    findings = (*_key_findings(keys, named, sides.held, labels, contract, key), *repeats)
+    return Split(train, holdout, validation, rule, findings)
 
 
 def _early_stopping_findings(split: Split, contract: InputContract, config: TrainingConfig) -> list[Finding]:
@@ -156,9 +158,9 @@ def _by_time(table: pa.Table, contract: InputContract, labels: np.ndarray, confi
     )
     before = str(sides.learned_before)
     rule = SplitRule("time", config.test_size, cells, time=entry, learned_before=before, group=settings.group)
-    return Split(
-        train, holdout, validation, rule, (_time_finding(times, sides.learned, sides.held, sides.cutoff, column),)
-    )
+    repeats = find_repeats(keys_of(table, (), cells, "")[0], labels, train, holdout)
+    finding = _time_finding(times, sides.learned, sides.held, sides.cutoff, column)
+    return Split(train, holdout, validation, rule, (finding, *repeats))
 
 
 def _time_finding(times: Instants, learned: np.ndarray, held: np.ndarray, cutoff: object, column: str) -> Finding:
