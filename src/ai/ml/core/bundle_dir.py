@@ -21,6 +21,7 @@ from typing import Any
 from ai.ml.core.environment_faults import raise_if_environment_fault
 from ai.ml.core.errors import BundleNotFound, BundleRefused, storage_failed
 from ai.ml.core.files.atomic import dump_json, open_plain, sha256_bytes, write_atomic
+from ai.ml.core.input_contract import InputContract
 
 MANIFEST_FORMAT = 1
 """Raise it when a key changes its meaning or leaves, keep `Manifest.from_json` reading every lower number, and add a
@@ -98,6 +99,17 @@ class Manifest:
             raise BundleRefused(f"{MANIFEST_NAME} is damaged: {reason}") from None
         own: dict[str, Any] = {key: record[key] for key in _KINDS} | {"format": record["format"], "files": files}
         return cls(**own, extra={key: value for key, value in record.items() if key not in own})
+
+
+def read_contract(bundle_dir: Path) -> InputContract | None:
+    """The input contract in a bundle's manifest; None where it has none.
+
+    Raises:
+        BundleNotFound: there is no manifest.
+        BundleRefused: the manifest or the contract in it can't be read.
+    """
+    contract = read_manifest(bundle_dir).contract
+    return None if contract is None else InputContract.from_json(contract)
 
 
 def current_versions() -> dict[str, str]:

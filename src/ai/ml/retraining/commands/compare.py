@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ai.ml.core.errors import BundleNotFound, ExitCode
+from ai.ml.core.errors import ExitCode
 from ai.ml.core.number_text import figure
 from ai.ml.retraining.console.progress import at_work, result_console
 from ai.ml.retraining.console.stdout import print_json
 from ai.ml.retraining.settings.reading import read_options, reading_of
-from ai.ml.retraining.store.references import bundle_directory
+from ai.ml.retraining.store.references import bundle_directory, find_version
 from ai.ml.retraining.store.store import Store
 
 if TYPE_CHECKING:
@@ -94,13 +94,5 @@ def _learned(store: Store, bundle: EvaluatedBundle, table: Any) -> dict[str, Any
     """How many of the rows it learned from, and of what that isn't known."""
     from ai.ml.retraining.decision.overlap import learned_from
 
-    def teacher_dir(digest: str) -> Path:
-        for name in store.models():
-            try:
-                return store.resolve(f"{name}@{digest}")
-            except BundleNotFound:
-                continue
-        raise BundleNotFound(f"no model of {store.root} has a version {digest[:12]}")
-
-    overlap = learned_from("it", bundle.path, table, teacher_dir)
+    overlap = learned_from("it", bundle.path, table, partial(find_version, store))
     return {"learned_from": int(overlap.seen.sum()), "unknown": list(overlap.unknown)}

@@ -90,10 +90,15 @@ def _resampled_means(columns: np.ndarray, how: Resampling) -> tuple[np.ndarray, 
     rng = np.random.default_rng(how.seed)
     sums, sizes = _units(columns, how.groups, rng)
     units = len(sizes)
-    draws = rng.integers(0, units, size=(how.resamples, units))
-    offsets = np.arange(how.resamples)[:, None] * units
-    weights = np.bincount((draws + offsets).ravel(), minlength=how.resamples * units).reshape(how.resamples, units)
+    weights = draw_units(units, how.resamples, rng)
     return sums.sum(axis=0) / sizes.sum(), (weights @ sums) / (weights @ sizes)[:, None]
+
+
+def draw_units(units: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each unit is drawn, `(resamples, units)` float64: as many of them as there are, with replacement."""
+    draws = rng.integers(0, units, size=(resamples, units)) + np.arange(resamples)[:, None] * units
+    counts = np.bincount(draws.ravel(), minlength=resamples * units)
+    return counts.reshape(resamples, units).astype(np.float64)
 
 
 def _units(columns: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

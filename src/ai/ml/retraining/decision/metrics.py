@@ -41,10 +41,10 @@ def measure(
         if name in costs:
             mean = float(costs[name].mean())
             found[name] = float(np.sqrt(mean)) if name == "rmse" else 1 - mean if name == "accuracy" else mean
-        elif name in RANK_METRICS and _can_rank(predictions):
+        elif name in RANK_METRICS and can_rank(predictions):
             ranking = Ranking.of(predictions.truth == 1, predictions.answers[:, 1])
             found[name] = float(RANK_METRICS[name](ranking, np.ones((1, len(predictions.truth))))[0])
-        elif name == "r2" and _has_variance(predictions):
+        elif name == "r2" and has_variance(predictions):
             found[name] = float(1 - costs["rmse"].mean() / predictions.truth.var())
     return found
 
@@ -142,7 +142,8 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
 
 
-def _can_rank(predictions: Predictions) -> bool:
+def can_rank(predictions: Predictions) -> bool:
+    """Whether AUC and average precision can be told: two classes, rows of both, answers that are numbers."""
     return (
         predictions.task == "classification"
         and predictions.answers.shape[1] == 2
@@ -151,5 +152,6 @@ def _can_rank(predictions: Predictions) -> bool:
     )
 
 
-def _has_variance(predictions: Predictions) -> bool:
+def has_variance(predictions: Predictions) -> bool:
+    """Whether R² can be told: a regression with rows of two different values."""
     return predictions.task == "regression" and len(np.unique(predictions.truth)) > 1

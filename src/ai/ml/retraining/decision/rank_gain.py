@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ai.ml.retraining.decision.bootstrap import USUAL, Interval, Resampling
+from ai.ml.retraining.decision.bootstrap import USUAL, Interval, Resampling, draw_units
 
 MAX_CELLS = 40_000_000
 """Rows times resamples: above that fewer resamples are drawn, `LEAST_RESAMPLES` at the least."""
@@ -109,15 +109,9 @@ def resampled_weights(positive: np.ndarray, how: Resampling) -> Iterator[np.ndar
         many = min(left, at_once)
         left -= many
         if how.groups is not None:
-            yield _drawn(int(how.groups.max()) + 1, many, rng)[:, how.groups]
+            yield draw_units(int(how.groups.max()) + 1, many, rng)[:, how.groups]
             continue
         weights = np.empty((many, rows))
         for part in (positive, ~positive):
-            weights[:, part] = _drawn(int(part.sum()), many, rng)
+            weights[:, part] = draw_units(int(part.sum()), many, rng)
         yield weights
-
-
-def _drawn(units: int, many: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each of so many units is drawn, `(many, units)` float64."""
-    draws = rng.integers(0, units, size=(many, units)) + np.arange(many)[:, None] * units
-    return np.bincount(draws.ravel(), minlength=many * units).reshape(many, units).astype(np.float64)

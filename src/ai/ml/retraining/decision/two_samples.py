@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ai.ml.retraining.decision.bootstrap import MAX_UNITS, Interval
+from ai.ml.retraining.decision.bootstrap import MAX_UNITS, Interval, Resampling
 
 
 def unpaired_rise(
@@ -28,9 +28,7 @@ def unpaired_rise(
     whole = [float(losses.mean()) for losses in (before, after)]
     if root:
         means, whole = [np.sqrt(each) for each in means], [float(np.sqrt(each)) for each in whole]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means[1] - means[0], [tail, 1 - tail])
-    return Interval(whole[1] - whole[0], float(low), float(high))
+    return Resampling(confidence).interval(whole[1] - whole[0], means[1] - means[0])
 
 
 def _resampled_means(losses: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from ai.ml.core.contract import InputContract
 from ai.ml.core.number_text import number
 from ai.ml.retraining.decision.bootstrap import Interval, Resampling, paired_gain, paired_gain_in_r2
-from ai.ml.retraining.decision.metrics import RANK_METRICS, rank_gain, row_costs
+from ai.ml.retraining.decision.metrics import RANK_METRICS, can_rank, has_variance, rank_gain, row_costs
 from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.decision.rank_gain import rank_interval
 
@@ -95,9 +95,8 @@ def mean_interval(values: np.ndarray, root: bool, how: Resampling) -> Interval:
 def rank_names(scored: Predictions) -> list[str]:
     """The metrics that need more than each row by itself, where the rows can tell them."""
     if scored.task == "regression":
-        return ["r2"] if len(np.unique(scored.truth)) > 1 else []
-    two = scored.answers.shape[1] == 2 and set(np.unique(scored.truth)) == {0, 1}
-    return ["auc", "average precision"] if two else []
+        return ["r2"] if has_variance(scored) else []
+    return ["auc", "average precision"] if can_rank(scored) else []
 
 
 def rank_value(name: str, scored: Predictions, how: Resampling) -> Interval:

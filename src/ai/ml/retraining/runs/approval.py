@@ -28,9 +28,10 @@ from ai.ml.retraining.records import (
 )
 from ai.ml.retraining.runs.work_folder import HISTORY_NAME, HOLDOUT_NAME, KEEP_RUNS, work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
+from ai.ml.retraining.store.backend import VERDICT_NAME
 from ai.ml.retraining.store.store import Store
 
-REQUEST, ANSWER, VERDICT = "request.json", "answer.json", "verdict.json"
+REQUEST, ANSWER = "request.json", "answer.json"
 
 
 class Proposal(Record):
@@ -85,7 +86,7 @@ def create_request(config: RetrainConfig, run: str, draft: Proposal, seconds: fl
         shutil.rmtree(leftover, ignore_errors=True)
     made = Path(draft.candidate.bundle.path).parent
     shutil.copytree(made, building, ignore=shutil.ignore_patterns("report"))
-    shutil.copyfile(draft.verdict.file.path, building / VERDICT)
+    shutil.copyfile(draft.verdict.file.path, building / VERDICT_NAME)
     key = request_key(draft.candidate.bundle.digest, draft.decision.champion)
     until = datetime.now(UTC) + timedelta(seconds=seconds)
     request = ApprovalRequest(key=key, until=until.isoformat(), draft=_moved(draft, folder))
@@ -176,7 +177,7 @@ def _moved(draft: Proposal, folder: Path) -> Proposal:
             "history": at(candidate.history, HISTORY_NAME),
         }
     )
-    proof = verdict.model_copy(update={"file": at(verdict.file, VERDICT)})
+    proof = verdict.model_copy(update={"file": at(verdict.file, VERDICT_NAME)})
     return draft.model_copy(update={"candidate": moved, "verdict": proof})
 
 

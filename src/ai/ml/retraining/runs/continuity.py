@@ -7,7 +7,7 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ai.ml.core.bundle_dir import read_manifest
+from ai.ml.core.bundle_dir import read_contract
 from ai.ml.core.contract.problem import Problem, find_problem, missing_inputs, problem_change
 from ai.ml.core.contract.target import TargetColumn
 from ai.ml.core.errors import DataRefused, UsageError
@@ -91,8 +91,7 @@ def champion_contract(config: RetrainConfig) -> InputContract | None:
     store = Store(config.store)
     if store.champion(config.name) is None:
         return None
-    contract = read_manifest(store.resolve(f"{config.name}@champion")).contract
-    return None if contract is None else InputContract.from_json(contract)
+    return read_contract(store.resolve(f"{config.name}@champion"))
 
 
 def _kept_task(config: RetrainConfig) -> TaskType | None:

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from ai.ml.core.bundle_dir import read_manifest
-from ai.ml.core.contract import Conformer
-from ai.ml.core.contract.counts import USUAL
+from ai.ml.core.contract.counts import USUAL, ContractCounts
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.input_contract import InputContract
-from ai.ml.core.tables.reader import read_table
-from ai.ml.retraining.records import DataRef
-from ai.ml.retraining.settings.retrain import RetrainConfig
-from ai.ml.retraining.store.store import Store
 
 
-def refuse_emptied(config: RetrainConfig, data: DataRef) -> None:
+def refuse_emptied(name: str, contract: InputContract, counts: ContractCounts) -> None:
     """Refuse a table that lost what the champion reads: weighed on it, the champion has to lose.
 
+    Args:
+        name: of the model.
+        contract: the champion's.
+        counts: of the table by that contract.
+
     Raises:
-        DataRefused: nine tenths more of a column's cells are missing than at the champion's training, unless
-            `decision.incomparable` says to promote all the same; names each column with its share.
+        DataRefused: nine tenths more of a column's cells are missing than at the champion's training; names each column
+            with its share.
     """
-    store = Store(config.store)
-    if config.decision.incomparable == "promote" or store.champion(config.name) is None:
-        return
-    record = read_manifest(store.resolve(f"{config.name}@champion")).contract
-    if record is None:
-        return
-    contract = InputContract.from_json(record)
-    try:
-        counts = Conformer(contract).table(read_table(data.file.path)).counts
-    except DataRefused:
-        # Columns that are gone or of another kind have their own sentence.
-        return
     limit = USUAL.missing or 1.0
     lost = [
         f"{column.name!r} ({counts.columns[column.name].missing / counts.rows:.0%} missing, {column.missing_share:.0%} "
@@ -42,6 +29,6 @@ def refuse_emptied(config: RetrainConfig, data: DataRef) -> None:
     ]
     if lost:
         raise DataRefused(
-            f"{config.name}: columns that the champion reads hold next to nothing now: {', '.join(lost)}; nothing was "
+            f"{name}: columns that the champion reads hold next to nothing now: {', '.join(lost)}; nothing was "
             "trained. Mend the table, or, if it is as it should be, say --incomparable promote"
         )

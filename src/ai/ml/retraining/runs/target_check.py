@@ -98,10 +98,8 @@ def hold_changed_target(
     if not check.beyond:
         reason = "; ".join([decision.reason, *check.noted])
         return decision.model_copy(update={"reason": reason, "document": document | {"reason": reason}})
-    outcome, reason = (
-        decision.outcome,
-        f"labels or the world changed: {'; '.join([*check.beyond, *check.noted])}; {_inputs(night)}",
-    )
+    outcome = decision.outcome
+    reason = f"labels or the world changed: {'; '.join([*check.beyond, *check.noted])}; {_inputs(night)}"
     if settings.action == "report":
         reason = f"{decision.reason}; but {reason}"
     elif outcome == "PROMOTE":

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ai.ml.core.bundle_dir import MANIFEST_NAME, read_manifest
-from ai.ml.core.input_contract import InputContract
+from ai.ml.core.bundle_dir import MANIFEST_NAME, read_contract
 from ai.ml.core.reading import NOTHING_TOLD, Reading
 from ai.ml.core.tables.reader import ReadOptions
 from ai.ml.retraining.settings.fields import Flag, Section
@@ -92,5 +91,5 @@ def reading_of(bundle_dir: Path) -> Reading:
     """
     if not (bundle_dir / MANIFEST_NAME).is_file():
         return NOTHING_TOLD
-    contract = read_manifest(bundle_dir).contract
-    return NOTHING_TOLD if contract is None else InputContract.from_json(contract).reading
+    contract = read_contract(bundle_dir)
+    return NOTHING_TOLD if contract is None else contract.reading

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ai.ml.core.bundle_dir import BUNDLE_NAME
 from ai.ml.core.errors import BundleNotFound
+
+if TYPE_CHECKING:
+    from ai.ml.retraining.store.store import Store
 
 
 def bundle_directory(reference: str, store: Path | str) -> Path:
@@ -24,3 +30,21 @@ def bundle_directory(reference: str, store: Path | str) -> Path:
 
         return Store(store).resolve(reference)
     raise BundleNotFound(f"no bundle at {reference}: expected a bundle directory, a {BUNDLE_NAME}, or NAME@champion")
+
+
+def find_version(store: Store, digest: str, first: Iterable[str] = ()) -> Path:
+    """The directory of a version of whichever model: a bundle keeps its teacher's digest, not that one's model.
+
+    Args:
+        store: to look in.
+        digest: of the version.
+        first: models that are asked before all of them are listed.
+
+    Raises:
+        BundleNotFound: no model has it.
+    """
+    for names in (lambda: list(first), store.models):
+        for name in names():
+            with contextlib.suppress(BundleNotFound):
+                return store.resolve(f"{name}@{digest}")
+    raise BundleNotFound(f"no model of {store.root} has a version {digest[:12]}")

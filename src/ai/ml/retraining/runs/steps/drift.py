@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ai.ml.core.bundle_dir import read_manifest
-from ai.ml.core.contract.drift import measure_drift
+from ai.ml.core.contract import Conformer
+from ai.ml.core.contract.drift import DriftMeter
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.core.input_contract import InputContract
 from ai.ml.core.tables.reader import read_table
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import DataRef, DriftRecord
-from ai.ml.retraining.runs.continuity import require_same_problem
+from ai.ml.retraining.runs.continuity import champion_contract, require_same_problem
 from ai.ml.retraining.runs.emptied import refuse_emptied
 from ai.ml.retraining.runs.work_folder import keep_latest, work_dir
 from ai.ml.retraining.settings.retrain import RetrainConfig
@@ -29,34 +29,37 @@ def check_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:
         DataRefused: it asks another question, or the settings say to refuse and it has drifted or can't be compared.
     """
     require_same_problem(config, data)
-    refuse_emptied(config, data)
-    drift = _measure(config, data)
+    contract, drift = champion_contract(config), None
+    if contract is not None and (config.drift.action != "off" or config.decision.incomparable != "promote"):
+        drift = _measure(config, data, contract)
     if drift is not None:
         logger.info("drift     %s", drift.sentence)
     return drift
 
 
-def _measure(config: RetrainConfig, data: DataRef) -> DriftRecord | None:
-    if config.drift.action == "off":
-        return None
-    store = Store(config.store)
-    digest = store.champion(config.name)
-    if digest is None:
-        return None
-    contract = read_manifest(store.resolve(f"{config.name}@champion")).contract
-    if contract is None:
-        return None
-    refuses = config.drift.action == "refuse"
+def _measure(config: RetrainConfig, data: DataRef, contract: InputContract) -> DriftRecord | None:
+    """By one reading of the table, whether it lost what the champion reads, and how far the rest moved."""
+    digest = Store(config.store).digest_of(config.name, "champion")
     try:
-        report = measure_drift(InputContract.from_json(contract), [read_table(data.file.path)])
+        conformed = Conformer(contract).table(read_table(data.file.path))
     except DataRefused as error:
-        if refuses:
+        if config.drift.action == "refuse":
             raise
+        if config.drift.action == "off":
+            return None
         sentence = f"can't be compared with the champion's training table: {error}"
         return DriftRecord(against=digest, severity=None, sentence=sentence, document={})
+    # Columns that are gone or of another kind have their own sentence.
+    if config.decision.incomparable != "promote":
+        refuse_emptied(config.name, contract, conformed.counts)
+    if config.drift.action == "off":
+        return None
+    meter = DriftMeter(contract)
+    meter.add(conformed)
+    report = meter.report()
     path = work_dir(config) / f"drift-{data.fingerprint[:16]}-{digest[:16]}.json"
     write_atomic(path, dump_json(report.to_json()))
     keep_latest(path, "drift-*.json")
-    if refuses:
+    if config.drift.action == "refuse":
         report.refuse_from(config.drift.severity)
     return DriftRecord.of(report, against=digest)

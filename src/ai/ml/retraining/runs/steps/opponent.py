@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ai.ml.core.bundle_dir import read_manifest
+from ai.ml.core.bundle_dir import read_contract
 from ai.ml.core.contract.problem import input_changes, problem_change, problem_of
-from ai.ml.core.errors import BundleNotFound, DataRefused
-from ai.ml.core.input_contract import InputContract
+from ai.ml.core.errors import DataRefused
 from ai.ml.retraining.runs.continuity import other_problem
 from ai.ml.retraining.runs.steps.holdout import score_known
 from ai.ml.retraining.settings.retrain import RetrainConfig
+from ai.ml.retraining.store.references import find_version
 from ai.ml.retraining.store.store import Store
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def meet_champion(
     from ai.ml.retraining.decision.metrics import unmeasurable
     from ai.ml.retraining.decision.predictions import unseen_rows
 
-    before, after = (_contract(folder) for folder in (champion_dir, candidate_dir))
+    before, after = (read_contract(folder) for folder in (champion_dir, candidate_dir))
     inputs: dict[str, list[str]] = {}
     if before is not None and after is not None:
         inputs = input_changes(before, after)
@@ -79,26 +80,11 @@ def inputs_sentence(inputs: Mapping[str, Sequence[str]]) -> str:
     return "; ".join([*said, *([f"no longer read: {removed}"] if removed else [])])
 
 
-def _contract(bundle_dir: Path) -> InputContract | None:
-    contract = read_manifest(bundle_dir).contract
-    return None if contract is None else InputContract.from_json(contract)
-
-
 def _overlap(config: RetrainConfig, champion_dir: Path, candidate_dir: Path, holdout: pa.Table) -> Overlap:
     """Which of the held-out rows the champion, its teachers or the challenger's teachers learned from."""
     from ai.ml.retraining.decision.overlap import learned_from, taught_from
 
-    store, taught_by = Store(config.store), (config.training.teacher or "").partition("@")[0]
-
-    def teacher_dir(digest: str) -> Path:
-        # A bundle keeps its teacher's digest, not of which model that was.
-        for names in (lambda: [config.name, taught_by or config.name], store.models):
-            for name in names():
-                try:
-                    return store.resolve(f"{name}@{digest}")
-                except BundleNotFound:
-                    continue
-        raise BundleNotFound(f"no model of {store.root} has a version {digest[:12]}")
-
+    teacher_model = (config.training.teacher or "").partition("@")[0] or config.name
+    teacher_dir = partial(find_version, Store(config.store), first=(config.name, teacher_model))
     of_champion = learned_from("the champion", champion_dir, holdout, teacher_dir)
     return of_champion | taught_from("the challenger", candidate_dir, holdout, teacher_dir)
