@@ -18,7 +18,7 @@ from ai.ml.retraining.settings.backtest import BacktestConfig
 from flows.backtest_origin import backtest_origin
 from tasks.cluster import cluster_runner, cluster_slots
 from tasks.command_line import run_from_command_line
-from tasks.subflows.origins import cut_origins, decide_on_the_past, final_state, prove_each, prove_on
+from tasks.subflows.origins import cut_origins, decide_on_the_past, final_state, prove_each
 from tasks.subflows.runs import ClusterProcesses
 
 WEEK = 7 * 24 * 3600
@@ -38,7 +38,7 @@ def backtest(config: BacktestConfig) -> BacktestSummary | State[BacktestSummary]
         if config.backtest.runner == "dask":
             outcomes = prove_on_cluster.with_options(task_runner=cluster_runner(config.cluster))(config, plan)
         else:
-            outcomes = prove_each(backtest_origin, config, plan)
+            outcomes = prove_each(backtest_origin, config, plan, config.at_once)
         summary = decide_on_the_past(config, plan, outcomes)
     return final_state(summary)
 
@@ -47,7 +47,7 @@ def backtest(config: BacktestConfig) -> BacktestSummary | State[BacktestSummary]
 def prove_on_cluster(config: BacktestConfig, plan: OriginPlan) -> list[OriginOutcome]:
     """Train and prove the origins on a Dask cluster: a task for each."""
     at_once = config.backtest.parallel or cluster_slots(config.cluster)
-    return prove_on(ClusterProcesses(), backtest_origin, config, plan, at_once)
+    return prove_each(backtest_origin, config, plan, at_once, ClusterProcesses())
 
 
 def main(argv: list[str] | None = None) -> int:

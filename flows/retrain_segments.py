@@ -22,7 +22,7 @@ from tasks.approval.ask import require_server
 from tasks.cluster import cluster_runner, cluster_slots
 from tasks.command_line import run_from_command_line
 from tasks.subflows.runs import ClusterProcesses
-from tasks.subflows.schedule import cut_table, final_state, retrain_each, retrain_on, summarize
+from tasks.subflows.schedule import cut_table, final_state, retrain_each, summarize
 
 NIGHT = 24 * 3600
 
@@ -48,7 +48,7 @@ def retrain_segments(config: SegmentsConfig) -> SegmentsSummary | State[Segments
         if config.segments.runner == "dask":
             outcomes = retrain_on_cluster.with_options(task_runner=cluster_runner(config.cluster))(config, plan)
         else:
-            outcomes = retrain_each(retrain, config, plan)
+            outcomes = retrain_each(retrain, config, plan, config.at_once)
     return final_state(summarize(config, plan, outcomes))
 
 
@@ -56,7 +56,7 @@ def retrain_segments(config: SegmentsConfig) -> SegmentsSummary | State[Segments
 def retrain_on_cluster(config: SegmentsConfig, plan: SegmentPlan) -> list[SegmentOutcome]:
     """Retrain the segments on a Dask cluster: a task for each."""
     at_once = config.segments.parallel or cluster_slots(config.cluster)
-    return retrain_on(ClusterProcesses(), retrain, config, plan, at_once)
+    return retrain_each(retrain, config, plan, at_once, ClusterProcesses())
 
 
 def one_or_many(config: RetrainConfig) -> tuple[Any, Any, Any]:

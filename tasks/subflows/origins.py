@@ -25,7 +25,6 @@ from tasks.artifacts import publish_table
 from tasks.caching import KEPT, ContentKey, PersistOnly
 from tasks.retries import RETRIED
 from tasks.subflows.child import SubRunEnd
-from tasks.subflows.processes import SubProcesses, sub_processes
 from tasks.subflows.runs import ClusterProcesses, Job, SubRuns
 
 
@@ -60,20 +59,21 @@ def decide_on_the_past(config: BacktestConfig, plan: OriginPlan, outcomes: list[
     return summary
 
 
-def prove_each(flow: Flow[..., Any], config: BacktestConfig, plan: OriginPlan) -> list[OriginOutcome]:
-    """Run every origin in processes of this machine."""
-    with sub_processes() as processes:
-        return prove_on(processes, flow, config, plan, config.at_once)
-
-
-def prove_on(
-    processes: SubProcesses | ClusterProcesses,
+def prove_each(
     flow: Flow[..., Any],
     config: BacktestConfig,
     plan: OriginPlan,
     at_once: int,
+    processes: ClusterProcesses | None = None,
 ) -> list[OriginOutcome]:
     """Run every origin, so many at once; the outcomes are in the plan's order.
+
+    Args:
+        flow: of each of them.
+        config: of the whole.
+        plan: of the table that was cut.
+        at_once: processes.
+        processes: where they run; processes of this machine if None.
 
     Raises:
         KeyboardInterrupt: by Ctrl-C; it says how many are done.

@@ -123,8 +123,11 @@ class SubRuns(Generic[SomeOutcome]):
             self._add(outcome)
         return self
 
-    def run(self, processes: SubProcesses | ClusterProcesses) -> dict[str, SomeOutcome]:
+    def run(self, processes: SubProcesses | ClusterProcesses | None = None) -> dict[str, SomeOutcome]:
         """One after the other, the largest first, so many at once as are allowed; one that fails doesn't stop the rest.
+
+        Args:
+            processes: where they run; processes of this machine if None.
 
         Returns:
             All outcomes by model.
@@ -132,6 +135,9 @@ class SubRuns(Generic[SomeOutcome]):
         Raises:
             KeyboardInterrupt: by Ctrl-C; it says how many are done.
         """
+        if processes is None:
+            with sub_processes() as own:
+                return self.run(own)
         waiting = sorted(self._jobs, key=lambda job: -job.rows)
         pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="sub-run")
         running: dict[Future[SubRunEnd], Started] = {}

@@ -29,7 +29,6 @@ from tasks.artifacts import publish_table
 from tasks.caching import KEPT, ContentKey
 from tasks.retries import RETRIED
 from tasks.subflows.child import SubRunEnd
-from tasks.subflows.processes import SubProcesses, sub_processes
 from tasks.subflows.runs import ClusterProcesses, Job, SubRuns
 
 
@@ -56,20 +55,21 @@ def cut_table(config: SegmentsConfig) -> SegmentPlan:
     return plan
 
 
-def retrain_each(flow: Flow[..., Any], config: SegmentsConfig, plan: SegmentPlan) -> list[SegmentOutcome]:
-    """Run every segment of the plan in processes of this machine."""
-    with sub_processes() as processes:
-        return retrain_on(processes, flow, config, plan, config.at_once)
-
-
-def retrain_on(
-    processes: SubProcesses | ClusterProcesses,
+def retrain_each(
     flow: Flow[..., Any],
     config: SegmentsConfig,
     plan: SegmentPlan,
     at_once: int,
+    processes: ClusterProcesses | None = None,
 ) -> list[SegmentOutcome]:
     """Run every segment of the plan that can be trained, so many at once; the outcomes are in the plan's order.
+
+    Args:
+        flow: of each of them.
+        config: of the whole.
+        plan: of the table that was cut.
+        at_once: processes.
+        processes: where they run; processes of this machine if None.
 
     Raises:
         KeyboardInterrupt: by Ctrl-C; it says how many are done.

@@ -30,13 +30,12 @@ _WIDTH = 5.0
 def served_chart(summary: BacktestSummary) -> Chart:
     """What each course gained over never retraining, added up night after night: above 0 it served better."""
     nights = [night.origin for night in summary.courses[0].nights]
-    never = _course(summary, NEVER)
 
     def paint(axes: Any) -> str:
         axes.axhline(0, color=MUTED, linewidth=1)
         said: list[str] = []
         for course in summary.courses:
-            saved = [_saved(before, after) for before, after in zip(never.nights, course.nights, strict=True)]
+            saved = [_saved(before, after) for before, after in zip(summary.never.nights, course.nights, strict=True)]
             if course.name != NEVER:
                 axes.plot(range(len(nights)), saved, label=course.name, **_style(summary, course))
                 said.append(f"{course.name} {figure(saved[-1], 3, signed=True)} on the last night")
@@ -96,10 +95,6 @@ def _short(night: Night) -> str:
 def _saved(before: Night, after: Night) -> float:
     """Per cent."""
     return 100 * (1 - after.loss / before.loss) if before.loss else 0.0
-
-
-def _course(summary: BacktestSummary, name: str) -> Course:
-    return next(course for course in summary.courses if course.name == name)
 
 
 def _style(summary: BacktestSummary, course: Course) -> dict[str, Any]:

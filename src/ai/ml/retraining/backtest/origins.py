@@ -109,8 +109,7 @@ def origin_config(config: BacktestConfig, origin: Origin) -> RetrainConfig:
         update={
             "name": origin.model,
             "store": str(backtest_dir(config) / "origins"),
-            # Marks and encodings are read already, rows without a target left out; the file is Parquet.
-            "data": single.data.__class__(source=origin.table.path, target=single.data.target),
+            "data": single.data.of_part(origin.table.path),
         }
     )
 

@@ -19,6 +19,8 @@ from ai.ml.retraining.runs.summary import COLOURS
 NEVER, ALWAYS, BEST = "never retraining", "always promoting", "the best in hindsight"
 DECISION_COLOURS = {"PROMOTE": "green", "HOLD": "yellow", "REJECT": "red"}
 PROMOTED = "PROMOTE"
+PROMOTED_WORSE, KEPT_WORSE = "promoted a worse model", "kept a worse model"
+"""Decisions that were wrong beyond doubt."""
 
 
 class Gain(Record):
@@ -59,9 +61,9 @@ class Night(Record):
         if self.came_true is None:
             return None
         if self.outcome == PROMOTED and self.came_true.high < 0:
-            return "promoted a worse model"
+            return PROMOTED_WORSE
         if self.outcome != PROMOTED and self.came_true.low > 0:
-            return "kept a worse model"
+            return KEPT_WORSE
         return None
 
 
@@ -114,6 +116,11 @@ class BacktestSummary(Record):
         return tuple(course for course in self.courses if course.kind == "policy")
 
     @property
+    def never(self) -> Course:
+        """The course that the others are held against: the first model for ever."""
+        return next(course for course in self.courses if course.name == NEVER)
+
+    @property
     def undecided(self) -> tuple[OriginOutcome, ...]:
         """Origins without a proven challenger."""
         return tuple(origin for origin in self.origins if origin.outcome != PROVED)
@@ -161,7 +168,7 @@ def summarize(plan: OriginPlan, name: str, origins: list[OriginOutcome], **facts
 
 def course_rows(summary: BacktestSummary) -> list[dict[str, Any]]:
     """A row for each course, as plain values."""
-    never = next(course.loss for course in summary.courses if course.name == NEVER)
+    never = summary.never.loss
     return [
         {
             "course": course.name,
@@ -169,10 +176,10 @@ def course_rows(summary: BacktestSummary) -> list[dict[str, Any]]:
             "against never retraining": f"{course.loss / never - 1:+.1%}" if never else "–",
             "gain over never retraining": "–" if course.name == NEVER else course.over_never.words,
             "promotions": str(course.promotions),
-            "promoted a worse model": str(course.mistakes("promoted a worse model"))
-            if course.kind == "policy"
-            else "–",
-            "kept a worse model": str(course.mistakes("kept a worse model")) if course.kind == "policy" else "–",
+        }
+        | {
+            mistake: str(course.mistakes(mistake)) if course.kind == "policy" else "–"
+            for mistake in (PROMOTED_WORSE, KEPT_WORSE)
         }
         for course in summary.courses
     ]

@@ -81,8 +81,7 @@ def _answer(summary: BacktestSummary) -> Section:
         "Each policy decided on the same challengers, each with a champion of its own; what it then served was "
         "measured on the rows that came until the next origin, which no model had seen."
     )
-    never = next(course.loss for course in summary.courses if course.name == NEVER)
-    tiles = [(course.name, figure(course.loss), _beside(course, never)) for course in summary.courses]
+    tiles = [(course.name, figure(course.loss), _beside(course, summary.never.loss)) for course in summary.courses]
     return Section(
         "answer",
         "Would it have served better?",

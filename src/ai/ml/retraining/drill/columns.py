@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from ai.ml.retraining.drill.kind import Kind, NotApplicable, Scene, with_cells, with_numbers
+from ai.ml.retraining.drill.kind import Kind, NotApplicable, Scene, first_digits, with_cells, with_gaps, with_numbers
 
 UNIT = 1_000.0
 SENTINEL = -999.0
@@ -40,10 +40,7 @@ def _empty(scene: Scene) -> pa.Table:
 
 def _half_empty(scene: Scene) -> pa.Table:
     name = _first(scene)
-    cells = scene.tonight.column(name).to_pylist()
-    for place in scene.rng("half empty").permutation(scene.rows)[: scene.rows // 2]:
-        cells[place] = None
-    return with_cells(scene.tonight, name, pa.array(cells, scene.tonight.schema.field(name).type))
+    return with_gaps(scene.tonight, name, scene.some_rows("half empty", scene.rows // 2))
 
 
 def _constant(scene: Scene) -> pa.Table:
@@ -69,7 +66,7 @@ def _sentinel(scene: Scene) -> pa.Table:
     """A number that stands for a missing one, in every sixth row."""
     name = scene.columns_of("number")[0]
     values = scene.numbers(name)
-    values[scene.rng("sentinel").permutation(scene.rows)[: scene.rows // 6]] = SENTINEL
+    values[scene.some_rows("sentinel", scene.rows // 6)] = SENTINEL
     return with_numbers(scene.tonight, name, values)
 
 
@@ -77,8 +74,7 @@ def _round(scene: Scene) -> pa.Table:
     """Nothing but the first digit of a number is left."""
     name = scene.columns_of("number")[0]
     values = scene.numbers(name)
-    size = 10.0 ** np.floor(np.log10(np.where(values == 0, 1.0, np.abs(values))))
-    rounded = np.round(values / size) * size
+    rounded = first_digits(values)
     if np.array_equal(rounded, values, equal_nan=True):
         raise NotApplicable(f"{name!r} has one digit only")
     return with_numbers(scene.tonight, name, rounded)
@@ -106,10 +102,7 @@ def _target_leak(scene: Scene) -> pa.Table:
 
 def _future_leak(scene: Scene) -> pa.Table:
     """A column that is known only later, and then nearly tells the target."""
-    labels, rng = scene.labels(), scene.rng("future leak")
-    codes = (
-        np.unique(labels.astype(str), return_inverse=True)[1].astype(np.float64) if scene.is_classification else labels
-    )
+    codes, rng = scene.codes(), scene.rng("future leak")
     spread = float(np.std(codes)) or 1.0
     return scene.tonight.append_column(
         "days_until_closed", pa.array(codes / spread + 0.3 * rng.normal(size=scene.rows))
@@ -119,10 +112,7 @@ def _future_leak(scene: Scene) -> pa.Table:
 def _leak_into_column(scene: Scene) -> pa.Table:
     """A column that the model reads is overwritten by what is known only later."""
     name = scene.columns_of("number")[-1]
-    labels, rng = scene.labels(), scene.rng("overwritten")
-    codes = (
-        np.unique(labels.astype(str), return_inverse=True)[1].astype(np.float64) if scene.is_classification else labels
-    )
+    codes, rng = scene.codes(), scene.rng("overwritten")
     values = scene.numbers(name)
     spread = float(np.nanstd(values)) or 1.0
     leaked = np.nanmean(values) + spread * (

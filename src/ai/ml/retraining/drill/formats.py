@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from ai.ml.retraining.drill.kind import File, Kind, NotApplicable, Scene
+from ai.ml.retraining.drill.kind import File, Kind, NotApplicable, Scene, with_cells
 from ai.ml.retraining.drill.rows import days_of
 
 OTHER_MARK = "?"
@@ -38,8 +38,7 @@ def _file(text: str, encoding: str = "utf-8") -> File:
 
 
 def _with_texts(scene: Scene, name: str, cells: Sequence[object]) -> pa.Table:
-    place = scene.tonight.column_names.index(name)
-    return scene.tonight.set_column(place, name, pa.array([None if cell is None else str(cell) for cell in cells]))
+    return with_cells(scene.tonight, name, pa.array([None if cell is None else str(cell) for cell in cells]))
 
 
 def _mixed_delimiters(scene: Scene) -> File:
@@ -115,7 +114,7 @@ def _unknown_mark(scene: Scene) -> File:
     """`?` stands for a missing number in every seventh row."""
     name = scene.columns_of("number")[0]
     cells: list[object] = list(scene.texts(name))
-    for place in scene.rng("mark").permutation(scene.rows)[: scene.rows // 7]:
+    for place in scene.some_rows("mark", scene.rows // 7):
         cells[place] = OTHER_MARK
     return _file(to_csv(_with_texts(scene, name, cells)))
 

@@ -45,7 +45,6 @@ def _corrected(scene: Scene) -> pa.Table:
     """One label of two hundred was wrong and is put right."""
     labels, rng = scene.labels(), scene.rng("corrected")
     places = rng.permutation(scene.rows)[: scene.rows // 200]
-    labels = labels.copy()
     labels[places] = rng.permutation(scene.labels())[: len(places)]
     return with_labels(scene, labels)
 

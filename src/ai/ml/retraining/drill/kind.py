@@ -72,6 +72,17 @@ class Scene:
         """Chance that is the same for a kind in every drill."""
         return np.random.default_rng(int(sha256_bytes(name.encode())[:8], 16))
 
+    def some_rows(self, name: str, count: int) -> np.ndarray:
+        """Numbers of `count` of tonight's rows, by a kind's own chance."""
+        return self.rng(name).permutation(self.rows)[:count]
+
+    def codes(self) -> np.ndarray:
+        """`(n_rows,)` float64 of tonight's labels: the classes numbered in the order of their names, or the values."""
+        labels = self.labels()
+        if not self.is_classification:
+            return labels
+        return np.unique(labels.astype(str), return_inverse=True)[1].astype(np.float64)
+
     @cached_property
     def number_columns(self) -> tuple[str, ...]:
         """Columns of numbers, those that say most of the target first."""
@@ -118,6 +129,20 @@ def with_cells(table: pa.Table, name: str, cells: pa.Array | list[object]) -> pa
 def with_numbers(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:
     """The table with other numbers under a name, NaN as missing cells."""
     return with_cells(table, name, pa.array(values, mask=np.isnan(values)))
+
+
+def with_gaps(table: pa.Table, name: str, places: np.ndarray) -> pa.Table:
+    """The table with some of a column's cells missing."""
+    cells = table.column(name).to_pylist()
+    for place in places:
+        cells[place] = None
+    return with_cells(table, name, pa.array(cells, table.schema.field(name).type))
+
+
+def first_digits(values: np.ndarray) -> np.ndarray:
+    """`(n,)` float64 of numbers rounded to their first digit."""
+    size = 10.0 ** np.floor(np.log10(np.where(values == 0, 1.0, np.abs(values))))
+    return np.round(values / size) * size
 
 
 def with_labels(scene: Scene, labels: np.ndarray) -> pa.Table:

@@ -14,7 +14,6 @@ def _flip(scene: Scene, share: float) -> pa.Table:
     """Another class, or another row's value, in a share of the rows."""
     labels, rng = scene.labels(), scene.rng(f"flip {share}")
     places = rng.permutation(scene.rows)[: round(share * scene.rows)]
-    labels = labels.copy()
     if scene.is_classification:
         classes = np.array(sorted(set(labels)), dtype=object)
         codes = np.searchsorted(classes.astype(str), labels[places].astype(str))
@@ -47,7 +46,7 @@ def _lose_class(scene: Scene) -> pa.Table:
 
 def _new_class(scene: Scene) -> pa.Table:
     """A class, or a marker among the values, that nobody knew, in every twentieth row."""
-    places = scene.rng("new class").permutation(scene.rows)[: max(2, scene.rows // 20)]
+    places = scene.some_rows("new class", max(2, scene.rows // 20))
     if not scene.is_classification:
         values = scene.labels()
         values[places] = 10 * np.abs(values).max() + 999_999

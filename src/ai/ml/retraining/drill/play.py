@@ -14,10 +14,10 @@ from ai.ml.core.errors import BundlegateError, DataRefused
 from ai.ml.core.number_text import figure
 from ai.ml.retraining.decision.metrics import measure
 from ai.ml.retraining.drill.kind import Family, File, Kind, NotApplicable, Scene
-from ai.ml.retraining.drill.scene import snapshot
 from ai.ml.retraining.records import CandidateRef, DataRef, DecisionRecord, DriftRecord
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.steps.holdout import score_known
+from ai.ml.retraining.runs.steps.source import keep_table
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.store import Store
 
@@ -108,7 +108,7 @@ class Player:
 
     def _read(self, made: pa.Table | File) -> DataRef:
         if isinstance(made, pa.Table):
-            return snapshot(self.config, made)
+            return keep_table(self.config, made)
         path = Path(self.config.store).parent / f"tonight{made.suffix}"
         path.write_bytes(made.content)
         data = self.config.data.model_copy(update={"source": str(path)})

@@ -14,7 +14,7 @@ FUTURE_DAYS = 365
 
 
 def _sample(scene: Scene, share: float) -> pa.Table:
-    rows = np.sort(scene.rng(f"sample {share}").permutation(scene.rows)[: max(20, round(share * scene.rows))])
+    rows = np.sort(scene.some_rows(f"sample {share}", max(20, round(share * scene.rows))))
     return scene.tonight.take(pa.array(rows))
 
 
@@ -24,7 +24,7 @@ def _doubled(scene: Scene) -> pa.Table:
 
 def _some_repeated(scene: Scene) -> pa.Table:
     """A tenth of the rows stand there five times, as a join makes them."""
-    some = scene.tonight.take(pa.array(scene.rng("repeated").permutation(scene.rows)[: scene.rows // 10]))
+    some = scene.tonight.take(pa.array(scene.some_rows("repeated", scene.rows // 10)))
     return pa.concat_tables([scene.tonight, *[some] * 4])
 
 

@@ -11,12 +11,10 @@ import pyarrow as pa
 from ai.ml.core.bundle_dir import Manifest
 from ai.ml.core.errors import DataRefused, GateRefused, UsageError
 from ai.ml.core.splits.rule import SplitRule
-from ai.ml.core.tables import fingerprint, write_table
 from ai.ml.retraining.decision.evaluation import EvaluatedBundle
 from ai.ml.retraining.drill.kind import Scene
-from ai.ml.retraining.records import DataRef, FileRef
 from ai.ml.retraining.runs import retrain as steps
-from ai.ml.retraining.runs.work_folder import work_dir
+from ai.ml.retraining.runs.steps.source import keep_table
 from ai.ml.retraining.settings.decision import DecisionSettings
 from ai.ml.retraining.settings.retrain import DataSettings, RetrainConfig, TrainingSettings
 from ai.ml.retraining.settings.split import SplitSettings
@@ -97,7 +95,7 @@ def set_scene(config: RetrainConfig, table: pa.Table) -> Scene:
     kept = np.random.default_rng(0).random(table.num_rows) < KEPT
     tonight = table.filter(pa.array(~kept))
     champions = tonight.slice(0, round(OLD * tonight.num_rows))
-    data = snapshot(config, champions)
+    data = keep_table(config, champions)
     candidate = steps.train_candidate(config, data)
     verdict = steps.prove_candidate(config, candidate)
     if verdict.outcome != "PASSED":
@@ -106,18 +104,3 @@ def set_scene(config: RetrainConfig, table: pa.Table) -> Scene:
     steps.promote(config, candidate, verdict, decision)
     contract = EvaluatedBundle(Path(candidate.bundle.path)).contract
     return Scene(champions, tonight, table.filter(pa.array(kept)), contract)
-
-
-def snapshot(config: RetrainConfig, table: pa.Table) -> DataRef:
-    """A table as a run keeps it, without a file that it came from."""
-    content = fingerprint(table)
-    path = work_dir(config) / f"data-{content[:16]}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(table, path)
-    return DataRef(
-        file=FileRef.of(path),
-        source=config.data.source,
-        rows=table.num_rows,
-        columns=tuple(table.column_names),
-        fingerprint=content,
-    )

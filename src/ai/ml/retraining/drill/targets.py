@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from ai.ml.retraining.drill.kind import Kind, NotApplicable, Scene, target_name, with_cells, with_labels
+from ai.ml.retraining.drill.kind import (
+    Kind,
+    NotApplicable,
+    Scene,
+    first_digits,
+    target_name,
+    with_cells,
+    with_gaps,
+    with_labels,
+)
 
 
 def _values(scene: Scene) -> np.ndarray:
@@ -47,9 +56,7 @@ def _logged(scene: Scene) -> pa.Table:
 
 def _rounded(scene: Scene) -> pa.Table:
     """Nothing but the first digit is left."""
-    values = _values(scene)
-    size = 10.0 ** np.floor(np.log10(np.where(values == 0, 1.0, np.abs(values))))
-    return with_labels(scene, np.round(values / size) * size)
+    return with_labels(scene, first_digits(_values(scene)))
 
 
 def _other_task(scene: Scene) -> pa.Table:
@@ -83,11 +90,7 @@ def _constant(scene: Scene) -> pa.Table:
 
 def _missing(scene: Scene) -> pa.Table:
     """A tenth of the rows have no label."""
-    name = target_name(scene)
-    cells = scene.tonight.column(name).to_pylist()
-    for place in scene.rng("no label").permutation(scene.rows)[: scene.rows // 10]:
-        cells[place] = None
-    return with_cells(scene.tonight, name, pa.array(cells, scene.tonight.schema.field(name).type))
+    return with_gaps(scene.tonight, target_name(scene), scene.some_rows("no label", scene.rows // 10))
 
 
 KINDS = (

@@ -131,8 +131,7 @@ def segment_config(config: SegmentsConfig, plan: SegmentPlan, segment: Segment, 
     return single.model_copy(
         update={
             "name": segment.model,
-            # Marks and encodings are read already; the file is Parquet.
-            "data": single.data.__class__(source=segment.file.path, target=single.data.target),
+            "data": single.data.of_part(segment.file.path),
             "training": training.model_copy(update=options),
             "labels": {**single.labels, **labels},
         }

@@ -44,6 +44,10 @@ class TableSettings(Section):
 class DataSettings(ReadSettings, TableSettings):
     """Where the table is and how to read it."""
 
+    def of_part(self, path: str) -> DataSettings:
+        """The settings for a Parquet file of rows that were read by these: marks and encodings are dealt with."""
+        return DataSettings(source=path, target=self.target)
+
 
 class TrainingSettings(Section):
     """How to train; `ai.ml.core.types.TrainingConfig` says more about each."""

@@ -53,17 +53,26 @@ def read_data(config: RetrainConfig) -> DataRef:
     """
     data = config.data
     with at_work("reading"):
-        table = read_source(data)
-        content = fingerprint(table)
-        path = work_dir(config) / f"data-{content[:16]}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_table(table, path)
-        keep_latest(path, "data-*.parquet")
-        file = FileRef.of(path)
-    rows, columns, source = table.num_rows, tuple(table.column_names), source_name(data.source)
-    logger.info("read      %s rows × %s columns from %s", f"{rows:,}", len(columns), source)
-    reading = told_of(table).to_json()
-    return DataRef(file=file, source=source, rows=rows, columns=columns, fingerprint=content, reading=reading)
+        kept = keep_table(config, read_source(data))
+    logger.info("read      %s rows × %s columns from %s", f"{kept.rows:,}", len(kept.columns), kept.source)
+    return kept
+
+
+def keep_table(config: RetrainConfig, table: pa.Table) -> DataRef:
+    """Keep a run's table in its work folder, under its content's name."""
+    content = fingerprint(table)
+    path = work_dir(config) / f"data-{content[:16]}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(table, path)
+    keep_latest(path, "data-*.parquet")
+    return DataRef(
+        file=FileRef.of(path),
+        source=source_name(config.data.source),
+        rows=table.num_rows,
+        columns=tuple(table.column_names),
+        fingerprint=content,
+        reading=told_of(table).to_json(),
+    )
 
 
 def without_dictionaries(table: pa.Table) -> pa.Table:
