@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import importlib.util
 import json
 import os
 import random
@@ -307,9 +308,15 @@ def _parent_of(pid: int) -> int:
         return 1
 
 
+def _importable(name: str) -> bool:
+    """Whether what it stands on is installed: an environment of one extra lacks the others."""
+    package = name.partition(".")[0]
+    return importlib.util.find_spec("prefect" if package in ("flows", "tasks") else package) is not None
+
+
 def main(place: str, program: str) -> None:
     atexit.register(_end_at_once)  # before all others, so that it is called after them
-    for name in MODULES:
+    for name in filter(_importable, MODULES):
         __import__(name)
     import torch
 
