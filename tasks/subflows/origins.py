@@ -17,7 +17,7 @@ from ai.ml.retraining.backtest.origins import Origin, OriginPlan, origin_config
 from ai.ml.retraining.backtest.outcome import BacktestSummary, course_rows
 from ai.ml.retraining.backtest.page import with_report
 from ai.ml.retraining.backtest.walk import walk
-from ai.ml.retraining.console.progress import at_work, logger
+from ai.ml.retraining.console.progress import logger, working
 from ai.ml.retraining.runs.steps.source import source_key
 from ai.ml.retraining.settings.backtest import BacktestConfig
 from ai.ml.retraining.settings.retrain import RetrainConfig
@@ -43,7 +43,7 @@ from tasks.subflows.runs import ClusterProcesses, Job, SubRuns
 )
 def cut_origins(config: BacktestConfig) -> OriginPlan:
     """Read the table once and keep each origin's rows, and those after it, in files of their own."""
-    with at_work("reading"):
+    with working("reading"):
         plan = past.cut_origins(config)
     # The table is not needed any more, and the origins' processes are about to take memory of their own.
     pa.default_memory_pool().release_unused()

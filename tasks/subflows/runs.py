@@ -20,7 +20,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.parallel import available_cores
-from ai.ml.retraining.console.interruption import changed
+from ai.ml.retraining.console.interruption import set_interrupt_message
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.settings.fields import Section
 from tasks.subflows.child import SubRun, SubRunEnd
@@ -200,7 +200,7 @@ class SubRuns(Generic[SomeOutcome]):
     def _add(self, outcome: SomeOutcome) -> None:
         self._outcomes[outcome.model] = outcome
         done = f"{len(self._outcomes)} of {self._total}"
-        changed(f"{done} {self._what} are done, and stay so")
+        set_interrupt_message(f"{done} {self._what} are done, and stay so")
         logger.info("%s: %s — %s (%s)", outcome.model, outcome.outcome, outcome.reason, done)
 
     def _mark_crashed(self, runs: Iterable[Started], reason: str = "stopped with the run above it") -> None:

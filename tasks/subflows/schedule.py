@@ -10,7 +10,7 @@ from prefect import Flow, task
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
-from ai.ml.retraining.console.progress import at_work, logger
+from ai.ml.retraining.console.progress import logger, working
 from ai.ml.retraining.records import RetrainSummary
 from ai.ml.retraining.runs.steps.source import source_key
 from ai.ml.retraining.segments import cut as segments
@@ -47,7 +47,7 @@ from tasks.subflows.runs import ClusterProcesses, Job, SubRuns
 )
 def cut_table(config: SegmentsConfig) -> SegmentPlan:
     """Read the table once and keep each segment's rows in a file of their own."""
-    with at_work("reading"):
+    with working("reading"):
         plan = segments.cut_table(config)
     # The table is not needed any more, and the segments' processes are about to take memory of their own.
     pa.default_memory_pool().release_unused()

@@ -10,7 +10,7 @@ from ai.ml.core.files.atomic import write_atomic
 from ai.ml.core.number_text import figure
 from ai.ml.retraining.backtest.origins import backtest_dir
 from ai.ml.retraining.backtest.outcome import NEVER, BacktestSummary, Course, course_rows
-from ai.ml.retraining.console.progress import at_work, logger
+from ai.ml.retraining.console.progress import logger, working
 from ai.ml.retraining.records import FileRef
 from ai.ml.retraining.reporting import html as markup
 from ai.ml.retraining.reporting.html import Section
@@ -36,7 +36,7 @@ def with_report(config: BacktestConfig, summary: BacktestSummary) -> BacktestSum
         logger.warning("no report: it needs the extra `report`: pip install 'bundlegate[report]'")
         return summary
     try:
-        with at_work("drawing the report"):
+        with working("drawing the report"):
             path = backtest_dir(config) / PAGE
             write_atomic(path, to_html(summary).encode())
     except Exception as error:

@@ -32,8 +32,8 @@ from ai.ml.retraining.backtest.outcome import (
     answer,
     summarize,
 )
-from ai.ml.retraining.console.interruption import NOTHING, changed
-from ai.ml.retraining.console.progress import at_work, logger
+from ai.ml.retraining.console.interruption import NOTHING, set_interrupt_message
+from ai.ml.retraining.console.progress import logger, working
 from ai.ml.retraining.decision.bootstrap import Interval, Resampling, paired_gain
 from ai.ml.retraining.decision.metrics import row_losses
 from ai.ml.retraining.records import DecisionRecord
@@ -108,7 +108,7 @@ def walk(config: BacktestConfig, plan: OriginPlan, origins: list[OriginOutcome])
             f"no origin of {config.name} has a proven model: {origins[0].outcome}, {origins[0].reason}"
         )
     nights = range(past.proved[0], len(origins))
-    with at_work("deciding on the past"):
+    with working("deciding on the past"):
         chosen = {text: _decided(past, text, nights) for text in config.backtest.policies}
         for name, serves in _references(past, nights).items():
             chosen[name] = [Choice("", "", place) for place in serves]
@@ -150,7 +150,7 @@ def _decided(past: Past, policy: str, nights: range) -> list[Choice]:
         decision = steps.decide(asked, mine.candidate, mine.data)
         promotion = steps.promote(asked, mine.candidate, mine.verdict, decision)
         # Of the policy's own store: the model's champion is what it was.
-        changed(f"{NOTHING}: the origins are done, and stay so")
+        set_interrupt_message(f"{NOTHING}: the origins are done, and stay so")
         before = serves
         if promotion.outcome == "PROMOTED" or serves is None:
             serves = place

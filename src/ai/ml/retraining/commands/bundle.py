@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files.atomic import dump_json, make_dirs, write_atomic
-from ai.ml.retraining.console.progress import PROVING, at_work, part_bar, result_console
+from ai.ml.retraining.console.progress import PROVING, part_bar, result_console, working
 from ai.ml.retraining.console.stdout import print_bytes, print_json
 from ai.ml.retraining.settings.reading import read_options, reading_of
 from ai.ml.retraining.store.references import bundle_directory
@@ -55,7 +55,7 @@ def verify(arguments: Namespace) -> int:
     policy = GatePolicy(
         pythons=tuple(arguments.python), cpu_matrix=arguments.cpu_matrix, timeout_seconds=arguments.gate_timeout
     )
-    with at_work(PROVING):
+    with working(PROVING):
         verdict = prove(bundle_dir, policy)
     if arguments.json:
         print_bytes(verdict.to_json())
@@ -73,7 +73,7 @@ def selftest(arguments: Namespace) -> int:
     from ai.ml.retraining.selftest.run import selftest as try_defects
 
     check_report_paths(arguments.json)
-    with at_work("damaging copies and judging each"):
+    with working("damaging copies and judging each"):
         report = try_defects(bundle_directory(arguments.bundle, arguments.store), timeout_s=arguments.gate_timeout)
     _show_selftest(report, result_console())
     if arguments.json is not None:
@@ -122,7 +122,7 @@ def evidence(arguments: Namespace) -> int:
     from ai.ml.retraining.evidence.seal import make_evidence, refuse_trained_evidence
 
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
-    with at_work("reading the rows and asking the model"):
+    with working("reading the rows and asking the model"):
         read = replace(read_options(arguments), remembered=reading_of(bundle_dir))
         rows, lineage = read_table(arguments.rows, read), {}
         refuse_trained_evidence(bundle_dir)

@@ -15,10 +15,10 @@ from ai.ml.core.number_text import figure
 from ai.ml.retraining.commands.cli import usual_store
 from ai.ml.retraining.commands.flow import flow_module
 from ai.ml.retraining.console.interruption import lasting_change
-from ai.ml.retraining.console.progress import at_work, result_console
+from ai.ml.retraining.console.progress import result_console, working
 from ai.ml.retraining.console.stdout import print_facts, print_json
 from ai.ml.retraining.decision.repeats import rows_sentence
-from ai.ml.retraining.reporting.files import PAGE, kept_reports
+from ai.ml.retraining.reporting.files import PAGE, report_folder
 from ai.ml.retraining.reporting.prune import prune_reports
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.store import Store
@@ -85,7 +85,7 @@ def rollback(arguments: Namespace) -> int:
     proving = partial(prove, policy=GatePolicy(timeout_seconds=arguments.gate_timeout))
     with (
         lasting_change("rollback", arguments.name) as settle,
-        at_work("proving the former champion in a fresh process"),
+        working("proving the former champion in a fresh process"),
     ):
         promotion = store.rollback(arguments.name, arguments.to, reason=arguments.reason, prove=proving)
         settle(sentence := promotion.rolled_back(arguments.name))
@@ -180,7 +180,7 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
     entry = store.promotion_of(name, digest)
     body = entry.body
     before = body.get("champion_before")
-    page = kept_reports(store, name, digest) / PAGE
+    page = report_folder(store, name, digest) / PAGE
     store_flag = "" if str(store.root) == usual_store() else f" --store {shlex.quote(str(store.root))}"
     back = f"bundlegate rollback {name}{store_flag} --reason '…'" if before else "there was no champion before"
     return {

@@ -11,7 +11,7 @@ from ai.ml.retraining.backtest.outcome import BacktestSummary
 from ai.ml.retraining.backtest.page import with_report
 from ai.ml.retraining.backtest.walk import walk
 from ai.ml.retraining.console.exit_codes import report_error
-from ai.ml.retraining.console.interruption import changed
+from ai.ml.retraining.console.interruption import set_interrupt_message
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.pipeline.single import train_or_keep
 from ai.ml.retraining.runs import retrain as steps
@@ -43,7 +43,7 @@ def backtest(config: BacktestConfig) -> BacktestSummary:
                 done = f"{len(outcomes)} of {len(plan.origins)} origins are done, and stay so"
                 raise KeyboardInterrupt(done) from None
             last, done = outcomes[-1], f"{len(outcomes)} of {len(plan.origins)}"
-            changed(f"{done} origins are done, and stay so")
+            set_interrupt_message(f"{done} origins are done, and stay so")
             logger.info("%s: %s — %s (%s)", last.label, last.outcome, last.reason, done)
         return with_report(config, walk(config, plan, outcomes))
 

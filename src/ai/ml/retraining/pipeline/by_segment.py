@@ -6,7 +6,7 @@ import time
 
 from ai.ml.core.errors import UsageError
 from ai.ml.retraining.console.exit_codes import report_error
-from ai.ml.retraining.console.interruption import changed
+from ai.ml.retraining.console.interruption import set_interrupt_message
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.pipeline.single import require_no_person, retrain
 from ai.ml.retraining.segments import cut as segments
@@ -49,7 +49,7 @@ def retrain_segments(config: SegmentsConfig) -> SegmentsSummary:
                 done = f"{len(outcomes)} of {len(plan.segments)} segments are done, and stay so"
                 raise KeyboardInterrupt(done) from None
             done = f"{len(outcomes)} of {len(plan.segments)}"
-            changed(f"{done} segments are done, and stay so")
+            set_interrupt_message(f"{done} segments are done, and stay so")
             logger.info("%s: %s — %s (%s)", segment.model, outcomes[-1].outcome, outcomes[-1].reason, done)
     for sentence in plan.left_out:
         logger.info("note      %s", sentence)

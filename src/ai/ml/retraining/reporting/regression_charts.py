@@ -69,8 +69,8 @@ def residuals_predicted(scored: Predictions, target: str) -> Chart:
 
     def paint(axes: Any) -> str:
         _display(scored, "residual_vs_predicted", axes)
-        for place, (label, dashes) in enumerate((("5 %", ":"), ("median", "-"), ("95 %", "--"))):
-            axes.plot(middles, bands[:, place], color=SERIES[1], linestyle=dashes, marker=".", label=label)
+        for column, (label, dashes) in enumerate((("5 %", ":"), ("median", "-"), ("95 %", "--"))):
+            axes.plot(middles, bands[:, column], color=SERIES[1], linestyle=dashes, marker=".", label=label)
         axes.set(xlabel="predicted", ylabel="actual − predicted", title="")
         short_ticks(axes.xaxis)
         short_ticks(axes.yaxis)
@@ -98,4 +98,4 @@ def residual_histogram(scored: Predictions, target: str) -> Chart:
         legend_above(axes)
         return f"Histogram of the residuals of {target}: median {number(float(np.median(residuals)))}."
 
-    return draw("residual-histogram", "Residuals", paint, note="Left of the line the model said too much.")
+    return draw("residual-histogram", "Residuals", paint, note="Left of the line the prediction was too high.")

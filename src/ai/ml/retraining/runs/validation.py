@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ai.ml.core.errors import BundleRefused, ExitCode, GateRefused, NothingChecked
-from ai.ml.retraining.console.progress import PROVING, at_work, logger, result_console
+from ai.ml.retraining.console.progress import PROVING, logger, result_console, working
 from ai.ml.retraining.gate.proof import prove
 from ai.ml.retraining.gate.render import to_terminal
 from ai.ml.retraining.gate.verdict import Verdict
@@ -43,7 +43,7 @@ def validate(config: ValidateConfig) -> ValidationRecord:
         Unproved, NothingChecked: as of `prove`.
     """
     bundle_dir = bundle_directory(config.bundle, config.store)
-    with at_work(PROVING):
+    with working(PROVING):
         verdict = prove(bundle_dir, config, expect_digest=config.expect_digest)
     logger.info("proved    %s: %s", verdict.outcome, verdict.reason)
     return ValidationRecord(bundle=str(bundle_dir.absolute()), verdict=json.loads(verdict.to_json()))

@@ -11,7 +11,7 @@ from ai.ml.core.errors import BundleRefused, GateRefused
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.core.tables.locations import source_name
 from ai.ml.retraining.console.interruption import lasting_change
-from ai.ml.retraining.console.progress import at_work, logger
+from ai.ml.retraining.console.progress import logger, working
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import (
     Approval,
@@ -151,7 +151,7 @@ def roll_back(config: RollbackConfig) -> RollbackRecord:
     proving = partial(prove, policy=GatePolicy(timeout_seconds=config.timeout_seconds))
     with (
         lasting_change("rollback", config.name) as settle,
-        at_work("proving the former champion in a fresh process"),
+        working("proving the former champion in a fresh process"),
     ):
         done = Store(config.store).rollback(config.name, config.to, reason=config.reason, prove=proving)
         settle(sentence := done.rolled_back(config.name))

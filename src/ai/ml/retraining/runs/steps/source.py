@@ -14,7 +14,7 @@ from ai.ml.core.tables.cells import one_array
 from ai.ml.core.tables.dataset_files import data_files
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.read_options import told_of, with_reading
-from ai.ml.retraining.console.progress import at_work, logger
+from ai.ml.retraining.console.progress import logger, working
 from ai.ml.retraining.records import (
     DataRef,
     FileRef,
@@ -52,7 +52,7 @@ def read_data(config: RetrainConfig) -> DataRef:
         Busy: somebody wrote to it meanwhile.
     """
     data = config.data
-    with at_work("reading"):
+    with working("reading"):
         kept = keep_table(config, read_source(data))
     logger.info("read      %s rows × %s columns from %s", f"{kept.rows:,}", len(kept.columns), kept.source)
     return kept
