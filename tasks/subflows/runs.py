@@ -20,7 +20,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.parallel import available_cores
-from ai.ml.retraining.console.interruption import set_interrupt_message
+from ai.ml.retraining.console.interruption import progress_sentence, set_interrupt_message
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.settings.fields import Section
 from tasks.subflows.child import SubRun, SubRunEnd
@@ -73,8 +73,8 @@ class Started:
     since: float
 
 
-@task(name="retrain-segment", task_run_name="retrain {label}", cache_policy=NO_CACHE, persist_result=False)
-def retrain_on_worker(request: SubRun, label: str) -> SubRunEnd:
+@task(name="sub-run", task_run_name="run {label}", cache_policy=NO_CACHE, persist_result=False)
+def run_on_worker(request: SubRun, label: str) -> SubRunEnd:
     """A sub-run in a process beside the worker's own, which ends with the worker."""
     with sub_processes() as processes:
         return processes.run(request, label)
@@ -85,7 +85,7 @@ class ClusterProcesses:
 
     def run(self, request: SubRun, label: str) -> SubRunEnd:
         """Wait for a worker, and for the end there."""
-        return retrain_on_worker.submit(request, label).result()
+        return run_on_worker.submit(request, label).result()
 
     def stop(self) -> None:
         """Nothing: the tasks are gone with the flow's task runner."""
@@ -100,18 +100,18 @@ class SubRuns(Generic[SomeOutcome]):
         jobs: Sequence[Job],
         at_once: int,
         ended: Callable[[Job, SubRunEnd, str], SomeOutcome],
-        what: str,
+        plural: str,
     ) -> None:
-        """Nothing runs yet.
+        """Prepare the jobs; `run` starts them.
 
         Args:
             flow: of each sub-run.
             jobs: in any order; the largest is started first.
             at_once: how many processes there may be.
             ended: makes a job's outcome of the end of its process and the id of its run.
-            what: they are, in the plural.
+            plural: what the jobs are, such as `segments`.
         """
-        self._flow, self._jobs, self._at_once, self._ended, self._what = flow, list(jobs), at_once, ended, what
+        self._flow, self._jobs, self._at_once, self._ended, self._plural = flow, list(jobs), at_once, ended, plural
         self._outcomes: dict[str, SomeOutcome] = {}
         self._total = len(self._jobs)
 
@@ -152,8 +152,7 @@ class SubRuns(Generic[SomeOutcome]):
             processes.stop()
             self._mark_crashed(running.values())
             if isinstance(error, KeyboardInterrupt):
-                done = f"{len(self._outcomes)} of {self._total} {self._what} are done, and stay so"
-                raise KeyboardInterrupt(done) from None
+                raise KeyboardInterrupt(self._progress()) from None
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -199,9 +198,12 @@ class SubRuns(Generic[SomeOutcome]):
 
     def _add(self, outcome: SomeOutcome) -> None:
         self._outcomes[outcome.model] = outcome
-        done = f"{len(self._outcomes)} of {self._total}"
-        set_interrupt_message(f"{done} {self._what} are done, and stay so")
-        logger.info("%s: %s — %s (%s)", outcome.model, outcome.outcome, outcome.reason, done)
+        set_interrupt_message(self._progress())
+        count = f"{len(self._outcomes)} of {self._total}"
+        logger.info("%s: %s — %s (%s)", outcome.model, outcome.outcome, outcome.reason, count)
+
+    def _progress(self) -> str:
+        return progress_sentence(len(self._outcomes), self._total, self._plural)
 
     def _mark_crashed(self, runs: Iterable[Started], reason: str = "stopped with the run above it") -> None:
         """Tell Prefect what a process couldn't any more, if Prefect's own server is still there."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.errors import NothingChecked
 from ai.ml.core.split_config import span_of
 from ai.ml.core.tables import read_table
@@ -65,7 +67,12 @@ class Past:
         self._plan = plan
         self._later: dict[int, pa.Table] = {}
         self._losses: dict[tuple[int, int], np.ndarray] = {}
-        self.is_value = False
+
+    @cached_property
+    def is_regression(self) -> bool:
+        """Whether the models predict numbers, by the manifest of the first; its losses are then squared errors."""
+        bundle_dir = Path(self.challenger(self.proved[0]).candidate.bundle.path)
+        return read_manifest(bundle_dir).model["task"] == "regression"
 
     def challenger(self, place: int) -> ProvedCandidate:
         """The challenger of an origin that has one."""
@@ -80,19 +87,18 @@ class Past:
                 self._later[place] = read_table(self._plan.origins[place].later.path)
             bundle_dir = Path(self.challenger(model).candidate.bundle.path)
             scored = score_known(bundle_dir, self._later[place])
-            self.is_value = scored.task == "regression"
             self._losses[model, place] = row_losses(scored)
         return self._losses[model, place]
 
     def mean(self, losses: np.ndarray) -> float:
         """Log loss or RMSE."""
-        return float(np.sqrt(losses.mean()) if self.is_value else losses.mean())
+        return float(np.sqrt(losses.mean()) if self.is_regression else losses.mean())
 
     def gain(self, before: np.ndarray, after: np.ndarray) -> Gain:
         """Of the second over the first."""
         policy = self.config.decision
         how = Resampling(policy.confidence, policy.resamples)
-        return _gain(paired_gain(before, after, how, root=self.is_value))
+        return _gain(paired_gain(before, after, how, root=self.is_regression))
 
 
 def walk(config: BacktestConfig, plan: OriginPlan, origins: list[OriginOutcome]) -> BacktestSummary:
@@ -118,7 +124,7 @@ def walk(config: BacktestConfig, plan: OriginPlan, origins: list[OriginOutcome])
         }
         courses = [_course(past, name, choices, served, nights) for name, choices in chosen.items()]
     rows = sum(origins[place].later_rows for place in nights)
-    metric = "rmse" if past.is_value else "log_loss"
+    metric = "rmse" if past.is_regression else "log_loss"
     return summarize(
         plan,
         config.name,

@@ -101,7 +101,8 @@ def decide(
     if champion is not None and seen is not None and seen.any():
         challenger = unseen_rows(challenger, seen)
         metrics = measure(challenger, policy)
-    compared, of_metrics = _compare(challenger, champion, policy, metrics)
+    champion_metrics = None if champion is None else measure(champion, policy)
+    compared, of_metrics = _compare(challenger, champion, policy, metrics, champion_metrics)
     tolerance = compared.tolerance(policy)
     rejection = _rejection(compared.metric, everywhere, slices, policy)
     outcome, reason = _before_comparing(rejection, better_baseline, incomparable_reason, policy) or _outcome(
@@ -115,7 +116,7 @@ def decide(
         compared.metric,
         compared.rows,
         metrics,
-        None if champion is None else measure(champion, policy),
+        champion_metrics,
         None if champion is None else champion.digest,
         compared.gain,
         of_metrics,
@@ -129,15 +130,19 @@ def decide(
 
 
 def _compare(
-    challenger: Predictions, champion: Predictions | None, policy: DecisionSettings, metrics: Mapping[str, float]
+    challenger: Predictions,
+    champion: Predictions | None,
+    policy: DecisionSettings,
+    metrics: Mapping[str, float],
+    champion_metrics: Mapping[str, float] | None,
 ) -> tuple[Compared, dict[str, Interval]]:
     """The challenger in the metric that decides, and the gains in all of them; none without a champion."""
     metric, found = deciding_metric(challenger, policy), dict[str, Interval]()
     # Where the challenger's answers are no numbers there is nothing to resample, and it is rejected.
-    if champion is not None and are_finite(metrics):
+    if champion is not None and champion_metrics is not None and are_finite(metrics):
         if metric not in metrics:
             raise DataRefused(f"these rows can't decide: {unmeasurable(challenger, policy)}")
-        found = gains(challenger, champion, policy)
+        found = gains(challenger, champion, policy, [name for name in metrics if name in champion_metrics])
     return Compared(metric, metrics.get(metric), found.get(metric), len(challenger.truth), challenger.groups), found
 
 

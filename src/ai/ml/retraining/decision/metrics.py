@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -84,9 +84,15 @@ def row_costs(predictions: Predictions, quantile: float = 0.5) -> dict[str, np.n
 
 
 def gains(
-    challenger: Predictions, champion: Predictions, policy: DecisionSettings, more: Sequence[str] = ()
+    challenger: Predictions, champion: Predictions, policy: DecisionSettings, names: Iterable[str]
 ) -> dict[str, Interval]:
-    """How much better the challenger is in each metric that is measured, above 0 in all of them; from paired resamples.
+    """How much better the challenger is in each metric, above 0 in all of them; from paired resamples.
+
+    Args:
+        challenger: its answers.
+        champion: its answers to the same rows in the same order.
+        policy: confidence, resamples and quantile.
+        names: metrics that `measure` gave for both.
 
     Raises:
         DataRefused: the two were scored on different rows.
@@ -97,9 +103,8 @@ def gains(
         )
     how = Resampling(policy.confidence, policy.resamples, groups=challenger.groups)
     costs = [row_costs(each, policy.quantile) for each in (champion, challenger)]
-    both = [measure(each, policy, more) for each in (champion, challenger)]
     found: dict[str, Interval] = {}
-    for name in (name for name in both[1] if name in both[0]):
+    for name in names:
         if name in RANK_METRICS:
             found[name] = rank_gain(name, champion, challenger, how)
         elif name == "r2":
@@ -118,13 +123,20 @@ def rank_gain(name: str, before: Predictions, after: Predictions, how: Resamplin
 def unmeasurable(predictions: Predictions, policy: DecisionSettings) -> str | None:
     """Why the metric that was asked for can't be told of these rows; None where it can."""
     metric = deciding_metric(predictions, policy)
-    if metric in measure(predictions, policy):
+    if _is_measurable(metric, predictions):
         return None
     if metric in RANK_METRICS:
         return f"{metric} needs two classes, and rows of both"
     if metric == "r2" and predictions.task == "regression":
         return "r2 needs rows of two different values"
     return f"{metric} is no metric of a {predictions.task}: {', '.join(METRICS[predictions.task])}"
+
+
+def _is_measurable(name: str, predictions: Predictions) -> bool:
+    """Whether `measure` gives this metric for these rows, found without measuring it."""
+    if name in RANK_METRICS:
+        return can_rank(predictions)
+    return has_variance(predictions) if name == "r2" else name in METRICS[predictions.task]
 
 
 def loss_of(name: str, value: float) -> float:

@@ -75,7 +75,7 @@ def side_by_side(
 def _metrics(first: Predictions, second: Predictions) -> dict[str, dict[str, Any]]:
     policy, names = DecisionSettings(), METRICS[first.task]
     values = [finite(measure(each, policy, names)) for each in (first, second)]
-    found = gains(second, first, policy, names)
+    found = gains(second, first, policy, [name for name in values[1] if name in values[0]])
     return {
         name: {"first": values[0][name], "second": values[1][name], "gain": finite(vars(gain))}
         for name, gain in found.items()

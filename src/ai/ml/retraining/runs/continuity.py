@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from ai.ml.core.bundle_dir import read_contract
 from ai.ml.core.contract.problem import Problem, find_problem, missing_inputs, problem_change
 from ai.ml.core.contract.target import TargetColumn
-from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.errors import BundleNotFound, DataRefused, UsageError
 from ai.ml.core.input_contract import InputContract, TaskType
 from ai.ml.core.tables.cells import column_name
 from ai.ml.core.types import TrainingConfig
@@ -21,8 +21,13 @@ from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.store import Store
 
 
-def require_same_problem(config: RetrainConfig, data: DataRef) -> None:
+def require_same_problem(config: RetrainConfig, data: DataRef, champion: InputContract | None) -> None:
     """Refuse to train where the champion answers another question than the table asks.
+
+    Args:
+        config: of the run.
+        data: the table that was read.
+        champion: the champion's contract, from `champion_contract`.
 
     Raises:
         UsageError: the metric that is to decide is none of this task.
@@ -30,7 +35,6 @@ def require_same_problem(config: RetrainConfig, data: DataRef) -> None:
             meant; a column that the champion reads isn't there, unless `incomparable` says what to do then; or the
             target isn't in the table or has missing cells.
     """
-    champion = champion_contract(config)
     problem = table_problem(config, data)
     _require_metric(config, problem)
     if champion is None:
@@ -89,9 +93,20 @@ def with_task(config: RetrainConfig, data: DataRef) -> RetrainConfig:
 def champion_contract(config: RetrainConfig) -> InputContract | None:
     """What the champion reads and predicts; None without a champion, or where it has no contract."""
     store = Store(config.store)
-    if store.champion(config.name) is None:
-        return None
-    return read_contract(store.resolve(f"{config.name}@champion"))
+    while (digest := store.champion(config.name)) is not None:
+        try:
+            return _version_contract(config.store, config.name, digest)
+        except BundleNotFound:
+            # Unless it was replaced and pruned between the two reads, it is missing.
+            if store.champion(config.name) == digest:
+                raise
+    return None
+
+
+@lru_cache(maxsize=8)
+def _version_contract(store: str, name: str, digest: str) -> InputContract | None:
+    """A run asks for it several times, and resolving a version in a bucket hashes all of its files."""
+    return read_contract(Store(store).resolve(f"{name}@{digest}"))
 
 
 def _kept_task(config: RetrainConfig) -> TaskType | None:

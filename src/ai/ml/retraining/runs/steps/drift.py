@@ -28,8 +28,8 @@ def check_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:
     Raises:
         DataRefused: it asks another question, or the settings say to refuse and it has drifted or can't be compared.
     """
-    require_same_problem(config, data)
     contract, drift = champion_contract(config), None
+    require_same_problem(config, data, contract)
     if contract is not None and (config.drift.action != "off" or config.decision.incomparable != "promote"):
         drift = _measure(config, data, contract)
     if drift is not None:
