@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ai.ml.retraining.decision.evaluation import EvaluatedBundle
     from ai.ml.retraining.decision.target_check import KnownRows, TargetCheck
 
-MOST_ROWS = 20_000
+MAX_ROWS = 20_000
 """Held-out rows whose losses are compared: enough for narrow intervals."""
 _SALT = "whose label"
 
@@ -171,8 +171,8 @@ def _compare_losses(check: TargetCheck, night: _Night, past: pa.Table, settings:
 
     before = night.champion.predictions(past)
     rows = night.holdout.filter(pa.array(~learned_from("", night.champion.path, night.holdout, no_teacher).seen))
-    if rows.num_rows > MOST_ROWS:
-        rows = rows.take(pa.array(np.sort(np.random.default_rng(0).permutation(rows.num_rows)[:MOST_ROWS])))
+    if rows.num_rows > MAX_ROWS:
+        rows = rows.take(pa.array(np.sort(np.random.default_rng(0).permutation(rows.num_rows)[:MAX_ROWS])))
     challenger = with_known_classes(night.challenger.predictions(rows))
     check_loss(check, "the challenger", before, challenger, settings.quality_drop, settings.confidence)
     known, now = night.known(past), night.known(rows)
