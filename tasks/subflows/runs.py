@@ -1,4 +1,4 @@
-"""Many runs below a run: one sub-run for each job, in a process of its own, so many at once as are allowed."""
+"""Sub-runs of a run: one for each job, each in a process of its own, a limited number at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tasks.subflows.processes import SubProcesses, sub_processes
 
 
 class JobOutcome(Protocol):
-    """What became of one job, as its record keeps it."""
+    """The outcome of one job: a pydantic record."""
 
     @property
     def model(self) -> str:
@@ -46,7 +46,7 @@ class JobOutcome(Protocol):
         ...
 
     def model_copy(self, *, update: dict[str, Any]) -> Self:
-        """As pydantic's."""
+        """A copy with other values."""
         ...
 
 
@@ -55,10 +55,10 @@ SomeOutcome = TypeVar("SomeOutcome", bound=JobOutcome)
 
 @dataclass(frozen=True)
 class Job:
-    """A sub-run that is to be made."""
+    """A sub-run to start."""
 
     model: str
-    """The model's name, by which the run and its messages go."""
+    """The model's name, which names the run and its messages."""
     rows: int
     settings: Callable[[str | None], Section]
     """Of the run, from the id of the parent's."""
@@ -66,7 +66,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Started:
-    """A sub-run that isn't done."""
+    """A sub-run that has been started."""
 
     job: Job
     flow_run: UUID
@@ -81,14 +81,14 @@ def run_on_worker(request: SubRun, label: str) -> SubRunEnd:
 
 
 class ClusterProcesses:
-    """Where a flow on a cluster runs them: one task for each job, on the flow's own task runner."""
+    """Runs sub-runs on a cluster: one task for each job, on the flow's own task runner."""
 
     def run(self, request: SubRun, label: str) -> SubRunEnd:
         """Wait for a worker, and for the end there."""
         return run_on_worker.submit(request, label).result()
 
     def stop(self) -> None:
-        """Nothing: the tasks are gone with the flow's task runner."""
+        """Do nothing: the tasks end with the flow's task runner."""
 
 
 class SubRuns(Generic[SomeOutcome]):
@@ -116,10 +116,10 @@ class SubRuns(Generic[SomeOutcome]):
         self._total = len(self._jobs)
 
     def known(self, outcomes: Iterable[SomeOutcome]) -> Self:
-        """Count in those that need no run."""
-        found = list(outcomes)
-        self._total += len(found)
-        for outcome in found:
+        """Add outcomes that need no run."""
+        outcomes_there = list(outcomes)
+        self._total += len(outcomes_there)
+        for outcome in outcomes_there:
             self._add(outcome)
         return self
 
@@ -206,7 +206,7 @@ class SubRuns(Generic[SomeOutcome]):
         return progress_sentence(len(self._outcomes), self._total, self._plural)
 
     def _mark_crashed(self, runs: Iterable[Started], reason: str = "stopped with the run above it") -> None:
-        """Tell Prefect what a process couldn't any more, if Prefect's own server is still there."""
+        """Set the state of runs whose process couldn't, if Prefect's server can still be reached."""
         with contextlib.suppress(Exception), get_client(sync_client=True) as client:
             for started in runs:
                 state = client.read_flow_run(started.flow_run).state
