@@ -19,8 +19,8 @@ from ai.ml.retraining.store.actor import whoami
 from ai.ml.retraining.store.store import Store
 
 SCRIPT = """
-from ai.ml.retraining.console.progress import at_work, part_bar
-with at_work("proving"):
+from ai.ml.retraining.console.progress import working, part_bar
+with working("proving"):
     input()
 with part_bar("scoring") as show:
     show(1, 4)

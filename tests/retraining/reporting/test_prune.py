@@ -9,14 +9,14 @@ from builders import sealed_tiny
 from store_samples import DECISION, promoted, verdict_on
 
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.reporting.files import all_reports, kept_reports
+from ai.ml.retraining.reporting.files import all_reports, report_folder
 from ai.ml.retraining.reporting.prune import prune_reports
 from ai.ml.retraining.store.store import Store
 
 
 def reported(store: Store, digest: str) -> str:
     """As a run leaves it."""
-    folder = kept_reports(store, "m", digest)
+    folder = report_folder(store, "m", digest)
     folder.mkdir(parents=True)
     (folder / "report.html").write_text("x")
     return digest
@@ -40,7 +40,7 @@ def test_a_pruned_versions_report_goes_with_it(tmp_path: Path, capsys: pytest.Ca
     assert main(arguments) == 0
     assert left(store) == set(versions[2:]), "the champion's and the one's before"
     told = capsys.readouterr().out
-    assert all(str(kept_reports(store, "m", digest)) in told for digest in versions[:2])
+    assert all(str(report_folder(store, "m", digest)) in told for digest in versions[:2])
     assert "m: 4 removed" in told
     assert main(arguments) == 0
     assert "m: 0 removed" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import logging
 from pathlib import Path
@@ -105,6 +106,21 @@ def test_encodings_are_audited_alike(tmp_path: Path, encoding: str) -> None:
         read_table(path)
 
 
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n", '"'])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+def test_the_last_line_needs_no_end(tmp_path: Path, ending: str, encoding: str) -> None:
+    last = '5,"6' if ending == '"' else "5,6"
+    for path, opened in ((tmp_path / "t.csv", Path.write_bytes), (tmp_path / "t.csv.gz", _packed)):
+        opened(path, f"a,b\n1,2\n3,4\n{last}{ending}".encode(encoding))
+        assert read_table(path).column("b").to_pylist() == ["2", "4", "6"]
+        numbers = ReadOptions(numbers=frozenset({"a", "b"}))
+        assert [sum(batch.num_rows for batch in read_batches(path, read)) for read in (None, numbers)] == [3, 3]
+
+
+def _packed(path: Path, data: bytes) -> None:
+    path.write_bytes(gzip.compress(data))
+
+
 cells = st.sampled_from(["", "a", "x y", 'he said "hi"', "two\nlines", "1,5", ";", '"', "line\r\nend", '5" pipe', "7"])
 
 
@@ -112,17 +128,19 @@ cells = st.sampled_from(["", "a", "x y", 'he said "hi"', "two\nlines", "1,5", ";
     rows=st.lists(st.lists(cells, min_size=3, max_size=3), max_size=8),
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     ending=st.sampled_from(["\n", "\r\n"]),
+    is_ended=st.booleans(),
     size=st.sampled_from([1, 2, 3, 7, 1000]),
 )
 def test_what_a_csv_writer_writes_passes_whatever_the_pieces(
-    rows: list[list[str]], quoting: int, ending: str, size: int
+    rows: list[list[str]], quoting: int, ending: str, is_ended: bool, size: int
 ) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, quoting=quoting, lineterminator=ending).writerows([["a", "b", "c"], *rows])  # type: ignore[arg-type]
-    data = text.getvalue().encode()
+    data = (text.getvalue() if is_ended else text.getvalue().removesuffix(ending)).encode()
     audit = QuoteAudit("t.csv", b",", b'"', RowShape(3))
     for start in range(0, len(data), size):
         audit.feed(data[start : start + size])
+    audit.close()
     audit.close()
     assert audit.records == len(rows) + 1
     assert audit.broken_cells == sum("\n" in cell for row in rows for cell in row)

@@ -1,6 +1,7 @@
 """Reading tables: any source (CSV, Parquet, Excel, SQL, memory) into Arrow, cell by cell.
 
-A reader a format; `locations` says what a source is, `fingerprint` what was in it. Uses `ai.ml.core.files`.
+A reader for each format, `csv` and `excel` in rooms of their own; `locations` says what a source is, `fingerprint`
+what was in it. Uses `ai.ml.core.files`.
 """
 
 from ai.ml.core.tables.fingerprint import fingerprint

@@ -182,7 +182,7 @@ def _read_file(path: Path, options: ReadOptions) -> pa.Table:
 
             return read_parquet(path)
         case _:
-            from ai.ml.core.tables.excel_reader import read_sheet
+            from ai.ml.core.tables.excel.reader import read_sheet
 
             return read_sheet(path, options.in_force.sheet, options.known_errors)
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ai.ml.core.errors import ExitCode
 from ai.ml.core.number_text import figure
-from ai.ml.retraining.console.progress import at_work, result_console
+from ai.ml.retraining.console.progress import result_console, working
 from ai.ml.retraining.console.stdout import print_json
 from ai.ml.retraining.settings.reading import read_options, reading_of
 from ai.ml.retraining.store.references import bundle_directory, find_version
@@ -32,7 +32,7 @@ def compare(arguments: Namespace) -> int:
     folders = [bundle_directory(name, arguments.store) for name in (arguments.first, arguments.second)]
     read = replace(read_options(arguments), remembered=reading_of(folders[0]))
     table = read_table(arguments.data, read)
-    with at_work("asking both"):
+    with working("asking both"):
         first, second = bundles = [EvaluatedBundle(folder) for folder in folders]
         found = side_by_side(first, second, table, arguments.slice, arguments.rows)
         learned = [_learned(Store(arguments.store), bundle, table) for bundle in bundles]

@@ -8,7 +8,7 @@ from argparse import Namespace
 from rich.console import Console
 from rich.text import Text
 
-from ai.ml.retraining.console.progress import at_work, result_console
+from ai.ml.retraining.console.progress import result_console, working
 from ai.ml.retraining.console.stdout import print_json
 from ai.ml.retraining.doctor.diagnosis import Diagnosis
 from ai.ml.retraining.doctor.examination import examine
@@ -19,7 +19,7 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 def doctor(arguments: Namespace) -> int:
     """Look at everything that a nightly run needs, and say what is wrong and what to do."""
-    with at_work("looking at versions, server and store"):
+    with working("looking at versions, server and store"):
         diagnosis = examine(Store(arguments.store), arguments.name, os.environ)
     if arguments.json:
         print_json(diagnosis.model_dump(mode="json"))

@@ -10,7 +10,7 @@ from rich.text import Text
 from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.reader import read_table
-from ai.ml.retraining.console.progress import at_work, result_console
+from ai.ml.retraining.console.progress import result_console, working
 from ai.ml.retraining.console.stdout import print_json
 from ai.ml.retraining.drill.kind import FAMILIES
 from ai.ml.retraining.drill.play import Night
@@ -27,7 +27,7 @@ def drill(arguments: Namespace) -> int:
     """Break copies of a model's last good table in every known way, and play the night with each."""
     store = Store(arguments.store)
     manifest = read_manifest(store.resolve(f"{arguments.name}@champion"))
-    with at_work("reading"):
+    with working("reading"):
         table = read_table(arguments.data, read_options(arguments))
     if table.num_rows > arguments.rows:
         table = table.slice(table.num_rows - arguments.rows)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ai.ml.core.errors import ExitCode
-from ai.ml.retraining.console.progress import at_work
+from ai.ml.retraining.console.progress import working
 from ai.ml.retraining.console.stdout import print_json
 from ai.ml.retraining.settings.reading import read_options, reading_of
 from ai.ml.retraining.settings.retrain import ReportSettings
@@ -27,7 +27,7 @@ def report(arguments: Namespace) -> int:
     read = replace(read_options(arguments), remembered=reading_of(bundle_dir))
     data = None if arguments.data is None else read_table(arguments.data, read)
     settings = ReportSettings(max_rows=arguments.max_rows)
-    with at_work("measuring and drawing"):
+    with working("measuring and drawing"):
         written = report_version(arguments.bundle, bundle_dir, Store(arguments.store), data, settings, output)
     if arguments.json:
         print_json({"card": str(written.card), "report": str(written.page)})

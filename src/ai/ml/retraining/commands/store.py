@@ -15,10 +15,10 @@ from ai.ml.core.number_text import figure
 from ai.ml.retraining.commands.cli import usual_store
 from ai.ml.retraining.commands.flow import flow_module
 from ai.ml.retraining.console.interruption import lasting_change
-from ai.ml.retraining.console.progress import at_work, result_console
+from ai.ml.retraining.console.progress import result_console, working
 from ai.ml.retraining.console.stdout import print_facts, print_json
 from ai.ml.retraining.decision.repeats import rows_sentence
-from ai.ml.retraining.reporting.files import PAGE, kept_reports
+from ai.ml.retraining.reporting.files import PAGE, report_folder
 from ai.ml.retraining.reporting.prune import prune_reports
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.store import Store
@@ -35,7 +35,7 @@ def history(arguments: Namespace) -> int:
     entries = _entries(arguments)
     if arguments.json:
         print_json([_record(entry) for entry in entries])
-        return _whole(arguments)
+        return ExitCode.OK
     console = result_console()
     table = Table("#", "time (UTC)", "what", "bundle", "who", "why", title=arguments.name, title_justify="left")
     # The last two give way where the terminal is narrow.
@@ -52,7 +52,7 @@ def history(arguments: Namespace) -> int:
             console.print("\n".join(map(escape, lines)), highlight=False)
     if console.width >= TABLE_WIDTH:
         console.print(table)
-    return _whole(arguments)
+    return ExitCode.OK
 
 
 def show(arguments: Namespace) -> int:
@@ -85,7 +85,7 @@ def rollback(arguments: Namespace) -> int:
     proving = partial(prove, policy=GatePolicy(timeout_seconds=arguments.gate_timeout))
     with (
         lasting_change("rollback", arguments.name) as settle,
-        at_work("proving the former champion in a fresh process"),
+        working("proving the former champion in a fresh process"),
     ):
         promotion = store.rollback(arguments.name, arguments.to, reason=arguments.reason, prove=proving)
         settle(sentence := promotion.rolled_back(arguments.name))
@@ -128,9 +128,17 @@ def retire(arguments: Namespace) -> int:
 def audit(arguments: Namespace) -> int:
     """Check the ledger's chain, every version's bytes and the pointer; exit 6 if anything isn't as it was written."""
     from ai.ml.retraining.store.audit import audit as audit_model
+    from ai.ml.retraining.store.audit import read_kept_head
 
     store = Store(arguments.store)
-    problems = audit_model(store, arguments.name)
+    kept = None if arguments.head is None else read_kept_head(arguments.head)
+    if arguments.mend is not None:
+        from ai.ml.retraining.store.mend import mend
+
+        line = mend(store, arguments.name, reason=arguments.mend)
+        said = "nothing to mend" if line is None else f"line {line.sequence} says that pointer and head were put right"
+        print(f"{arguments.name}: {said}")
+    problems = audit_model(store, arguments.name, kept_head=kept)
     if arguments.json:
         print_json({"name": arguments.name, "problems": problems})
     elif problems:
@@ -180,7 +188,7 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
     entry = store.promotion_of(name, digest)
     body = entry.body
     before = body.get("champion_before")
-    page = kept_reports(store, name, digest) / PAGE
+    page = report_folder(store, name, digest) / PAGE
     store_flag = "" if str(store.root) == usual_store() else f" --store {shlex.quote(str(store.root))}"
     back = f"bundlegate rollback {name}{store_flag} --reason '…'" if before else "there was no champion before"
     return {
@@ -188,7 +196,7 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
         "since": body.get("time"),
         "why": reason_of(body),
         "by": body.get("actor"),
-        "metrics": _measured(store.history(name), digest),
+        "metrics": _measured(store.checked(name).about(digest)),
         "decided by": rows_sentence(body.get("decision") or {}) or None,
         "decided_before": (body.get("decision") or {}).get("decided_before"),
         "inputs": (body.get("decision") or {}).get("inputs"),
@@ -200,9 +208,9 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
     }
 
 
-def _measured(entries: list[Entry], digest: str) -> dict[str, Any] | None:
-    """The metrics of the last decision on a bundle: a rollback measures none."""
-    decisions = [entry.body.get("decision") or {} for entry in entries if entry.digest == digest]
+def _measured(entries: list[Entry]) -> dict[str, Any] | None:
+    """The metrics of the last decision among the lines on one bundle: a rollback measures none."""
+    decisions = [entry.body.get("decision") or {} for entry in entries]
     return next((decision["challenger"] for decision in reversed(decisions) if decision.get("challenger")), None)
 
 
@@ -222,12 +230,6 @@ def _entries(arguments: Namespace) -> list[Entry]:
     if not entries:
         raise BundleNotFound(f"no decision on {arguments.name!r} in {arguments.store}")
     return entries
-
-
-def _whole(arguments: Namespace) -> int:
-    """Never a shortened history without a word."""
-    Store(arguments.store).refuse_damage(arguments.name)
-    return ExitCode.OK
 
 
 def _record(entry: Entry) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What a process says and how it ends: progress, standard output, exit codes. May use `ai.ml.core` only."""
+"""A process's output and its end: progress, standard output, exit codes. May use `ai.ml.core` only."""

@@ -1,4 +1,4 @@
-"""Whether the flows are installed or lie in a checkout: what a person has to type, and where, goes by it."""
+"""Whether the flows are installed or are files of a checkout, which decides the commands that messages suggest."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from importlib.util import find_spec
 
 
 def flows_are_installed() -> bool:
-    """Whether the wheel is installed, with the flows in `bundlegate.flows`; else they lie in the checkout alone."""
+    """Whether the wheel is installed, with the flows in `bundlegate.flows`; else only a checkout has them."""
     return find_spec("bundlegate.flows") is not None
 
 
 def from_checkout(before: str = ", ", of: str = "") -> str:
-    """Where Prefect's commands have to be given: from the checkout, or from any folder, of which nothing is said.
+    """The phrase for the folder that Prefect's commands have to be run from; empty where any folder will do.
 
     Args:
-        before: stands before the words, where there are any.
-        of: stands behind them.
+        before: prefix of the phrase, where it isn't empty.
+        of: suffix of the phrase.
     """
     return "" if flows_are_installed() else f"{before}from the checkout{of}"
 

@@ -1,6 +1,6 @@
-"""What a command has changed for good by the time that somebody presses Ctrl-C, so that its last words are true.
+"""What a command has changed by the time of a Ctrl-C, so that its message on exit is true.
 
-The interrupt can come between any two steps of Prefect, too, where no code of ours holds the promotion's record.
+An interrupt can also arrive between two steps of Prefect, where none of our code has the promotion's record.
 """
 
 from __future__ import annotations
@@ -9,36 +9,41 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 NOTHING = "nothing was promoted"
-_true_now = NOTHING
+_interrupt_message = NOTHING
 
 
-def changed(sentence: str) -> None:
-    """From now on an interrupt says this sentence."""
-    global _true_now
-    _true_now = sentence
+def set_interrupt_message(sentence: str) -> None:
+    """Set the sentence that an interrupt prints from now on."""
+    global _interrupt_message
+    _interrupt_message = sentence
+
+
+def progress_sentence(done: int, total: int, plural: str) -> str:
+    """The interrupt message of a run over several items, such as `2 of 5 segments are done, and stay so`."""
+    return f"{done} of {total} {plural} are done, and stay so"
 
 
 @contextmanager
 def lasting_change(step: str, name: str) -> Generator[Callable[[str], None]]:
-    """A step after which the store isn't what it was; an interrupt within it says that nobody knows how far it came.
+    """Context of a step that changes the store; an interrupt within it reports that the step may or may not be done.
 
     Args:
         step: "promotion" or "rollback".
         name: of the model.
 
     Yields:
-        `changed`, to be called with what is true once it is done. A step that fails has changed nothing.
+        `set_interrupt_message`, to be called with the new state after the step. A failed step has changed nothing.
     """
-    before, under_way = _true_now, f"the {step} was under way; bundlegate show {name} says what is live"
-    changed(under_way)
+    before, in_progress = _interrupt_message, f"the {step} was under way; bundlegate show {name} says what is live"
+    set_interrupt_message(in_progress)
     try:
-        yield changed
+        yield set_interrupt_message
     except Exception:
-        if _true_now == under_way:
-            changed(before)
+        if _interrupt_message == in_progress:
+            set_interrupt_message(before)
         raise
 
 
-def last_words(interrupt: KeyboardInterrupt) -> str:
-    """What to say of a command that was interrupted: its own words, or what is true by then."""
-    return str(interrupt) or _true_now
+def interrupted_message(interrupt: KeyboardInterrupt) -> str:
+    """The message of an interrupted command: the exception's own text, or the current state message."""
+    return str(interrupt) or _interrupt_message

@@ -1,4 +1,4 @@
-"""The one logger of the project: what a run is doing, in sentences.
+"""The project's one logger, and progress on a terminal.
 
 Prefect forwards it to its API (`logging.extra_loggers` in `pyproject.toml`); a command prints it to the terminal.
 """
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bundlegate")
 PIPE_WIDTH = 400
 PROVING = "proving in a fresh process"
-"""For `at_work`."""
+"""Text of the spinner (`working`) during a proof."""
 
 
 def log_to_terminal() -> None:
-    """Print the project's own messages to stderr, plainly."""
+    """Print the project's own log messages to stderr, without level or time."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.addFilter(lambda record: record.name.startswith(logger.name))
@@ -33,7 +33,7 @@ def log_to_terminal() -> None:
 
 
 def result_console() -> Console:
-    """Stdout for people; in a file or pipe, where nobody's window is the limit, nothing is folded or cut."""
+    """A console on stdout; lines in a file or pipe, which has no window's width, aren't folded or cut."""
     from rich.console import Console
 
     console = Console()
@@ -41,8 +41,8 @@ def result_console() -> Console:
 
 
 @contextmanager
-def at_work(doing: str) -> Generator[None]:
-    """A moving line while something takes its time, on a terminal; nothing elsewhere."""
+def working(doing: str) -> Generator[None]:
+    """A spinner with the text `doing` during a long step, on a terminal only."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -55,7 +55,7 @@ def at_work(doing: str) -> Generator[None]:
 
 @contextmanager
 def epoch_bar() -> Generator[Callable[[EpochReport], None]]:
-    """A progress bar over epochs on a terminal, nothing elsewhere."""
+    """A progress bar over epochs, on a terminal only."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -66,17 +66,17 @@ def epoch_bar() -> Generator[Callable[[EpochReport], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("train", total=None, state="")
 
-        def show(report: EpochReport) -> None:
+        def update(report: EpochReport) -> None:
             loss = report.train_loss if report.validation_loss is None else report.validation_loss
             state = f"epoch {report.epoch}/{report.epochs}, loss {figure(loss)}"
             progress.update(bar, total=report.epochs, completed=report.epoch, state=state)
 
-        yield show
+        yield update
 
 
 @contextmanager
 def part_bar(doing: str) -> Generator[Callable[[int, int], None]]:
-    """A progress bar over parts on a terminal, nothing elsewhere; called with the parts done and how many there are."""
+    """A progress bar over parts, on a terminal only; yields a function of (parts done, number of parts)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

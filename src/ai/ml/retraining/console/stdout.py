@@ -1,8 +1,8 @@
-"""Standard output that can't change how a command ends.
+"""Standard output that survives closed pipes and full disks.
 
-A reader that goes away (`… | head`) is no concern of the command: what it would have read is dropped. Left alone,
-Python ends such a process with 120 and rich ends it with 1, whatever the command found out. A full disk behind
-`> FILE` is told once, at the end.
+When a reader closes its end (`… | head`), the rest of the output is dropped. By default Python would end such a
+process with 120 and rich with 1, whatever the command's own exit code. A full disk behind `> FILE` is reported once,
+at the end.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def print_bytes(document: bytes) -> None:
 
 
 def print_facts(console: Console, facts: Iterable[tuple[str, str | Text]]) -> None:
-    """Print what is known, a line each. Nothing is folded: a path in two pieces couldn't be clicked or copied."""
+    """Print names with their values, a line each. Lines aren't folded: a folded path can't be clicked or copied."""
     from rich.text import Text
 
     lines = list(facts)
@@ -44,7 +44,7 @@ def print_facts(console: Console, facts: Iterable[tuple[str, str | Text]]) -> No
 
 
 class Output(io.RawIOBase):
-    """A file descriptor whose writes never fail; `problem` says why what was written went nowhere."""
+    """A file descriptor whose writes never fail; `problem` is the reason why output was lost."""
 
     def __init__(self, descriptor: int):
         self._descriptor = descriptor
@@ -64,7 +64,7 @@ class Output(io.RawIOBase):
         return memoryview(data).nbytes
 
     def writable(self) -> bool:
-        """True: standard output takes text."""
+        """Always True, as for any output stream."""
         return True
 
     def fileno(self) -> int:
@@ -77,8 +77,8 @@ class Output(io.RawIOBase):
 
 
 @contextmanager
-def steady_output() -> Generator[Output | None]:
-    """Let `sys.stdout` write through an `Output`; None where it's no file of the system (a capture, a notebook)."""
+def resilient_output() -> Generator[Output | None]:
+    """Let `sys.stdout` write through an `Output`; None where stdout has no file descriptor (a capture, a notebook)."""
     before = sys.stdout
     if before is None:  # closed by the caller (`>&-`)
         with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
@@ -98,7 +98,7 @@ def steady_output() -> Generator[Output | None]:
     stream = io.TextIOWrapper(
         io.BufferedWriter(output),
         encoding=before.encoding,
-        # A letter that the terminal's encoding lacks is shown by its number: what was done is done by then.
+        # Characters that the terminal's encoding lacks are printed as codes: an error would come too late.
         errors="backslashreplace" if before.errors == "strict" else before.errors,
         line_buffering=output.isatty(),
     )

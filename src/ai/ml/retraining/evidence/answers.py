@@ -1,4 +1,4 @@
-"""A model's answers to the probes, and the file that carries them: plain arrays, never a pickle."""
+"""A model's answers to the probes, and the file that stores them: plain arrays, never a pickle."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _ARRAYS = ["decoded.npy", "raw.npy", "stages.npy"]
 
 @dataclass(frozen=True)
 class AnswerSet:
-    """What a model answered, one row per probe."""
+    """A model's answers, one row per probe."""
 
     raw: np.ndarray
     """`(n_rows, output_dim)` float32."""
     decoded: np.ndarray
     """`(n_rows,)` float64, or object holding labels."""
     stages: dict[str, str] = field(default_factory=dict[str, str])
-    """Stage of the scoring path, in order, to the sha-256 of what it gave."""
+    """Stage of the scoring path, in order, to the sha-256 of its output."""
 
 
 def encode_answers(answers: AnswerSet) -> bytes:
@@ -40,10 +40,10 @@ def encode_answers(answers: AnswerSet) -> bytes:
 
 
 def read_answers(path: Path) -> AnswerSet:
-    """Read what `encode_answers` gave.
+    """Parse the bytes of `encode_answers`.
 
     Raises:
-        BundleRefused: not such a file: damaged, compressed, other members, a pickle inside.
+        BundleRefused: the file is damaged or compressed, has other members, or holds a pickle.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -55,14 +55,14 @@ def read_answers(path: Path) -> AnswerSet:
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise ValueError("a member is compressed")
         with np.load(path, allow_pickle=False) as arrays:
-            return _checked(arrays["raw"], arrays["decoded"], arrays["stages"])
+            return _validated(arrays["raw"], arrays["decoded"], arrays["stages"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, SyntaxError) as error:
         raise BundleRefused(
             f"{path.name}: expected the answers of a trained model, can't read them: {error}"
         ) from error
 
 
-def _checked(raw: np.ndarray, decoded: np.ndarray, stages: np.ndarray) -> AnswerSet:
+def _validated(raw: np.ndarray, decoded: np.ndarray, stages: np.ndarray) -> AnswerSet:
     if raw.ndim != 2 or raw.dtype != np.float32:
         raise ValueError(f"raw is {raw.dtype} {raw.shape}, expected float32 (n_rows, output_dim)")
     if decoded.dtype == np.uint8:

@@ -1,4 +1,4 @@
-"""Comparing answers bit for bit: which rows differ, by how many ulp, and where the first difference stands."""
+"""Comparing answers bit for bit: which rows differ, by how many ulp, and where the first difference is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Comparison:
-    """Expected answers against those that came."""
+    """Expected answers compared with those that were computed."""
 
     rows: int
     rows_differing: int
@@ -104,11 +104,11 @@ def decoded_differs(expected: np.ndarray, got: np.ndarray) -> np.ndarray:
     return unequal | np.asarray(type_of(expected) != type_of(got), dtype=bool)
 
 
-def _form_mismatch(expected: np.ndarray, got: np.ndarray, what: str) -> dict[str, Any] | None:
+def _form_mismatch(expected: np.ndarray, got: np.ndarray, column: str) -> dict[str, Any] | None:
     if expected.shape == got.shape and expected.dtype == got.dtype:
         return None
     forms = [f"{side.dtype} {side.shape}" for side in (expected, got)]
-    return {"row": 0, "column": what, "expected": forms[0], "got": forms[1], "ulp": None}
+    return {"row": 0, "column": column, "expected": forms[0], "got": forms[1], "ulp": None}
 
 
 def _cell(row: int, column: int, expected: np.float32, got: np.float32) -> dict[str, Any]:

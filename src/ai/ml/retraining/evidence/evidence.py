@@ -42,7 +42,7 @@ Origin = Literal["training", "environment"]
 
 @dataclass(frozen=True)
 class Evidence:
-    """Probes, the answers to them, and what else of the trained model a later process can be held to."""
+    """Probes, the answers to them, and the trained model's other properties that a later process is checked against."""
 
     holdout: pa.Table
     """Raw holdout rows, a sample of at most 2,048, with the target column if they had it."""
@@ -67,7 +67,7 @@ class Evidence:
         return len(self.answers.raw)
 
     def summary(self) -> dict[str, Any]:
-        """What the manifest says of the evidence."""
+        """The manifest's section `evidence`."""
         return {
             "format": EVIDENCE_FORMAT,
             "origin": self.origin,
@@ -87,20 +87,20 @@ def collect_evidence(
     metrics: Metrics | None = None,
     origin: Origin = "training",
 ) -> Evidence:
-    """Ask the model that `scorer` holds about a sample of holdout rows and about generated probes.
+    """Score a sample of holdout rows and generated probes with the live model of `scorer`.
 
     Args:
         scorer: over the live model.
         table_holdout: raw rows as they arrived, target column included where known.
         max_rows: of the sample; stratified by label for classification.
         seed: of the sample and the mixtures among the generated probes.
-        metrics: of the training run, to be held against `metrics.json`.
+        metrics: of the training run, to be compared with `metrics.json`.
         origin: see `Evidence.origin`.
 
     Raises:
         DataRefused: there are no holdout rows.
     """
-    # torch comes in with it; whoever only reads evidence shall not wait for that.
+    # It imports torch, which reading evidence doesn't need.
     from ai.ml.retraining.evidence.fingerprints import describe_model, describe_structure
 
     if table_holdout.num_rows == 0:
@@ -131,7 +131,7 @@ def answer_probes(scorer: Scorer, holdout: pa.Table, generated: ProbeSet) -> Ans
 
 
 def digest_stages(scorer: Scorer, holdout: pa.Table) -> dict[str, str]:
-    """SHA-256 of what each stage of the scoring path gives for the holdout rows, in the order they run."""
+    """SHA-256 of each stage's output in the scoring path for the holdout rows, in the order they run."""
     matrix = scorer.matrix(holdout)
     scaled = scorer.scaled(matrix)
     raw = scorer.forward(scaled)
@@ -162,11 +162,11 @@ def sample_rows(table: pa.Table, bundle: ModelBundle, max_rows: int, seed: int) 
 
 
 def _own_columns(bundle: ModelBundle, table: pa.Table) -> pa.Table:
-    """The columns that the bundle reads and its target: what else arrived stays out of the evidence."""
+    """The columns that the bundle reads and its target; further columns stay out of the evidence."""
     if bundle.contract is None:
         return table.replace_schema_metadata(None)
-    known = {*(column.name for column in bundle.contract.columns), bundle.target_column}
-    return table.select([name for name in table.column_names if name in known]).replace_schema_metadata(None)
+    contract_names = {*(column.name for column in bundle.contract.columns), bundle.target_column}
+    return table.select([name for name in table.column_names if name in contract_names]).replace_schema_metadata(None)
 
 
 def write_evidence(bundle_dir: Path, evidence: Evidence) -> dict[str, Any]:

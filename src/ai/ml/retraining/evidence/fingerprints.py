@@ -1,6 +1,6 @@
 """A bundle taken apart into named parts, each with a fingerprint of its type, dtype, shape and bytes.
 
-Made from the live model at train time and kept in the evidence, it lets any later process say which weight or which
+Made from the live model at train time and kept in the evidence, it lets any later process report which weight or which
 preprocessing attribute isn't what was trained, without the live model and without trusting predictions alone.
 """
 
@@ -19,10 +19,10 @@ from ai.ml.core.types import ModelBundle
 from ai.ml.frameworks.pytorch.models.networks import model_config_of
 
 _MODULE_ATTRIBUTES = ("eps", "momentum", "affine", "track_running_stats", "p", "in_features", "out_features")
-"""What changes a layer's function and isn't a tensor; a rebuilt layer has the defaults, a live one may not."""
+"""Attributes that change a layer's function and aren't tensors; a rebuilt layer has their defaults."""
 
 MAX_FEATURE_NAMES = 1000
-"""How many feature names a manifest holds."""
+"""Feature names that a manifest lists; the rest are left out."""
 
 _FITTED = ("vectorizer", "scaler", "feature_medians", "label_encoder", "target_scaler")
 _PLAIN = ("task", "target_column", "input_dim", "output_dim", "class_names")
@@ -55,7 +55,7 @@ def describe_structure(bundle: ModelBundle) -> dict[str, str]:
 
 
 def describe_model(bundle: ModelBundle) -> dict[str, Any]:
-    """The manifest's section `model`: what a reader wants to know without opening the file."""
+    """The manifest's section `model`: the model's task, sizes and feature names, readable without opening the file."""
     features = cast("list[str]", bundle.vectorizer.feature_names_)
     return {
         "task": bundle.task,
@@ -111,8 +111,8 @@ def _describe_fitted(name: str, fitted: Any) -> dict[str, str]:
 
 
 def _describe_module(module: nn.Module) -> str:
-    shown = {key: getattr(module, key) for key in _MODULE_ATTRIBUTES if key in vars(module)}
-    return f"{type(module).__name__}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
+    attributes = {key: getattr(module, key) for key in _MODULE_ATTRIBUTES if key in vars(module)}
+    return f"{type(module).__name__}({', '.join(f'{key}={value!r}' for key, value in attributes.items())})"
 
 
 def _fingerprint_tensor(tensor: Tensor) -> str:

@@ -1,8 +1,8 @@
-"""Generated probe rows: what production will send one day and a holdout may not hold.
+"""Generated probe rows: inputs that production can send and that a holdout may lack.
 
-Each column missing, absent, at its extremes and infinite; categories never seen; every vocabulary entry once; rows
-with nothing in them; and mixtures of all that. They are kept as a base row and each probe's changes to it, in JSON,
-since a table can't hold the difference between a missing cell and an absent key.
+Each column missing, absent, at its extremes and infinite; categories never seen; every vocabulary entry once; empty
+rows; and mixtures of these. They are stored as a base row and each probe's changes to it, in JSON,
+since a table can't represent the difference between a missing cell and an absent key.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MIXTURES = 64
 
 @dataclass(frozen=True)
 class ProbeColumn:
-    """A raw input column as the probes need it."""
+    """A raw input column: its name, kind and vocabulary."""
 
     name: str
     numeric: bool
@@ -60,14 +60,14 @@ class ProbeSet:
         return {kind: names.count(kind) for kind in dict.fromkeys(names)}
 
     def to_json(self) -> bytes:
-        """As `evidence/generated.json` holds it, on one line: thousands of probes indented would be mostly spaces."""
+        """The content of `evidence/generated.json`, on one line, since indentation would be most of the file."""
         probes = [{"kind": p.kind, "cells": p.cells, "absent": list(p.absent)} for p in self.probes]
         record = {"base": self.base, "probes": probes}
         return (json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
     @classmethod
     def from_json(cls, document: bytes) -> ProbeSet:
-        """Build what `to_json` wrote; ValueError, KeyError or TypeError for what isn't one."""
+        """Parse the output of `to_json`; anything else raises ValueError, KeyError or TypeError."""
         record = json.loads(document)
         probes = (Probe(str(p["kind"]), dict(p["cells"]), tuple(p["absent"])) for p in record["probes"])
         return cls(dict(record["base"]), tuple(probes))
@@ -94,7 +94,7 @@ def generate_probes(
     """Generate the probes for some columns.
 
     Args:
-        columns: what `probe_columns` found.
+        columns: from `probe_columns`.
         holdout: raw rows; the base row and the numbers' extremes come from it. At least one row.
         seed: of the mixtures.
         max_probes: cut off after this many.
@@ -114,12 +114,12 @@ def generate_probes(
 
 
 def _column_of(feature: str, holdout: pa.Table) -> str:
-    """The raw column of a feature `column=level` or `column`; a column's name may hold `=` itself."""
+    """The raw column of a feature `column=level` or `column`; a column's name may contain `=`."""
     if feature in holdout.column_names:
         return feature
     cuts = [index for index, letter in enumerate(feature) if letter == "="]
-    known = [feature[:cut] for cut in cuts if feature[:cut] in holdout.column_names]
-    return known[-1] if known else feature[: cuts[0]] if cuts else feature
+    candidates = [feature[:cut] for cut in cuts if feature[:cut] in holdout.column_names]
+    return candidates[-1] if candidates else feature[: cuts[0]] if cuts else feature
 
 
 def _column_probes(column: ProbeColumn, holdout: pa.Table) -> Iterator[Probe]:
@@ -146,7 +146,7 @@ def _vocabulary_probes(columns: Sequence[ProbeColumn]) -> Iterator[Probe]:
 
 
 def _mixtures(probes: Sequence[Probe], rng: np.random.Generator) -> list[Probe]:
-    """Pairs of probes in one row: what two oddities do together."""
+    """Pairs of probes combined in one row."""
     pairs = rng.integers(2, max(3, len(probes)), (_MIXTURES, 2)) if len(probes) > 2 else np.empty((0, 2), int)
     chosen = ((probes[first], probes[second]) for first, second in pairs.tolist())
     return [
@@ -156,7 +156,7 @@ def _mixtures(probes: Sequence[Probe], rng: np.random.Generator) -> list[Probe]:
 
 
 def _base_row(columns: Sequence[ProbeColumn], holdout: pa.Table) -> dict[str, Any]:
-    """The first row with the fewest missing cells, as JSON can hold it."""
+    """The first row with the fewest missing cells, as JSON values."""
     names = [column.name for column in columns if column.name in holdout.column_names]
     gaps = np.zeros(holdout.num_rows, dtype=np.int64)
     for name in names:
@@ -169,7 +169,7 @@ _FLOATS = (pa.float16(), pa.float32(), pa.float64())
 
 
 def _plain(value: Any) -> Any:
-    """A cell as JSON holds it: dates and other things as text, numbers that JSON lacks as text too."""
+    """A cell as a JSON value: dates and other types as text, and NaN and infinity, which JSON lacks, too."""
     if isinstance(value, float) and not np.isfinite(value):
         return str(value)
     if value is None or isinstance(value, bool | int | float | str):
@@ -178,7 +178,7 @@ def _plain(value: Any) -> Any:
 
 
 def _extremes(name: str, holdout: pa.Table) -> tuple[float, float]:
-    """Least and greatest finite number in a raw column, (0, 1) where there is none."""
+    """Minimum and maximum finite number of a raw column, (0, 1) where there is none."""
     if name not in holdout.column_names:
         return 0.0, 1.0
     cells = holdout[name].combine_chunks()

@@ -1,4 +1,4 @@
-"""What MLflow runs to get the model back: it stores this file, not a pickle of one of our classes."""
+"""The code that MLflow runs to load the model: it stores this file, not a pickle of one of our classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle behind `mlflow.pyfunc`: proven when it is loaded, scored as everywhere else."""
+"""A bundle as an `mlflow.pyfunc` model: proven when it is loaded, scored by the same scorer as in batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIGEST = "digest"
 
 
 class BundleScorer(PythonModel):
-    """Answers a table with the columns that batch scoring writes."""
+    """Scores a table into the columns that batch scoring writes."""
 
     def __init__(self) -> None:
         self._proven: ProvenBundle | None = None

@@ -1,6 +1,6 @@
 """The champion in an MLflow registry (extra `mlflow`): the bundle with its evidence, its verdict and its ledger line.
 
-MLflow gets a copy to look at and to serve; what is live is still the store's word.
+MLflow gets a copy to inspect and to serve; which version is live is still decided by the store.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Published:
     version: str
     digest: str
     already: bool
-    """It was there: nothing was uploaded."""
+    """Whether it was registered before, so that nothing was uploaded."""
 
 
 def publish_champion(store: Store, name: str, uri: str) -> Published:
@@ -60,20 +60,22 @@ def publish_champion(store: Store, name: str, uri: str) -> Published:
     if problems:
         raise StoreRefused(f"version {digest[:12]} is in the store but damaged: {problems[0]}")
     documents = {VERDICT_NAME: verdict, "promotion.json": dump_json({"sequence": entry.sequence, **entry.body})}
-    with _talking_to(uri) as mlflow:
+    with _connected_to(uri) as mlflow:
         client = mlflow.MlflowClient()
-        found = [
+        registered = [
             version
             for version in client.search_model_versions(f"name = '{name}'")
             if version.tags.get(TAG) == digest and version.status == "READY"
         ]
         version = (
-            str(found[0].version) if found else _register(mlflow, name, store.resolve(f"{name}@{digest}"), documents)
+            str(registered[0].version)
+            if registered
+            else _register(mlflow, name, store.resolve(f"{name}@{digest}"), documents)
         )
         client.set_model_version_tag(name, version, TAG, digest)
         client.set_model_version_tag(name, version, "bundlegate.verdict", entry.body["verdict"])
         client.set_registered_model_alias(name, ALIAS, version)
-    return Published(name, version, digest, already=bool(found))
+    return Published(name, version, digest, already=bool(registered))
 
 
 def _register(mlflow: Any, name: str, bundle_dir: Path, documents: dict[str, bytes]) -> str:
@@ -97,8 +99,8 @@ def _register(mlflow: Any, name: str, bundle_dir: Path, documents: dict[str, byt
 
 
 @contextlib.contextmanager
-def _talking_to(uri: str) -> Generator[Any]:
-    """MLflow with this address for tracking and registry; what was set before is set again."""
+def _connected_to(uri: str) -> Generator[Any]:
+    """MLflow with this URI for tracking and registry; the previous URIs are restored afterwards."""
     mlflow = _imported()
     before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     try:
@@ -116,7 +118,7 @@ def _talking_to(uri: str) -> Generator[Any]:
 
 
 def _imported() -> ModuleType:
-    # Before the import: it is what keeps MLflow from sending usage figures away.
+    # Before the import: it keeps MLflow from sending telemetry.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     # A database is made the first time without a page of its migrations' messages.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")

@@ -1,7 +1,7 @@
 """Signatures with a local key, by OpenSSF's `model-signing` (extra `sign`): nothing is fetched, nothing is published.
 
 A signature covers the names and contents of all files of a bundle directory. It lies beside the directory, not in it:
-the directory's content is what its digest says, signed or not.
+signing leaves the directory's content, and so its digest, as it was.
 
 Keys are elliptic ones in PEM, as OpenSSL makes them::
 
@@ -22,9 +22,9 @@ from ai.ml.core.files.atomic import write_atomic
 
 
 def signature_path(bundle_dir: Path) -> Path:
-    """Where a bundle's signature lies unless the user says otherwise: `DIRECTORY.sig`."""
-    whole = bundle_dir.absolute()
-    return whole.with_name(f"{whole.name}.sig")
+    """Default path of a bundle's signature: `DIRECTORY.sig`."""
+    directory = bundle_dir.absolute()
+    return directory.with_name(f"{directory.name}.sig")
 
 
 def sign_bundle(bundle_dir: Path, key: Path, signature: Path | None = None, *, password: str | None = None) -> Path:
@@ -43,12 +43,12 @@ def sign_bundle(bundle_dir: Path, key: Path, signature: Path | None = None, *, p
     signing = _library("signing")
     target = signature_path(bundle_dir) if signature is None else signature
     try:
-        # The library says text and hands it on to what takes bytes.
+        # The library's annotation says text, but it passes the password on to a function of bytes.
         secret = None if password is None else password.encode()
         config = signing.Config().use_elliptic_key_signer(private_key=key, password=secret)
     except (OSError, ValueError, TypeError, AttributeError) as error:  # an RSA key has no curve
         raise UsageError(f"{key} can't sign: {_reason(error)}; expected a private elliptic key in PEM") from None
-    config.set_hashing_config(_whole_directory())
+    config.set_hashing_config(_hash_every_file())
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "signature"
         config.sign(bundle_dir, written)
@@ -57,7 +57,7 @@ def sign_bundle(bundle_dir: Path, key: Path, signature: Path | None = None, *, p
 
 
 def check_signature(bundle_dir: Path, key: Path, signature: Path | None = None) -> None:
-    """See that the signature is that of this key and of these files, and that there is no other file.
+    """Verify the signature with this key against all files; a further file is refused too.
 
     Args:
         bundle_dir: bundle directory.
@@ -65,7 +65,7 @@ def check_signature(bundle_dir: Path, key: Path, signature: Path | None = None) 
         signature: `DIRECTORY.sig` by default.
 
     Raises:
-        BundleRefused: it isn't; a file was changed, added or removed, or another key signed.
+        BundleRefused: the signature doesn't match; a file was changed, added or removed, or another key signed.
         UsageError: the key or the signature can't be read, or the extra `sign` isn't installed.
     """
     verifying = _library("verifying")
@@ -76,7 +76,7 @@ def check_signature(bundle_dir: Path, key: Path, signature: Path | None = None) 
         config = verifying.Config().use_elliptic_key_verifier(public_key=key)
     except (OSError, ValueError, TypeError, AttributeError) as error:  # an RSA key has no curve
         raise UsageError(f"{key} can't verify: {_reason(error)}; expected a public elliptic key in PEM") from None
-    config.set_hashing_config(_whole_directory())
+    config.set_hashing_config(_hash_every_file())
     _guarded(lambda: config.verify(bundle_dir, source), bundle_dir, source)
 
 
@@ -89,7 +89,7 @@ def _guarded(verify: Callable[[], Any], bundle_dir: Path, source: Path) -> None:
         ) from None
 
 
-def _whole_directory() -> Any:
+def _hash_every_file() -> Any:
     return _library("hashing").Config().set_ignored_paths(paths=[], ignore_git_paths=False)
 
 

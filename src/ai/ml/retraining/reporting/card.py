@@ -10,7 +10,7 @@ from typing import Any
 from ai.ml.core.splits.rule import SplitRule
 from ai.ml.retraining.reporting.inputs import Material, Study
 from ai.ml.retraining.reporting.metrics import interval_text
-from ai.ml.retraining.reporting.provenance import how_to, in_python, lineage_facts, refused
+from ai.ml.retraining.reporting.provenance import in_python, lineage_facts, refused, usage_commands
 from ai.ml.retraining.reporting.sections import (
     BASELINE_HEAD,
     BASELINES,
@@ -21,7 +21,7 @@ from ai.ml.retraining.reporting.sections import (
     worst_drift,
 )
 
-MOST_COLUMNS = 60
+MAX_COLUMNS = 60
 HUB_METRICS = {"auc": "roc_auc"}
 """Names under which hubs know a metric."""
 
@@ -42,7 +42,7 @@ def to_card(material: Material, study: Study | None) -> str:
 
 
 def _head(material: Material, study: Study | None) -> str:
-    """YAML; every text as a JSON string, which YAML reads as it stands."""
+    """The YAML front matter; texts are JSON strings, which are valid YAML."""
     subject = material.subject
     task = f"tabular-{subject.task}"
     lines = ["---", "library_name: bundlegate", f"pipeline_tag: {task}", "tags:"]
@@ -64,8 +64,12 @@ def _head(material: Material, study: Study | None) -> str:
         for item in study.measures:
             value = item.value.estimate
             if value == value:
-                known = HUB_METRICS.get(item.name, item.name.replace(" ", "_"))
-                lines += [f"    - type: {known}", f"      name: {json.dumps(item.label)}", f"      value: {value:.6g}"]
+                hub_name = HUB_METRICS.get(item.name, item.name.replace(" ", "_"))
+                lines += [
+                    f"    - type: {hub_name}",
+                    f"      name: {json.dumps(item.label)}",
+                    f"      value: {value:.6g}",
+                ]
     return "\n".join([*lines, "---"])
 
 
@@ -77,7 +81,7 @@ def _purpose(material: Material) -> str:
     mode = (subject.manifest.lineage.get("training") or {}).get("training_mode") or model.get(
         "training_mode", "network"
     )
-    for_what = _plain(settings.intended_use or "") or (
+    intended_use = _plain(settings.intended_use or "") or (
         f"Scoring rows like those it was trained on, for {_plain(target)}. Its owner hasn't said more; the setting "
         "`report.intended_use` takes it."
     )
@@ -89,7 +93,7 @@ def _purpose(material: Material) -> str:
     lines = [
         f"A {subject.task} model ({_plain(str(mode))}) for {_plain(target)} from {count} raw columns.{classes}",
         "",
-        f"- **For:** {for_what}",
+        f"- **For:** {intended_use}",
         f"- **Not for:** {not_for}",
         f"- **Owner:** {_plain(settings.owner or '') or 'not named (setting `report.owner`)'}",
     ]
@@ -103,7 +107,7 @@ def _data(material: Material, study: Study | None) -> str:
     lines = ["## Data and split", "", f"- A table of {material.subject.contract.rows:,} rows"]
     if "test_size" in training:
         lines[-1] += (
-            f"; {training['test_size']:.0%} of it held out{_split_words(material.subject.manifest.lineage)}, "
+            f"; {training['test_size']:.0%} of it held out{_split_sentence(material.subject.manifest.lineage)}, "
             f"{training.get('validation_size', 0):.0%} of the training rows watched for early stopping "
             f"(seed {training.get('random_seed')})"
         )
@@ -116,9 +120,9 @@ def _data(material: Material, study: Study | None) -> str:
     return "\n".join(lines)
 
 
-def _split_words(lineage: dict[str, Any]) -> str:
-    """How the rows were chosen; nothing for bundles from before that was kept."""
-    return "" if "split" not in lineage else f" ({_plain(SplitRule.from_json(lineage['split']).words)})"
+def _split_sentence(lineage: dict[str, Any]) -> str:
+    """How the rows were chosen; empty for bundles of versions that didn't record it."""
+    return "" if "split" not in lineage else f" ({_plain(SplitRule.from_json(lineage['split']).description)})"
 
 
 def _metrics(material: Material, study: Study | None) -> str:
@@ -153,16 +157,16 @@ def _gate(material: Material) -> str:
 
 def _contract(material: Material) -> str:
     columns = material.subject.contract.columns
-    rows = [contract_cells(column) for column in columns[:MOST_COLUMNS]]
+    rows = [contract_cells(column) for column in columns[:MAX_COLUMNS]]
     lines = ["## Input contract", "", *_table(["column", "kind", "missing at training", "values"], rows)]
-    if len(columns) > MOST_COLUMNS:
-        lines += ["", f"And {len(columns) - MOST_COLUMNS} more: `bundlegate inspect` shows all."]
+    if len(columns) > MAX_COLUMNS:
+        lines += ["", f"And {len(columns) - MAX_COLUMNS} more: `bundlegate inspect` shows all."]
     return "\n".join(lines)
 
 
 def _lineage(material: Material) -> str:
     facts = [[name, value] for name, value in lineage_facts(material)]
-    use = how_to(material)
+    use = usage_commands(material)
     lines = ["## Lineage", "", *_table(["what", "value"], facts)]
     lines += ["", "## Load, verify, roll back", "", "```bash", use, "```"]
     if not refused(material):

@@ -22,10 +22,10 @@ from ai.ml.retraining.reporting.svg import (
     turn_ticks,
 )
 
-MOST_CLASSES = 8
+MAX_CLASSES = 8
 """Curves in one chart."""
-MOST_CELLS = 12
-"""Classes in a confusion matrix; the rarest are gathered above that."""
+MAX_CELLS = 12
+"""Classes in a confusion matrix; of more, the rarest are shown as one."""
 BINS = 10
 
 
@@ -46,7 +46,7 @@ def short(text: str, width: int = 18) -> str:
 
 def confusion(scored: Predictions, classes: list[str]) -> Chart:
     """Counts, and shares of the true class."""
-    truth, answers, names = _gathered(scored, classes)
+    truth, answers, names = _merge_rare_classes(scored, classes)
     counts = confusion_matrix(truth, answers, labels=np.arange(len(names)))
     shares = confusion_matrix(truth, answers, labels=np.arange(len(names)), normalize="true")
 
@@ -55,9 +55,9 @@ def confusion(scored: Predictions, classes: list[str]) -> Chart:
 
         # From clear to the accent: the page's own ground shows through in both themes, and ink reads on all of it.
         tint: Any = LinearSegmentedColormap.from_list("tint", [(0.1, 0.45, 0.85, 0.0), (0.1, 0.45, 0.85, 0.6)])
-        shown = ConfusionMatrixDisplay(shares, display_labels=[short(name) for name in names])
-        shown.plot(ax=axes, cmap=tint, colorbar=False, im_kw={"vmin": 0, "vmax": 1}, include_values=True)
-        for row, cells in enumerate(np.asarray(shown.text_)):
+        display = ConfusionMatrixDisplay(shares, display_labels=[short(name) for name in names])
+        display.plot(ax=axes, cmap=tint, colorbar=False, im_kw={"vmin": 0, "vmax": 1}, include_values=True)
+        for row, cells in enumerate(np.asarray(display.text_)):
             for column, cell in enumerate(cells):
                 cell.set(color=INK, text=f"{counts[row, column]:,}\n{shares[row, column]:.0%}", fontsize=_size(names))
         axes.set(xlabel="answered", ylabel="true")
@@ -79,67 +79,67 @@ def _size(names: list[str]) -> float:
     return 10 if len(names) <= 4 else 8 if len(names) <= 7 else 6
 
 
-def _gathered(scored: Predictions, classes: list[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _merge_rare_classes(scored: Predictions, classes: list[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """True and answered classes, all but the most frequent as one `other` where there are too many."""
     truth, answers = scored.truth, scored.answers.argmax(axis=1)
-    if len(classes) <= MOST_CELLS:
+    if len(classes) <= MAX_CELLS:
         return truth, answers, classes
     counts = np.bincount(truth, minlength=len(classes))
-    kept = np.sort(np.argsort(-counts, kind="stable")[: MOST_CELLS - 1])
-    place = np.full(len(classes), MOST_CELLS - 1)
-    place[kept] = np.arange(MOST_CELLS - 1)
-    return place[truth], place[answers], [*(classes[index] for index in kept), "(other)"]
+    frequent = np.sort(np.argsort(-counts, kind="stable")[: MAX_CELLS - 1])
+    merged = np.full(len(classes), MAX_CELLS - 1)
+    merged[frequent] = np.arange(MAX_CELLS - 1)
+    return merged[truth], merged[answers], [*(classes[index] for index in frequent), "(other)"]
 
 
 def curves(scored: Predictions, classes: list[str]) -> list[Chart]:
     """ROC and precision-recall: of the second class, or each class against the rest."""
-    wanted = [1] if len(classes) == 2 else list(range(len(classes)))
+    chosen = [1] if len(classes) == 2 else list(range(len(classes)))
     counts = np.bincount(scored.truth, minlength=len(classes))
-    wanted = [index for index in wanted if 0 < counts[index] < len(scored.truth)]
-    wanted = sorted(sorted(wanted, key=lambda index: -counts[index])[:MOST_CLASSES])
-    if not wanted:
+    chosen = [index for index in chosen if 0 < counts[index] < len(scored.truth)]
+    chosen = sorted(sorted(chosen, key=lambda index: -counts[index])[:MAX_CLASSES])
+    if not chosen:
         return []
     versus = "" if len(classes) == 2 else " Each class against all others."
-    if len(wanted) < len(classes) and len(classes) > 2:
-        versus += f" Shown: {len(wanted)} of {len(classes)} classes."
+    if len(chosen) < len(classes) and len(classes) > 2:
+        versus += f" Shown: {len(chosen)} of {len(classes)} classes."
 
     def roc(axes: Any) -> str:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--", label="guessing")
-        said = _draw_each(axes, RocCurveDisplay, scored, classes, wanted)
+        displays = _draw_each(axes, RocCurveDisplay, scored, classes, chosen)
         axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="auto")
         axes.legend(loc="lower right") if len(classes) == 2 else legend_above(axes)
-        areas = [f"{classes[index]} {shown.roc_auc:.3f}" for index, shown in zip(wanted, said, strict=True)]
+        areas = [f"{classes[index]} {display.roc_auc:.3f}" for index, display in zip(chosen, displays, strict=True)]
         return "ROC curve. Area under the curve: " + "; ".join(areas)
 
     def precision_recall(axes: Any) -> str:
-        said: list[str] = []
-        for turn, shown in enumerate(_draw_each(axes, PrecisionRecallDisplay, scored, classes, wanted)):
-            base, name = counts[wanted[turn]] / len(scored.truth), classes[wanted[turn]]
+        texts: list[str] = []
+        for turn, display in enumerate(_draw_each(axes, PrecisionRecallDisplay, scored, classes, chosen)):
+            base, name = counts[chosen[turn]] / len(scored.truth), classes[chosen[turn]]
             axes.axhline(base, color=SERIES[turn], linestyle=":", linewidth=1)
-            said.append(f"{name} average precision {shown.average_precision:.3f}, base rate {percent(base)}")
+            texts.append(f"{name} average precision {display.average_precision:.3f}, base rate {percent(base)}")
         axes.set(xlabel="recall", ylabel="precision", aspect="auto", ylim=(-0.02, 1.05))
         axes.legend(loc="lower left") if len(classes) == 2 else legend_above(axes)
-        return "Precision-recall curve. " + "; ".join(said)
+        return "Precision-recall curve. " + "; ".join(texts)
 
     note = "Dotted: the share of the class among all rows, which guessing reaches."
-    size = (5.0, 3.5 + legend_room(len(wanted)))
+    size = (5.0, 3.5 + legend_room(len(chosen)))
     return [
         draw("roc", "ROC curve", roc, note="The diagonal is guessing." + versus, size=size),
         draw("precision-recall", "Precision and recall", precision_recall, note=note + versus, size=size),
     ]
 
 
-def _draw_each(axes: Any, display: Any, scored: Predictions, classes: list[str], wanted: list[int]) -> list[Any]:
+def _draw_each(axes: Any, display: Any, scored: Predictions, classes: list[str], chosen: list[int]) -> list[Any]:
     """One curve per class; styled afterwards, because how to style them was renamed between scikit-learn's versions."""
-    shown: list[Any] = []
-    for turn, index in enumerate(wanted):
+    displays: list[Any] = []
+    for turn, index in enumerate(chosen):
         first = len(axes.lines)
         truth, score = scored.truth == index, scored.answers[:, index]
-        shown.append(
-            display.from_predictions(truth, score, ax=axes, name=short(classes[index], 18 if len(wanted) == 1 else 14))
+        displays.append(
+            display.from_predictions(truth, score, ax=axes, name=short(classes[index], 18 if len(chosen) == 1 else 14))
         )
         axes.lines[first].set(**_line(turn))
-    return shown
+    return displays
 
 
 def _line(turn: int) -> dict[str, Any]:
@@ -147,11 +147,11 @@ def _line(turn: int) -> dict[str, Any]:
 
 
 def reliability(scored: Predictions, classes: list[str]) -> Chart:
-    """Are the probabilities shares? With the histogram of the probabilities below."""
+    """Reliability diagram, with the histogram of the probabilities below it."""
     binary = len(classes) == 2
     score = scored.answers[:, 1] if binary else scored.answers.max(axis=1)
     hits = scored.truth == 1 if binary else scored.answers.argmax(axis=1) == scored.truth
-    what = f"probability of {short(classes[1])}" if binary else "probability of the answer"
+    label = f"probability of {short(classes[1])}" if binary else "probability of the answer"
 
     def paint(axes: Any) -> str:
         shown = CalibrationDisplay.from_predictions(
@@ -161,13 +161,14 @@ def reliability(scored: Predictions, classes: list[str]) -> Chart:
         axes[0].set(xlabel="", ylabel="share that came true", ylim=(-0.03, 1.05))
         axes[0].legend(loc="upper left")
         axes[1].hist(score, bins=BINS, range=(0, 1), color=SERIES[0], alpha=0.7, edgecolor=SERIES[0])
-        axes[1].set(xlabel=what, ylabel="rows")
+        axes[1].set(xlabel=label, ylabel="rows")
         pairs = [
-            f"{said:.2f} came true in {came:.2f}" for said, came in zip(shown.prob_pred, shown.prob_true, strict=True)
+            f"{predicted:.2f} came true in {observed:.2f}"
+            for predicted, observed in zip(shown.prob_pred, shown.prob_true, strict=True)
         ]
-        return f"Reliability diagram of the {what}: " + "; ".join(pairs)
+        return f"Reliability diagram of the {label}: " + "; ".join(pairs)
 
-    note = "On the diagonal a probability of 0.8 comes true in 80 % of the rows. Below: how often each was said."
+    note = "On the diagonal a probability of 0.8 comes true in 80 % of the rows. Below: how often each was predicted."
     layout = {"sharex": True, "height_ratios": (3, 1)}
     return draw("reliability", "Reliability", paint, note=note, size=(5.0, 4.4), panels=(2, 1), **layout)
 
@@ -176,13 +177,13 @@ def scores_by_class(scored: Predictions, classes: list[str]) -> Chart:
     """Histogram of the score, a step line per true class."""
     binary = len(classes) == 2
     score = scored.answers[:, 1] if binary else scored.answers[np.arange(len(scored.truth)), scored.truth]
-    what = f"probability of {short(classes[1])}" if binary else "probability of the true class"
+    label = f"probability of {short(classes[1])}" if binary else "probability of the true class"
     counts = np.bincount(scored.truth, minlength=len(classes))
-    wanted = sorted(np.argsort(-counts, kind="stable")[:MOST_CLASSES].tolist())
+    chosen = sorted(np.argsort(-counts, kind="stable")[:MAX_CLASSES].tolist())
 
     def paint(axes: Any) -> str:
-        said: list[str] = []
-        for turn, index in enumerate(wanted):
+        texts: list[str] = []
+        for turn, index in enumerate(chosen):
             rows = scored.truth == index
             if not rows.any():
                 continue
@@ -195,11 +196,11 @@ def scores_by_class(scored: Predictions, classes: list[str]) -> Chart:
                 label=f"{short(classes[index])} ({counts[index]:,})",
                 **_line(turn),
             )
-            said.append(f"{classes[index]} median {np.median(score[rows]):.3f}")
-        axes.set(xlabel=what, ylabel="rows")
+            texts.append(f"{classes[index]} median {np.median(score[rows]):.3f}")
+        axes.set(xlabel=label, ylabel="rows")
         legend_above(axes)
-        return f"Histogram of the {what} by true class: " + "; ".join(said)
+        return f"Histogram of the {label} by true class: " + "; ".join(texts)
 
-    note = "The less the lines overlap, the better they are told apart."
-    size = (5.0, 3.5 + legend_room(len(wanted)))
+    note = "The less the lines overlap, the better the classes are separated."
+    size = (5.0, 3.5 + legend_room(len(chosen)))
     return draw("scores", "Scores by true class", paint, note=note, size=size)

@@ -13,12 +13,12 @@ from ai.ml.retraining.store.location import work_folder
 from ai.ml.retraining.store.store import Store
 
 if TYPE_CHECKING:
-    # torch comes in with it; who only asks where a report lies shall not wait for that.
+    # It imports torch, which finding a report's path doesn't need.
     from ai.ml.retraining.reporting.inputs import Material
 
 CARD, PAGE, HISTORY, PREVIEW = "card.md", "report.html", "history.json", "preview.svg"
 REMARKS = "remarks.json"
-"""What a later report of the same version can't find elsewhere: its owner's words, and what the training remarked."""
+"""What a later report of the same version can't read elsewhere: the owner's texts and the training's findings."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def all_reports(store: Store, name: str) -> Path:
     return (work_folder(store.root, name) if is_url(store.root) else store.folder(name)) / "reports"
 
 
-def kept_reports(store: Store, name: str, digest: str) -> Path:
-    """The folder where a version's reports are kept; not part of the bundle, so its digest stays."""
+def report_folder(store: Store, name: str, digest: str) -> Path:
+    """The folder of a version's report; it isn't part of the bundle, whose digest stays."""
     return all_reports(store, name) / digest
 
 

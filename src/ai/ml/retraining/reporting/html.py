@@ -1,4 +1,4 @@
-"""The few HTML elements that a report has. Every text is escaped here and nowhere else."""
+"""The HTML elements of a report. Every text is escaped here and nowhere else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ai.ml.retraining.reporting.svg import Chart
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page."""
+    """A section of the page."""
 
     key: str
     title: str
@@ -45,12 +45,12 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], kind
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """Names with their values."""
+    """A description list of names and values."""
     return "<dl>" + "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs) + "</dl>"
 
 
 def tiles(items: Iterable[tuple[str, str, str]]) -> str:
-    """Large figures: name, value, what is beside it."""
+    """Tiles with a large figure: name, value, further text."""
     cells = [
         f'<li><span class="name">{escape(name)}</span><strong>{escape(value)}</strong><span>{escape(more)}</span></li>'
         for name, value, more in items

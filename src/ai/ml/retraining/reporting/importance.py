@@ -23,8 +23,8 @@ from ai.ml.retraining.decision.predictions import Predictions
 REPEATS = 5
 BUDGET_ROWS = 1_000_000
 """Rows that all permutations together may score."""
-MOST_ROWS, LEAST_ROWS = 2_000, 100
-MOST_COLUMNS = 400
+MAX_ROWS, MIN_ROWS = 2_000, 100
+MAX_COLUMNS = 400
 CURVE_ROWS = 200
 CURVE_POINTS = 15
 CURVE_LEVELS = 10
@@ -66,22 +66,22 @@ def permutation_importance(subject: EvaluatedBundle, table: pa.Table, seed: int 
         table: raw rows with their truth.
         seed: of the sample and the shuffles.
     """
-    columns = [column.name for column in subject.contract.columns][:MOST_COLUMNS]
+    columns = [column.name for column in subject.contract.columns][:MAX_COLUMNS]
     rng = np.random.default_rng(seed)
-    most = BUDGET_ROWS // max(1, REPEATS * len(columns))
-    rows = min(table.num_rows, max(LEAST_ROWS, min(MOST_ROWS, most)))
+    affordable = BUDGET_ROWS // max(1, REPEATS * len(columns))
+    rows = min(table.num_rows, max(MIN_ROWS, min(MAX_ROWS, affordable)))
     sample = table.take(pa.array(np.sort(rng.permutation(table.num_rows)[:rows])))
     truth = subject.truth(sample)
     base = _loss(subject, truth, sample)
-    found: list[Importance] = []
+    importances: list[Importance] = []
     for name in columns:
-        place = sample.column_names.index(name)
+        position = sample.column_names.index(name)
         drops: list[float] = []
         for _ in range(REPEATS):
-            shuffled = sample.column(place).take(pa.array(rng.permutation(rows)))
-            drops.append(_loss(subject, truth, sample.set_column(place, name, shuffled)) - base)
-        found.append(Importance(name, float(np.mean(drops)), float(np.std(drops)), tuple(drops)))
-    return sorted(found, key=lambda importance: (-importance.mean, importance.column)), rows
+            shuffled = sample.column(position).take(pa.array(rng.permutation(rows)))
+            drops.append(_loss(subject, truth, sample.set_column(position, name, shuffled)) - base)
+        importances.append(Importance(name, float(np.mean(drops)), float(np.std(drops)), tuple(drops)))
+    return sorted(importances, key=lambda importance: (-importance.mean, importance.column)), rows
 
 
 def _loss(subject: EvaluatedBundle, truth: np.ndarray, table: pa.Table) -> float:
@@ -92,23 +92,23 @@ def _loss(subject: EvaluatedBundle, truth: np.ndarray, table: pa.Table) -> float
 def partial_dependence(
     subject: EvaluatedBundle, table: pa.Table, columns: list[str], seed: int = 0
 ) -> tuple[list[DependenceCurve], list[str]]:
-    """A curve per column, and the columns that had no two values at training to draw one between."""
+    """A curve per column, and the columns without one, which had fewer than two values at training."""
     rng = np.random.default_rng(seed)
     rows = min(table.num_rows, CURVE_ROWS)
     sample = table.take(pa.array(np.sort(rng.permutation(table.num_rows)[:rows])))
-    known = {column.name: column for column in subject.contract.columns}
-    grids = {name: _grid(known[name]) for name in columns}
-    curves = [_curve(subject, sample, known[name], grid) for name, grid in grids.items() if len(grid) > 1]
+    contracts = {column.name: column for column in subject.contract.columns}
+    grids = {name: _grid(contracts[name]) for name in columns}
+    curves = [_curve(subject, sample, contracts[name], grid) for name, grid in grids.items() if len(grid) > 1]
     return curves, [name for name, grid in grids.items() if len(grid) < 2]
 
 
 def _curve(
     subject: EvaluatedBundle, sample: pa.Table, column: ColumnContract, grid: tuple[Any, ...]
 ) -> DependenceCurve:
-    place = sample.column_names.index(column.name)
+    position = sample.column_names.index(column.name)
     averages: list[np.ndarray] = []
     for value in grid:
-        answers = subject.answers(sample.set_column(place, column.name, _cells(column.kind, value, sample.num_rows)))
+        answers = subject.answers(sample.set_column(position, column.name, _cells(column.kind, value, sample.num_rows)))
         averages.append(np.atleast_1d(answers.mean(axis=0)))
     deciles = tuple(column.quantiles[10:100:10])
     return DependenceCurve(

@@ -1,4 +1,4 @@
-"""What a report is made of, and what is computed from it once for both the card and the page."""
+"""The inputs of a report, and the measurements that card and page share."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from ai.ml.retraining.reporting.importance import (
 from ai.ml.retraining.reporting.metrics import Measure, SliceMeasure, measure_all, measure_slices, slice_columns
 from ai.ml.retraining.settings.retrain import ReportSettings
 
-OWNERS_WORDS = ("owner", "intended_use", "out_of_scope")
+OWNER_FIELDS = ("owner", "intended_use", "out_of_scope")
 
 
 @dataclass(frozen=True)
 class Material:
-    """All that is known of a candidate or a version."""
+    """The inputs of a report on a candidate or a version."""
 
     name: str
     subject: EvaluatedBundle
     rows: pa.Table
     """Raw rows with their truth that the model wasn't trained on."""
     rows_from: str
-    """Where they come from, as a phrase."""
+    """Their origin, as a phrase."""
     history: Sequence[Mapping[str, Any]] = ()
-    """One record per epoch; empty where it isn't known any more."""
+    """One record per epoch; empty where it wasn't kept."""
     verdict: Verdict | None = None
     outcome: str = ""
     """PROMOTE, HOLD, REJECT; empty before a decision."""
@@ -46,24 +46,24 @@ class Material:
     decision: Mapping[str, Any] | None = None
     """The decision's document."""
     champion: EvaluatedBundle | None = None
-    """What this model is compared with."""
+    """The model that this one is compared with."""
     findings: Sequence[str] = ()
-    """What the training remarked on."""
+    """The training's findings."""
     baselines: Sequence[Mapping[str, Any]] = ()
     """Simpler models on the same split, as `CandidateRef.baselines` has them."""
     trials: Sequence[Mapping[str, Any]] = ()
     """Of a search, as `CandidateRef.trials` has them."""
     address: str = ""
-    """What commands call the bundle: `NAME@DIGEST` where the store has it as a version, else its folder."""
+    """The bundle's name in commands: `NAME@DIGEST` where the store has it as a version, else its folder."""
     store: str | None = None
-    """The store that knows the model; None if there is none."""
+    """The model's store; None if it is in none."""
     settings: ReportSettings = field(default_factory=ReportSettings)
     slice_column: str | None = None
 
     def remarks(self) -> dict[str, Any]:
-        """What `recalled` takes up, as JSON values."""
+        """The fields that `recalled` restores, as JSON values."""
         return {
-            **{name: getattr(self.settings, name) for name in OWNERS_WORDS},
+            **{name: getattr(self.settings, name) for name in OWNER_FIELDS},
             "slice_column": self.slice_column,
             "findings": list(self.findings),
             "baselines": [dict(item) for item in self.baselines],
@@ -71,16 +71,16 @@ class Material:
         }
 
     def recalled(self, remarks: Mapping[str, Any], *, same_rows: bool) -> Material:
-        """With the remarks of an earlier report; what was given for this one wins.
+        """A copy with the remarks of an earlier report; settings given for this one override them.
 
         Args:
-            remarks: of `remarks`.
-            same_rows: whether it is about the same rows; the baselines' figures mean nothing beside others.
+            remarks: what `remarks` returned.
+            same_rows: whether it is about the same rows; the baselines' figures hold for their own rows only.
         """
-        words = {name: remarks.get(name) for name in OWNERS_WORDS if getattr(self.settings, name) is None}
+        owner_fields = {name: remarks.get(name) for name in OWNER_FIELDS if getattr(self.settings, name) is None}
         return replace(
             self,
-            settings=self.settings.model_copy(update=words),
+            settings=self.settings.model_copy(update=owner_fields),
             slice_column=remarks.get("slice_column"),
             findings=remarks.get("findings", ()),
             baselines=remarks.get("baselines", ()) if same_rows else (),
@@ -130,7 +130,7 @@ def study(material: Material) -> Study | None:
     subject, settings = material.subject, material.settings
     table = _sample(material.rows, settings.max_rows)
     scored = subject.predictions(table)
-    other, incomparable_reason = _compare(material.champion, scored, table)
+    other, incomparable_reason = _score_champion(material.champion, scored, table)
     columns = slice_columns(subject.contract, table, material.slice_column)
     importance, importance_rows = permutation_importance(subject, table)
     top = [item.column for item in importance[: settings.curves]]
@@ -152,13 +152,13 @@ def study(material: Material) -> Study | None:
     )
 
 
-def _sample(table: pa.Table, most: int) -> pa.Table:
-    if table.num_rows <= most:
+def _sample(table: pa.Table, max_rows: int) -> pa.Table:
+    if table.num_rows <= max_rows:
         return table
-    return table.take(pa.array(np.sort(np.random.default_rng(0).permutation(table.num_rows)[:most])))
+    return table.take(pa.array(np.sort(np.random.default_rng(0).permutation(table.num_rows)[:max_rows])))
 
 
-def _compare(
+def _score_champion(
     champion: EvaluatedBundle | None, scored: Predictions, table: pa.Table
 ) -> tuple[Predictions | None, str | None]:
     if champion is None:

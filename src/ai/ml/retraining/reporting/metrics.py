@@ -15,8 +15,8 @@ from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.decision.rank_gain import rank_interval
 
 RANK_RESAMPLES = 500
-"""Of metrics that cost more than a mean does."""
-LEAST_SLICE_ROWS = 5
+"""Resamples of metrics that cost more than a mean does."""
+MIN_SLICE_ROWS = 5
 SLICE_LEVELS = 12
 SLICE_COLUMNS = 4
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -28,7 +28,7 @@ HIGHER_IS_BETTER = frozenset({"accuracy", "balanced accuracy", "auc", "average p
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric of one model, beside another's on the same rows."""
+    """One metric of one model, and of another on the same rows."""
 
     @property
     def label(self) -> str:
@@ -45,7 +45,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class SliceMeasure:
-    """A group of rows."""
+    """The metric of a group of rows that share a column's value."""
 
     column: str
     level: str
@@ -57,26 +57,26 @@ class SliceMeasure:
 def measure_all(scored: Predictions, other: Predictions | None, confidence: float = 0.95) -> list[Measure]:
     """Every metric with its bootstrap interval, and the other model's where there is one."""
     measures: list[Measure] = []
-    how = Resampling(confidence, groups=scored.groups)
+    resampling = Resampling(confidence, groups=scored.groups)
     for name, (values, root) in row_values(scored).items():
-        others = None if other is None else row_values(other)[name][0]
+        other_values = None if other is None else row_values(other)[name][0]
         gain = None
-        if others is not None:
+        if other_values is not None:
             sign = 1 if name not in HIGHER_IS_BETTER else -1
-            gain = paired_gain(sign * others, sign * values, how, root=root)
-        beside = None if others is None else mean_interval(others, root, how)
-        measures.append(Measure(name, mean_interval(values, root, how), beside, gain))
-    how = replace(how, resamples=RANK_RESAMPLES)
+            gain = paired_gain(sign * other_values, sign * values, resampling, root=root)
+        beside = None if other_values is None else mean_interval(other_values, root, resampling)
+        measures.append(Measure(name, mean_interval(values, root, resampling), beside, gain))
+    resampling = replace(resampling, resamples=RANK_RESAMPLES)
     for name in rank_names(scored):
         both = other is not None and name in rank_names(other)
-        beside = rank_value(name, other, how) if both and other is not None else None
-        gain = _rank_gain(name, other, scored, how) if both and other is not None else None
-        measures.append(Measure(name, rank_value(name, scored, how), beside, gain))
+        beside = rank_value(name, other, resampling) if both and other is not None else None
+        gain = _rank_gain(name, other, scored, resampling) if both and other is not None else None
+        measures.append(Measure(name, rank_value(name, scored, resampling), beside, gain))
     return measures
 
 
 def row_values(scored: Predictions) -> dict[str, tuple[np.ndarray, bool]]:
-    """Metrics that are means over rows: `(n_rows,)` float64, and whether the root of the mean is meant."""
+    """Metrics that are means over rows: `(n_rows,)` float64, and whether the metric is the root of that mean."""
     costs = row_costs(scored)
     if scored.task == "regression":
         return {"rmse": (costs["rmse"], True), "mae": (costs["mae"], False)}
@@ -87,43 +87,43 @@ def row_values(scored: Predictions) -> dict[str, tuple[np.ndarray, bool]]:
     }
 
 
-def mean_interval(values: np.ndarray, root: bool, how: Resampling) -> Interval:
+def mean_interval(values: np.ndarray, root: bool, resampling: Resampling) -> Interval:
     """Mean (or its root) with the percentile interval: the gain over losses of nothing."""
-    return paired_gain(values, np.zeros_like(values), how, root=root)
+    return paired_gain(values, np.zeros_like(values), resampling, root=root)
 
 
 def rank_names(scored: Predictions) -> list[str]:
-    """The metrics that need more than each row by itself, where the rows can tell them."""
+    """The metrics that need more than each row by itself, where the rows determine them."""
     if scored.task == "regression":
         return ["r2"] if has_variance(scored) else []
     return ["auc", "average precision"] if can_rank(scored) else []
 
 
-def rank_value(name: str, scored: Predictions, how: Resampling) -> Interval:
+def rank_value(name: str, scored: Predictions, resampling: Resampling) -> Interval:
     """The metric with its percentile interval."""
     if name == "r2":
-        # What the mean of the target leaves unexplained is all of it.
+        # R² is the gain over predicting the target's mean.
         mean = np.full_like(scored.answers, scored.truth.mean())
-        return paired_gain_in_r2(scored.truth, mean, scored.answers, how)
-    return rank_interval(RANK_METRICS[name.replace(" ", "_")], scored.truth == 1, scored.answers[:, 1], how)
+        return paired_gain_in_r2(scored.truth, mean, scored.answers, resampling)
+    return rank_interval(RANK_METRICS[name.replace(" ", "_")], scored.truth == 1, scored.answers[:, 1], resampling)
 
 
-def _rank_gain(name: str, before: Predictions, after: Predictions, how: Resampling) -> Interval:
+def _rank_gain(name: str, before: Predictions, after: Predictions, resampling: Resampling) -> Interval:
     if name == "r2":
-        return paired_gain_in_r2(after.truth, before.answers, after.answers, how)
-    return rank_gain(name.replace(" ", "_"), before, after, how)
+        return paired_gain_in_r2(after.truth, before.answers, after.answers, resampling)
+    return rank_gain(name.replace(" ", "_"), before, after, resampling)
 
 
 def slice_columns(contract: InputContract, table: pa.Table, chosen: str | None) -> list[str]:
-    """The column that was asked for, else the first categories with few levels."""
+    """The chosen column, else the first categories with few levels."""
     if chosen is not None:
         return [chosen] if chosen in table.column_names else []
-    found = [
+    categories = [
         column.name
         for column in contract.columns
         if column.kind == "category" and 2 <= len(column.levels or {}) <= SLICE_LEVELS
     ]
-    return [name for name in found if name in table.column_names][:SLICE_COLUMNS]
+    return [name for name in categories if name in table.column_names][:SLICE_COLUMNS]
 
 
 def measure_slices(
@@ -133,25 +133,25 @@ def measure_slices(
     name = "rmse" if scored.task == "regression" else "accuracy"
     values, root = row_values(scored)[name]
     groups = scored.groups
-    others = None if other is None else row_values(other)[name][0]
-    found: list[SliceMeasure] = []
+    other_values = None if other is None else row_values(other)[name][0]
+    slices: list[SliceMeasure] = []
     for column in columns:
         texts = np.array(["(missing)" if cell in (None, "") else str(cell) for cell in table[column].to_pylist()])
         for level in np.unique(texts)[: 4 * SLICE_LEVELS]:
             rows = texts == level
-            if rows.sum() < LEAST_SLICE_ROWS:
+            if rows.sum() < MIN_SLICE_ROWS:
                 continue
             beside = None
-            if others is not None:
-                beside = float(np.sqrt(others[rows].mean()) if root else others[rows].mean())
+            if other_values is not None:
+                beside = float(np.sqrt(other_values[rows].mean()) if root else other_values[rows].mean())
             of_rows = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
             interval = mean_interval(values[rows], root, Resampling(confidence, groups=of_rows))
-            found.append(SliceMeasure(column, str(level), int(rows.sum()), interval, beside))
-    return found
+            slices.append(SliceMeasure(column, str(level), int(rows.sum()), interval, beside))
+    return slices
 
 
 def threshold_rows(scored: Predictions, classes: list[str]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the threshold table: two classes, what each cut-off gives; more, what each confidence keeps."""
+    """Head and rows of the threshold table: figures at each cut-off for two classes, at each confidence for more."""
     if len(classes) == 2:
         score, positive = scored.answers[:, 1], scored.truth == 1
         head = ["score at least", "share flagged", "precision", "recall", "specificity", "F1"]
@@ -160,9 +160,9 @@ def threshold_rows(scored: Predictions, classes: list[str]) -> tuple[list[str], 
     head = ["confidence at least", "rows answered", "share answered", "accuracy of those"]
     rows: list[list[str]] = []
     for cut in CONFIDENCES:
-        kept = confidence >= cut
-        accuracy = percent(hits[kept].mean()) if kept.any() else "–"
-        rows.append([f"{cut:g}", f"{int(kept.sum()):,}", percent(kept.mean()), accuracy])
+        answered = confidence >= cut
+        accuracy = percent(hits[answered].mean()) if answered.any() else "–"
+        rows.append([f"{cut:g}", f"{int(answered.sum()):,}", percent(answered.mean()), accuracy])
     return head, rows
 
 

@@ -29,13 +29,13 @@ from ai.ml.retraining.reporting.svg import (
     turn_ticks,
 )
 
-MOST_BARS = 15
-MOST_CLASSES = 4
+MAX_BARS = 15
+MAX_CLASSES = 4
 MARKS = "o^sDvP*X"
 
 
 def learning_curve(history: Sequence[Mapping[str, Any]]) -> Chart:
-    """Loss per epoch, and where the weights were kept from."""
+    """Loss per epoch, with the epoch whose weights were kept."""
     epochs = [int(report["epoch"]) for report in history]
     lines = {"training": "train_loss", "validation": "validation_loss"}
 
@@ -70,26 +70,26 @@ def learning_curve(history: Sequence[Mapping[str, Any]]) -> Chart:
     return draw("learning", "Learning curve", paint, note="Dotted: the epoch whose weights were kept.")
 
 
-def importance_chart(found: Sequence[Importance], metric: str, rows: int) -> Chart:
+def importance_chart(importances: Sequence[Importance], metric: str, rows: int) -> Chart:
     """A box per column, as scikit-learn's example draws it."""
-    top = list(found[:MOST_BARS])[::-1]
+    top = list(importances[:MAX_BARS])[::-1]
 
     def paint(axes: Any) -> str:
-        places = np.arange(len(top))
-        axes.barh(places, [item.mean for item in top], color=SERIES[0], alpha=0.75, height=0.65)
-        for place, item in zip(places, top, strict=True):
-            axes.plot(item.drops, np.full(len(item.drops), place), "|", color=INK, markersize=7)
-        axes.set_yticks(places, [short(item.column, 20) for item in top])
+        positions = np.arange(len(top))
+        axes.barh(positions, [item.mean for item in top], color=SERIES[0], alpha=0.75, height=0.65)
+        for position, item in zip(positions, top, strict=True):
+            axes.plot(item.drops, np.full(len(item.drops), position), "|", color=INK, markersize=7)
+        axes.set_yticks(positions, [short(item.column, 20) for item in top])
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.set(xlabel=f"{metric} gets worse by")
         short_ticks(axes.xaxis)
         axes.grid(visible=False, axis="y")
-        said = [f"{item.column} {number(item.mean)} ± {number(item.spread)}" for item in top[::-1]]
-        return "Permutation importance: " + "; ".join(said)
+        texts = [f"{item.column} {number(item.mean)} ± {number(item.spread)}" for item in top[::-1]]
+        return "Permutation importance: " + "; ".join(texts)
 
-    more = f" The first {MOST_BARS} of {len(found)} columns." if len(found) > MOST_BARS else ""
-    told = f"How much worse the answers get when a column's cells are shuffled ({rows:,} rows)"
-    note = f"{told}; ticks: each of five shuffles.{more}"
+    more = f" The first {MAX_BARS} of {len(importances)} columns." if len(importances) > MAX_BARS else ""
+    meaning = f"How much worse the answers get when a column's cells are shuffled ({rows:,} rows)"
+    note = f"{meaning}; ticks: each of five shuffles.{more}"
     return draw("importance", "What the answers hang on", paint, note=note, size=(5.0, 1.1 + 0.3 * len(top)))
 
 
@@ -97,24 +97,26 @@ def dependence_charts(curves: Sequence[DependenceCurve], classes: list[str]) -> 
     """The mean answer over each column's values, all on one scale, so that a flat one looks flat."""
     if not curves:
         return []
-    # Two classes: the second says it all. More: the ones that move most.
-    moves = np.max([np.ptp(curve.averages, axis=1) for curve in curves], axis=0)
-    wanted = [1] if len(classes) == 2 else sorted(np.argsort(-moves, kind="stable")[:MOST_CLASSES].tolist())
-    shown = np.concatenate([curve.averages[wanted].ravel() for curve in curves])
-    room = 0.08 * float(np.ptp(shown)) or 0.05
-    limits = (float(shown.min()) - room, float(shown.max()) + room)
-    return [_dependence(curve, classes, wanted, limits, place) for place, curve in enumerate(curves)]
+    # Of two classes the second is enough; of more, those with the largest change.
+    changes = np.max([np.ptp(curve.averages, axis=1) for curve in curves], axis=0)
+    chosen = [1] if len(classes) == 2 else sorted(np.argsort(-changes, kind="stable")[:MAX_CLASSES].tolist())
+    values = np.concatenate([curve.averages[chosen].ravel() for curve in curves])
+    margin = 0.08 * float(np.ptp(values)) or 0.05
+    limits = (float(values.min()) - margin, float(values.max()) + margin)
+    return [
+        _dependence(curve, classes, chosen, limits, number_of_chart) for number_of_chart, curve in enumerate(curves)
+    ]
 
 
 def _dependence(
-    curve: DependenceCurve, classes: list[str], wanted: list[int], limits: tuple[float, float], place: int
+    curve: DependenceCurve, classes: list[str], chosen: list[int], limits: tuple[float, float], number_of_chart: int
 ) -> Chart:
-    names = [classes[index] if classes else "prediction" for index in wanted]
+    names = [classes[index] if classes else "prediction" for index in chosen]
     binary = f"probability of {short(names[0])}"
     ylabel = binary if len(classes) == 2 else "mean probability" if classes else "mean prediction"
 
     def paint(axes: Any) -> str:
-        for turn, (index, name) in enumerate(zip(wanted, names, strict=True)):
+        for turn, (index, name) in enumerate(zip(chosen, names, strict=True)):
             draw_one = _points if curve.kind == "category" else _line
             draw_one(axes, curve, index, turn, limits)
             axes.lines[-1].set_label(short(name))
@@ -128,15 +130,17 @@ def _dependence(
             short_ticks(axes.xaxis)
         if (legend := axes.get_legend()) is not None:
             legend.remove()
-        if len(wanted) > 1:
+        if len(chosen) > 1:
             legend_above(axes)
-        said = [
+        texts = [
             f"{name} from {number(curve.averages[index].min())} to {number(curve.averages[index].max())}"
-            for index, name in zip(wanted, names, strict=True)
+            for index, name in zip(chosen, names, strict=True)
         ]
-        return f"Partial dependence on {curve.column}: " + "; ".join(said)
+        return f"Partial dependence on {curve.column}: " + "; ".join(texts)
 
-    return draw(f"dependence-{place}", short(curve.column, 40), paint, note=_dependence_note(curve), size=(5.0, 3.2))
+    return draw(
+        f"dependence-{number_of_chart}", short(curve.column, 40), paint, note=_dependence_note(curve), size=(5.0, 3.2)
+    )
 
 
 def _dependence_note(curve: DependenceCurve) -> str:
@@ -174,12 +178,12 @@ def _line(axes: Any, curve: DependenceCurve, index: int, turn: int, limits: tupl
 
 
 def _points(axes: Any, curve: DependenceCurve, index: int, turn: int, limits: tuple[float, float]) -> None:
-    """Points for levels: scikit-learn's Display draws bars, which lie when they don't begin at 0."""
-    places = np.arange(len(curve.grid))
-    axes.plot(places, curve.averages[index], MARKS[turn], color=SERIES[turn], markersize=8)
-    axes.set_xticks(places, [short(str(value), 12) or "(missing)" for value in curve.grid])
-    axes.set(xlim=(-0.5, len(places) - 0.5), ylim=limits)
-    if len(places) > 4:
+    """Points for levels: scikit-learn's Display draws bars, which mislead when they don't begin at 0."""
+    positions = np.arange(len(curve.grid))
+    axes.plot(positions, curve.averages[index], MARKS[turn], color=SERIES[turn], markersize=8)
+    axes.set_xticks(positions, [short(str(value), 12) or "(missing)" for value in curve.grid])
+    axes.set(xlim=(-0.5, len(positions) - 0.5), ylim=limits)
+    if len(positions) > 4:
         turn_ticks(axes)
 
 
@@ -190,25 +194,25 @@ def gain_chart(measures: Sequence[Measure]) -> Chart | None:
         return None
 
     def paint(axes: Any) -> str:
-        said: list[str] = []
-        for place, (item, gain, other) in enumerate(reversed(pairs)):
+        texts: list[str] = []
+        for position, (item, gain, other) in enumerate(reversed(pairs)):
             unit = abs(other.estimate) / 100 or 1.0
             low, middle, high = (value / unit for value in (gain.low, gain.estimate, gain.high))
             axes.errorbar(
                 middle,
-                place,
+                position,
                 xerr=[[middle - low], [high - middle]],
                 fmt="o",
                 color=SERIES[0],
                 capsize=4,
                 linewidth=1.8,
             )
-            said.insert(0, f"{item.label} {middle:+.1f} % ({low:+.1f} to {high:+.1f})")
+            texts.insert(0, f"{item.label} {middle:+.1f} % ({low:+.1f} to {high:+.1f})")
         axes.set_yticks(range(len(pairs)), [item.label for item, _, _ in reversed(pairs)])
         axes.axvline(0, color=INK, linewidth=1)
         axes.set(xlabel="gain over the champion, % of its value", ylim=(-0.6, len(pairs) - 0.4))
         axes.grid(visible=False, axis="y")
-        return "Gain over the champion: " + "; ".join(said)
+        return "Gain over the champion: " + "; ".join(texts)
 
     note = "Right of the line this model is better. An interval that crosses it shows no significant gain."
     return draw("gain", "Gain over the champion", paint, note=note, size=(5.0, 1.3 + 0.45 * len(pairs)))
@@ -218,13 +222,13 @@ def agreement_chart(scored: Predictions, other: Predictions, classes: list[str])
     """Scores of the two models for the same rows."""
     rows = some_rows(len(scored.truth))
     if scored.task == "regression":
-        mine, theirs, what = scored.answers, other.answers, "prediction"
+        mine, theirs, quantity = scored.answers, other.answers, "prediction"
     elif len(classes) == 2:
-        mine, theirs, what = scored.answers[:, 1], other.answers[:, 1], f"probability of {short(classes[1])}"
+        mine, theirs, quantity = scored.answers[:, 1], other.answers[:, 1], f"probability of {short(classes[1])}"
     else:
         everyone = np.arange(len(scored.truth))
         mine, theirs = scored.answers[everyone, scored.truth], other.answers[everyone, other.truth]
-        what = "probability of the true class"
+        quantity = "probability of the true class"
 
     def paint(axes: Any) -> str:
         groups = [1] if scored.task == "regression" else list(range(len(classes)))
@@ -241,7 +245,7 @@ def agreement_chart(scored: Predictions, other: Predictions, classes: list[str])
         if scored.task != "regression":
             legend_above(axes, markerscale=1.6)
         apart = float(np.mean(np.abs(mine - theirs)))
-        return f"{what} of this model against the champion's, row by row; mean distance {number(apart)}."
+        return f"{quantity} of this model against the champion's, row by row; mean distance {number(apart)}."
 
-    note = f"The {what}, row by row; on the line both say the same." + points_note(len(scored.truth))
+    note = f"The {quantity}, row by row; on the line both say the same." + points_note(len(scored.truth))
     return draw("agreement", "Scores of both models", paint, note=note, size=(5.0, 4.0 + legend_room(len(classes))))

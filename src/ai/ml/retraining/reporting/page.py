@@ -1,4 +1,4 @@
-"""The report as one HTML file: nothing is fetched, nothing runs, both themes, any width."""
+"""The report as one self-contained HTML file: no requests, no scripts, both themes, any width."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ai.ml.retraining.reporting.html import Section
 from ai.ml.retraining.reporting.inputs import Material, Study
 from ai.ml.retraining.reporting.sections import sections
 
-# Even if a text slipped through unescaped: no script runs and nothing is loaded.
+# A second defence behind escaping: no script runs and nothing is loaded.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 TONES = {"PROMOTE": "good", "HOLD": "warn", "REJECT": "bad"}
 FOOTER = "Made by Bundlegate from the bundle and its evidence; nothing in this page was fetched and nothing in it runs."
@@ -54,32 +54,32 @@ def document(title: str, header: str, parts: Sequence[Section], footer: str) -> 
     )
 
 
-def banner(tone: str, word: str, reason: str) -> str:
-    """The box of a header: `good`, `warn` or `bad`, a word, and why."""
-    return f'<div class="banner {tone}"><strong>{escape(word)}</strong><span>{escape(reason)}</span></div>'
+def banner(tone: str, outcome: str, reason: str) -> str:
+    """The box of a header: tone (`good`, `warn` or `bad`), outcome and reason."""
+    return f'<div class="banner {tone}"><strong>{escape(outcome)}</strong><span>{escape(reason)}</span></div>'
 
 
 def _header(material: Material) -> str:
     subject = material.subject
     rows, columns = subject.contract.rows, len(subject.contract.columns)
-    what = f"{subject.task.capitalize()} of {subject.contract.target_column!r}"
-    told = f"{what}, from a table of {rows:,} rows and {columns:,} columns"
-    tone, word, reason = _banner(material)
+    task = f"{subject.task.capitalize()} of {subject.contract.target_column!r}"
+    subtitle = f"{task}, from a table of {rows:,} rows and {columns:,} columns"
+    tone, outcome, reason = _banner(material)
     return (
-        f"<header><h1>{escape(material.name)}</h1><p>{escape(told)}</p>"
+        f"<header><h1>{escape(material.name)}</h1><p>{escape(subtitle)}</p>"
         f"<p>Bundle <code>{subject.digest}</code></p>"
-        f"{banner(tone, word, reason)}</header>"
+        f"{banner(tone, outcome, reason)}</header>"
     )
 
 
 def _banner(material: Material) -> tuple[str, str, str]:
     if material.verdict is not None and material.verdict.outcome != "PASSED":
-        word = "Refused by the gate" if material.verdict.outcome == "REFUSED" else "Nothing was proved"
-        return "bad", word, material.verdict.reason
+        outcome = "Refused by the gate" if material.verdict.outcome == "REFUSED" else "Nothing was proved"
+        return "bad", outcome, material.verdict.reason
     if material.outcome in BANNERS:
         stays = material.outcome == "HOLD" and (material.champion or (material.decision or {}).get("champion_digest"))
-        word = BANNERS[material.outcome] + (": the champion stays" if stays else "")
-        return TONES[material.outcome], word, material.reason
+        outcome = BANNERS[material.outcome] + (": the champion stays" if stays else "")
+        return TONES[material.outcome], outcome, material.reason
     if material.verdict is not None:
         return "good", "Proved", material.verdict.reason
     return "warn", "Not proved", "no verdict was kept for this bundle: run `bundlegate verify`"

@@ -13,7 +13,7 @@ DEFAULT_STORE = str(RetrainConfig.model_fields["store"].default)
 
 
 def lineage_facts(material: Material) -> list[tuple[str, str]]:
-    """Names and values; nothing volatile."""
+    """Names and values of the bundle's origin; nothing that changes from run to run."""
     manifest = material.subject.manifest
     lineage = manifest.lineage
     pairs = [
@@ -35,41 +35,41 @@ def lineage_facts(material: Material) -> list[tuple[str, str]]:
     return pairs
 
 
-def how_to(material: Material) -> str:
-    """Commands to prove, use, explain and take back this bundle, as they can be typed where it lies."""
-    place, name = shlex.quote(material.address or str(material.subject.path)), material.name
+def usage_commands(material: Material) -> str:
+    """Commands to prove, use, explain and take back this bundle, ready to be typed, with its path and store."""
+    bundle, name = shlex.quote(material.address or str(material.subject.path)), material.name
     elsewhere = material.store not in (None, DEFAULT_STORE)
     store = f" --store {shlex.quote(str(material.store))}" if elsewhere else ""
-    named = store if "@" in place else ""
-    lines = [(f"bundlegate verify {place}{named}", "prove it again, here")]
+    store_option = store if "@" in bundle else ""
+    lines = [(f"bundlegate verify {bundle}{store_option}", "prove it again, here")]
     if not refused(material):
-        lines.append((f"bundlegate predict {place} rows.csv scored.csv{named}", "the answers for a table"))
+        lines.append((f"bundlegate predict {bundle} rows.csv scored.csv{store_option}", "the answers for a table"))
     if material.store is not None:
         lines += [
             (f"bundlegate show {name}{store}", "what is live, since when, why"),
             (f"bundlegate history {name}{store}", "every decision"),
         ]
     if material.outcome == "PROMOTE" and (material.decision or {}).get("champion_digest"):
-        back = f"bundlegate rollback {name} --reason 'why'{store}"
-        lines.append((back, "the champion before, proved again first"))
-    return "\n".join(f"# {told}\n{command}" for command, told in lines)
+        rollback = f"bundlegate rollback {name} --reason 'why'{store}"
+        lines.append((rollback, "the champion before, proved again first"))
+    return "\n".join(f"# {comment}\n{command}" for command, comment in lines)
 
 
 def refused(material: Material) -> bool:
-    """Whether the gate found that the file isn't the trained model: nobody should be told how to score with it."""
+    """Whether the gate found that the file isn't the trained model; then no command for scoring is shown."""
     return material.verdict is not None and not material.verdict.passed
 
 
 def in_python(material: Material) -> str:
-    """How to load and ask the bundle in Python."""
+    """Python code that loads the bundle and scores rows."""
     if "@" in material.address:
         store = repr(material.store or DEFAULT_STORE)
-        found = [
+        lines = [
             "from ai.ml.retraining.store.store import Store",
             f"folder = Store({store}).resolve({material.address!r})",
         ]
     else:
-        found = [
+        lines = [
             "from pathlib import Path",
             f"folder = Path({(material.address or str(material.subject.path))!r})",
         ]
@@ -78,9 +78,9 @@ def in_python(material: Material) -> str:
             "from ai.ml.core.tables.reader import read_table",
             "from ai.ml.frameworks.pytorch.inference.scorer import predict_rows",
             "from ai.ml.frameworks.pytorch.serialization import load_bundle",
-            found[0],
+            lines[0],
             "",
-            found[1],
+            lines[1],
             'bundle = load_bundle(folder / "model_bundle.pt", map_location="cpu")  # runs no code of the file',
             'rows = read_table("rows.csv").to_pylist()  # dicts, as they come',
             "print(predict_rows(bundle, rows))",

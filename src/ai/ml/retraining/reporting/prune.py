@@ -13,10 +13,10 @@ from ai.ml.retraining.store.store import Store
 
 
 def prune_reports(store: Store, name: str, keep: int) -> list[Path]:
-    """Remove what describes a bundle that is gone; call it after `Store.prune`.
+    """Remove the reports of bundles that are no longer stored; call it after `Store.prune`.
 
-    Stays: what describes a version or a bundle in quarantine, the `keep` latest of the other candidates (held or
-    rejected: their report is all that is left of them), and what the ledger doesn't know yet (a run is at it).
+    Kept are the reports of versions and of bundles in quarantine, the `keep` latest of other candidates (held or
+    rejected ones, of which only the report is left), and those that the ledger doesn't know yet (of a run in progress).
 
     Returns:
         The folders that were removed.
@@ -28,29 +28,33 @@ def prune_reports(store: Store, name: str, keep: int) -> list[Path]:
     if not folders.is_dir():
         return []
     backend = store.backend(name)
-    stored = {place[:64] for place in (*backend.names("versions"), *backend.names("quarantine"))}
-    last, pruned = _last_words(store.history(name))
-    found = [folder for folder in folders.iterdir() if DIGEST_PATTERN.fullmatch(folder.name)]
-    gone = [folder for folder in found if folder.name in pruned - stored]
-    others = [folder for folder in found if folder.name in last and folder.name not in pruned | stored]
-    gone += sorted(others, key=lambda folder: -last[folder.name])[keep:]
-    for folder in gone:
+    stored = {folder_name[:64] for folder_name in (*backend.names("versions"), *backend.names("quarantine"))}
+    last, pruned = _last_entries(store.history(name))
+    reports = [folder for folder in folders.iterdir() if DIGEST_PATTERN.fullmatch(folder.name)]
+    removed = [folder for folder in reports if folder.name in pruned - stored]
+    unpromoted = [folder for folder in reports if folder.name in last and folder.name not in pruned | stored]
+    removed += sorted(unpromoted, key=lambda folder: -last[folder.name])[keep:]
+    for folder in removed:
         try:
             shutil.rmtree(folder)
         except FileNotFoundError:
             continue
         except OSError as error:
             raise storage_failed(f"removing {folder}", error, "run the command again when it works") from error
-    return gone
+    return removed
 
 
-def _last_words(entries: list[Entry]) -> tuple[dict[str, int], set[str]]:
-    """Number of the last line on each digest, and the digests whose last line says that they were pruned."""
+def _last_entries(entries: list[Entry]) -> tuple[dict[str, int], set[str]]:
+    """Number of the last line on each digest, and the digests whose last line has the action `pruned`."""
     last: dict[str, int] = {}
     pruned: set[str] = set()
     for entry in entries:
         if entry.action == "pruned":
-            pruned |= {place[:64] for places in entry.body.get("removed", {}).values() for place in places}
+            pruned |= {
+                folder_name[:64]
+                for folder_names in entry.body.get("removed", {}).values()
+                for folder_name in folder_names
+            }
         else:
             last[entry.digest] = entry.sequence
             pruned.discard(entry.digest)

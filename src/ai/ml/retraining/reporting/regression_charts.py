@@ -11,7 +11,7 @@ from ai.ml.core.number_text import number
 from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.reporting.svg import INK, MUTED, SERIES, Chart, draw, legend_above, short_ticks
 
-MOST_POINTS = 600
+MAX_POINTS = 600
 BANDS = 8
 
 
@@ -21,13 +21,13 @@ def regression_charts(scored: Predictions, target: str) -> list[Chart]:
 
 
 def some_rows(rows: int) -> np.ndarray:
-    """At most `MOST_POINTS` row numbers in order, the same ones each time."""
-    return np.sort(np.random.default_rng(0).permutation(rows)[:MOST_POINTS])
+    """At most `MAX_POINTS` row numbers in order, the same ones each time."""
+    return np.sort(np.random.default_rng(0).permutation(rows)[:MAX_POINTS])
 
 
 def points_note(rows: int) -> str:
     """Says it where points were left out."""
-    return f" Shown: {MOST_POINTS:,} of {rows:,} rows, drawn at random." if rows > MOST_POINTS else ""
+    return f" Shown: {MAX_POINTS:,} of {rows:,} rows, drawn at random." if rows > MAX_POINTS else ""
 
 
 def _display(scored: Predictions, kind: str, axes: Any) -> None:
@@ -69,8 +69,8 @@ def residuals_predicted(scored: Predictions, target: str) -> Chart:
 
     def paint(axes: Any) -> str:
         _display(scored, "residual_vs_predicted", axes)
-        for place, (label, dashes) in enumerate((("5 %", ":"), ("median", "-"), ("95 %", "--"))):
-            axes.plot(middles, bands[:, place], color=SERIES[1], linestyle=dashes, marker=".", label=label)
+        for column, (label, dashes) in enumerate((("5 %", ":"), ("median", "-"), ("95 %", "--"))):
+            axes.plot(middles, bands[:, column], color=SERIES[1], linestyle=dashes, marker=".", label=label)
         axes.set(xlabel="predicted", ylabel="actual − predicted", title="")
         short_ticks(axes.xaxis)
         short_ticks(axes.yaxis)
@@ -98,4 +98,4 @@ def residual_histogram(scored: Predictions, target: str) -> Chart:
         legend_above(axes)
         return f"Histogram of the residuals of {target}: median {number(float(np.median(residuals)))}."
 
-    return draw("residual-histogram", "Residuals", paint, note="Left of the line the model said too much.")
+    return draw("residual-histogram", "Residuals", paint, note="Left of the line the prediction was too high.")

@@ -1,4 +1,4 @@
-"""What a report says, in the order of what its readers ask."""
+"""The sections of a report, in reading order."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ai.ml.retraining.reporting.model_charts import (
     importance_chart,
     learning_curve,
 )
-from ai.ml.retraining.reporting.provenance import how_to, lineage_facts
+from ai.ml.retraining.reporting.provenance import lineage_facts, usage_commands
 from ai.ml.retraining.reporting.regression_charts import predicted_actual, regression_charts
 from ai.ml.retraining.reporting.svg import Chart
 
@@ -44,21 +44,21 @@ BASELINE_HEAD = ("model", "it has", "this model", "gain, above 0 is better")
 
 
 def sections(material: Material, study: Study | None) -> list[Section]:
-    """All parts of the page that have something to say."""
-    found = [_summary(material, study)]
+    """The page's sections that aren't empty."""
+    parts = [_summary(material, study)]
     if study is not None:
-        found += [_answers(material, study), _champion(material, study), _slices(study), _influence(material, study)]
-    found += [_gate(material), _training(material)]
+        parts += [_answers(material, study), _champion(material, study), _slices(study), _influence(material, study)]
+    parts += [_gate(material), _training(material)]
     if study is not None:
-        found.append(_drift(study))
-    found += [_contract(material), _origin(material)]
-    return [section for section in found if any(section.parts)]
+        parts.append(_drift(study))
+    parts += [_contract(material), _origin(material)]
+    return [section for section in parts if any(section.parts)]
 
 
 def _summary(material: Material, study: Study | None) -> Section:
     if study is None:
-        words = "The gate refused the saved file, so it wasn't scored: its answers aren't the trained model's."
-        return Section("summary", "Summary", (markup.paragraph(words),))
+        refusal = "The gate refused the saved file, so it wasn't scored: its answers aren't the trained model's."
+        return Section("summary", "Summary", (markup.paragraph(refusal),))
     tiles = [
         (item.label, number(item.value.estimate), range_text(item.value.low, item.value.high))
         for item in study.measures[:TILES]
@@ -123,12 +123,12 @@ def _answers(material: Material, study: Study) -> Section:
         )
         table = markup.table(caption, head, rows)
     unknown = len(study.scored.truth) - len(scored.truth)
-    left = markup.paragraph(f"{unknown:,} rows have a class that the model doesn't know.", "muted") if unknown else ""
-    return Section("answers", "Answers", (left, markup.figures(charts), table))
+    note = markup.paragraph(f"{unknown:,} rows have a class that the model doesn't know.", "muted") if unknown else ""
+    return Section("answers", "Answers", (note, markup.figures(charts), table))
 
 
 def preview(study: Study, subject: EvaluatedBundle) -> Chart | None:
-    """The chart that says most, for places that show one."""
+    """The chart that stands for the report where only one is shown."""
     scored = with_known_classes(study.scored)
     if not len(scored.truth):
         return None
@@ -139,16 +139,16 @@ def preview(study: Study, subject: EvaluatedBundle) -> Chart | None:
 
 def _champion(material: Material, study: Study) -> Section:
     if study.incomparable_reason is not None:
-        said = f"The champion couldn't be compared on these rows: {study.incomparable_reason}."
-        return Section("champion", "Against the champion", (markup.paragraph(said),))
+        text = f"The champion couldn't be compared on these rows: {study.incomparable_reason}."
+        return Section("champion", "Against the champion", (markup.paragraph(text),))
     if material.champion is None or study.other is None:
         return Section("champion", "Against the champion", ())
-    said = f"The champion {material.champion.digest[:12]} answered the same rows; {_learned_from(material)}."
+    text = f"The champion {material.champion.digest[:12]} answered the same rows; {_learned_from(material)}."
     charts = [
         gain_chart(study.measures),
-        agreement_chart(*_known_to_both(study.scored, study.other), material.subject.classes),
+        agreement_chart(*_rows_of_known_classes(study.scored, study.other), material.subject.classes),
     ]
-    return Section("champion", "Against the champion", (markup.paragraph(said), markup.figures(charts)))
+    return Section("champion", "Against the champion", (markup.paragraph(text), markup.figures(charts)))
 
 
 def _learned_from(material: Material) -> str:
@@ -164,10 +164,13 @@ def _learned_from(material: Material) -> str:
     )
 
 
-def _known_to_both(scored: Predictions, other: Predictions) -> tuple[Predictions, Predictions]:
+def _rows_of_known_classes(scored: Predictions, other: Predictions) -> tuple[Predictions, Predictions]:
     """The rows whose class this model knows; the champion knows them all, or it wouldn't be compared."""
-    known = scored.truth >= 0 if scored.task == "classification" else np.ones(len(scored.truth), dtype=bool)
-    parts = [replace(each, truth=each.truth[known], answers=each.answers[known]) for each in (scored, other)]
+    has_known_class = scored.truth >= 0 if scored.task == "classification" else np.ones(len(scored.truth), dtype=bool)
+    parts = [
+        replace(each, truth=each.truth[has_known_class], answers=each.answers[has_known_class])
+        for each in (scored, other)
+    ]
     return parts[0], parts[1]
 
 
@@ -192,7 +195,7 @@ def _influence(material: Material, study: Study) -> Section:
     metric = "RMSE" if study.scored.task == "regression" else "log loss"
     charts = [importance_chart(study.importance, metric, study.importance_rows)] if study.importance else []
     curves = dependence_charts(study.curves, material.subject.classes)
-    words = (
+    explanation = (
         "The mean answer when every row's cell is set to one value after the other. Where columns hang together, some "
         "of these rows don't exist in life."
     )
@@ -201,7 +204,7 @@ def _influence(material: Material, study: Study) -> Section:
     parts = (
         markup.figures(charts),
         markup.folded("All columns as a table", markup.table("Permutation importance", head, rows)) if rows else "",
-        "<h3>Partial dependence</h3>" + markup.paragraph(words, "muted") if curves else "",
+        "<h3>Partial dependence</h3>" + markup.paragraph(explanation, "muted") if curves else "",
         markup.figures(curves),
         markup.paragraph(_without_curve(study.uncurved), "muted") if study.uncurved else "",
     )
@@ -217,19 +220,19 @@ def _gate(material: Material) -> Section:
     verdict = material.verdict
     if verdict is None:
         return Section("gate", "Gate", (markup.paragraph("No verdict was kept for this bundle."),))
-    words = (
+    explanation = (
         "Each check compares the saved file with what the trained model answered before anything was read back. "
         f"{verdict.reason}."
     )
-    # One environment is the rule, and a column that says the same in each row costs a phone a third of its width.
-    many = len({check.environment for check in verdict.checks}) > 1
+    # Most verdicts have one environment, and a column of equal cells takes a third of a phone's width.
+    several = len({check.environment for check in verdict.checks}) > 1
     rows = [
-        [check.name, *([check.environment] if many else []), status_of(check), check.message]
+        [check.name, *([check.environment] if several else []), status_of(check), check.message]
         for check in verdict.checks
     ]
-    place = ["environment"] if many else []
+    place = ["environment"] if several else []
     parts = [
-        markup.paragraph(words),
+        markup.paragraph(explanation),
         markup.table("Checks", ["check", *place, "result", "what it saw"], rows, "words"),
     ]
     for check in verdict.failures:
@@ -237,7 +240,7 @@ def _gate(material: Material) -> Section:
             cells = [(str(key), str(value)) for key, value in check.difference.items()]
             parts.append(f"<h3>First difference of {check.name}</h3>" + markup.facts(cells))
     figures = [
-        [check.name, *([check.environment] if many else []), key.replace("_", " "), _figure(value)]
+        [check.name, *([check.environment] if several else []), key.replace("_", " "), _figure(value)]
         for check in verdict.checks
         for key, value in check.figures.items()
     ]
@@ -263,7 +266,7 @@ def status_of(check: CheckResult) -> str:
 
 
 def _figure(value: Any) -> str:
-    """A figure or setting for people: no brackets, no sixteen digits."""
+    """A figure or setting as text: without brackets, floats to six digits."""
     match value:
         case None | [] | ():
             return "none"
@@ -312,11 +315,11 @@ def _drift(study: Study) -> Section:
     head = ["column", "PSI", "KS", "missing", "missing at training", "severity"]
     head += ["PSI against the champion's training"] if theirs else []
     rows = [_drift_cells(item, theirs) for item in study.drift.columns]
-    words = "PSI below 0.1 is stable, from 0.25 on major. KS is the greatest distance of the two distributions."
+    explanation = "PSI below 0.1 is stable, from 0.25 on major. KS is the greatest distance of the two distributions."
     first = markup.table("These rows against the training rows", head, rows[:FIRST_DRIFTED])
     rest = rows[FIRST_DRIFTED:]
     more = markup.folded(f"{len(rest)} more columns", markup.table("Further columns", head, rest)) if rest else ""
-    return Section("drift", "Drift", (markup.paragraph(words, "muted"), first, more))
+    return Section("drift", "Drift", (markup.paragraph(explanation, "muted"), first, more))
 
 
 def _drift_cells(item: ColumnDrift, theirs: dict[str, ColumnDrift]) -> list[str]:
@@ -329,7 +332,7 @@ def _drift_cells(item: ColumnDrift, theirs: dict[str, ColumnDrift]) -> list[str]
 
 
 def worst_drift(report: DriftReport | None) -> str:
-    """A sentence on the column that moved most."""
+    """A sentence on the column with the largest drift."""
     if report is None or not report.columns:
         return "not measured"
     worst = report.columns[0]
@@ -340,34 +343,34 @@ def contract_cells(column: ColumnContract) -> list[str]:
     """A column's row of the contract's table."""
     if column.kind == "category":
         levels = column.levels or {}
-        shown = ", ".join(list(levels)[:8]) + (f" and {len(levels) - 8} more" if len(levels) > 8 else "")
+        values = ", ".join(list(levels)[:8]) + (f" and {len(levels) - 8} more" if len(levels) > 8 else "")
     elif column.minimum is None or column.maximum is None:
-        shown = "no values"
+        values = "no values"
     elif column.kind == "date":
         import datetime
 
         first, last = (
             datetime.date(1970, 1, 1) + datetime.timedelta(days=day) for day in (column.minimum, column.maximum)
         )
-        shown = f"{first} to {last}"
+        values = f"{first} to {last}"
     else:
-        shown = f"{number(column.minimum)} to {number(column.maximum)}"
-    return [column.name, column.kind, percent(column.missing_share), shown]
+        values = f"{number(column.minimum)} to {number(column.maximum)}"
+    return [column.name, column.kind, percent(column.missing_share), values]
 
 
 def _contract(material: Material) -> Section:
     rows = [contract_cells(column) for column in material.subject.contract.columns]
-    words = (
+    explanation = (
         "Scoring refuses a table that lacks one of these columns or whose columns changed kind, and counts unseen "
         "categories, missing cells and values out of range."
     )
     table = markup.table("Columns at training", ["column", "kind", "missing", "values"], rows, "words")
-    return Section("contract", "Input contract", (markup.paragraph(words, "muted"), table))
+    return Section("contract", "Input contract", (markup.paragraph(explanation, "muted"), table))
 
 
 def _origin(material: Material) -> Section:
     return Section(
         "origin",
         "Origin and use",
-        (markup.facts(lineage_facts(material)), markup.code(how_to(material))),
+        (markup.facts(lineage_facts(material)), markup.code(usage_commands(material))),
     )

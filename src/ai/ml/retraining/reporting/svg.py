@@ -1,7 +1,7 @@
 """Charts as inline SVG that follow the page's theme: drawn once in stand-in colours, which the page's CSS then fills.
 
-Nothing volatile is drawn (fixed id salt, no date), so the same figures give the same bytes. Words stay words: they can
-be read aloud, searched and scaled.
+Nothing volatile is drawn (fixed id salt, no date), so the same figures give the same bytes. Text stays text, for
+screen readers, search and scaling.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from ai.ml.core.errors import UsageError
 
-# Stand-ins that no chart uses for anything else; the page gives each a colour per theme.
+# Placeholder colours that no chart uses otherwise; the page gives each a colour per theme.
 INK, MUTED, GRID = "#010101", "#010102", "#010103"
 SERIES = tuple(f"#0101a{digit}" for digit in "12345678")
 VARIABLES = {
@@ -39,7 +39,7 @@ LIGHT = {
 }
 """The light theme's colours, for a chart on its own; `page.css` has the same."""
 DASHES = ("-", "--", "-.", ":")
-"""Colour is never the only sign."""
+"""Line styles, so that colour isn't the only difference between series."""
 
 _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -79,8 +79,8 @@ class Chart:
     title: str
     svg: str
     """Inline SVG in the page's CSS variables."""
-    words: str
-    """What a reader who can't see it needs: the alt text."""
+    alt_text: str
+    """The alt text for screen readers."""
     note: str = ""
     """Caption."""
 
@@ -93,7 +93,7 @@ class Chart:
 
 
 def require_matplotlib() -> None:
-    """Say what to install before anything is computed.
+    """Check that matplotlib is installed, before anything is computed.
 
     Raises:
         UsageError: the extra `report` isn't installed.
@@ -131,19 +131,19 @@ def draw(
 
     with mpl.rc_context(settings):
         figure = Figure(figsize=size, layout="constrained")
-        words = paint(figure.subplots(*panels, **layout))
+        alt_text = paint(figure.subplots(*panels, **layout))
         text = StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return Chart(key, title, _inline(text.getvalue(), key, words), words, note)
+    return Chart(key, title, _inline(text.getvalue(), key, alt_text), alt_text, note)
 
 
 def legend_above(axes: Any, **style: Any) -> None:
-    """Above the axes, in as many columns as the names have room for: data may lie anywhere inside."""
+    """Above the axes, in as many columns as fit: inside them it could cover data."""
     _, names = axes.get_legend_handles_labels()
-    many = len(names) > 4
-    room, handle = (64, 5) if many else (52, 6)
+    crowded = len(names) > 4
+    room, handle = (64, 5) if crowded else (52, 6)
     columns = max(1, min(len(names), int(room / (max(map(len, names), default=0) + handle))))
-    small = {"fontsize": 9, "columnspacing": 1.2} if many else {}
+    small = {"fontsize": 9, "columnspacing": 1.2} if crowded else {}
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, **small, **style)
 
 
@@ -166,11 +166,11 @@ def turn_ticks(axes: Any) -> None:
         label.set(rotation=45, horizontalalignment="right", rotation_mode="anchor")
 
 
-def _inline(document: str, key: str, words: str) -> str:
+def _inline(document: str, key: str, alt_text: str) -> str:
     """The `<svg>` alone: ids of its own, the page's colours and fonts, its alt text inside."""
     svg = document[document.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    # It would style the whole page; `page.css` has it for charts.
+    # The style element would apply to the whole page; `page.css` has it for charts.
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family: [^;\"]+", "font-family: system-ui, sans-serif", svg)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
@@ -180,6 +180,6 @@ def _inline(document: str, key: str, words: str) -> str:
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")
     box = re.search(r'viewBox="([^"]+)"', svg)
-    head = f'<svg viewBox="{box[1] if box else "0 0 360 252"}" role="img" aria-label="{escape(words)}"'
+    head = f'<svg viewBox="{box[1] if box else "0 0 360 252"}" role="img" aria-label="{escape(alt_text)}"'
     head += ' xmlns:xlink="http://www.w3.org/1999/xlink">'
     return re.sub(r"<svg[^>]*>", lambda _: head, svg, count=1).strip()

@@ -102,7 +102,7 @@ class QuoteAudit:
         return piece
 
     def close(self) -> None:
-        """The file ends here.
+        """The file ends here; said twice, it is counted once.
 
         Raises:
             DataRefused: a quote is stray, or still open.
@@ -116,6 +116,7 @@ class QuoteAudit:
             )
         if self._before not in (_LINE_FEED, _RETURN):
             self.records += 1
+            self._before = _LINE_FEED
 
     def _look_at(self, data: bytes, follower: bytes) -> None:
         if not data:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ai.ml.core.errors import Unproved
 from ai.ml.core.files.atomic import write_atomic
-from ai.ml.retraining.console.progress import PROVING, at_work, logger
+from ai.ml.retraining.console.progress import PROVING, logger, working
 from ai.ml.retraining.records import (
     CandidateRef,
     FileRef,
@@ -30,7 +30,7 @@ def prove_candidate(config: RetrainConfig, candidate: CandidateRef) -> VerdictRe
     Path(candidate.bundle.path).parent.with_suffix(EPOCHS_SUFFIX).unlink(missing_ok=True)
     work, bundle_dir = work_dir(config), Path(candidate.bundle.path)
     try:
-        with at_work(PROVING):
+        with working(PROVING):
             verdict = prove(bundle_dir, config.gate, expect_digest=candidate.bundle.digest)
     except Unproved as error:
         raise count_unproved(work, bundle_dir, error) from None

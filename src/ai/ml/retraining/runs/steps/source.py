@@ -1,4 +1,4 @@
-"""The table of a run: read once, kept as it arrived, and known by what it holds."""
+"""The table of a run: read once, stored as a snapshot, and identified by its fingerprint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ai.ml.core.tables.cells import one_array
 from ai.ml.core.tables.dataset_files import data_files
 from ai.ml.core.tables.locations import source_name
 from ai.ml.core.tables.read_options import told_of, with_reading
-from ai.ml.retraining.console.progress import at_work, logger
+from ai.ml.retraining.console.progress import logger, working
 from ai.ml.retraining.records import (
     DataRef,
     FileRef,
@@ -52,7 +52,7 @@ def read_data(config: RetrainConfig) -> DataRef:
         Busy: somebody wrote to it meanwhile.
     """
     data = config.data
-    with at_work("reading"):
+    with working("reading"):
         kept = keep_table(config, read_source(data))
     logger.info("read      %s rows × %s columns from %s", f"{kept.rows:,}", len(kept.columns), kept.source)
     return kept
@@ -76,7 +76,7 @@ def keep_table(config: RetrainConfig, table: pa.Table) -> DataRef:
 
 
 def without_dictionaries(table: pa.Table) -> pa.Table:
-    """A part of a table without its dictionaries, which hold the values of all its rows: equal rows, equal bytes."""
+    """A part of a table with its dictionaries decoded, which hold the values of all rows: equal rows, equal bytes."""
     plain = pa.table({name: one_array(table.column(name)) for name in table.column_names})
     return with_reading(plain, told_of(table))
 

@@ -26,13 +26,13 @@ _ID = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 
 
 def audit_cells(path: Path, sheet: str, rows: int, missing_marks: Collection[str] = ()) -> None:
-    """Say how many cells are errors or formulas without a result: they are read as missing.
+    """Log how many cells are errors or formulas without a result, which are read as missing.
 
     Args:
         path: the workbook; what isn't of Excel's present format isn't looked at.
         sheet: its name.
         rows: below the header.
-        missing_marks: errors that are told to be missing cells, such as `#N/A`, count for nothing.
+        missing_marks: errors that the settings list as missing cells, such as `#N/A`; they aren't counted.
 
     Raises:
         DataRefused: more than a tenth of a column's rows are such cells; names column and count.
@@ -40,31 +40,31 @@ def audit_cells(path: Path, sheet: str, rows: int, missing_marks: Collection[str
     content = _sheet_xml(path, sheet)
     if content is None:
         return
-    told = {mark.strip().upper() for mark in missing_marks}
+    accepted = {mark.strip().upper() for mark in missing_marks}
     errors, formulas, examples = Counter[str](), Counter[str](), dict[str, str]()
     for found in _CELL.finditer(content):
-        place = _COLUMN.search(found[1])
-        if place is None or not found[2]:
+        reference = _COLUMN.search(found[1])
+        if reference is None or not found[2]:
             continue
-        column, value = place[1].decode(), _VALUE.search(found[2])
+        column, value = reference[1].decode(), _VALUE.search(found[2])
         text = b"" if value is None else value[1] or b""
         if b't="e"' in found[1]:
-            if text.decode().upper() not in told:
+            if text.decode().upper() not in accepted:
                 errors[column] += 1
                 examples.setdefault(column, text.decode() or "#ERROR")
         elif _FORMULA.search(found[2]) and not text and b't="str"' not in found[1]:
             formulas[column] += 1
     for column, cells in errors.items():
         what = f"{counted(cells, 'cell')} in column {column} hold errors such as {examples[column]}"
-        _say_or_refuse(
+        _log_or_refuse(
             path, sheet, what, cells / max(1, rows), f"--missing-mark '{examples[column]}' takes them as missing"
         )
     for column, cells in formulas.items():
         what = f"{counted(cells, 'cell')} in column {column} hold formulas that were never calculated"
-        _say_or_refuse(path, sheet, what, cells / max(1, rows), "open and save the workbook in a spreadsheet program")
+        _log_or_refuse(path, sheet, what, cells / max(1, rows), "open and save the workbook in a spreadsheet program")
 
 
-def _say_or_refuse(path: Path, sheet: str, what: str, share: float, remedy: str) -> None:
+def _log_or_refuse(path: Path, sheet: str, what: str, share: float, remedy: str) -> None:
     if share > ERROR_SHARE:
         raise DataRefused(f"{path.name}, sheet {sheet!r}: {what}, {share:.0%} of its rows: {remedy}")
     _LOG.info("note      %s, sheet %r: %s: read as missing", path.name, sheet, what)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
-from ai.ml.core.tables.workbook_cells import audit_cells
+from ai.ml.core.tables.excel.cells import audit_cells
 
 
 def read_sheet(path: Path, sheet: str | None = None, missing_marks: Collection[str] = ()) -> pa.Table:
@@ -19,7 +19,7 @@ def read_sheet(path: Path, sheet: str | None = None, missing_marks: Collection[s
     Args:
         path: the workbook.
         sheet: name of the sheet; the first when None.
-        missing_marks: errors such as `#N/A` that were told to be missing cells.
+        missing_marks: errors such as `#N/A` that count as missing cells by the settings.
 
     Raises:
         UsageError: the extra isn't installed.
