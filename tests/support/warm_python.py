@@ -35,6 +35,7 @@ from typing import Any
 _PYTHON = sys.executable
 """The cold one, also where a warm one stands for it by the time that it is asked for."""
 MODULES = (
+    "flows",  # says what Prefect is to do before it's imported
     "matplotlib.figure",
     "sklearn.ensemble",
     "torch",

@@ -112,3 +112,19 @@ def test_what_can_not_be_published_is_one_sentence(
     assert main(command) == 2
     said = capsys.readouterr().err
     assert (said.count("\n"), "bundlegate[mlflow]" in said) == (1, True)
+
+
+def test_a_tracking_database_without_its_packages_is_one_sentence(tmp_path: Path) -> None:
+    bundle_dir, digest = sealed_tiny(tmp_path / "bundle")
+    Store(tmp_path / "store").promote("m", bundle_dir, passed_verdict(digest), decision={"reason": "the first"})
+    script = (
+        "import sys\n"
+        "from ai.ml.retraining.commands.cli import main\n"
+        "from ai.ml.retraining.integrations import mlflow_registry\n"
+        "mlflow_registry.DATABASE_PACKAGES = ('sqlalchemy', 'not_installed_here')\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", script, "publish", "m", "--mlflow", "sqlite:///m.db", "--store", "store"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "MLflow in a database (sqlite) needs not_installed_here: pip install" in done.stderr

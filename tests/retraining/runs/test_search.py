@@ -52,13 +52,17 @@ def test_a_proposal_is_decided_by_trials_and_seed_and_can_be_typed() -> None:
 
 
 def test_it_goes_where_the_loss_is_low() -> None:
-    trials: list[Trial] = []
-    for number in range(40):
-        settings = propose(SPACE, trials, 0)
-        loss = abs(settings["dropout"] - 0.3) + abs(settings["hidden_dim"] - 200) / 400
-        trials.append(trial(number, loss, **settings))
-    losses = [each.loss or 0.0 for each in trials]
-    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
+    first = last = 0.0
+    for seed in range(3):
+        trials: list[Trial] = []
+        for number in range(40):
+            settings = propose(SPACE, trials, seed)
+            loss = abs(settings["dropout"] - 0.3) + abs(settings["hidden_dim"] - 200) / 400
+            trials.append(trial(number, loss, **settings))
+        losses = [each.loss or 0.0 for each in trials]
+        first, last = first + sum(losses[:10]), last + sum(losses[-10:])
+    # Optuna 5.0 comes to 0.39 of it, the oldest that is admitted to 0.66, chance to 1.
+    assert last < 0.75 * first
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Generator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,8 @@ from ai.ml.retraining.store.store import Store
 
 ALIAS = "champion"
 TAG = "bundlegate.digest"
+DATABASE_PACKAGES = ("sqlalchemy", "alembic")
+"""What mlflow-skinny leaves out and a tracking URI of a database needs."""
 SERVING_PACKAGES = ("bundlegate", "torch", "numpy", "scikit-learn", "pyarrow")
 
 
@@ -102,6 +105,11 @@ def _register(mlflow: Any, name: str, bundle_dir: Path, documents: dict[str, byt
 def _connected_to(uri: str) -> Generator[Any]:
     """MLflow with this URI for tracking and registry; the previous URIs are restored afterwards."""
     mlflow = _imported()
+    if missing := [package for package in DATABASE_PACKAGES if _is_database(uri) and find_spec(package) is None]:
+        raise UsageError(
+            f"MLflow in a database ({uri.partition(':')[0]}) needs {' and '.join(missing)}: "
+            f"pip install {' '.join(missing)}, or give the URL of a tracking server"
+        )
     before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     try:
         mlflow.set_tracking_uri(uri)
@@ -115,6 +123,10 @@ def _connected_to(uri: str) -> Generator[Any]:
     finally:
         mlflow.set_tracking_uri(before[0])
         mlflow.set_registry_uri(before[1])
+
+
+def _is_database(uri: str) -> bool:
+    return uri.partition(":")[0].partition("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def _imported() -> ModuleType:
