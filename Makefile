@@ -8,6 +8,8 @@ STAMP := $(VENV)/.installed-from-lock
 
 .PHONY: demo test fast measure coverage soak check check-ranges docs gate-table drill-table lock clean
 
+# What this machine remembers of the demo's store goes with `make clean`, as the store does.
+demo gate-table: export BUNDLEGATE_STATE := $(CURDIR)/demo/state
 demo: $(STAMP)
 	@$(BIN)/bundlegate example demo/penguins.csv
 	@$(BIN)/bundlegate retrain --name penguins --data demo/penguins.csv --target species --store demo/store; \
