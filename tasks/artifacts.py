@@ -55,14 +55,14 @@ PROGRESS_EVERY_S = 2.0
 def report(
     config: RetrainConfig, candidate: CandidateRef, verdict: VerdictRef, decision: DecisionRecord | None = None
 ) -> ReportRef | None:
-    """Make the candidate's card and report; whatever goes wrong here is said and changes nothing."""
+    """Make the candidate's card and report; an error is logged and changes nothing."""
     from ai.ml.retraining.reporting.sources import report_or_warn
 
     return report_or_warn(config, candidate, verdict, decision, partial(show_report, config.name))
 
 
 def show_report(name: str, report: ReportRef) -> None:
-    """The card as Markdown, one chart as an image, and where the page lies."""
+    """The card as Markdown, one chart as an image, and the page's path."""
     page = Path(report.page.path)
     bundle = page.parent.name[:SHORT]
     card = page.with_name(CARD).read_text(encoding="utf-8")
@@ -73,7 +73,7 @@ def show_report(name: str, report: ReportRef) -> None:
         markdown=card.partition("\n---\n\n")[2],
         description=f"card of {bundle}",
     )
-    # A browser follows no link from a server to a disk, so the address is what can be read and copied.
+    # Browsers don't follow links from a server's page to a local file, so the path is shown as text.
     description = f"report of {bundle}: copy the address into a browser on the machine that keeps it"
     link = {"link": page.as_uri(), "link_text": page.as_uri(), "description": description}
     _publish(create_link_artifact, key=artifact_key(name, "report"), **link)
@@ -102,7 +102,7 @@ def show_drift(name: str, drift: DriftRecord) -> None:
 
 
 def drift_rows(columns: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What a table has room for: how far each column has moved, and what that amounts to."""
+    """The drift of each column as a table: figures and severity."""
     return [
         {
             "column": column["column"],
@@ -191,7 +191,7 @@ def emit_bundle_event(event: str, name: str, digest: str, **payload: str | None)
 
 
 def emit_lineage(made: str, of: str, **facts: str) -> None:
-    """Say as assets that one thing was made of another; nothing outside a run.
+    """Record as Prefect assets that one was made of another; does nothing outside a run.
 
     Args:
         made: `model/churn`, `predictions/scored.csv`: keys without an address, which could hold a password.

@@ -47,7 +47,7 @@ class BatchProgress:
 
 
 def output_name(config: PredictConfig) -> str:
-    """The last part of the output's address, without what a URL hides; artifacts and assets are keyed by it."""
+    """The last part of the output's address, without credentials; the key of artifacts and assets."""
     return source_name(config.job.output).rstrip("/").rpartition("/")[2]
 
 
@@ -87,7 +87,7 @@ def _sample(config: PredictConfig, report: BatchReport) -> BatchSample | None:
         parts = plan_parts(config.job.input)
         return sample_batch(BundlePin(report.bundle, report.digest), parts, config.batch)
     except BundlegateError as error:
-        # All rows are scored: what is only shown doesn't fail the run.
+        # All rows are scored: an error in an artifact doesn't fail the run.
         logger.warning("no sample is shown: %s", error)
         return None
 

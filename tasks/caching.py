@@ -1,4 +1,4 @@
-"""Checkpoints that are never believed blindly: a cached result counts only while what it points to is still so."""
+"""Caching of task results that verifies the files behind a result before it is reused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PersistOnly(CachePolicy):
 
 @dataclass
 class ContentKey(CachePolicy):
-    """Key = content of the inputs + version of the code; a record whose files are gone or changed is dropped.
+    """Key = content of the inputs + version of the code; a record whose files are missing or changed is dropped.
 
     Prefect's own policies hand out a stored result without a look at what it points to: with the bundle deleted a run
     ends Completed with a dangling path. So `compute_key` reads the stored record, hashes everything behind it, and

@@ -21,7 +21,7 @@ CHECKPOINTS = ("data-*.parquet", "candidate-*", "verdict-*.json", "*.epochs", "a
 
 
 def clean_up(flow: Any, flow_run: Any, state: Any) -> None:
-    """Clear the work folder and the store of what was being made, and say what is kept for the next run.
+    """Remove unfinished files from the work folder and the store, and report what is kept for the next run.
 
     A hook of the flow: Prefect calls it by these three names. What goes wrong here is said and changes nothing.
     """

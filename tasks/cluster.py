@@ -66,7 +66,7 @@ def _worker_settings() -> dict[str, Any]:
 
 
 def cluster_slots(settings: RunnerSettings) -> int:
-    """How many tasks a running cluster takes at once; the workers that are asked for where it is yet to be started."""
+    """How many tasks a running cluster takes at once; the configured workers where it isn't started yet."""
     if settings.scheduler is None:
         return settings.workers
     import distributed
@@ -106,7 +106,7 @@ def cluster_started() -> Generator[None]:
 
 @task(name="score-group", task_run_name="score {group[0].name} …", cache_policy=NO_CACHE, persist_result=False)
 def take_group(group: Group, scored: Any) -> list[PartOutcome]:
-    """What became of a group that isn't under way any more: its record in Prefect.
+    """Record the end of a group of parts as a task run in Prefect.
 
     Args:
         group: its parts.

@@ -21,9 +21,9 @@ from ai.ml.retraining.settings.flags import asked_settings, settings_parser
 
 _NO_SERVER = "; start it, or unset PREFECT_API_URL for one of this run's own; what is done is kept"
 _UNREACHED = ("Failed to reach API", "Timed out while attempting to connect to ephemeral")
-"""How Prefect says it."""
+"""Beginnings of Prefect's messages where no server is reached."""
 Choice = tuple[Flow[..., Any], Any, Callable[[Any], None]]
-"""A flow, its settings, and what shows its result."""
+"""A flow, its settings, and the function that prints its result."""
 
 
 def run_from_command_line(
@@ -87,7 +87,7 @@ def _end(state: State[Any], show: Callable[[Any], None] | None) -> int:
 
 @contextmanager
 def server_answers(advice: str = "") -> Generator[None]:
-    """Turn what Prefect raises when it reaches no server into a sentence.
+    """Turn Prefect's error without a reachable server into a sentence.
 
     Args:
         advice: the end of the sentence.

@@ -1,4 +1,4 @@
-"""The proof. Never cached: it says something about the file that lies there now."""
+"""The proof as a task. Never cached: it holds for the file as it is now."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def score_holdout(config: RetrainConfig, candidate: CandidateRef) -> ScoredRef:
 
 @task(name="score-parts", task_run_name="score the parts", cache_policy=PersistOnly(), **KEPT)
 def score_parts(config: PredictConfig, run: Runner | None = None) -> BatchReport:
-    """Score what isn't done; the output's own receipts say what is, whatever Prefect remembers."""
+    """Score the parts that aren't done by the output's own receipts, whatever results Prefect has cached."""
     progress = BatchProgress()
     report = score(config, progress.show, run)
     logger.info("scored    %s", report.sentence)

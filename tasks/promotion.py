@@ -25,7 +25,7 @@ from tasks.retries import RETRIED, RETRIED_FOR_DISK
 
 @task(name="decide", task_run_name="decide {config.name}", cache_policy=PersistOnly(), **KEPT, **RETRIED)
 def decide(config: RetrainConfig, candidate: CandidateRef, data: DataRef | None = None) -> DecisionRecord:
-    """Score challenger and champion on the same rows, and say PROMOTE, HOLD or REJECT."""
+    """Score challenger and champion on the same rows, and decide PROMOTE, HOLD or REJECT."""
     decision = steps.decide(config, candidate, data)
     show_decision(config.name, decision)
     return decision

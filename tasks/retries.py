@@ -21,7 +21,7 @@ def failed_storage(task: Any, task_run: TaskRun, state: State[Any]) -> bool:
 
 
 def failed_disk(task: Any, task_run: TaskRun, state: State[Any]) -> bool:
-    """The same for the promotion: `Busy` there means that another champion stands, which a wait doesn't change."""
+    """The same for the promotion: `Busy` there means that another champion stands, which waiting doesn't change."""
     return isinstance(state.data, StorageFailed)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing.spawn
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +30,8 @@ from soak import effort as effort
 from soak import total as total
 from warm_python import warm_python
 
+os.environ["BUNDLEGATE_STATE"] = tempfile.mkdtemp(prefix="bundlegate-state-")
+atexit.register(shutil.rmtree, os.environ["BUNDLEGATE_STATE"], ignore_errors=True)
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "bundlegate")
 os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")

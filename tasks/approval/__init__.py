@@ -1,1 +1,1 @@
-"""A person's word before a promotion: `ask` stops a run until it is given, `answer` lists what waits and gives it."""
+"""A person's approval before a promotion: `ask` suspends a run, `answer` lists and answers requests."""

@@ -33,12 +33,12 @@ from tasks.command_line import server_answers
 
 FLOW = "retrain"
 _NO_QUESTION = "Run input schema not found"
-"""How Prefect says it: it suspends a run first and then stores what the run asks."""
+"""The message of Prefect's error: it suspends a run before it stores the run's request."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A run that asked."""
+    """A run that waits for approval."""
 
     run: UUID
     name: str
@@ -141,7 +141,7 @@ def _waiting(run: FlowRun) -> Waiting | None:
 
 @contextmanager
 def _client() -> Generator[SyncPrefectClient]:
-    """A client whose failure to connect is one sentence."""
+    """A client whose connection errors are one sentence."""
     if not PREFECT_API_URL.value():
         raise UsageError("set PREFECT_API_URL to the server whose runs wait: an ephemeral one has none")
     with server_answers(), get_client(sync_client=True) as client:

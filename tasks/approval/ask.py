@@ -48,9 +48,9 @@ from tasks.artifacts import decision_markdown, emit_bundle_event, publish_markdo
 LOCK_WAIT_S = 3600.0
 """A run that was answered waits so long for the run that works on the same model now."""
 POLL_S = 5
-"""A waiting process asks the server so often."""
+"""Seconds between two polls of the server."""
 SPARE_S = 60.0
-"""Before the flow's own time-out: so that a process that waited in vain can still say so."""
+"""Seconds before the flow's own time-out at which waiting ends, so that it can still be reported."""
 
 
 class ApprovalForm(RunInput):
@@ -62,7 +62,7 @@ class ApprovalForm(RunInput):
 
 
 def require_server(config: RetrainConfig) -> None:
-    """Before anything is trained: somebody must be able to answer.
+    """Check, before anything is trained, that somebody can answer.
 
     Raises:
         UsageError: this run has a server of its own that nobody else reaches, and that ends with it.
@@ -76,7 +76,7 @@ def require_server(config: RetrainConfig) -> None:
 
 
 class RetrainingRun:
-    """A run of the retraining flow: holds its model's work folder, but not while a person is asked."""
+    """A run of the retraining flow: locks its model's work folder, except while it waits for approval."""
 
     def __init__(self, config: RetrainConfig) -> None:
         self.config = config
@@ -247,7 +247,7 @@ def _question(config: RetrainConfig, request: ApprovalRequest) -> str:
 
 
 def _announce(config: RetrainConfig, request: ApprovalRequest) -> None:
-    """Artifact, event and log: somebody has to learn of it."""
+    """Announce the request by an artifact, an event and the log."""
     digest = request.draft.candidate.bundle.digest
     publish_markdown(config.name, "approval", _question(config, request), f"{digest} waits for approval")
     reason = request.draft.decision.reason

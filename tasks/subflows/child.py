@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 
 class SubRun(BaseModel):
-    """What the process is asked on its stdin, as JSON."""
+    """The request to the process: JSON on its stdin."""
 
     flow: str
     """`flows.retrain:retrain`."""
@@ -25,13 +25,13 @@ class SubRun(BaseModel):
     api: str
     """URL of the parent's Prefect API, which may have been started for the parent alone."""
     threads: int
-    """Of arithmetic where nothing else says."""
+    """Threads of arithmetic, unless the settings name them."""
     owner: int = 0
-    """The process that this one must not outlive; its starter says."""
+    """Process id of the parent, which this process must not outlive."""
 
 
 class SubRunEnd(BaseModel):
-    """What it says on its stdout at its end, as JSON."""
+    """The result of the process: JSON on its stdout."""
 
     exit_code: int
     reason: str = ""
@@ -39,11 +39,11 @@ class SubRunEnd(BaseModel):
     record: dict[str, Any] | None = None
     """The flow's result."""
     silent: bool = False
-    """The process died before it could say anything, to Prefect neither."""
+    """Whether the process died without reporting its end, to Prefect neither."""
 
 
 def main() -> int:
-    """Run what stdin says; the end goes to stdout, and everything else to stderr."""
+    """Run the request on stdin; the result goes to stdout, everything else to stderr."""
     request = SubRun.model_validate_json(sys.stdin.buffer.read())
     with os.fdopen(os.dup(1), "wb") as answer:
         os.dup2(2, 1)

@@ -45,7 +45,7 @@ def cut_origins(config: BacktestConfig) -> OriginPlan:
     """Read the table once and keep each origin's rows, and those after it, in files of their own."""
     with working("reading"):
         plan = past.cut_origins(config)
-    # The table is not needed any more, and the origins' processes are about to take memory of their own.
+    # The table's memory isn't needed any more, and the origins' processes will need it.
     pa.default_memory_pool().release_unused()
     logger.info("read      %s rows from %s", f"{plan.rows:,}", plan.source)
     return plan
@@ -53,7 +53,7 @@ def cut_origins(config: BacktestConfig) -> OriginPlan:
 
 @task(name="walk-policies", task_run_name="decide on the past of {config.name}", cache_policy=PersistOnly(), **KEPT)
 def decide_on_the_past(config: BacktestConfig, plan: OriginPlan, outcomes: list[OriginOutcome]) -> BacktestSummary:
-    """Decide by each policy, look at what came true, draw it, and show it as a table of the run."""
+    """Decide by each policy, compare with later rows, draw the report, and publish a table of the run."""
     summary = with_report(config, walk(config, plan, outcomes))
     publish_table(config.name, "backtest", course_rows(summary), summary.sentence)
     return summary
@@ -66,22 +66,22 @@ def prove_each(
     at_once: int,
     processes: ClusterProcesses | None = None,
 ) -> list[OriginOutcome]:
-    """Run every origin, so many at once; the outcomes are in the plan's order.
+    """Run every origin; the outcomes are in the plan's order.
 
     Args:
         flow: of each of them.
         config: of the whole.
         plan: of the table that was cut.
-        at_once: processes.
+        at_once: number of processes at the same time.
         processes: where they run; processes of this machine if None.
 
     Raises:
         KeyboardInterrupt: by Ctrl-C; it says how many are done.
     """
-    places = {origin.model: origin for origin in plan.origins}
+    origins_by_model = {origin.model: origin for origin in plan.origins}
 
     def ended(job: Job, end: SubRunEnd, run: str) -> OriginOutcome:
-        origin = places[job.model]
+        origin = origins_by_model[job.model]
         if end.record is None:
             return failed_origin(origin, end.exit_code, end.reason, run)
         try:
@@ -98,8 +98,8 @@ def final_state(summary: BacktestSummary) -> BacktestSummary | State[BacktestSum
     """The summary, as a failure where an origin's run failed: whoever watches the runs must see it."""
     if not summary.undecided:
         return summary
-    told = "; ".join(f"{origin.label}: {origin.outcome}, {origin.reason}" for origin in summary.undecided)
-    return Failed(message=told, data=summary)
+    message = "; ".join(f"{origin.label}: {origin.outcome}, {origin.reason}" for origin in summary.undecided)
+    return Failed(message=message, data=summary)
 
 
 def _settings(config: BacktestConfig, origin: Origin, parent: str | None) -> RetrainConfig:

@@ -18,7 +18,7 @@ from tasks.subflows.child import SubRun, SubRunEnd
 CHECKOUT = Path(__file__).parents[2] if __name__.startswith("tasks.") else None
 """What a process needs on its path where this isn't `bundlegate.tasks`, an installed package."""
 GRACE_S = 10.0
-"""Seconds that a process has to tell Prefect of its end."""
+"""Seconds that a process has to report its end to Prefect."""
 _LAST_LINES = 5
 _POLL_S = 0.05
 
@@ -72,7 +72,7 @@ class SubProcesses:
 
 @contextlib.contextmanager
 def sub_processes() -> Generator[SubProcesses]:
-    """All are gone when this ends."""
+    """Context of the processes; all have ended when it is left."""
     processes = SubProcesses()
     try:
         yield processes
@@ -130,6 +130,6 @@ def _relay(process: subprocess.Popen[bytes], label: str, last: list[str]) -> Non
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Also what the process has started and left behind."""
+    """Kill the process and those that it has started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Many runs below a run: one sub-run for each job, in a process of its own, so many at once as are allowed."""
+"""Sub-runs of a run: one for each job, each in a process of its own, a limited number at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from ai.ml.core.errors import ExitCode, UsageError
 from ai.ml.core.parallel import available_cores
-from ai.ml.retraining.console.interruption import set_interrupt_message
+from ai.ml.retraining.console.interruption import progress_sentence, set_interrupt_message
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.settings.fields import Section
 from tasks.subflows.child import SubRun, SubRunEnd
@@ -28,7 +28,7 @@ from tasks.subflows.processes import SubProcesses, sub_processes
 
 
 class JobOutcome(Protocol):
-    """What became of one job, as its record keeps it."""
+    """The outcome of one job: a pydantic record."""
 
     @property
     def model(self) -> str:
@@ -46,7 +46,7 @@ class JobOutcome(Protocol):
         ...
 
     def model_copy(self, *, update: dict[str, Any]) -> Self:
-        """As pydantic's."""
+        """A copy with other values."""
         ...
 
 
@@ -55,10 +55,10 @@ SomeOutcome = TypeVar("SomeOutcome", bound=JobOutcome)
 
 @dataclass(frozen=True)
 class Job:
-    """A sub-run that is to be made."""
+    """A sub-run to start."""
 
     model: str
-    """The model's name, by which the run and its messages go."""
+    """The model's name, which names the run and its messages."""
     rows: int
     settings: Callable[[str | None], Section]
     """Of the run, from the id of the parent's."""
@@ -66,29 +66,29 @@ class Job:
 
 @dataclass(frozen=True)
 class Started:
-    """A sub-run that isn't done."""
+    """A sub-run that has been started."""
 
     job: Job
     flow_run: UUID
     since: float
 
 
-@task(name="retrain-segment", task_run_name="retrain {label}", cache_policy=NO_CACHE, persist_result=False)
-def retrain_on_worker(request: SubRun, label: str) -> SubRunEnd:
+@task(name="sub-run", task_run_name="run {label}", cache_policy=NO_CACHE, persist_result=False)
+def run_on_worker(request: SubRun, label: str) -> SubRunEnd:
     """A sub-run in a process beside the worker's own, which ends with the worker."""
     with sub_processes() as processes:
         return processes.run(request, label)
 
 
 class ClusterProcesses:
-    """Where a flow on a cluster runs them: one task for each job, on the flow's own task runner."""
+    """Runs sub-runs on a cluster: one task for each job, on the flow's own task runner."""
 
     def run(self, request: SubRun, label: str) -> SubRunEnd:
         """Wait for a worker, and for the end there."""
-        return retrain_on_worker.submit(request, label).result()
+        return run_on_worker.submit(request, label).result()
 
     def stop(self) -> None:
-        """Nothing: the tasks are gone with the flow's task runner."""
+        """Do nothing: the tasks end with the flow's task runner."""
 
 
 class SubRuns(Generic[SomeOutcome]):
@@ -100,26 +100,26 @@ class SubRuns(Generic[SomeOutcome]):
         jobs: Sequence[Job],
         at_once: int,
         ended: Callable[[Job, SubRunEnd, str], SomeOutcome],
-        what: str,
+        plural: str,
     ) -> None:
-        """Nothing runs yet.
+        """Prepare the jobs; `run` starts them.
 
         Args:
             flow: of each sub-run.
             jobs: in any order; the largest is started first.
             at_once: how many processes there may be.
             ended: makes a job's outcome of the end of its process and the id of its run.
-            what: they are, in the plural.
+            plural: what the jobs are, such as `segments`.
         """
-        self._flow, self._jobs, self._at_once, self._ended, self._what = flow, list(jobs), at_once, ended, what
+        self._flow, self._jobs, self._at_once, self._ended, self._plural = flow, list(jobs), at_once, ended, plural
         self._outcomes: dict[str, SomeOutcome] = {}
         self._total = len(self._jobs)
 
     def known(self, outcomes: Iterable[SomeOutcome]) -> Self:
-        """Count in those that need no run."""
-        found = list(outcomes)
-        self._total += len(found)
-        for outcome in found:
+        """Add outcomes that need no run."""
+        outcomes_there = list(outcomes)
+        self._total += len(outcomes_there)
+        for outcome in outcomes_there:
             self._add(outcome)
         return self
 
@@ -152,8 +152,7 @@ class SubRuns(Generic[SomeOutcome]):
             processes.stop()
             self._mark_crashed(running.values())
             if isinstance(error, KeyboardInterrupt):
-                done = f"{len(self._outcomes)} of {self._total} {self._what} are done, and stay so"
-                raise KeyboardInterrupt(done) from None
+                raise KeyboardInterrupt(self._progress()) from None
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -199,12 +198,15 @@ class SubRuns(Generic[SomeOutcome]):
 
     def _add(self, outcome: SomeOutcome) -> None:
         self._outcomes[outcome.model] = outcome
-        done = f"{len(self._outcomes)} of {self._total}"
-        set_interrupt_message(f"{done} {self._what} are done, and stay so")
-        logger.info("%s: %s — %s (%s)", outcome.model, outcome.outcome, outcome.reason, done)
+        set_interrupt_message(self._progress())
+        count = f"{len(self._outcomes)} of {self._total}"
+        logger.info("%s: %s — %s (%s)", outcome.model, outcome.outcome, outcome.reason, count)
+
+    def _progress(self) -> str:
+        return progress_sentence(len(self._outcomes), self._total, self._plural)
 
     def _mark_crashed(self, runs: Iterable[Started], reason: str = "stopped with the run above it") -> None:
-        """Tell Prefect what a process couldn't any more, if Prefect's own server is still there."""
+        """Set the state of runs whose process couldn't, if Prefect's server can still be reached."""
         with contextlib.suppress(Exception), get_client(sync_client=True) as client:
             for started in runs:
                 state = client.read_flow_run(started.flow_run).state

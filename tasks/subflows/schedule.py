@@ -49,7 +49,7 @@ def cut_table(config: SegmentsConfig) -> SegmentPlan:
     """Read the table once and keep each segment's rows in a file of their own."""
     with working("reading"):
         plan = segments.cut_table(config)
-    # The table is not needed any more, and the segments' processes are about to take memory of their own.
+    # The table's memory isn't needed any more, and the segments' processes will need it.
     pa.default_memory_pool().release_unused()
     logger.info("read      %s rows from %s", f"{plan.rows:,}", plan.source)
     return plan
@@ -62,22 +62,22 @@ def retrain_each(
     at_once: int,
     processes: ClusterProcesses | None = None,
 ) -> list[SegmentOutcome]:
-    """Run every segment of the plan that can be trained, so many at once; the outcomes are in the plan's order.
+    """Run every segment of the plan that can be trained; the outcomes are in the plan's order.
 
     Args:
         flow: of each of them.
         config: of the whole.
         plan: of the table that was cut.
-        at_once: processes.
+        at_once: number of processes at the same time.
         processes: where they run; processes of this machine if None.
 
     Raises:
         KeyboardInterrupt: by Ctrl-C; it says how many are done.
     """
-    places = {segment.model: segment for segment in plan.segments}
+    segments_by_model = {segment.model: segment for segment in plan.segments}
 
     def ended(job: Job, end: SubRunEnd, run: str) -> SegmentOutcome:
-        segment = places[job.model]
+        segment = segments_by_model[job.model]
         if end.record is not None:
             return decided_segment(segment, RetrainSummary.model_validate(end.record), run)
         return failed_segment(segment, end.exit_code, end.reason, run)
@@ -93,7 +93,7 @@ def retrain_each(
 
 
 def summarize(config: SegmentsConfig, plan: SegmentPlan, outcomes: list[SegmentOutcome]) -> SegmentsSummary:
-    """Put all outcomes into one record, and show them as a table of the run."""
+    """Summarize all outcomes, and publish them as a table of the run."""
     summary = outcome.summarize(config.name, plan, outcomes)
     for sentence in summary.left_out:
         logger.info("note      %s", sentence)

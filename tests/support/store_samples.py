@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from builders import sealed_tiny
 from verdict_samples import passed_verdict, refused_verdict
 
@@ -107,3 +109,20 @@ class BucketPlace:
 
 
 Place = FolderPlace | BucketPlace
+
+
+def make_place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A store in a `folder` or a `bucket` on a real S3 server, as the fixture's parameter says."""
+    if request.param == "folder":
+        return FolderPlace(tmp_path / "store")
+    from obstore.store import S3Store
+
+    environment: dict[str, str] = request.getfixturevalue("s3_bucket")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("BUNDLEGATE_CACHE", str(tmp_path / "cache"))
+    prefix = uuid.uuid4().hex
+    bucket = environment["BUCKET"]
+    config: Any = {"endpoint": environment["AWS_ENDPOINT_URL"]}
+    client = S3Store(bucket, prefix=prefix, config=config, client_options={"allow_http": True})
+    return BucketPlace(f"s3://{bucket}/{prefix}", client)

@@ -70,7 +70,7 @@ def test_a_model_that_cant_be_read_takes_no_other_with_it(tmp_path: Path, capsys
     bad, cut, good, odd_one = json.loads(capsys.readouterr().out)["models"]
     assert "champion is damaged" in bad["problem"]
     assert "line 1 is damaged" in cut["problem"]
-    assert "holds what nobody of us wrote" in odd_one["problem"]
+    assert "odd/ledger.jsonl: line 1 is damaged" in odd_one["problem"]
     assert [model["exit_code"] for model in (bad, cut, good, odd_one)] == [6, 6, 0, 6]
     assert main(["list", "--store", str(place)]) == 6
     assert "\x1b" not in capsys.readouterr().out

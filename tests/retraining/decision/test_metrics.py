@@ -153,8 +153,8 @@ def test_a_decision_by_groups_says_how_many_and_ten_are_needed() -> None:
     assert decision.groups == 40
     assert decision.to_dict()["groups"] == 40
     assert "with these 400 rows of 40 groups a gain below" in decision.reason
-    plain = gains(replace(one, groups=None), other, DecisionSettings())
-    assert gains(one, other, DecisionSettings())["log_loss"] != plain["log_loss"]
+    plain = gains(replace(one, groups=None), other, DecisionSettings(), ["log_loss"])
+    assert gains(one, other, DecisionSettings(), ["log_loss"])["log_loss"] != plain["log_loss"]
     nothing = np.zeros(400, dtype=bool)
     assert too_few_rows(one, nothing) is None
     few = too_few_rows(replace(one, groups=np.arange(400) // 80), nothing)

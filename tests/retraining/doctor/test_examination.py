@@ -231,10 +231,10 @@ def test_places_that_cant_be_written_to_or_are_full(
     assert "listing" in examined(capsys, 74, "--store", tmp_path / "file")["store"][0][1]
     # Nobody makes a file there, not even root.
     assert "writing into /proc failed" in examined(capsys, 74, "--store", "/proc")["writing"][0][1]
-    monkeypatch.setattr(storage, "LEAST_BYTES", 1 << 60)
+    monkeypatch.setattr(storage, "MIN_BYTES", 1 << 60)
     status, message, remedy = examined(capsys, 74, "--store", store)["disk"][0]
     assert (status, "GiB are free at" in message, "prune" in remedy) == ("fail", True, True)
-    monkeypatch.setattr(storage, "LEAST_BYTES", 0)
+    monkeypatch.setattr(storage, "MIN_BYTES", 0)
     monkeypatch.setattr(storage, "FEW_BYTES", 1 << 60)
     assert examined(capsys, 0, "--store", store)["disk"][0][0] == "warn"
     monkeypatch.setattr(examination, "STORE_S", 0.2)

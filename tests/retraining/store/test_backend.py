@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from builders import sealed_tiny
-from obstore.store import S3Store
-from store_samples import DECISION, BucketPlace, FolderPlace, Place, promoted, proving, verdict_on
+from store_samples import DECISION, BucketPlace, Place, make_place, promoted, proving, verdict_on
 
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, GateRefused, StoreRefused, UsageError
@@ -24,17 +22,7 @@ from ai.ml.retraining.store.store import Store
 
 @pytest.fixture(params=["folder", "bucket"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    if request.param == "folder":
-        return FolderPlace(tmp_path / "store")
-    environment: dict[str, str] = request.getfixturevalue("s3_bucket")
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("BUNDLEGATE_CACHE", str(tmp_path / "cache"))
-    prefix = uuid.uuid4().hex
-    bucket = environment["BUCKET"]
-    config = {"endpoint": environment["AWS_ENDPOINT_URL"]}
-    client = S3Store(bucket, prefix=prefix, config=config, client_options={"allow_http": True})
-    return BucketPlace(f"s3://{bucket}/{prefix}", client)
+    return make_place(request, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -161,12 +149,16 @@ def test_held_and_rejected_are_recorded_once_with_their_verdict(store: Store, tm
     assert audit(store, "m") == []
 
 
-def test_killed_between_ledger_and_pointer_the_next_writer_goes_on(place: Place, tmp_path: Path) -> None:
+def test_killed_between_ledger_and_pointer_the_next_writer_goes_on(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = place.store
     first = promoted(store, tmp_path, 1)
-    pointer = place.read("m/champion")
+    before = {key: place.read(key) for key in ("m/champion", "m/tip")}
     second = promoted(store, tmp_path, 2)
-    place.write("m/champion", pointer)
+    for key, content in before.items():
+        place.write(key, content)
+    monkeypatch.setenv("BUNDLEGATE_STATE", str(tmp_path / "the killed writer remembers nothing"))
     assert store.champion("m") == first, "a reader sees the old champion"
     assert any("older than the ledger" in problem for problem in audit(store, "m"))
     bundle, digest = sealed_tiny(tmp_path / "c", 3)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SplitKind = Literal["random", "hash", "time", "group"]
 _SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(min|h|d|w)")
 _SECONDS = {"min": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_MOST_SECONDS = 365_000 * _SECONDS["d"]
+_MAX_SECONDS = 365_000 * _SECONDS["d"]
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def span_of(name: str, text: str) -> np.timedelta64:
     if found is None:
         raise UsageError(f"{name} {text!r} is no span: expected a number and min, h, d or w, as 14d")
     seconds = float(found[1]) * _SECONDS[found[2]]
-    if seconds > _MOST_SECONDS:
-        raise UsageError(f"{name} {text!r} is longer than any table: {_MOST_SECONDS // _SECONDS['d']:,}d at most")
+    if seconds > _MAX_SECONDS:
+        raise UsageError(f"{name} {text!r} is longer than any table: {_MAX_SECONDS // _SECONDS['d']:,}d at most")
     return np.timedelta64(round(seconds * 1_000_000), "us")
 
 

@@ -31,7 +31,7 @@ class Record(BaseModel):
 
 
 class FileRef(Record):
-    """A file with what it held."""
+    """A file with its sha-256."""
 
     path: str
     size: int
@@ -44,7 +44,7 @@ class FileRef(Record):
         return cls(path=str(path), size=path.stat().st_size, sha256=sha256_file(path))
 
     def problems(self) -> Iterator[str]:
-        """One sentence if the file is gone or holds something else."""
+        """One sentence if the file is missing or has other content."""
         path = Path(self.path)
         if not path.is_file():
             yield f"{path} is gone"
@@ -59,7 +59,7 @@ class BundleRef(Record):
     digest: str
 
     def problems(self) -> Iterator[str]:
-        """One sentence per file that is gone or changed, every file of the bundle hashed."""
+        """One sentence per file that is missing or changed; every file of the bundle is hashed."""
         path = Path(self.path)
         try:
             if bundle_digest(path) != self.digest:
@@ -80,7 +80,7 @@ class DataRef(Record):
     columns: tuple[str, ...]
     fingerprint: str
     reading: dict[str, Any] = {}
-    """`Reading.to_json` of what the reader was told of how the table is written."""
+    """`Reading.to_json` of the configured reading options."""
 
 
 class CandidateRef(Record):
@@ -102,7 +102,7 @@ class CandidateRef(Record):
 
 
 class VerdictRef(Record):
-    """The gate's verdict on a bundle, and where it lies."""
+    """The gate's verdict on a bundle, and its file."""
 
     digest: str
     outcome: str
@@ -142,7 +142,7 @@ class PromotionRecord(Record):
     outcome: Literal["PROMOTED", "HELD", "REJECTED"]
     digest: str
     path: str
-    """Where the champion lies after this run; empty where there is none."""
+    """Path of the champion after this run; empty where there is none."""
     sentence: str
 
 
@@ -187,7 +187,7 @@ class RetrainSummary(Record):
     name: str
     data: DataRef
     drift: DriftRecord | None = None
-    """From the champion's training table; None without a champion, or if it wasn't asked for."""
+    """From the champion's training table; None without a champion, or if it isn't configured."""
     candidate: CandidateRef
     verdict: VerdictRef
     decision: DecisionRecord

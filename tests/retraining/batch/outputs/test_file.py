@@ -11,21 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from batch_scenes import tree
-from builders import bare_bundle, tiny_rows
+from builders import bare_bundle
+from small_batch import part, score
 
 from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError
 from ai.ml.core.files.atomic import write_atomic
-from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.batch import scoring_job
 from ai.ml.retraining.batch.job import (
-    BatchReport,
     BatchSettings,
     choose_destination,
     open_job,
-    predict_dataset,
 )
 from ai.ml.retraining.batch.outputs import file as file_output
 from ai.ml.retraining.batch.outputs import folder as folder_output
@@ -36,49 +33,10 @@ from ai.ml.retraining.batch.outputs.resumable import ResumableOutput
 from ai.ml.retraining.batch.pinned import pin_bundle
 from ai.ml.retraining.commands import cli
 
-ROWS = pa.Table.from_pylist(tiny_rows(12))
-
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bare_bundle(tmp_path_factory.mktemp("bundles"))
-
-
-def part(path: str, key: pa.Array | None = None) -> Path:
-    """Four rows, with a column `key` that can be kept."""
-    place = Path(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_table(ROWS.slice(0, 4).append_column("key", pa.array(range(4)) if key is None else key), place)
-    return place
-
-
-def score(bundle: Path, source: str, output: str, **settings: object) -> BatchReport:
-    return predict_dataset(bundle, source, output, BatchSettings.model_validate(settings))
-
-
-def test_the_input_itself_is_never_an_output(bundle: Path, here: Path) -> None:
-    part("d/in.csv")
-    Path("soft.csv").symlink_to("d/in.csv")
-    Path("hard.csv").hardlink_to("d/in.csv")
-    before = tree(here)
-    for output in ("d/in.csv", "d/../d/in.csv", "soft.csv", "hard.csv"):
-        with pytest.raises(UsageError, match="is the input itself"):
-            score(bundle, "d/in.csv", output, overwrite=True)
-    with pytest.raises(UsageError, match="is the input itself"):
-        score(bundle, "d", "hard.csv", overwrite=True)
-    with pytest.raises(UsageError, match="lies inside the output"):
-        score(bundle, "d/in.csv", "d", overwrite=True)
-    assert tree(here) == before
-
-
-def test_an_output_inside_the_input_is_seen_through_links_and_dots(bundle: Path, here: Path) -> None:
-    part("d/in.csv")
-    Path("link").symlink_to("d")
-    os.chdir("d")
-    for source, output in (("../d", "scored"), (".", "../link/scored"), ("../link", "one.csv")):
-        with pytest.raises(UsageError, match="lies inside the input"):
-            score(bundle, source, output)
-    assert {*tree(here / "d")} == {"in.csv"}
 
 
 def test_a_file_that_this_job_didnt_make_stays_unless_told_otherwise(bundle: Path, here: Path) -> None:
@@ -140,36 +98,6 @@ def test_a_run_that_died_before_the_manifest_goes_on(
     assert Path("o.csv").read_bytes() == Path("expected.csv").read_bytes()
     names = ("expected.csv", "expected.csv.manifest.json", "o.csv", "o.csv.manifest.json")
     assert {path.name for path in here.iterdir()} == {"d", *names}
-
-
-def test_parts_of_other_types_are_named_with_the_column(bundle: Path, here: Path) -> None:
-    part("d/a.csv")
-    part("d/x/b.parquet")
-    expected = r"a\.parquet has 'key' as string and x/b\.parquet as int64: they can't become one file"
-    for kept in (0, 2):
-        with pytest.raises(DataRefused, match=expected):
-            score(bundle, "d", "o.parquet", keep=["key"])
-        assert len(list((here / ".o.parquet.parts").rglob("*.parquet"))) == 2, kept
-    assert not Path("o.parquet").exists()
-    score(bundle, "d", "o.parquet", overwrite=True)
-    assert pq.read_table("o.parquet").num_rows == 8
-    assert not Path(".o.parquet.parts").exists()
-    # Numbers of two widths go into the wider; a value that it can't hold is told of its part.
-    part("n/a.parquet", pa.array([1, 2, 3, 1 << 60]))
-    part("n/b.parquet", pa.array([0.5] * 4))
-    with pytest.raises(DataRefused, match=r"a\.parquet has 'key' as int64, others as double, and not every value fits"):
-        score(bundle, "n", "n.parquet", keep=["key"])
-
-
-def test_other_partition_columns_are_refused_before_the_first_row(bundle: Path, here: Path) -> None:
-    part("d/a.parquet")
-    part("d/country=NO/a.parquet")
-    for output in ("o.csv", "o.parquet"):
-        expected = r"a\.\w+ has no partition columns and country=NO/a\.\w+ has the partition columns 'country'"
-        with pytest.raises(DataRefused, match=expected):
-            open_job(pin_bundle(bundle), "d", output, BatchSettings())
-    assert len(open_job(pin_bundle(bundle), "d", "folder", BatchSettings()).parts) == 2
-    assert {path.name for path in here.iterdir()} == {"d"}
 
 
 def test_a_disk_that_fills_up_at_the_first_receipt_leaves_an_output_to_go_on_with(

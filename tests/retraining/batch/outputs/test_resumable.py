@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,17 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from batch_scenes import tree
-from builders import bare_bundle, tiny_rows
+from builders import bare_bundle
+from small_batch import part, score
 
-from ai.ml.core.errors import DataRefused, StorageFailed, UsageError
-from ai.ml.core.tables.reader import read_table, write_table
-from ai.ml.retraining.batch.job import BatchReport, BatchSettings, open_job, predict_dataset, run_job
+from ai.ml.core.errors import StorageFailed, UsageError
+from ai.ml.core.tables.reader import read_table
+from ai.ml.retraining.batch.job import BatchSettings, open_job, run_job
 from ai.ml.retraining.batch.outputs.file import FileOutput
-from ai.ml.retraining.batch.outputs.job_record import JobRecord
 from ai.ml.retraining.batch.pinned import pin_bundle, prove_pinned
 from ai.ml.retraining.batch.score_part import ScoredPart
-
-ROWS = pa.Table.from_pylist(tiny_rows(12))
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +30,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bare_bundle(tmp_path_factory.mktemp("bundles"), seed=1)
-
-
-def part(path: str) -> Path:
-    """Four rows."""
-    place = Path(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_table(ROWS.slice(0, 4), place)
-    return place
-
-
-def score(bundle: Path, source: str, output: str, **settings: object) -> BatchReport:
-    return predict_dataset(bundle, source, output, BatchSettings.model_validate(settings))
 
 
 @pytest.mark.parametrize("record", [None, "{}"])
@@ -59,18 +44,6 @@ def test_a_folder_of_the_name_that_the_parts_wait_under_stays(bundle: Path, here
     with pytest.raises(UsageError, match="no record of a batch"):
         score(bundle, "in.csv", "o.csv", overwrite=True)
     assert tree(here) == before
-
-
-@pytest.mark.parametrize("name", ["../mine.txt", "a/../../mine.txt", "/mine.txt"])
-def test_a_record_cant_name_what_lies_outside_its_output(bundle: Path, here: Path, name: str) -> None:
-    part("in.csv")
-    Path("mine.txt").write_text("irreplaceable")
-    Path("out/_progress").mkdir(parents=True)
-    record = JobRecord(bundle="b" * 64, settings={}, parts=("kept",)).model_dump_json()
-    Path("out/_progress/job.json").write_text(record.replace("kept", name))
-    with pytest.raises(UsageError, match=r"job\.json is no record of a batch"):
-        score(bundle, "in.csv", "out/", overwrite=True)
-    assert Path("mine.txt").read_text() == "irreplaceable"
 
 
 def test_overwriting_a_job_replaces_none_of_its_neighbours(bundle: Path, here: Path) -> None:
@@ -139,27 +112,6 @@ def test_an_output_that_cant_be_read_is_said(
     assert tree(here) == before
 
 
-@pytest.mark.parametrize(
-    ("source", "output", "said"),
-    [
-        ("x" * 300, "o.csv", "can't be a place: File name too long"),
-        ("in.csv", "x" * 300 + "/", "can't be a place: File name too long"),
-        ("in.csv", "a\0b.csv", "can't be a place: embedded null byte"),
-        ("in.csv", "x" * 245 + ".csv", "leaves no room for the manifest's"),
-        ("pipe.csv", "o.csv", "pipe.csv is neither a file nor a folder"),
-    ],
-    ids=["long input", "long output", "zero byte", "long manifest", "pipe"],
-)
-def test_places_that_cant_be_are_told_before_the_first_row(
-    bundle: Path, here: Path, source: str, output: str, said: str
-) -> None:
-    part("in.csv")
-    os.mkfifo("pipe.csv")
-    with pytest.raises((UsageError, DataRefused), match=said):
-        score(bundle, source, output)
-    assert {path.name for path in here.iterdir()} == {"in.csv", "pipe.csv"}
-
-
 def test_a_run_killed_while_it_removes_the_joined_parts_goes_on(
     bundle: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,30 +167,3 @@ def test_a_worker_whose_job_was_replaced_publishes_nothing(
     assert tree(here) == before
     names = {path.name for path in here.iterdir()}
     assert names <= {"in.csv", "out", "o.csv", "o.csv.manifest.json", "x.db"}
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "SELECT * FROM scored",
-        'select a.* from people p join main."Scored" a on a.x = p.x',
-        "SELECT * FROM people, scored WHERE 1",
-        "WITH a AS (SELECT * FROM scored) SELECT * FROM a",
-    ],
-)
-def test_a_query_of_the_answers_own_table_is_refused(bundle: Path, here: Path, query: str) -> None:
-    part("in.csv")
-    url = "sqlite:///x.db"
-    run_job(open_job(pin_bundle(bundle), "in.csv", url, BatchSettings(), table="scored"))
-    before = tree(here)
-    with pytest.raises(UsageError, match="the query reads table 'scored', which the answers go into"):
-        open_job(pin_bundle(bundle), url, url, BatchSettings(query=query, overwrite=True), table="scored")
-    assert tree(here) == before
-
-
-@pytest.mark.parametrize(
-    "query", ["SELECT scored FROM people", "SELECT * FROM people WHERE x = ' from scored '", "SELECT * FROM scored_old"]
-)
-def test_a_query_of_other_tables_isnt(bundle: Path, here: Path, query: str) -> None:
-    url = "sqlite:///x.db"
-    assert open_job(pin_bundle(bundle), url, url, BatchSettings(query=query), table="scored").parts

@@ -15,7 +15,7 @@ from ai.ml.core.splits.text_hash import hash_text, mix
 
 @dataclass(frozen=True)
 class HashedSides:
-    """Who is held out, and which numbers aren't where their size would put them."""
+    """The held-out rows, and the numbers whose side isn't the one of the limit."""
 
     held: np.ndarray
     """`(n_rows,)` bool."""

@@ -17,7 +17,7 @@ from ai.ml.core.splits.instants import Instants
 
 @dataclass(frozen=True)
 class TimedSides:
-    """Who learns and who is held out; rows can be on neither side."""
+    """The learned and the held-out rows; a row can be on neither side."""
 
     learned: np.ndarray
     """`(n_rows,)` bool."""
@@ -26,7 +26,7 @@ class TimedSides:
     cutoff: Any
     """datetime64[us] or float64: the first instant that is held out."""
     learned_before: Any
-    """The same for what is learned from: the cutoff less the gap."""
+    """The end of the learned rows: the cutoff less the gap."""
 
 
 def sides_by_time(

@@ -1,4 +1,4 @@
-"""What a table looks like it should be split by: said, never decided."""
+"""Hints on how a table should be split, by time or by group; they decide nothing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ai.ml.core.types import TrainingConfig
 
 IN_ORDER = 0.95
 """Of neighbouring rows: as many that rise, or fall, make a column the order in which the rows came."""
-LEAST_INSTANTS = 10
-LEAST_GROUPS = 20
-LEAST_PER_GROUP, MOST_PER_GROUP = 1.5, 1_000.0
+MIN_INSTANTS = 10
+MIN_GROUPS = 20
+MIN_PER_GROUP, MAX_PER_GROUP = 1.5, 1_000.0
 """Rows for each value: with one each it names rows, with very many it is a category like others."""
 _TIME_NAME = re.compile(
     r"(?i)^(?:date|time|timestamp|datetime|day|created|created_?(?:at|on)|(?:event|order|booking|transaction|snapshot)_?"
@@ -59,18 +59,18 @@ def split_hints(table: pa.Table, contract: InputContract, config: TrainingConfig
 def _is_time_of_rows(name: str, entry: str, values: pa.ChunkedArray) -> bool:
     times = read_instants(entry, values)
     known = times.values[times.known]
-    if len(np.unique(known)) < LEAST_INSTANTS:
+    if len(np.unique(known)) < MIN_INSTANTS:
         return False
     steps = np.diff(known.astype(np.int64))
     return bool(_TIME_NAME.search(name)) or max((steps >= 0).mean(), (steps <= 0).mean()) >= IN_ORDER
 
 
 def _groups(values: pa.ChunkedArray) -> int:
-    """How many groups the column makes; 0 where it looks like none."""
+    """The number of groups in the column; 0 where it doesn't look like a key of groups."""
     array = one_array(values)
     if pa.types.is_nested(array.type):
         return 0
     content = len(array) - array.null_count
     groups = len(pc.unique(array.drop_null()))
-    is_group = groups >= LEAST_GROUPS and LEAST_PER_GROUP <= content / groups <= MOST_PER_GROUP
+    is_group = groups >= MIN_GROUPS and MIN_PER_GROUP <= content / groups <= MAX_PER_GROUP
     return groups if is_group else 0

@@ -1,4 +1,4 @@
-"""What a column says of when its rows came to be."""
+"""The instants of rows, from a column of times or of numbers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Instants:
     values: np.ndarray
     """`(n_rows,)` datetime64[us] or float64; NaT or NaN where there is none."""
     unreadable: int
-    """Cells with content that is no time."""
+    """Cells with content that can't be read as a time."""
 
     @property
     def known(self) -> np.ndarray:
@@ -43,7 +43,7 @@ class Instants:
 
 
 def read_instants(entry: str, values: pa.ChunkedArray) -> Instants:
-    """When each row came to be.
+    """Read the instant of each row.
 
     Dates and timestamps of any type, texts with a time of day or without; texts that are no dates but numbers, and
     numbers, count as they are (a year, a month of a study). With a zone, it is the instant in UTC; without, the clock

@@ -1,4 +1,4 @@
-"""Rows that say the same as others, and how many of them stand on both sides of a split."""
+"""Duplicate rows, and how many of them are on both sides of a split."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from ai.ml.core.contract.findings import Finding
 
-LEAST_SHARE = 0.01
+MIN_SHARE = 0.01
 """Of all rows that repeat others, or of the held-out ones that repeat learned ones, for a word."""
 
 
@@ -23,7 +23,7 @@ def find_repeats(
     """
     repeated = len(keys) - len(np.unique(keys))
     over = int(np.isin(keys[holdout_rows], keys[train_rows]).sum())
-    if repeated < LEAST_SHARE * len(keys) and over < LEAST_SHARE * len(holdout_rows):
+    if repeated < MIN_SHARE * len(keys) and over < MIN_SHARE * len(holdout_rows):
         return []
     codes = np.unique(labels.astype(str) if labels.dtype == object else labels, return_inverse=True)[1]
     alike = len(keys) - len(np.unique(np.rec.fromarrays([keys, codes])))

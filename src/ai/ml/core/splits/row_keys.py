@@ -1,4 +1,4 @@
-"""Numbers that tell rows apart: 64 bits of a row's cells, the same through every source that keeps their values.
+"""64-bit keys of rows by their cells, the same through every source that keeps their values.
 
 What is one cell here: a number whatever its type (`12`, `12.0`, text or not; fractions as far as a float32 tells them
 apart, 1 and 0 for truth values), an instant however ISO writes it (its clock as it stands, without the zone), a text
@@ -113,7 +113,7 @@ def _cell_keys(name: str, values: pa.ChunkedArray) -> np.ndarray:
 
 
 def _as_texts(array: pa.Array) -> pa.Array:
-    """Decimals, times and what else there is."""
+    """The numbers of decimals, times and other types."""
     try:
         return array.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -121,7 +121,7 @@ def _as_texts(array: pa.Array) -> pa.Array:
 
 
 def _spread(words: np.ndarray, seed: np.uint64) -> np.ndarray:
-    """Mixed with the column's own number in place, 0 staying 0: a missing cell."""
+    """Mix in the column's own number, in place; 0, a missing cell, stays 0."""
     for start in range(0, len(words), _CHUNK):
         part = words[start : start + _CHUNK]
         part[:] = np.where(part == 0, part, mix(part ^ seed))

@@ -1,4 +1,4 @@
-"""A compact record of rows: whether a row was among them, without a cell of any.
+"""A compact record of a set of rows, without their cells, to test whether a row was in it.
 
 Sorted 32-bit prefixes of salted 64-bit row numbers, four bytes a row. A row that was there is always found; another one
 is taken for it with a chance of at most rows / 2³²: one in 4,300 for a million rows. It keeps no raw data, but who has

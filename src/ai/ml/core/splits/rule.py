@@ -1,4 +1,4 @@
-"""The rule that a table was split by, as a bundle remembers it: whether its model may have learned from a row."""
+"""The rule of a split as stored in a bundle: whether its model may have learned from a row."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ai.ml.core.splits.row_keys import RULE_FORMAT, named_as, row_keys
 
 @dataclass(frozen=True)
 class SplitRule:
-    """What decided on which side a row was."""
+    """The kind of rule that decides a row's side."""
 
     kind: SplitKind
     share: float
-    """Of the rows that were to be held out."""
+    """The configured share of held-out rows."""
     cells: tuple[str, ...] = ()
     """The columns that the model reads: they name a row that has no key."""
     key: tuple[str, ...] = ()
@@ -40,14 +40,14 @@ class SplitRule:
     """For a split by time: the column whose equal values stay together; of a split by group it is the key."""
 
     def to_json(self) -> dict[str, Any]:
-        """As the manifest holds it; JSON has no 64-bit numbers, so they are hexadecimal texts."""
+        """The manifest's record; JSON has no 64-bit numbers, so they are hexadecimal texts."""
         numbers = {name: [f"{number:016x}" for number in getattr(self, name)] for name in ("lent", "kept")}
         record = asdict(self) | {"cells": list(self.cells), "key": list(self.key)} | numbers
         return {"format": RULE_FORMAT} | {name: value for name, value in record.items() if value not in (None, [], "")}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> SplitRule:
-        """Read what `to_json` wrote.
+        """Parse the output of `to_json`.
 
         Raises:
             BundleRefused: it is no rule, or one of a newer bundlegate.
@@ -71,8 +71,8 @@ class SplitRule:
             raise BundleRefused(f"the rule of the split can't be read: {error!r}") from None
 
     @property
-    def words(self) -> str:
-        """How rows were chosen, for a person."""
+    def description(self) -> str:
+        """How rows were chosen, as a phrase."""
         columns = " and ".join(self.key)
         match self.kind:
             case "time":

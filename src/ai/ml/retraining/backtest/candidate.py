@@ -1,4 +1,4 @@
-"""One origin's challenger: trained on the rows that were there, sealed, and proved."""
+"""One origin's challenger: trained on the rows that existed then, sealed, and proved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NO_METRICS: dict[str, Any] = {}
 
 
 class ProvedCandidate(Record):
-    """What an origin's run leaves: whatever the gate said, the backtest goes on."""
+    """The result of an origin's run; the backtest goes on whatever the gate's verdict is."""
 
     data: DataRef
     candidate: CandidateRef
@@ -26,10 +26,10 @@ class ProvedCandidate(Record):
 
 
 class OriginOutcome(Record):
-    """What became of one origin's training."""
+    """The outcome of one origin's training."""
 
     model: str
-    """Its name in the backtest's own store."""
+    """The model's name in the backtest's own store."""
     origin: int
     label: str
     rows: int
@@ -49,35 +49,35 @@ class OriginOutcome(Record):
     """The files behind it; None where there is nothing to decide on."""
 
 
-def proved_origin(origin: Origin, found: ProvedCandidate, flow_run: str | None) -> OriginOutcome:
-    """An origin whose run came to its end.
+def proved_origin(origin: Origin, result: ProvedCandidate, flow_run: str | None) -> OriginOutcome:
+    """The outcome of an origin whose run ended normally.
 
     Raises:
-        BundleRefused: what it left has changed since.
+        BundleRefused: its files have changed since.
     """
-    changed = problems(found)
+    changed = problems(result)
     if changed:
         raise BundleRefused(f"what {origin.model} left isn't there as it was made: {changed[0]}")
-    passed = found.verdict.outcome == "PASSED"
+    passed = result.verdict.outcome == "PASSED"
     return _outcome(
         origin,
         outcome=PROVED if passed else "REFUSED",
-        digest=found.candidate.bundle.digest,
-        reason=found.verdict.reason,
-        exit_code=int(found.exit_code),
-        metrics=found.candidate.metrics,
-        findings=found.candidate.findings,
+        digest=result.candidate.bundle.digest,
+        reason=result.verdict.reason,
+        exit_code=int(result.exit_code),
+        metrics=result.candidate.metrics,
+        findings=result.candidate.findings,
         flow_run=flow_run,
-        proved=found if passed else None,
+        proved=result if passed else None,
     )
 
 
 def failed_origin(origin: Origin, exit_code: int, reason: str, flow_run: str | None = None) -> OriginOutcome:
-    """An origin without a challenger: the champion of each policy stays."""
-    known = {int(code): code.name for code in ExitCode}
+    """The outcome of an origin without a challenger: each policy's champion stays."""
+    names = {int(code): code.name for code in ExitCode}
     return _outcome(
         origin,
-        outcome=known.get(exit_code, f"EXIT {exit_code}"),
+        outcome=names.get(exit_code, f"EXIT {exit_code}"),
         reason=reason,
         exit_code=exit_code,
         flow_run=flow_run,
@@ -85,5 +85,5 @@ def failed_origin(origin: Origin, exit_code: int, reason: str, flow_run: str | N
 
 
 def _outcome(origin: Origin, **facts: object) -> OriginOutcome:
-    same = {name: getattr(origin, name) for name in ("model", "label", "rows", "later_rows", "instant")}
-    return OriginOutcome.model_validate({"origin": origin.number, **same, **facts})
+    from_origin = {name: getattr(origin, name) for name in ("model", "label", "rows", "later_rows", "instant")}
+    return OriginOutcome.model_validate({"origin": origin.number, **from_origin, **facts})

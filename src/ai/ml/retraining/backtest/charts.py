@@ -1,4 +1,4 @@
-"""The two charts of a backtest: what was served, and how well each decision saw what came true."""
+"""The two charts of a backtest: the loss of each course, and each decision's gain beside the gain on later rows."""
 
 from __future__ import annotations
 
@@ -22,57 +22,57 @@ from ai.ml.retraining.reporting.svg import (
 )
 
 MARKS = "os^DvP"
-MOST_LABELS = 12
+MAX_LABELS = 12
 _REFERENCES = {NEVER: (MUTED, ":"), ALWAYS: (MUTED, "--"), BEST: (INK, "-.")}
 _WIDTH = 5.0
 
 
 def served_chart(summary: BacktestSummary) -> Chart:
-    """What each course gained over never retraining, added up night after night: above 0 it served better."""
+    """Each course's gain over never retraining, night by night, in per cent: above 0 it served better."""
     nights = [night.origin for night in summary.courses[0].nights]
 
     def paint(axes: Any) -> str:
         axes.axhline(0, color=MUTED, linewidth=1)
-        said: list[str] = []
+        texts: list[str] = []
         for course in summary.courses:
             saved = [_saved(before, after) for before, after in zip(summary.never.nights, course.nights, strict=True)]
             if course.name != NEVER:
                 axes.plot(range(len(nights)), saved, label=course.name, **_style(summary, course))
-                said.append(f"{course.name} {figure(saved[-1], 3, signed=True)} on the last night")
+                texts.append(f"{course.name} {figure(saved[-1], 3, signed=True)} on the last night")
         _label_nights(axes, summary, nights)
         axes.set(ylabel="per cent less loss than\nnever retraining")
         legend_above(axes)
-        return f"Loss on the rows after each of {len(nights)} origins against never retraining: {'; '.join(said)}."
+        return f"Loss on the rows after each of {len(nights)} origins against never retraining: {'; '.join(texts)}."
 
-    what = f"{summary.metric} on the rows that came after each origin"
-    note = f"{what}, in per cent below the first model's. Above 0 is better."
+    quantity = f"{summary.metric} on the rows that came after each origin"
+    note = f"{quantity}, in per cent below the first model's. Above 0 is better."
     size = (_WIDTH, 3.6 + legend_room(len(summary.courses) - 1))
     return draw("served", "What was served, night after night", paint, note=note, size=size)
 
 
-def foresight_chart(summary: BacktestSummary, course: Course, place: int) -> Chart | None:
-    """The gain that each decision saw beside the one that came true, with their intervals."""
+def foresight_chart(summary: BacktestSummary, course: Course, number: int) -> Chart | None:
+    """Each decision's gain and the gain on the rows after it, with their intervals."""
     nights = [night for night in course.nights if night.came_true is not None]
     if not nights:
         return None
 
     def paint(axes: Any) -> str:
-        said: list[str] = []
+        texts: list[str] = []
         for turn, (label, name) in enumerate((("decided by", "gain"), ("came true", "came_true"))):
-            found = [
+            gains = [
                 (spot, getattr(night, name)) for spot, night in enumerate(nights) if getattr(night, name) is not None
             ]
-            spots = np.array([spot for spot, _ in found]) + (turn - 0.5) * 0.24
-            middle = np.array([gain.estimate for _, gain in found])
-            arms = np.array([[gain.estimate - gain.low, gain.high - gain.estimate] for _, gain in found]).T
-            if found:
+            spots = np.array([spot for spot, _ in gains]) + (turn - 0.5) * 0.24
+            middle = np.array([gain.estimate for _, gain in gains])
+            arms = np.array([[gain.estimate - gain.low, gain.high - gain.estimate] for _, gain in gains]).T
+            if gains:
                 axes.errorbar(
                     spots, middle, yerr=np.maximum(arms, 0), fmt=MARKS[turn], color=SERIES[turn], capsize=3, label=label
                 )
         for spot, night in enumerate(nights):
-            seen = "nothing compared" if night.gain is None else figure(night.gain.estimate, 2, signed=True)
+            decided = "nothing compared" if night.gain is None else figure(night.gain.estimate, 2, signed=True)
             assert night.came_true is not None
-            said.append(f"{night.outcome}, {seen}, came true {figure(night.came_true.estimate, 2, signed=True)}")
+            texts.append(f"{night.outcome}, {decided}, came true {figure(night.came_true.estimate, 2, signed=True)}")
             axes.annotate(
                 _short(night), (spot, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=9, color=INK
             )
@@ -81,10 +81,10 @@ def foresight_chart(summary: BacktestSummary, course: Course, place: int) -> Cha
         axes.set(ylabel=f"gain in {summary.metric}", xlim=(-0.6, len(nights) - 0.4))
         short_ticks(axes.yaxis)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
-        return f"Gains of the challengers under {course.name}: {'; '.join(said)}."
+        return f"Gains of the challengers under {course.name}: {'; '.join(texts)}."
 
     note = "P: promoted, H: held, R: rejected. Challenger over champion, above 0 is better; bars: intervals."
-    key = f"foresight-{place}"
+    key = f"foresight-{number}"
     return draw(key, f"Decided and come true: {course.name}", paint, note=note, size=(_WIDTH, 3.8))
 
 
@@ -93,7 +93,7 @@ def _short(night: Night) -> str:
 
 
 def _saved(before: Night, after: Night) -> float:
-    """Per cent."""
+    """How much lower the second loss is, in per cent."""
     return 100 * (1 - after.loss / before.loss) if before.loss else 0.0
 
 
@@ -112,7 +112,7 @@ def _style(summary: BacktestSummary, course: Course) -> dict[str, Any]:
 
 def _label_nights(axes: Any, summary: BacktestSummary, numbers: list[int]) -> None:
     labels = {origin.origin: origin.label for origin in summary.origins}
-    every = -(-len(numbers) // MOST_LABELS)
+    every = -(-len(numbers) // MAX_LABELS)
     spots = range(0, len(numbers), every)
     axes.set_xticks(list(spots), [labels[numbers[spot]] for spot in spots])
     turn_ticks(axes)

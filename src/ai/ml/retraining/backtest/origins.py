@@ -1,4 +1,4 @@
-"""Cutting the past: for each origin the rows that were there by then, and those that came until the next one."""
+"""Cuts the past: for each origin the rows that existed then, and those from then until the next origin."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ai.ml.retraining.settings.retrain import RetrainConfig
 
 
 class Origin(Record):
-    """A past night: what the pipeline could know, and what came after."""
+    """A past night: the rows that existed then, and the later ones."""
 
     number: int
     """From 1 on."""
@@ -33,17 +33,17 @@ class Origin(Record):
     """`before 2026-03-01`, or `the first 1,200 rows`."""
     rows: int
     later_rows: int
-    """That came after it, until the next origin."""
+    """Rows after it, until the next origin."""
     table: FileRef
-    """Parquet: the rows that were there."""
+    """Parquet: the rows that existed then."""
     later: FileRef
-    """Parquet: the rows that came."""
+    """Parquet: the later rows."""
     instant: str | None = None
-    """The first that isn't in the table, where rows are in order of dates."""
+    """The first instant that isn't in the table, where rows are in order of dates."""
 
     @property
     def model(self) -> str:
-        """Its name in the backtest's own store."""
+        """The model's name in the backtest's own store."""
         return f"origin-{self.number:03}"
 
 
@@ -59,7 +59,7 @@ class OriginPlan(Record):
 
 
 def backtest_dir(config: RetrainConfig) -> Path:
-    """Where everything of a backtest lies: losing it costs time and nothing else."""
+    """The backtest's work folder: losing it costs time and nothing else."""
     return work_dir(config) / "backtest"
 
 
@@ -82,23 +82,23 @@ def cut_origins(config: BacktestConfig) -> OriginPlan:
     table, settings = read_source(config.data), config.backtest
     times = _times(config, table)
     known = np.ones(table.num_rows, dtype=bool) if times is None else times.known
-    notes = tuple(_left_out(config, known))
+    notes = tuple(_missing_times(config, known))
     limits = _limits(int(known.sum()), settings.origins, settings.first)
     folder = backtest_dir(config) / "tables"
     make_dirs(folder)
     if times is None:
-        places = np.arange(table.num_rows)
-        found = [_keep(table, places, bounds, number, folder) for number, bounds in _numbered(limits)]
+        order_of_rows = np.arange(table.num_rows)
+        origins = [_write_origin(table, order_of_rows, bounds, number, folder) for number, bounds in _numbered(limits)]
         order = "by the order of the table"
     else:
-        found, more = _by_time(table, times, limits, folder)
+        origins, more = _by_time(table, times, limits, folder)
         notes, order = (*notes, *more), f"by {(config.order or '').partition(':%')[0]}"
-    kept = {file.path for origin in found for file in (origin.table, origin.later)}
+    current_files = {file.path for origin in origins for file in (origin.table, origin.later)}
     for old in folder.glob("*.parquet"):
-        if str(old) not in kept:
+        if str(old) not in current_files:
             old.unlink(missing_ok=True)
     return OriginPlan(
-        source=source_name(config.data.source), rows=table.num_rows, order=order, origins=tuple(found), notes=notes
+        source=source_name(config.data.source), rows=table.num_rows, order=order, origins=tuple(origins), notes=notes
     )
 
 
@@ -123,7 +123,7 @@ def _times(config: BacktestConfig, table: pa.Table) -> Instants | None:
     return read_instants(config.order, table.column(name))
 
 
-def _left_out(config: BacktestConfig, known: np.ndarray) -> Iterator[str]:
+def _missing_times(config: BacktestConfig, known: np.ndarray) -> Iterator[str]:
     absent = int((~known).sum())
     if absent:
         verb = "is" if absent == 1 else "are"
@@ -131,7 +131,7 @@ def _left_out(config: BacktestConfig, known: np.ndarray) -> Iterator[str]:
 
 
 def _limits(rows: int, origins: int, first: float) -> list[int]:
-    """Rows that are there by each origin, and in the end: rising."""
+    """The number of rows by each origin and at the end, rising."""
     limits = [round(rows * (first + (1 - first) * step / origins)) for step in range(origins + 1)]
     if limits[0] < 1 or any(after <= before for before, after in itertools.pairwise(limits)):
         raise DataRefused(
@@ -148,27 +148,29 @@ def _numbered(limits: list[int]) -> Iterator[tuple[int, tuple[int, int]]]:
 def _by_time(table: pa.Table, times: Instants, limits: list[int], folder: Path) -> tuple[list[Origin], tuple[str, ...]]:
     """Rows of one instant are on one side: each origin's limit moves back to where its instant begins."""
     numbers = np.flatnonzero(times.known)
-    places = numbers[np.argsort(times.values[numbers], kind="stable")]
-    values = times.values[places]
+    order_of_rows = numbers[np.argsort(times.values[numbers], kind="stable")]
+    values = times.values[order_of_rows]
     begins = sorted({int(np.searchsorted(values, values[limit])) for limit in limits[:-1]} - {0})
     if len(begins) < 2:
         raise DataRefused("the rows are of too few different times for two origins: a smaller --first may help")
     lost = len(limits) - 1 - len(begins)
     notes = (f"{counted(lost, 'origin')} fewer than asked for: rows of one time stay together",) if lost else ()
-    found: list[Origin] = []
-    for number, bounds in _numbered([*begins, len(places)]):
+    origins: list[Origin] = []
+    for number, bounds in _numbered([*begins, len(order_of_rows)]):
         cutoff = values[bounds[0]]
-        shown = _shown(cutoff)
-        origin = _keep(table, places, bounds, number, folder)
+        cutoff_text = _cutoff_text(cutoff)
+        origin = _write_origin(table, order_of_rows, bounds, number, folder)
         instant = str(cutoff) if times.are_dates else None
-        found.append(origin.model_copy(update={"label": f"before {shown}", "instant": instant}))
-    return found, notes
+        origins.append(origin.model_copy(update={"label": f"before {cutoff_text}", "instant": instant}))
+    return origins, notes
 
 
-def _keep(table: pa.Table, places: np.ndarray, bounds: tuple[int, int], number: int, folder: Path) -> Origin:
+def _write_origin(
+    table: pa.Table, order_of_rows: np.ndarray, bounds: tuple[int, int], number: int, folder: Path
+) -> Origin:
     """Both tables of an origin, the rows of each in the order of the source."""
     begin, end = bounds
-    parts = {"table": np.sort(places[:begin]), "later": np.sort(places[begin:end])}
+    parts = {"table": np.sort(order_of_rows[:begin]), "later": np.sort(order_of_rows[begin:end])}
     files: dict[str, FileRef] = {}
     for name, rows in parts.items():
         part = without_dictionaries(table.take(pa.array(rows)))
@@ -181,6 +183,6 @@ def _keep(table: pa.Table, places: np.ndarray, bounds: tuple[int, int], number: 
     )
 
 
-def _shown(cutoff: np.datetime64 | float) -> str:
-    """A midnight as its day alone."""
+def _cutoff_text(cutoff: np.datetime64 | float) -> str:
+    """The text of an instant; a midnight is its day alone."""
     return str(cutoff).removesuffix("T00:00:00.000000").removesuffix(".000000").removesuffix(".0")

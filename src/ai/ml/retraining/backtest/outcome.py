@@ -1,4 +1,4 @@
-"""What a backtest found: per origin and policy what was decided and what came true, and one answer."""
+"""The results of a backtest: decisions and later losses by origin and policy, and one answer."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PROMOTED_WORSE, KEPT_WORSE = "promoted a worse model", "kept a worse model"
 
 
 class Gain(Record):
-    """What one model's loss is below another's on the same rows, with its interval."""
+    """How far one model's loss is below another's on the same rows, with its interval."""
 
     estimate: float
     low: float
     high: float
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """`+0.012 (+0.003 to +0.021)`."""
         estimate, low, high = (figure(value, 3, signed=True) for value in (self.estimate, self.low, self.high))
         return f"{estimate} ({low} to {high})"
@@ -45,7 +45,7 @@ class Night(Record):
     """PROMOTE, HOLD, REJECT; or the origin's own outcome where there was no challenger."""
     reason: str
     gain: Gain | None = None
-    """Of the challenger over the champion, as the decision saw it; None where nothing was compared."""
+    """Of the challenger over the champion on the decision's rows; None where nothing was compared."""
     came_true: Gain | None = None
     """The same on the rows that came after; None where there was no champion or no challenger."""
     learned_from: int | None = None
@@ -68,23 +68,23 @@ class Night(Record):
 
 
 class Course(Record):
-    """The whole time under one policy, or one of the three that it is held against."""
+    """All nights under one policy, or under one of the three references."""
 
     name: str
     kind: Literal["policy", "reference"]
     loss: float
-    """Served over all rows that came after an origin."""
+    """Mean loss over all rows after the origins."""
     over_never: Gain
-    """What it gains over never retraining."""
+    """The gain over never retraining."""
     nights: tuple[Night, ...]
 
     @property
     def promotions(self) -> int:
-        """After the first model."""
+        """The number of promotions after the first model."""
         return sum(night.outcome == PROMOTED for night in self.nights[1:])
 
     def mistakes(self, kind: str) -> int:
-        """Of one kind."""
+        """The number of mistakes of one kind."""
         return sum(night.mistake == kind for night in self.nights)
 
 
@@ -96,9 +96,9 @@ class BacktestSummary(Record):
     rows: int
     order: str
     metric: Literal["log_loss", "rmse"]
-    """The loss that is served, whatever metric decides."""
+    """The loss that is measured on later rows, whatever metric decides."""
     confidence: float
-    """Of all intervals."""
+    """The confidence of all intervals."""
     notes: tuple[str, ...]
     origins: tuple[OriginOutcome, ...]
     courses: tuple[Course, ...]
@@ -106,7 +106,7 @@ class BacktestSummary(Record):
     sentence: str
     """Whether this pipeline would have served better than never retraining."""
     exit_code: int
-    """The worst of the origins'; what the answer is changes nothing."""
+    """The worst of the origins' exit codes; the answer doesn't change it."""
     report: FileRef | None = None
     """HTML; None where the extra for reports isn't installed."""
 
@@ -117,7 +117,7 @@ class BacktestSummary(Record):
 
     @property
     def never(self) -> Course:
-        """The course that the others are held against: the first model for ever."""
+        """The course that the others are compared with: the first model for ever."""
         return next(course for course in self.courses if course.name == NEVER)
 
     @property
@@ -127,7 +127,7 @@ class BacktestSummary(Record):
 
 
 def answer(name: str, metric: str, courses: Iterable[Course], rows: int, nights: int) -> str:
-    """One sentence for each policy: yes, no, or that these rows can't tell.
+    """One sentence for each policy: yes, no, or undecided.
 
     Args:
         name: the model's.
@@ -136,13 +136,15 @@ def answer(name: str, metric: str, courses: Iterable[Course], rows: int, nights:
         rows: that came after an origin with a model.
         nights: such origins.
     """
-    found = list(courses)
-    never = next(course for course in found if course.name == NEVER)
-    told = [f"with {course.name}, {_verdict(course, never.loss)}" for course in found if course.kind == "policy"]
+    all_courses = list(courses)
+    never = next(course for course in all_courses if course.name == NEVER)
+    verdicts = [
+        f"with {course.name}, {_verdict(course, never.loss)}" for course in all_courses if course.kind == "policy"
+    ]
     over = f"{metric} served over {counted(nights, 'night')} and {counted(rows, 'row')}"
     return (
         f"{name}: would this pipeline have served better than never retraining ({over}: {figure(never.loss)})? "
-        f"W{'; '.join(told)[1:]}"
+        f"W{'; '.join(verdicts)[1:]}"
     )
 
 
@@ -160,10 +162,10 @@ def _verdict(course: Course, never: float) -> str:
 
 
 def summarize(plan: OriginPlan, name: str, origins: list[OriginOutcome], **facts: Any) -> BacktestSummary:
-    """All in one record."""
+    """The outcomes and courses in one record."""
     code = worst_of(origin.exit_code for origin in origins)
-    same = {"source": plan.source, "rows": plan.rows, "order": plan.order}
-    return BacktestSummary.model_validate({"name": name, **same, "origins": origins, "exit_code": code, **facts})
+    from_plan = {"source": plan.source, "rows": plan.rows, "order": plan.order}
+    return BacktestSummary.model_validate({"name": name, **from_plan, "origins": origins, "exit_code": code, **facts})
 
 
 def course_rows(summary: BacktestSummary) -> list[dict[str, Any]]:
@@ -174,7 +176,7 @@ def course_rows(summary: BacktestSummary) -> list[dict[str, Any]]:
             "course": course.name,
             summary.metric: float(figure(course.loss, 6).replace(",", "")),
             "against never retraining": f"{course.loss / never - 1:+.1%}" if never else "–",
-            "gain over never retraining": "–" if course.name == NEVER else course.over_never.words,
+            "gain over never retraining": "–" if course.name == NEVER else course.over_never.text,
             "promotions": str(course.promotions),
         }
         | {
@@ -193,10 +195,10 @@ def show_backtest(summary: BacktestSummary) -> None:
     nights = Table(title=Text(title), title_justify="left")
     for name in ("origin", "rows", "rows after it", "outcome", *(course.name for course in summary.policies)):
         nights.add_column(name, overflow="fold", justify="right" if "rows" in name else "left")
-    for place, origin in enumerate(summary.origins):
+    for index, origin in enumerate(summary.origins):
         cells = (Text(origin.label), f"{origin.rows:,}", f"{origin.later_rows:,}")
         outcome = Text(origin.outcome, "green" if origin.outcome == PROVED else COLOURS.get(origin.outcome, "red"))
-        nights.add_row(*cells, outcome, *(_decided(course, place, summary) for course in summary.policies))
+        nights.add_row(*cells, outcome, *(_decided(course, index, summary) for course in summary.policies))
     console.print(nights)
     table = Table(title="served over all rows that came", title_justify="left")
     rows = course_rows(summary)
@@ -214,9 +216,9 @@ def show_backtest(summary: BacktestSummary) -> None:
     console.print(Text(summary.sentence), soft_wrap=True)
 
 
-def _decided(course: Course, place: int, summary: BacktestSummary) -> Text:
+def _decided(course: Course, index: int, summary: BacktestSummary) -> Text:
     """`PROMOTE, truly +0.012`; a dash before there was any model."""
-    number = summary.origins[place].origin
+    number = summary.origins[index].origin
     night = next((night for night in course.nights if night.origin == number), None)
     if night is None:
         return Text("–")

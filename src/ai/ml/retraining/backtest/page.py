@@ -1,4 +1,4 @@
-"""A backtest as one HTML file: nothing is fetched, nothing runs, both themes."""
+"""A backtest as one self-contained HTML file: no requests, no scripts, both themes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ FOOTER = (
 
 
 def with_report(config: BacktestConfig, summary: BacktestSummary) -> BacktestSummary:
-    """The summary with its page, drawn into the backtest's folder; what goes wrong is said and changes nothing.
+    """The summary with its page, drawn into the backtest's folder; an error is logged and changes nothing.
 
     Args:
-        config: of the backtest; `report.enabled` says whether a page is wanted.
+        config: of the backtest; `report.enabled` turns the page on.
         summary: all but the page.
     """
     if not config.report.enabled:
@@ -57,13 +57,13 @@ def to_html(summary: BacktestSummary) -> str:
 def _header(summary: BacktestSummary) -> str:
     from ai.ml.retraining.reporting.page import banner
 
-    told = f"Backtest on {summary.rows:,} rows of {summary.source}, {summary.order}, {len(summary.origins)} origins"
-    head = f"<header><h1>{escape(summary.name)}</h1><p>{escape(told)}</p>"
+    subtitle = f"Backtest on {summary.rows:,} rows of {summary.source}, {summary.order}, {len(summary.origins)} origins"
+    head = f"<header><h1>{escape(summary.name)}</h1><p>{escape(subtitle)}</p>"
     return head + banner(*_tone(summary), summary.sentence.partition("? ")[2]) + "</header>"
 
 
 def _tone(summary: BacktestSummary) -> tuple[str, str]:
-    """By the best of the policies."""
+    """Tone and heading of the banner, by the best of the policies."""
     if any(course.over_never.low > 0 for course in summary.policies):
         return "good", "Retraining would have served better"
     if all(course.over_never.high < 0 for course in summary.policies):
@@ -77,7 +77,7 @@ def _answer(summary: BacktestSummary) -> Section:
     rows = course_rows(summary)
     cells = [[figure(value) if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
     caption = f"{summary.metric} served over all rows that came, with intervals at {summary.confidence:.0%}"
-    asked = (
+    explanation = (
         "Each policy decided on the same challengers, each with a champion of its own; what it then served was "
         "measured on the rows that came until the next origin, which no model had seen."
     )
@@ -89,7 +89,7 @@ def _answer(summary: BacktestSummary) -> Section:
             markup.tiles(tiles),
             markup.figures([served_chart(summary)]),
             markup.table(caption, list(rows[0]), cells),
-            markup.paragraph(asked, "muted"),
+            markup.paragraph(explanation, "muted"),
             markup.bullets(summary.notes) if summary.notes else "",
         ),
     )
@@ -106,13 +106,13 @@ def _decisions(summary: BacktestSummary) -> Iterator[Section]:
 
     labels = {origin.origin: origin.label for origin in summary.origins}
     head = ("origin", "decision", "gain it saw", "gain that came true", "serves", "loss on the rows after it", "why")
-    for place, course in enumerate(summary.policies, start=1):
+    for number, course in enumerate(summary.policies, start=1):
         rows = [
             (
                 labels[night.origin],
                 night.outcome + (f": {night.mistake}" if night.mistake else ""),
-                "–" if night.gain is None else night.gain.words,
-                "–" if night.came_true is None else night.came_true.words,
+                "–" if night.gain is None else night.gain.text,
+                "–" if night.came_true is None else night.came_true.text,
                 labels[night.serves],
                 figure(night.loss),
                 night.reason,
@@ -121,9 +121,9 @@ def _decisions(summary: BacktestSummary) -> Iterator[Section]:
         ]
         table = markup.table(f"Every decision of {course.name}", head, rows, "words")
         yield Section(
-            f"policy-{place}",
+            f"policy-{number}",
             f"Policy {course.name}",
-            (markup.figures([foresight_chart(summary, course, place)]), table),
+            (markup.figures([foresight_chart(summary, course, number)]), table),
         )
 
 

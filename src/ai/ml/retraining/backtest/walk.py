@@ -1,7 +1,7 @@
-"""Walking through the past: each policy decides by itself, origin after origin, on the same challengers.
+"""Replays the past: each policy decides by itself, origin after origin, on the same challengers.
 
 A policy has a store of its own below the backtest's folder, in which the pipeline's own steps decide and promote. It is
-made anew at each walk, which takes seconds: what a killed walk has left decides nothing.
+created anew by each walk, which takes seconds: the remains of a killed walk aren't used.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from ai.ml.core.bundle_dir import read_manifest
 from ai.ml.core.errors import NothingChecked
 from ai.ml.core.split_config import span_of
 from ai.ml.core.tables import read_table
@@ -45,62 +47,66 @@ from ai.ml.retraining.settings.retrain import RetrainConfig
 
 @dataclass(frozen=True)
 class Choice:
-    """What one policy did on one origin."""
+    """A policy's decision on one origin."""
 
     outcome: str
     reason: str
     serves: int
-    """Place, among all origins, of the model that answers from now on."""
+    """Index, among all origins, of the model that serves from now on."""
     before: int | None = None
     """The same before the decision."""
     decision: DecisionRecord | None = None
 
 
 class Past:
-    """The models of all origins and the rows that came after each, scored when they are first asked for."""
+    """The models of all origins and the rows after each, scored on first use."""
 
     def __init__(self, plan: OriginPlan, origins: Sequence[OriginOutcome], config: BacktestConfig) -> None:
         self.origins, self.config = origins, config
-        self.proved = [place for place, origin in enumerate(origins) if origin.proved is not None]
+        self.proved = [index for index, origin in enumerate(origins) if origin.proved is not None]
         self._plan = plan
         self._later: dict[int, pa.Table] = {}
         self._losses: dict[tuple[int, int], np.ndarray] = {}
-        self.is_value = False
 
-    def challenger(self, place: int) -> ProvedCandidate:
+    @cached_property
+    def is_regression(self) -> bool:
+        """Whether the models predict numbers, by the manifest of the first; its losses are then squared errors."""
+        bundle_dir = Path(self.challenger(self.proved[0]).candidate.bundle.path)
+        return read_manifest(bundle_dir).model["task"] == "regression"
+
+    def challenger(self, index: int) -> ProvedCandidate:
         """The challenger of an origin that has one."""
-        found = self.origins[place].proved
-        assert found is not None
-        return found
+        proved = self.origins[index].proved
+        assert proved is not None
+        return proved
 
-    def losses(self, model: int, place: int) -> np.ndarray:
-        """`(n_later,)` float64: what a model's answers cost on each row that came after an origin."""
-        if (model, place) not in self._losses:
-            if place not in self._later:
-                self._later[place] = read_table(self._plan.origins[place].later.path)
+    def losses(self, model: int, index: int) -> np.ndarray:
+        """`(n_later,)` float64: a model's loss on each row after an origin."""
+        if (model, index) not in self._losses:
+            if index not in self._later:
+                self._later[index] = read_table(self._plan.origins[index].later.path)
             bundle_dir = Path(self.challenger(model).candidate.bundle.path)
-            scored = score_known(bundle_dir, self._later[place])
-            self.is_value = scored.task == "regression"
-            self._losses[model, place] = row_losses(scored)
-        return self._losses[model, place]
+            scored = score_known(bundle_dir, self._later[index])
+            self._losses[model, index] = row_losses(scored)
+        return self._losses[model, index]
 
     def mean(self, losses: np.ndarray) -> float:
         """Log loss or RMSE."""
-        return float(np.sqrt(losses.mean()) if self.is_value else losses.mean())
+        return float(np.sqrt(losses.mean()) if self.is_regression else losses.mean())
 
     def gain(self, before: np.ndarray, after: np.ndarray) -> Gain:
-        """Of the second over the first."""
+        """The gain of the second model's losses over the first's."""
         policy = self.config.decision
-        how = Resampling(policy.confidence, policy.resamples)
-        return _gain(paired_gain(before, after, how, root=self.is_value))
+        resampling = Resampling(policy.confidence, policy.resamples)
+        return _gain(paired_gain(before, after, resampling, root=self.is_regression))
 
 
 def walk(config: BacktestConfig, plan: OriginPlan, origins: list[OriginOutcome]) -> BacktestSummary:
-    """Decide by every policy on all origins, and hold each against never, always, and the best in hindsight.
+    """Decide by every policy on all origins, and compare each with never, always, and the best in hindsight.
 
     Raises:
         NothingChecked: no origin has a proven challenger.
-        DataRefused: the rows that came can't be read by a model of before.
+        DataRefused: an earlier model can't read later rows.
     """
     past = Past(plan, origins, config)
     if not past.proved:
@@ -111,14 +117,14 @@ def walk(config: BacktestConfig, plan: OriginPlan, origins: list[OriginOutcome])
     with working("deciding on the past"):
         chosen = {text: _decided(past, text, nights) for text in config.backtest.policies}
         for name, serves in _references(past, nights).items():
-            chosen[name] = [Choice("", "", place) for place in serves]
+            chosen[name] = [Choice("", "", index) for index in serves]
         served = {
-            name: [past.losses(choice.serves, place) for choice, place in zip(choices, nights, strict=True)]
+            name: [past.losses(choice.serves, index) for choice, index in zip(choices, nights, strict=True)]
             for name, choices in chosen.items()
         }
         courses = [_course(past, name, choices, served, nights) for name, choices in chosen.items()]
-    rows = sum(origins[place].later_rows for place in nights)
-    metric = "rmse" if past.is_value else "log_loss"
+    rows = sum(origins[index].later_rows for index in nights)
+    metric = "rmse" if past.is_regression else "log_loss"
     return summarize(
         plan,
         config.name,
@@ -132,36 +138,36 @@ def walk(config: BacktestConfig, plan: OriginPlan, origins: list[OriginOutcome])
 
 
 def _decided(past: Past, policy: str, nights: range) -> list[Choice]:
-    """By the pipeline's own steps, in a store of the policy's own."""
+    """A policy's choices, made by the pipeline's own steps in a store of the policy's own."""
     single = past.config.single
     store = backtest_dir(past.config) / "policies" / policy.replace(":", "-").replace("%", "-percent")
     shutil.rmtree(store, ignore_errors=True)
     own = single.model_copy(update={"store": str(store), "decision": with_policy(single.decision, policy)})
-    found: list[Choice] = []
+    choices: list[Choice] = []
     serves: int | None = None
-    for place in nights:
-        origin = past.origins[place]
+    for index in nights:
+        origin = past.origins[index]
         if origin.proved is None:
             assert serves is not None  # the nights begin with a proven one
-            found.append(Choice(origin.outcome, f"no challenger: {origin.reason}", serves, serves))
+            choices.append(Choice(origin.outcome, f"no challenger: {origin.reason}", serves, serves))
             continue
-        asked, aged = _aged(own, past.origins, serves, place)
+        dated, aged = _aged(own, past.origins, serves, index)
         mine = origin.proved
-        decision = steps.decide(asked, mine.candidate, mine.data)
-        promotion = steps.promote(asked, mine.candidate, mine.verdict, decision)
+        decision = steps.decide(dated, mine.candidate, mine.data)
+        promotion = steps.promote(dated, mine.candidate, mine.verdict, decision)
         # Of the policy's own store: the model's champion is what it was.
         set_interrupt_message(f"{NOTHING}: the origins are done, and stay so")
         before = serves
         if promotion.outcome == "PROMOTED" or serves is None:
-            serves = place
+            serves = index
         reason = "; ".join(part for part in (decision.reason, aged) if part)
-        found.append(Choice(decision.outcome, reason, serves, before, decision))
+        choices.append(Choice(decision.outcome, reason, serves, before, decision))
         logger.info("%s, %s: %s", policy, origin.label, decision.outcome)
-    return found
+    return choices
 
 
 def _aged(
-    own: RetrainConfig, origins: Sequence[OriginOutcome], champion: int | None, place: int
+    own: RetrainConfig, origins: Sequence[OriginOutcome], champion: int | None, index: int
 ) -> tuple[RetrainConfig, str | None]:
     """`max_age` by the origins' own dates: the clock of the backtest's stores has no meaning."""
     decision, span = own.decision, own.decision.max_age
@@ -169,23 +175,23 @@ def _aged(
         return own, None
     plain = decision.model_copy(update={"max_age": None})
     then = None if champion is None else origins[champion].instant
-    now = origins[place].instant
+    now = origins[index].instant
     if then is not None and now is not None:
         age = np.datetime64(now, "us") - np.datetime64(then, "us")
         if age > span_of("max_age", span):
             days = age // np.timedelta64(1, "D")
             plain = plain.model_copy(update={"policy": "not-worse"})
-            said = f"the champion was {days} days old, so with max_age {span} what isn't worse was enough"
-            return own.model_copy(update={"decision": plain}), said
+            reason = f"the champion was {days} days old, so with max_age {span} what isn't worse was enough"
+            return own.model_copy(update={"decision": plain}), reason
     return own.model_copy(update={"decision": plain}), None
 
 
 def _references(past: Past, nights: range) -> dict[str, list[int]]:
     """Which model answers after each origin: the first for ever, the newest, and the best of all until then."""
-    until = [[model for model in past.proved if model <= place] for place in nights]
+    until = [[model for model in past.proved if model <= index] for index in nights]
     best = [
-        min(models, key=lambda model: float(past.losses(model, place).mean()))
-        for models, place in zip(until, nights, strict=True)
+        min(models, key=lambda model: float(past.losses(model, index).mean()))
+        for models, index in zip(until, nights, strict=True)
     ]
     return {NEVER: [past.proved[0]] * len(nights), ALWAYS: [models[-1] for models in until], BEST: best}
 
@@ -193,28 +199,28 @@ def _references(past: Past, nights: range) -> dict[str, list[int]]:
 def _course(past: Past, name: str, choices: list[Choice], served: dict[str, list[np.ndarray]], nights: range) -> Course:
     losses, never = np.concatenate(served[name]), np.concatenate(served[NEVER])
     is_policy = name in past.config.backtest.policies
-    found: list[Night] = []
-    for choice, place, each in zip(choices, nights, served[name], strict=True):
-        found.append(_night(past, choice, place, past.mean(each)))
+    nights_of_course: list[Night] = []
+    for choice, index, each in zip(choices, nights, served[name], strict=True):
+        nights_of_course.append(_night(past, choice, index, past.mean(each)))
     if not is_policy:
-        found = _as_promotions(found)
+        nights_of_course = _as_promotions(nights_of_course)
     return Course(
         name=name,
         kind="policy" if is_policy else "reference",
         loss=past.mean(losses),
         over_never=past.gain(never, losses),
-        nights=tuple(found),
+        nights=tuple(nights_of_course),
     )
 
 
-def _night(past: Past, choice: Choice, place: int, loss: float) -> Night:
+def _night(past: Past, choice: Choice, index: int, loss: float) -> Night:
     document: dict[str, Any] = {} if choice.decision is None else choice.decision.document
     truth = None
     if choice.decision is not None and choice.before is not None:
-        truth = past.gain(past.losses(choice.before, place), past.losses(place, place))
+        truth = past.gain(past.losses(choice.before, index), past.losses(index, index))
     overlap = document.get("overlap") or {}
     return Night(
-        origin=past.origins[place].origin,
+        origin=past.origins[index].origin,
         outcome=choice.outcome,
         reason=choice.reason,
         gain=None if document.get("gain") is None else Gain.model_validate(document["gain"]),
@@ -226,7 +232,7 @@ def _night(past: Past, choice: Choice, place: int, loss: float) -> Night:
 
 
 def _as_promotions(nights: list[Night]) -> list[Night]:
-    """What a reference did, in the words of a decision."""
+    """A reference's nights with the outcomes of decisions."""
     before = [None, *(night.serves for night in nights[:-1])]
     return [
         night.model_copy(update={"outcome": PROMOTED if night.serves != last else "HOLD"})

@@ -335,6 +335,11 @@ def _add_store_commands(commands: Any) -> None:
     )
     audit.add_argument("name")
     audit.add_argument("--json", action="store_true", help="for machines")
+    audit.add_argument(
+        "--mend",
+        metavar="REASON",
+        help="write pointer and head anew from a ledger that holds together; the reason goes into the ledger",
+    )
 
     doctor = _command(
         commands,

@@ -53,9 +53,8 @@ def model_facts(store: Store, name: str, now: datetime) -> dict[str, Any]:
 
 
 def _readable_facts(store: Store, name: str, now: datetime) -> dict[str, Any]:
-    pointer = store.pointer(name)
-    store.refuse_damage(name)
-    entries = store.history(name)
+    checked = store.checked(name)
+    pointer, entries = checked.pointer, checked.entries
     facts: dict[str, Any] = {}
     nights = [entry for entry in entries if entry.action in NIGHTS]
     if pointer is not None:

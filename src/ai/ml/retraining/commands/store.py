@@ -35,7 +35,7 @@ def history(arguments: Namespace) -> int:
     entries = _entries(arguments)
     if arguments.json:
         print_json([_record(entry) for entry in entries])
-        return _whole(arguments)
+        return ExitCode.OK
     console = result_console()
     table = Table("#", "time (UTC)", "what", "bundle", "who", "why", title=arguments.name, title_justify="left")
     # The last two give way where the terminal is narrow.
@@ -52,7 +52,7 @@ def history(arguments: Namespace) -> int:
             console.print("\n".join(map(escape, lines)), highlight=False)
     if console.width >= TABLE_WIDTH:
         console.print(table)
-    return _whole(arguments)
+    return ExitCode.OK
 
 
 def show(arguments: Namespace) -> int:
@@ -130,6 +130,12 @@ def audit(arguments: Namespace) -> int:
     from ai.ml.retraining.store.audit import audit as audit_model
 
     store = Store(arguments.store)
+    if arguments.mend is not None:
+        from ai.ml.retraining.store.mend import mend
+
+        line = mend(store, arguments.name, reason=arguments.mend)
+        said = "nothing to mend" if line is None else f"line {line.sequence} says that pointer and head were put right"
+        print(f"{arguments.name}: {said}")
     problems = audit_model(store, arguments.name)
     if arguments.json:
         print_json({"name": arguments.name, "problems": problems})
@@ -188,7 +194,7 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
         "since": body.get("time"),
         "why": reason_of(body),
         "by": body.get("actor"),
-        "metrics": _measured(store.history(name), digest),
+        "metrics": _measured(store.checked(name).about(digest)),
         "decided by": rows_sentence(body.get("decision") or {}) or None,
         "decided_before": (body.get("decision") or {}).get("decided_before"),
         "inputs": (body.get("decision") or {}).get("inputs"),
@@ -200,9 +206,9 @@ def live_facts(store: Store, name: str) -> dict[str, Any]:
     }
 
 
-def _measured(entries: list[Entry], digest: str) -> dict[str, Any] | None:
-    """The metrics of the last decision on a bundle: a rollback measures none."""
-    decisions = [entry.body.get("decision") or {} for entry in entries if entry.digest == digest]
+def _measured(entries: list[Entry]) -> dict[str, Any] | None:
+    """The metrics of the last decision among the lines on one bundle: a rollback measures none."""
+    decisions = [entry.body.get("decision") or {} for entry in entries]
     return next((decision["challenger"] for decision in reversed(decisions) if decision.get("challenger")), None)
 
 
@@ -222,12 +228,6 @@ def _entries(arguments: Namespace) -> list[Entry]:
     if not entries:
         raise BundleNotFound(f"no decision on {arguments.name!r} in {arguments.store}")
     return entries
-
-
-def _whole(arguments: Namespace) -> int:
-    """Never a shortened history without a word."""
-    Store(arguments.store).refuse_damage(arguments.name)
-    return ExitCode.OK
 
 
 def _record(entry: Entry) -> dict[str, Any]:

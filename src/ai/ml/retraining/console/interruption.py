@@ -18,6 +18,11 @@ def set_interrupt_message(sentence: str) -> None:
     _interrupt_message = sentence
 
 
+def progress_sentence(done: int, total: int, plural: str) -> str:
+    """The interrupt message of a run over several items, such as `2 of 5 segments are done, and stay so`."""
+    return f"{done} of {total} {plural} are done, and stay so"
+
+
 @contextmanager
 def lasting_change(step: str, name: str) -> Generator[Callable[[str], None]]:
     """Context of a step that changes the store; an interrupt within it reports that the step may or may not be done.

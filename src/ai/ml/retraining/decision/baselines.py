@@ -1,7 +1,7 @@
-"""What a linear model and gradient boosting make of the same split: a candidate that loses to them is no gain.
+"""Baselines on the same split: a linear model and gradient boosting. A candidate that loses to them is no gain.
 
 Fitted on the candidate's own training rows as its preprocessing gives them, measured on its holdout rows with the
-decision's metric. A second or two for tables of some ten thousand rows; above `MOST_ROWS` or `MOST_CELLS` the baselines
+decision's metric. A second or two for tables of some ten thousand rows; above `MAX_ROWS` or `MAX_CELLS` the baselines
 see a part of the rows, and what would take boosting minutes is left to the linear model.
 """
 
@@ -29,19 +29,19 @@ from ai.ml.retraining.decision.predictions import Predictions
 if TYPE_CHECKING:
     from ai.ml.frameworks.pytorch.inference.scorer import Scorer
 
-MOST_ROWS = 50_000
-MOST_CLASSES = 20
-"""Boosting fits a hundred trees for each class: for more classes than this the linear model stands alone."""
-MOST_CELLS = 20_000_000
-"""Of the matrix that they are fitted on: 160 MB."""
-MOST_TREE_FEATURES = 3_000
-"""Features times trees per round: above that boosting takes more than some 40 seconds, by whatever rows."""
+MAX_ROWS = 50_000
+MAX_CLASSES = 20
+"""Boosting fits a hundred trees for each class: for more classes only the linear model is fitted."""
+MAX_CELLS = 20_000_000
+"""Cells of the matrix that baselines are fitted on: 160 MB."""
+MAX_TREE_FEATURES = 3_000
+"""Features times trees per round: above it boosting takes more than some 40 seconds, whatever the number of rows."""
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A simpler model on the same rows."""
+    """A simpler model's figures on the same rows."""
 
     name: str
     metric: str
@@ -50,7 +50,7 @@ class Baseline:
     candidate: float
     """The candidate's own value."""
     gain: float
-    """What the candidate gains over it: below 0 it loses."""
+    """The candidate's gain over it, below 0 if the candidate is worse."""
     low: float
     high: float
     """Of the gain's 95 % interval."""
@@ -98,8 +98,8 @@ def measure_baselines(
     bundle = scorer.bundle
     if bundle.contract is None:
         return []
-    most = max(2, min(MOST_ROWS, MOST_CELLS // bundle.input_dim))
-    train_rows = train_rows[:: -(-len(train_rows) // most)]
+    affordable = max(2, min(MAX_ROWS, MAX_CELLS // bundle.input_dim))
+    train_rows = train_rows[:: -(-len(train_rows) // affordable)]
     labels = target_values(bundle.contract, table)
     encoder = bundle.label_encoder
     y = labels.astype(np.float64) if encoder is None else np.asarray(encoder.transform(labels))
@@ -108,22 +108,22 @@ def measure_baselines(
     candidate = _scored(bundle.task, y[holdout], raw.decoded if encoder is None else scorer.probabilities(raw.raw))
     name = "log_loss" if bundle.task == "classification" else "rmse"
     own = measure(candidate)[name]
-    found: list[Baseline] = []
+    baselines: list[Baseline] = []
     for label, model, is_scaled in _models(bundle):
         parts = [scorer.scaled(part) if is_scaled else part for part in (train, test)]
         with threadpool_limits(threads):
             answers = _fit_and_answer(model, parts, y[train_rows], bundle.output_dim, bundle.task)
-        other = _scored(bundle.task, y[holdout], answers)
-        losses = (row_losses(other), row_losses(candidate))
+        predictions = _scored(bundle.task, y[holdout], answers)
+        losses = (row_losses(predictions), row_losses(candidate))
         gain = paired_gain(*losses, Resampling(CONFIDENCE, groups=groups), root=bundle.task == "regression")
-        found.append(Baseline(label, name, measure(other)[name], own, gain.estimate, gain.low, gain.high))
-    return found
+        baselines.append(Baseline(label, name, measure(predictions)[name], own, gain.estimate, gain.low, gain.high))
+    return baselines
 
 
 def _models(bundle: ModelBundle) -> list[tuple[str, Any, bool]]:
     """Name, estimator, and whether it needs imputed and scaled numbers; the trees take missing ones as they are."""
     classes = bundle.output_dim
-    is_cheap = bundle.input_dim * (classes if classes > 2 else 1) <= MOST_TREE_FEATURES and classes <= MOST_CLASSES
+    is_cheap = bundle.input_dim * (classes if classes > 2 else 1) <= MAX_TREE_FEATURES and classes <= MAX_CLASSES
     if bundle.task == "classification":
         return [
             ("logistic regression", LogisticRegression(max_iter=500), True),

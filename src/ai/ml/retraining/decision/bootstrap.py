@@ -27,18 +27,18 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class Resampling:
-    """How rows are drawn anew."""
+    """The settings of a bootstrap."""
 
     confidence: float = 0.95
-    """Of the interval."""
+    """The confidence level of the interval."""
     resamples: int = 2_000
     seed: int = 0
-    """Same seed, same interval."""
+    """The same seed gives the same interval."""
     groups: np.ndarray | None = None
     """`(n_rows,)` int64 from 0 on: rows of one number are drawn together; None where each is drawn by itself."""
 
     def interval(self, estimate: float, values: np.ndarray) -> Interval:
-        """The percentile interval of `(n,)` resampled values; those that are no number are left out."""
+        """The percentile interval of `(n,)` resampled values; NaN is left out."""
         values = values[np.isfinite(values)]
         if not len(values):
             return Interval(estimate, float("nan"), float("nan"))
@@ -50,47 +50,49 @@ class Resampling:
 USUAL = Resampling()
 
 
-def paired_gain(before: np.ndarray, after: np.ndarray, how: Resampling = USUAL, *, root: bool) -> Interval:
+def paired_gain(before: np.ndarray, after: np.ndarray, resampling: Resampling = USUAL, *, root: bool) -> Interval:
     """Mean loss before minus mean loss after, with its interval.
 
     Args:
         before: `(n_rows,)` float64, losses of the one.
         after: `(n_rows,)` float64, losses of the other on the same rows.
-        how: the rows are drawn.
+        resampling: the rows are drawn.
         root: compare the roots of the means (RMSE from squared errors).
     """
-    overall, means = _resampled_means(np.stack([before, after], axis=1), how)
+    overall, means = _resampled_means(np.stack([before, after], axis=1), resampling)
     if root:
         means, overall = np.sqrt(means), np.sqrt(overall)
-    return how.interval(float(overall[0] - overall[1]), means[:, 0] - means[:, 1])
+    return resampling.interval(float(overall[0] - overall[1]), means[:, 0] - means[:, 1])
 
 
-def paired_gain_in_r2(truth: np.ndarray, before: np.ndarray, after: np.ndarray, how: Resampling = USUAL) -> Interval:
-    """R² after minus R² before, with its interval: the rows' own variance is drawn anew, too.
+def paired_gain_in_r2(
+    truth: np.ndarray, before: np.ndarray, after: np.ndarray, resampling: Resampling = USUAL
+) -> Interval:
+    """R² after minus R² before, with its interval: each resample has the variance of its own rows.
 
     Args:
         truth: `(n_rows,)` float64, not all equal.
         before: `(n_rows,)` float64, answers of the one.
         after: `(n_rows,)` float64, answers of the other.
-        how: the rows are drawn.
+        resampling: the rows are drawn.
     """
     centred = truth - truth.mean()
     columns = [(before - truth) ** 2, (after - truth) ** 2, centred, centred**2]
-    overall, means = _resampled_means(np.stack(columns, axis=1), how)
+    overall, means = _resampled_means(np.stack(columns, axis=1), resampling)
 
     def gain(values: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
             return (values[..., 0] - values[..., 1]) / (values[..., 3] - values[..., 2] ** 2)
 
-    return how.interval(float(gain(overall)), gain(means))
+    return resampling.interval(float(gain(overall)), gain(means))
 
 
-def _resampled_means(columns: np.ndarray, how: Resampling) -> tuple[np.ndarray, np.ndarray]:
-    """Means `(n_columns,)` of all rows, and `(resamples, n_columns)` of rows drawn anew."""
-    rng = np.random.default_rng(how.seed)
-    sums, sizes = _units(columns, how.groups, rng)
+def _resampled_means(columns: np.ndarray, resampling: Resampling) -> tuple[np.ndarray, np.ndarray]:
+    """Means `(n_columns,)` of all rows, and `(resamples, n_columns)` of the resamples."""
+    rng = np.random.default_rng(resampling.seed)
+    sums, sizes = _units(columns, resampling.groups, rng)
     units = len(sizes)
-    weights = draw_units(units, how.resamples, rng)
+    weights = draw_units(units, resampling.resamples, rng)
     return sums.sum(axis=0) / sizes.sum(), (weights @ sums) / (weights @ sizes)[:, None]
 
 
@@ -102,7 +104,7 @@ def draw_units(units: int, resamples: int, rng: np.random.Generator) -> np.ndarr
 
 
 def _units(columns: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Sums `(n_units, n_columns)` and sizes `(n_units,)` of what is resampled."""
+    """Sums `(n_units, n_columns)` and sizes `(n_units,)` of the units that are resampled: rows or groups."""
     rows = len(columns)
     many = rows if groups is None else int(groups.max()) + 1
     if groups is None and rows <= MAX_UNITS:

@@ -1,4 +1,4 @@
-"""Whether a promotion is one that a person should look at: not where the figures leave no doubt."""
+"""Whether a promotion is close enough to a limit that a person should review it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NEAR = 0.25
 
 
 def borderline_reason(decision: Mapping[str, Any]) -> str | None:
-    """Why a promotion isn't clear, in a phrase; None where it is.
+    """Why a promotion is borderline, in a phrase; None where it is clear.
 
     Args:
         decision: its document, as the ledger keeps it.

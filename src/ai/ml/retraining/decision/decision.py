@@ -1,4 +1,4 @@
-"""Challenger against champion on the same rows: PROMOTE, HOLD or REJECT, with the figures that say why."""
+"""Challenger against champion on the same rows: PROMOTE, HOLD or REJECT, with the figures behind it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Outcome = Literal["PROMOTE", "HOLD", "REJECT"]
 
 @dataclass(frozen=True)
 class Decision:
-    """The outcome and everything it rests on."""
+    """The outcome with its reason and all figures behind it."""
 
     outcome: Outcome
     reason: str
@@ -41,24 +41,24 @@ class Decision:
     champion: dict[str, float] | None
     champion_digest: str | None
     gain: Interval | None
-    """How much better the challenger is in `metric`: above 0 is better, whether more or less of it is."""
+    """The challenger's gain in `metric`: above 0 is better, also for metrics of which less is better."""
     gains: dict[str, Interval]
     """The same for each metric; it is `metric` alone that decides."""
     slices: dict[str, dict[str, float]]
     better_baseline: str | None
-    """Which simpler model surely does better on the same split, in a sentence: it stands in the ledger, as `beaten_by`,
+    """A sentence on a simpler model that is significantly better on the same split: in the ledger as `beaten_by`,
     whatever the policy made of it."""
     rule: Literal["better", "not-worse"] = "better"
     """Which policy decided."""
     tolerance: float | None = None
     """Of `not-worse`, in the metric's units."""
     least_gain: float | None = None
-    """What these rows could have shown at all: a smaller gain can't be told from none."""
+    """The minimum gain that would have been significant on these rows."""
     groups: int | None = None
     """How many groups the rows are of, where rows of one were drawn together; None where each row counts by itself."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The decision as the ledger keeps it."""
+        """The decision's document in the ledger."""
         gains = {name: vars(interval) for name, interval in self.gains.items()}
         plain = {"beaten_by" if name == "better_baseline" else name: value for name, value in vars(self).items()}
         return plain | {
@@ -101,7 +101,8 @@ def decide(
     if champion is not None and seen is not None and seen.any():
         challenger = unseen_rows(challenger, seen)
         metrics = measure(challenger, policy)
-    compared, of_metrics = _compare(challenger, champion, policy, metrics)
+    champion_metrics = None if champion is None else measure(champion, policy)
+    compared, of_metrics = _compare(challenger, champion, policy, metrics, champion_metrics)
     tolerance = compared.tolerance(policy)
     rejection = _rejection(compared.metric, everywhere, slices, policy)
     outcome, reason = _before_comparing(rejection, better_baseline, incomparable_reason, policy) or _outcome(
@@ -115,7 +116,7 @@ def decide(
         compared.metric,
         compared.rows,
         metrics,
-        None if champion is None else measure(champion, policy),
+        champion_metrics,
         None if champion is None else champion.digest,
         compared.gain,
         of_metrics,
@@ -129,16 +130,22 @@ def decide(
 
 
 def _compare(
-    challenger: Predictions, champion: Predictions | None, policy: DecisionSettings, metrics: Mapping[str, float]
+    challenger: Predictions,
+    champion: Predictions | None,
+    policy: DecisionSettings,
+    metrics: Mapping[str, float],
+    champion_metrics: Mapping[str, float] | None,
 ) -> tuple[Compared, dict[str, Interval]]:
     """The challenger in the metric that decides, and the gains in all of them; none without a champion."""
-    metric, found = deciding_metric(challenger, policy), dict[str, Interval]()
+    metric, gain_by_metric = deciding_metric(challenger, policy), dict[str, Interval]()
     # Where the challenger's answers are no numbers there is nothing to resample, and it is rejected.
-    if champion is not None and are_finite(metrics):
+    if champion is not None and champion_metrics is not None and are_finite(metrics):
         if metric not in metrics:
             raise DataRefused(f"these rows can't decide: {unmeasurable(challenger, policy)}")
-        found = gains(challenger, champion, policy)
-    return Compared(metric, metrics.get(metric), found.get(metric), len(challenger.truth), challenger.groups), found
+        gain_by_metric = gains(challenger, champion, policy, [name for name in metrics if name in champion_metrics])
+    return Compared(
+        metric, metrics.get(metric), gain_by_metric.get(metric), len(challenger.truth), challenger.groups
+    ), gain_by_metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,9 +154,9 @@ class Compared:
 
     metric: str
     value: float | None
-    """None where the rows can't tell it."""
+    """None where the metric isn't defined for these rows."""
     gain: Interval | None
-    """None for the first bundle of a model, and where there is no comparing."""
+    """None for the first bundle of a model, and where nothing can be compared."""
     rows: int
     groups: np.ndarray | None
 
@@ -159,8 +166,8 @@ class Compared:
         return None if self.groups is None or not len(self.groups) else int(self.groups.max()) + 1
 
     @property
-    def words(self) -> str:
-        """The rows that decided."""
+    def rows_text(self) -> str:
+        """The number of deciding rows and groups, as a phrase."""
         return f"{self.rows:,} rows" + ("" if self.group_count is None else f" of {self.group_count:,} groups")
 
     def tolerance(self, policy: DecisionSettings) -> float | None:
@@ -173,7 +180,7 @@ class Compared:
 def _before_comparing(
     rejection: str | None, better_baseline: str | None, incomparable_reason: str | None, policy: DecisionSettings
 ) -> tuple[Outcome, str] | None:
-    """What decides whatever the gain; None where nothing does."""
+    """The outcome that doesn't depend on the gain; None where the gain decides."""
     if rejection is not None:
         return "REJECT", rejection
     if better_baseline is not None and policy.baselines == "hold":
@@ -187,7 +194,7 @@ def _rejection(
     slices: Mapping[str, Mapping[str, float]],
     policy: DecisionSettings,
 ) -> str | None:
-    """Why the challenger is no candidate whatever the champion does; None if it is one."""
+    """Why the challenger is rejected whatever the champion's figures; None if it isn't."""
     if not are_finite(metrics):
         return f"{metric} of the challenger can't be told: some of its answers are no finite numbers"
     failed = _below_floors(metrics, policy.floors, "")
@@ -208,11 +215,11 @@ def _without_comparison(policy: DecisionSettings, incomparable_reason: str) -> t
 
 
 def _outcome(compared: Compared, policy: DecisionSettings, tolerance: float | None) -> tuple[Outcome, str]:
-    """By the gain over the champion, None for the first bundle of a model."""
+    """The outcome by the gain over the champion; the gain is None for the first bundle of a model."""
     metric, gain, value = compared.metric, compared.gain, compared.value
-    told = f"{metric} can't be told of these rows" if value is None else f"{metric} {figure(value)}"
+    value_text = f"{metric} can't be told of these rows" if value is None else f"{metric} {figure(value)}"
     if gain is None or value is None:
-        return "PROMOTE", f"the first bundle of this model; {told}"
+        return "PROMOTE", f"the first bundle of this model; {value_text}"
     interval = f"{figure(gain.low, signed=True)} to {figure(gain.high, signed=True)} at {policy.confidence:.0%}"
     if gain.low > policy.margin:
         return (
@@ -232,17 +239,17 @@ def _outcome(compared: Compared, policy: DecisionSettings, tolerance: float | No
     least = figure(least_gain(gain, policy.margin), 2)
     return "HOLD", (
         f"no significant gain: {moved} (gain {interval}), which isn't surely more than the margin {policy.margin:g}; "
-        f"with these {compared.words} a gain below {least} can't be told from none; the champion stays"
+        f"with these {compared.rows_text} a gain below {least} can't be told from none; the champion stays"
     )
 
 
 def least_gain(gain: Interval, margin: float) -> float:
-    """The least gain that would have been significant, had the interval been as wide as this one."""
+    """The minimum gain that would have been significant, had the interval been as wide as this one."""
     return margin + gain.estimate - gain.low
 
 
 def incomparable(challenger: Predictions, champion: Predictions) -> str | None:
-    """Why two models can't be weighed against each other; None if they can."""
+    """Why two models can't be compared; None if they can."""
     if challenger.task != champion.task:
         return f"it is a {champion.task} model, the challenger a {challenger.task} model"
     if not np.isfinite(champion.answers).all():
@@ -258,6 +265,6 @@ def _below_floors(metrics: Mapping[str, float], floors: Mapping[str, float], whe
             needs = " (auc needs two classes, and rows of both)" if name == "auc" else ""
             return f"the floor for {name}{where} can't be judged: known here are {', '.join(metrics)}{needs}"
         if (name in AT_LEAST and value < limit) or (name in AT_MOST and value > limit):
-            word = "below" if name in AT_LEAST else "above"
-            return f"{name}{where} is {figure(value)}, {word} the limit of {limit:g}"
+            comparison = "below" if name in AT_LEAST else "above"
+            return f"{name}{where} is {figure(value)}, {comparison} the limit of {limit:g}"
     return None

@@ -1,4 +1,4 @@
-"""A bundle that a decision or a report is about: loaded once, and asked through the one scoring path."""
+"""A bundle under evaluation: loaded once, scored through the one scoring path."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ai.ml.retraining.decision.predictions import Predictions, rows_of
 
 
 class EvaluatedBundle(OpenedBundle):
-    """A sealed bundle with an input contract, asked for its answers to raw rows and for the truth in them."""
+    """A sealed bundle with an input contract, with its answers to raw rows and their truth."""
 
     def __init__(self, bundle_dir: Path):
-        """Read the manifest; the model is loaded when it is first asked.
+        """Read the manifest; the model is loaded on first use.
 
         Raises:
             BundleNotFound: there is no manifest.
@@ -49,8 +49,8 @@ class EvaluatedBundle(OpenedBundle):
         labels = target_values(self.contract, table)
         if self.task == "regression":
             return labels.astype(np.float64)
-        place = {name: index for index, name in enumerate(self.classes)}
-        return np.array([place.get(str(label), -1) for label in labels], dtype=np.int64)
+        index_of = {name: index for index, name in enumerate(self.classes)}
+        return np.array([index_of.get(str(label), -1) for label in labels], dtype=np.int64)
 
     def answers(self, table: pa.Table) -> np.ndarray:
         """`(n_rows, n_classes)` float64 probabilities, or `(n_rows,)` float64 values."""
@@ -95,8 +95,8 @@ def unknown_classes(bundle: EvaluatedBundle, table: pa.Table) -> str | None:
 
 
 def with_known_classes(scored: Predictions) -> Predictions:
-    """Without the rows whose class the model doesn't know: a curve can't show those."""
+    """The predictions without rows whose class the model doesn't know, which curves can't show."""
     if scored.task == "regression":
         return scored
-    known = scored.truth >= 0
-    return rows_of(scored, known)
+    has_known_class = scored.truth >= 0
+    return rows_of(scored, has_known_class)

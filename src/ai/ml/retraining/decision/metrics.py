@@ -1,8 +1,8 @@
-"""The metrics that a decision shows and goes by, and the gain of one model over another in each."""
+"""The metrics of a decision, and the gain of one model over another in each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,10 +12,10 @@ from ai.ml.retraining.decision.predictions import Predictions, rows_of
 from ai.ml.retraining.decision.rank_gain import Ranking, auc, average_precision, paired_rank_gain
 from ai.ml.retraining.settings.decision import AT_LEAST, METRICS, DecisionSettings
 
-LEAST_PROBABILITY = 1e-12
-"""A class that a model rules out and that comes all the same costs this much at most in the log loss."""
+MIN_PROBABILITY = 1e-12
+"""Lower limit of probabilities in the log loss, so that a class that a model rules out costs a finite loss."""
 SHOWN = {"classification": ("log_loss", "accuracy", "auc"), "regression": ("rmse", "mae")}
-"""What every decision shows, beside what its settings name."""
+"""Metrics that every decision shows, beside those of its settings."""
 RANK_METRICS = {"auc": auc, "average_precision": average_precision}
 
 
@@ -29,24 +29,24 @@ def deciding_metric(predictions: Predictions, policy: DecisionSettings) -> str:
 def measure(
     predictions: Predictions, policy: DecisionSettings | None = None, more: Sequence[str] = ()
 ) -> dict[str, float]:
-    """Log loss and accuracy, AUC for two classes; RMSE and MAE for a regression; and what the policy or `more` names.
+    """Log loss and accuracy, AUC for two classes; RMSE and MAE for a regression; and what policy and `more` name.
 
-    What these rows can't tell is left out: a rank needs rows of two classes, R² two different values.
+    Metrics that aren't defined for these rows are left out: a rank needs rows of two classes, R² two different values.
     """
     policy = policy or DecisionSettings()
-    asked = (policy.metric, *policy.floors, *policy.slice_floors, *more)
+    names = (policy.metric, *policy.floors, *policy.slice_floors, *more)
     costs = row_costs(predictions, policy.quantile)
-    found: dict[str, float] = {}
-    for name in dict.fromkeys((*SHOWN[predictions.task], *asked)):
+    metrics: dict[str, float] = {}
+    for name in dict.fromkeys((*SHOWN[predictions.task], *names)):
         if name in costs:
             mean = float(costs[name].mean())
-            found[name] = float(np.sqrt(mean)) if name == "rmse" else 1 - mean if name == "accuracy" else mean
+            metrics[name] = float(np.sqrt(mean)) if name == "rmse" else 1 - mean if name == "accuracy" else mean
         elif name in RANK_METRICS and can_rank(predictions):
             ranking = Ranking.of(predictions.truth == 1, predictions.answers[:, 1])
-            found[name] = float(RANK_METRICS[name](ranking, np.ones((1, len(predictions.truth))))[0])
+            metrics[name] = float(RANK_METRICS[name](ranking, np.ones((1, len(predictions.truth))))[0])
         elif name == "r2" and has_variance(predictions):
-            found[name] = float(1 - costs["rmse"].mean() / predictions.truth.var())
-    return found
+            metrics[name] = float(1 - costs["rmse"].mean() / predictions.truth.var())
+    return metrics
 
 
 def measure_slices(predictions: Predictions, policy: DecisionSettings | None = None) -> dict[str, dict[str, float]]:
@@ -61,21 +61,21 @@ def row_losses(predictions: Predictions) -> np.ndarray:
     """`(n_rows,)` float64: minus the log of the true class's probability, or the squared error."""
     if predictions.task == "regression":
         return (predictions.answers - predictions.truth) ** 2
-    known = predictions.truth >= 0
-    chosen = predictions.answers[np.arange(len(predictions.truth)), np.where(known, predictions.truth, 0)]
-    return -np.log(np.clip(np.where(known, chosen, 0.0), LEAST_PROBABILITY, 1.0))
+    has_known_class = predictions.truth >= 0
+    chosen = predictions.answers[np.arange(len(predictions.truth)), np.where(has_known_class, predictions.truth, 0)]
+    return -np.log(np.clip(np.where(has_known_class, chosen, 0.0), MIN_PROBABILITY, 1.0))
 
 
 def row_costs(predictions: Predictions, quantile: float = 0.5) -> dict[str, np.ndarray]:
-    """`(n_rows,)` float64 by metric: what each row adds to it; less is better in all of them."""
+    """`(n_rows,)` float64 by metric: each row's contribution; less is better in all of them."""
     losses = row_losses(predictions)
     if predictions.task == "regression":
         errors = predictions.truth - predictions.answers
         pinball = np.maximum(quantile * errors, (quantile - 1) * errors)
         return {"rmse": losses, "mae": np.abs(errors), "pinball": pinball}
-    known = predictions.truth >= 0
+    has_known_class = predictions.truth >= 0
     truth = np.zeros_like(predictions.answers)
-    truth[np.flatnonzero(known), predictions.truth[known]] = 1.0
+    truth[np.flatnonzero(has_known_class), predictions.truth[has_known_class]] = 1.0
     return {
         "log_loss": losses,
         "accuracy": (predictions.answers.argmax(axis=1) != predictions.truth).astype(np.float64),
@@ -84,9 +84,15 @@ def row_costs(predictions: Predictions, quantile: float = 0.5) -> dict[str, np.n
 
 
 def gains(
-    challenger: Predictions, champion: Predictions, policy: DecisionSettings, more: Sequence[str] = ()
+    challenger: Predictions, champion: Predictions, policy: DecisionSettings, names: Iterable[str]
 ) -> dict[str, Interval]:
-    """How much better the challenger is in each metric that is measured, above 0 in all of them; from paired resamples.
+    """How much better the challenger is in each metric, above 0 in all of them; from paired resamples.
+
+    Args:
+        challenger: its answers.
+        champion: its answers to the same rows in the same order.
+        policy: confidence, resamples and quantile.
+        names: metrics that `measure` gave for both.
 
     Raises:
         DataRefused: the two were scored on different rows.
@@ -95,30 +101,29 @@ def gains(
         raise DataRefused(
             f"challenger and champion were scored on {len(challenger.truth)} and {len(champion.truth)} rows"
         )
-    how = Resampling(policy.confidence, policy.resamples, groups=challenger.groups)
+    resampling = Resampling(policy.confidence, policy.resamples, groups=challenger.groups)
     costs = [row_costs(each, policy.quantile) for each in (champion, challenger)]
-    both = [measure(each, policy, more) for each in (champion, challenger)]
-    found: dict[str, Interval] = {}
-    for name in (name for name in both[1] if name in both[0]):
+    gain_by_metric: dict[str, Interval] = {}
+    for name in names:
         if name in RANK_METRICS:
-            found[name] = rank_gain(name, champion, challenger, how)
+            gain_by_metric[name] = rank_gain(name, champion, challenger, resampling)
         elif name == "r2":
-            found[name] = paired_gain_in_r2(challenger.truth, champion.answers, challenger.answers, how)
+            gain_by_metric[name] = paired_gain_in_r2(challenger.truth, champion.answers, challenger.answers, resampling)
         else:
-            found[name] = paired_gain(costs[0][name], costs[1][name], how, root=name == "rmse")
-    return found
+            gain_by_metric[name] = paired_gain(costs[0][name], costs[1][name], resampling, root=name == "rmse")
+    return gain_by_metric
 
 
-def rank_gain(name: str, before: Predictions, after: Predictions, how: Resampling) -> Interval:
+def rank_gain(name: str, before: Predictions, after: Predictions, resampling: Resampling) -> Interval:
     """The gain in AUC or average precision, of two models that know the same two classes."""
     positive = after.truth == 1
-    return paired_rank_gain(RANK_METRICS[name], positive, before.answers[:, 1], after.answers[:, 1], how)
+    return paired_rank_gain(RANK_METRICS[name], positive, before.answers[:, 1], after.answers[:, 1], resampling)
 
 
 def unmeasurable(predictions: Predictions, policy: DecisionSettings) -> str | None:
-    """Why the metric that was asked for can't be told of these rows; None where it can."""
+    """Why the configured metric isn't defined for these rows; None where it is."""
     metric = deciding_metric(predictions, policy)
-    if metric in measure(predictions, policy):
+    if _is_measurable(metric, predictions):
         return None
     if metric in RANK_METRICS:
         return f"{metric} needs two classes, and rows of both"
@@ -127,8 +132,15 @@ def unmeasurable(predictions: Predictions, policy: DecisionSettings) -> str | No
     return f"{metric} is no metric of a {predictions.task}: {', '.join(METRICS[predictions.task])}"
 
 
+def _is_measurable(name: str, predictions: Predictions) -> bool:
+    """Whether `measure` gives this metric for these rows, found without measuring it."""
+    if name in RANK_METRICS:
+        return can_rank(predictions)
+    return has_variance(predictions) if name == "r2" else name in METRICS[predictions.task]
+
+
 def loss_of(name: str, value: float) -> float:
-    """What a metric's value falls short of perfection, where more is better; the value itself where less is."""
+    """One minus the value of a metric of which more is better; the value itself where less is better."""
     return 1 - value if name in AT_LEAST else value
 
 
@@ -143,7 +155,7 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def can_rank(predictions: Predictions) -> bool:
-    """Whether AUC and average precision can be told: two classes, rows of both, answers that are numbers."""
+    """Whether AUC and average precision are defined: two classes, rows of both, answers that are numbers."""
     return (
         predictions.task == "classification"
         and predictions.answers.shape[1] == 2
@@ -153,5 +165,5 @@ def can_rank(predictions: Predictions) -> bool:
 
 
 def has_variance(predictions: Predictions) -> bool:
-    """Whether R² can be told: a regression with rows of two different values."""
+    """Whether R² is defined: a regression with rows of two different values."""
     return predictions.task == "regression" and len(np.unique(predictions.truth)) > 1

@@ -1,4 +1,4 @@
-"""Which of the held-out rows a model has learned from: those say nothing of it."""
+"""Which of the held-out rows a model was trained on, so that they can't be used to evaluate it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from ai.ml.core.splits.row_record import RECORD_NAME, among_rows, encode_rows
 from ai.ml.core.splits.rule import SplitRule, keys_of
 from ai.ml.core.tables import fingerprint
 
-MOST_TEACHERS = 20
-"""In a row; a chain that is longer is a circle."""
+MAX_TEACHERS = 20
+"""Maximum number of teachers in a chain; a longer one is a cycle."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What is known of the rows that models learned from."""
+    """The rows that models learned from, as far as that is known."""
 
     seen: np.ndarray
     """`(n_rows,)` bool: learned from, as far as that is known."""
     unknown: tuple[str, ...] = ()
-    """One phrase for each model of which it isn't."""
+    """One phrase for each model whose rows aren't known."""
 
     @property
     def sentence(self) -> str:
-        """What isn't counted and what isn't known; empty where all rows count and everything is known."""
+        """A sentence on rows that are left out and models whose rows aren't known; empty where there are none."""
         said: list[str] = []
         if self.seen.any():
             said.append(f"{self.seen.sum():,} of {len(self.seen):,} held-out rows don't count: they were learned from")
@@ -43,7 +43,7 @@ class Overlap:
         return "; ".join(said)
 
     def to_json(self) -> dict[str, Any]:
-        """The counts as the ledger keeps them."""
+        """The counts in the ledger's form."""
         return {"held_out": len(self.seen), "learned_from": int(self.seen.sum()), "unknown": list(self.unknown)}
 
     def __or__(self, other: Overlap) -> Overlap:
@@ -94,7 +94,7 @@ def remember_table(bundle_dir: Path, table: pa.Table) -> dict[str, Any]:
     with contextlib.suppress(BundleNotFound):
         manifest = read_manifest(bundle_dir)
     if manifest is not None and "split" in manifest.lineage:
-        words = SplitRule.from_json(manifest.lineage["split"]).words
+        words = SplitRule.from_json(manifest.lineage["split"]).description
         raise UsageError(f"{bundle_dir.name} knows its training rows already ({words}): leave out --trained-on")
     if not table.num_rows:
         raise DataRefused("the table that it was trained on has no rows")
@@ -121,7 +121,7 @@ def learned_from(who: str, bundle_dir: Path, table: pa.Table, teacher_dir: Calla
         teacher_dir: the bundle directory of a digest.
     """
     found = Overlap(np.zeros(table.num_rows, dtype=bool))
-    for _ in range(MOST_TEACHERS):
+    for _ in range(MAX_TEACHERS):
         lineage = read_manifest(bundle_dir).lineage
         found |= _of_one(who, bundle_dir, lineage, table)
         teacher = lineage.get("teacher")

@@ -20,9 +20,9 @@ class Predictions:
     answers: np.ndarray
     """`(n_rows, n_classes)` float64 probabilities, or `(n_rows,)` float64 values."""
     slices: np.ndarray | None = None
-    """`(n_rows,)` texts: the group that each row is judged in."""
+    """`(n_rows,)` texts: each row's slice."""
     groups: np.ndarray | None = None
-    """`(n_rows,)` int64 from 0 on: rows of one number hang together, as those of one customer; None where each row is
+    """`(n_rows,)` int64 from 0 on: rows of one number form a group, as those of one customer; None where each row is
     one by itself."""
 
 

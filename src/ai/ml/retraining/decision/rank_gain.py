@@ -1,4 +1,4 @@
-"""Paired bootstrap of metrics that need an order of the rows: AUC and average precision.
+"""Paired bootstrap of rank metrics: AUC and average precision.
 
 The rows of each class are drawn anew by themselves, so that every resample has both classes in their shares (stratified
 bootstrap: Carpenter J, Bithell J (2000), Statistics in Medicine 19:1141; for two ROC curves on the same rows Robin X et
@@ -17,8 +17,8 @@ import numpy as np
 from ai.ml.retraining.decision.bootstrap import USUAL, Interval, Resampling, draw_units
 
 MAX_CELLS = 40_000_000
-"""Rows times resamples: above that fewer resamples are drawn, `LEAST_RESAMPLES` at the least."""
-LEAST_RESAMPLES = 200
+"""Rows times resamples: above that fewer resamples are drawn, `MIN_RESAMPLES` at the least."""
+MIN_RESAMPLES = 200
 _BATCH_CELLS = 2_000_000
 
 
@@ -73,7 +73,7 @@ def average_precision(ranking: Ranking, weights: np.ndarray) -> np.ndarray:
 
 
 def paired_rank_gain(
-    metric: RankMetric, positive: np.ndarray, before: np.ndarray, after: np.ndarray, how: Resampling = USUAL
+    metric: RankMetric, positive: np.ndarray, before: np.ndarray, after: np.ndarray, resampling: Resampling = USUAL
 ) -> Interval:
     """The metric of the one after minus that of the one before, with its interval.
 
@@ -82,34 +82,37 @@ def paired_rank_gain(
         positive: `(n_rows,)` bool, some of either.
         before: `(n_rows,)` float64, scores of the one.
         after: `(n_rows,)` float64, scores of the other.
-        how: the rows are drawn; fewer times where there are very many.
+        resampling: the rows are drawn; fewer times where there are very many.
     """
     rankings = [Ranking.of(positive, scores) for scores in (before, after)]
     all_rows = np.ones((1, len(positive)))
     first, second = (float(metric(ranking, all_rows)[0]) for ranking in rankings)
     values = [
-        metric(rankings[1], weights) - metric(rankings[0], weights) for weights in resampled_weights(positive, how)
+        metric(rankings[1], weights) - metric(rankings[0], weights)
+        for weights in resampled_weights(positive, resampling)
     ]
-    return how.interval(second - first, np.concatenate(values))
+    return resampling.interval(second - first, np.concatenate(values))
 
 
-def rank_interval(metric: RankMetric, positive: np.ndarray, scores: np.ndarray, how: Resampling = USUAL) -> Interval:
+def rank_interval(
+    metric: RankMetric, positive: np.ndarray, scores: np.ndarray, resampling: Resampling = USUAL
+) -> Interval:
     """The metric of `(n_rows,)` scores with its interval; `positive` is `(n_rows,)` bool, some of either."""
     ranking = Ranking.of(positive, scores)
-    values = np.concatenate([metric(ranking, weights) for weights in resampled_weights(positive, how)])
-    return how.interval(float(metric(ranking, np.ones((1, len(positive))))[0]), values)
+    values = np.concatenate([metric(ranking, weights) for weights in resampled_weights(positive, resampling)])
+    return resampling.interval(float(metric(ranking, np.ones((1, len(positive))))[0]), values)
 
 
-def resampled_weights(positive: np.ndarray, how: Resampling) -> Iterator[np.ndarray]:
-    """Weights `(n, n_rows)` float64 of rows drawn anew, some resamples at a time."""
-    rng, rows = np.random.default_rng(how.seed), len(positive)
-    left = min(how.resamples, max(LEAST_RESAMPLES, MAX_CELLS // rows))
+def resampled_weights(positive: np.ndarray, resampling: Resampling) -> Iterator[np.ndarray]:
+    """Weights `(n, n_rows)` float64 of resampled rows, in batches of resamples."""
+    rng, rows = np.random.default_rng(resampling.seed), len(positive)
+    left = min(resampling.resamples, max(MIN_RESAMPLES, MAX_CELLS // rows))
     at_once = max(1, _BATCH_CELLS // rows)
     while left > 0:
         many = min(left, at_once)
         left -= many
-        if how.groups is not None:
-            yield draw_units(int(how.groups.max()) + 1, many, rng)[:, how.groups]
+        if resampling.groups is not None:
+            yield draw_units(int(resampling.groups.max()) + 1, many, rng)[:, resampling.groups]
             continue
         weights = np.empty((many, rows))
         for part in (positive, ~positive):

@@ -1,4 +1,4 @@
-"""How often the same held-out rows have decided: an interval holds for rows that weren't looked at before.
+"""How often the same held-out rows have decided: intervals hold for rows that weren't used before.
 
 Each decision leaves a sketch of its rows, the least of their numbers (Broder 1997, min-wise hashing). What part of an
 earlier decision's rows decides again is what part of its sketch is among tonight's numbers.
@@ -27,19 +27,19 @@ def row_numbers(rule: SplitRule, table: pa.Table) -> np.ndarray:
 
 
 def sketch_of(numbers: np.ndarray) -> list[str]:
-    """The least different numbers, as hexadecimal texts."""
+    """The smallest distinct numbers, as hexadecimal texts."""
     return [f"{int(number) >> 32:08x}" for number in np.unique(numbers)[:SKETCH]]
 
 
 def times_decided(decisions: Iterable[Mapping[str, Any]], numbers: np.ndarray) -> int:
-    """How many of earlier decisions were made by rows that mostly decide now, too."""
+    """The number of earlier decisions that were mostly made by the present rows."""
     tonight = {f"{int(number) >> 32:08x}" for number in numbers}
     sketches = [decision.get("sketch") or [] for decision in decisions]
     return sum(sum(each in tonight for each in sketch) >= MOSTLY * len(sketch) for sketch in sketches if sketch)
 
 
 def rows_sentence(decision: Mapping[str, Any]) -> str:
-    """Which rows made a decision, of its document: how many, of how many groups, left out, and how often before.
+    """A sentence on the rows of a decision's document: how many, of how many groups, left out, and how often before.
 
     >>> rows_sentence({"rows": 188, "overlap": {"held_out": 200, "learned_from": 12}, "decided_before": 3})
     '188 rows; 12 of 200 held out were learned from and left out; mostly the same rows decided 3 times before'
@@ -47,12 +47,12 @@ def rows_sentence(decision: Mapping[str, Any]) -> str:
     if not decision.get("rows"):
         return ""
     overlap, groups = decision.get("overlap") or {}, decision.get("groups")
-    said = [f"{decision['rows']:,} rows" + (f" of {groups:,} groups" if groups else "")]
+    parts = [f"{decision['rows']:,} rows" + (f" of {groups:,} groups" if groups else "")]
     if overlap.get("learned_from"):
-        said.append(f"{overlap['learned_from']:,} of {overlap['held_out']:,} held out were learned from and left out")
-    return "; ".join([*said, *filter(None, [repeats_sentence(decision.get("decided_before"))])])
+        parts.append(f"{overlap['learned_from']:,} of {overlap['held_out']:,} held out were learned from and left out")
+    return "; ".join([*parts, *filter(None, [repeats_sentence(decision.get("decided_before"))])])
 
 
 def repeats_sentence(times: int | None) -> str:
-    """That the same rows decided before; empty where they didn't, or where it isn't known."""
+    """A sentence if the same rows decided before; empty if not, or where it isn't known."""
     return f"mostly the same rows decided {times} time{'s' * (times != 1)} before" if times else ""

@@ -1,4 +1,4 @@
-"""Two bundles on the same rows: metrics with the gain of one over the other, slices, the rows that part them most."""
+"""Two bundles on the same rows: metrics with the gain of one over the other, slices, and the rows that differ most."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ai.ml.retraining.decision.metrics import finite, gains, measure
 from ai.ml.retraining.decision.predictions import Predictions, rows_of
 from ai.ml.retraining.settings.decision import METRICS, DecisionSettings
 
-LEAST_SLICE_ROWS = 5
-MOST_SLICES = 50
+MIN_SLICE_ROWS = 5
+MAX_SLICES = 50
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """What two bundles make of the same rows."""
+    """The comparison of two bundles on the same rows."""
 
     rows: int
     metrics: dict[str, dict[str, Any]]
@@ -34,14 +34,14 @@ class SideBySide:
     """Rows that were left out, for their class."""
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """The comparison as JSON values."""
         return dict(vars(self))
 
 
 def side_by_side(
     first: EvaluatedBundle, second: EvaluatedBundle, table: pa.Table, slice_column: str | None, most_apart: int
 ) -> SideBySide:
-    """Ask two bundles for the same rows.
+    """Score the same rows with two bundles.
 
     Args:
         first: of a model.
@@ -77,7 +77,7 @@ def side_by_side(
 def _metrics(first: Predictions, second: Predictions) -> dict[str, dict[str, Any]]:
     policy, names = DecisionSettings(), METRICS[first.task]
     values = [finite(measure(each, policy, names)) for each in (first, second)]
-    found = gains(second, first, policy, names)
+    found = gains(second, first, policy, [name for name in values[1] if name in values[0]])
     return {
         name: {"first": values[0][name], "second": values[1][name], "gain": finite(vars(gain))}
         for name, gain in found.items()
@@ -89,9 +89,9 @@ def _slices(first: Predictions, second: Predictions, table: pa.Table, column: st
     names, counts = np.unique(texts, return_counts=True)
     found: dict[str, dict[str, Any]] = {}
     metric = "log_loss" if first.task == "classification" else "rmse"
-    for name in names[np.argsort(-counts, kind="stable")][:MOST_SLICES]:
+    for name in names[np.argsort(-counts, kind="stable")][:MAX_SLICES]:
         rows = texts == name
-        if rows.sum() >= LEAST_SLICE_ROWS:
+        if rows.sum() >= MIN_SLICE_ROWS:
             parts = [replace(rows_of(each, rows), slices=None) for each in (first, second)]
             found[str(name)] = {"rows": int(rows.sum()), "metric": metric, **_metrics(*parts)[metric]}
     return found

@@ -1,4 +1,4 @@
-"""Whether labels, or the world, are still those that the champion learned: four measures, each with its interval.
+"""Whether labels and their relation to the inputs have changed since the champion: four measures with intervals.
 
 Known rows whose label is another now; the target's own distribution; the champion's loss on rows that are new to it
 against its loss at its promotion; the challenger's against the same. None of it can be told apart from a world that has
@@ -21,22 +21,22 @@ from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.decision.two_samples import unpaired_rise
 from ai.ml.retraining.settings.target_check import TargetCheckSettings
 
-LEAST_MATCHED = 20
-"""Rows that the champion knows and that came again, for a word on their labels."""
-LEAST_NEW = 50
-"""Rows for a loss of their own; with fewer that are new, all that it never learned from count."""
-LEAST_RISE = {"log_loss": 0.02, "rmse": 0.01}
+MIN_MATCHED = 20
+"""Minimum of rows that occur again, for a comparison of their labels."""
+MIN_NEW = 50
+"""Minimum of new rows for a loss of their own; with fewer, all rows count that the champion never learned from."""
+MIN_RISE = {"log_loss": 0.02, "rmse": 0.01}
 """A loss near 0 may rise by this, whatever share of it that is: nats, or a part of the target's spread."""
-MOST_CHANCE = 0.001
-"""Of such a drift by accident."""
+MAX_CHANCE = 0.001
+"""The probability of such a drift by chance."""
 EXPECTED = 10.0
-"""Rows of a class that should have come: that none did is no accident then."""
+"""Expected rows of a class, from which on their absence can't be chance."""
 SAME_VALUE = 1e-6
 
 
 @dataclass(frozen=True)
 class KnownRows:
-    """Rows with the number that names each, and its label."""
+    """Rows by their identifying number, with their labels."""
 
     keys: np.ndarray
     """`(n_rows,)` uint64."""
@@ -46,18 +46,18 @@ class KnownRows:
 
 @dataclass
 class TargetCheck:
-    """What was measured, what of it is beyond a limit, and what couldn't be told."""
+    """The measurements, those beyond a limit, and those that couldn't be made."""
 
     beyond: list[str] = field(default_factory=list[str])
-    """One phrase for each limit that is surely passed."""
+    """One phrase for each limit that is significantly exceeded."""
     noted: list[str] = field(default_factory=list[str])
-    """What a person should know of the table and what holds nothing."""
+    """Notes on the table that hold no promotion."""
     unknown: list[str] = field(default_factory=list[str])
     figures: dict[str, Any] = field(default_factory=dict[str, Any])
-    """As the ledger keeps them."""
+    """The figures in the ledger's form."""
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """The findings as JSON values."""
         said = {name: list(getattr(self, name)) for name in ("beyond", "noted", "unknown")}
         return said | self.figures
 
@@ -89,7 +89,7 @@ def check_labels(
             )
     _, first, second = np.intersect1d(old.keys, new.keys, assume_unique=True, return_indices=True)
     matched = len(first)
-    if matched < LEAST_MATCHED:
+    if matched < MIN_MATCHED:
         return
     changed = ~_same(old.labels[first], new.labels[second])
     share, low = float(changed.mean()), _least_share(int(changed.sum()), matched, settings.confidence)
@@ -149,7 +149,7 @@ def check_new_labels(check: TargetCheck, contract: InputContract, values: np.nda
         values: `(n_new_rows,)` texts as objects, or float64.
     """
     record = contract.target
-    if record is None or len(values) < LEAST_NEW:
+    if record is None or len(values) < MIN_NEW:
         return
     drift = measure_values(record, values, contract.rows)
     check.figures["new_target_drift"] = {"rows": len(values), "psi": drift.psi, "psi_p_value": drift.psi_p_value}
@@ -187,7 +187,7 @@ def check_loss(
         "rows": len(new),
         "rise": {"estimate": rise.estimate, "low": rise.low, "high": rise.high},
     }
-    if rise.low <= max(limit * value, LEAST_RISE[metric] * spread):
+    if rise.low <= max(limit * value, MIN_RISE[metric] * spread):
         return
     words, then, today = metric.replace("_", " ").replace("rmse", "RMSE"), figure(value), figure(value + rise.estimate)
     if who == "the live model":
@@ -201,7 +201,7 @@ def check_loss(
 def new_to(before: KnownRows, keys: np.ndarray) -> np.ndarray:
     """`(n_rows,)` bool: which rows the champion wasn't measured on, or all of them where too few are new."""
     new = is_new(before, keys)
-    return new if new.sum() >= LEAST_NEW else np.ones(len(keys), dtype=bool)
+    return new if new.sum() >= MIN_NEW else np.ones(len(keys), dtype=bool)
 
 
 def is_new(before: KnownRows, keys: np.ndarray) -> np.ndarray:
@@ -246,7 +246,7 @@ def _example(old: np.ndarray, new: np.ndarray) -> str:
 def _is_beyond(drift: ColumnDrift, settings: TargetCheckSettings) -> bool:
     is_major = drift.severity == "major" or settings.target_drift == "moderate"
     chance = min(drift.psi_p_value, 1.0 if drift.ks_p_value is None else drift.ks_p_value)
-    return drift.severity != "stable" and is_major and chance < MOST_CHANCE
+    return drift.severity != "stable" and is_major and chance < MAX_CHANCE
 
 
 def _figures(drift: ColumnDrift) -> str:

@@ -1,4 +1,4 @@
-"""How much a loss has risen between two samples that share no rows: the unpaired bootstrap.
+"""The rise of a loss between two samples without common rows: the unpaired bootstrap.
 
 Efron B, Tibshirani RJ (1993), An Introduction to the Bootstrap, chapter 8: each sample is resampled by itself.
 """

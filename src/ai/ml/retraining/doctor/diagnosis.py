@@ -1,4 +1,4 @@
-"""What `bundlegate doctor` finds: one line for each thing that it looked at."""
+"""The report of `bundlegate doctor`: one line per check."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Status = Literal["ok", "warn", "fail"]
 
 
 class HealthCheck(BaseModel):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,7 +25,7 @@ class HealthCheck(BaseModel):
 
 
 class Diagnosis(BaseModel):
-    """Everything that was looked at."""
+    """The results of all checks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,17 +44,17 @@ class Diagnosis(BaseModel):
     @property
     def status(self) -> Status:
         """`fail` if any check failed, `warn` if any warns."""
-        found = {check.status for check in self.checks}
-        return "fail" if "fail" in found else "warn" if "warn" in found else "ok"
+        statuses = {check.status for check in self.checks}
+        return "fail" if "fail" in statuses else "warn" if "warn" in statuses else "ok"
 
 
 def fine(check: str, message: str) -> HealthCheck:
-    """A check that asks for nothing."""
+    """A check that passed: nothing has to be done."""
     return HealthCheck(check=check, status="ok", message=message, remedy="", exit_code=int(ExitCode.OK))
 
 
 def doubtful(check: str, message: str, remedy: str) -> HealthCheck:
-    """A check that warns: it may be meant so, but somebody should know."""
+    """A check that warns: it may be intended, but an operator should know."""
     return HealthCheck(check=check, status="warn", message=message, remedy=remedy, exit_code=int(ExitCode.OK))
 
 

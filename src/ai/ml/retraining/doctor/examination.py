@@ -1,4 +1,4 @@
-"""One look at everything: whatever is broken ends as a line, never as a traceback."""
+"""Runs all checks; a broken server or store becomes a failed check, never a traceback."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ai.ml.retraining.store.location import checked_name
 from ai.ml.retraining.store.store import Store
 
 STORE_S = 60.0
-"""For a disk or bucket to answer: a network folder whose server is gone never does."""
+"""Time-out of a disk or bucket: a network folder whose server is gone never answers."""
 
 
 def examine(store: Store, name: str | None, environment: Mapping[str, str]) -> Diagnosis:
-    """Look at what a nightly run needs, here and on the server.
+    """Check what a nightly run needs, on this machine and on the server.
 
     Args:
         store: where the models are.
         name: of a model; None for all.
-        environment: of the process: says where Prefect's API is.
+        environment: of the process: has the address of Prefect's API.
 
     Raises:
         UsageError: the name is none that a model can have.
@@ -34,43 +34,45 @@ def examine(store: Store, name: str | None, environment: Mapping[str, str]) -> D
     if name is not None:
         checked_name(name)
     checks = check_versions()
-    api, seen = check_server(environment)
-    checks += seen
+    api, server_checks = check_server(environment)
+    checks += server_checks
     if api is not None:
-        checks += _answers(lambda: check_schedules(api, name, datetime.now(UTC)))
-    for what, look in (
+        checks += _interpret(lambda: check_schedules(api, name, datetime.now(UTC)))
+    for check, run_check in (
         ("store", partial(check_store, store, name)),
         ("writing", partial(check_writing, store)),
         ("disk", partial(check_disk, store.root)),
     ):
-        checks += _look(what, str(store.root), look)
+        checks += _check_storage(check, str(store.root), run_check)
     return Diagnosis(name=name, store=str(store.root), checks=tuple(checks))
 
 
-def _answers(look: Callable[[], list[HealthCheck]]) -> list[HealthCheck]:
-    """What the server's answers show; an answer of another form than Prefect 3 gives is told, too."""
+def _interpret(run_check: Callable[[], list[HealthCheck]]) -> list[HealthCheck]:
+    """Checks by the server's answers; answers that aren't in Prefect 3's form are a failed check."""
     try:
-        return look()
+        return run_check()
     except BundlegateError as error:
         return [failed("server", str(error), "look again; if it stays so, at the server's log", error.exit_code)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        told = f"the server's answer isn't understood ({type(error).__name__}: {str(error)[:120]}): is it Prefect 3?"
-        return [failed("server", told, "use a client and a server of the same version")]
+        message = f"the server's answer isn't understood ({type(error).__name__}: {str(error)[:120]}): is it Prefect 3?"
+        return [failed("server", message, "use a client and a server of the same version")]
 
 
-def _look(what: str, place: str, look: Callable[[], list[HealthCheck]]) -> list[HealthCheck]:
+def _check_storage(check: str, location: str, run_check: Callable[[], list[HealthCheck]]) -> list[HealthCheck]:
     try:
-        return within(STORE_S, look)
+        return within(STORE_S, run_check)
     except BundlegateError as error:
-        return [failed(what, str(error), "see docs/operating.md for this exit code", error.exit_code)]
+        return [failed(check, str(error), "see docs/operating.md for this exit code", error.exit_code)]
     except TimeoutError as error:
-        told, remedy = f"{place}: {error}", "look whether its disk, network folder or bucket is there"
-        return [failed(what, told, remedy, ExitCode.STORAGE)]
+        message, remedy = f"{location}: {error}", "look whether its disk, network folder or bucket is there"
+        return [failed(check, message, remedy, ExitCode.STORAGE)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        told = f"{place} holds what nobody of us wrote ({type(error).__name__}: {str(error)[:120]})"
+        message = f"{location} holds what nobody of us wrote ({type(error).__name__}: {str(error)[:120]})"
         return [
-            failed(what, told, "change nothing by hand; keep a copy, then bundlegate audit NAME", ExitCode.INTEGRITY)
+            failed(
+                check, message, "change nothing by hand; keep a copy, then bundlegate audit NAME", ExitCode.INTEGRITY
+            )
         ]
     except OSError as error:
-        told = f"{place}: {error.strerror or error}"
-        return [failed(what, told, "look at its owner and rights", ExitCode.STORAGE)]
+        message = f"{location}: {error.strerror or error}"
+        return [failed(check, message, "look at its owner and rights", ExitCode.STORAGE)]

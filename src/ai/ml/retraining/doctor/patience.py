@@ -1,4 +1,4 @@
-"""A call that may hang: a server that says nothing, a network folder that is gone."""
+"""A time limit for calls that may hang: a server that doesn't answer, a network folder that is gone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 
 def within(limit_s: float, call: Callable[[], Value]) -> Value:
-    """The result of `call`, or what it raised.
+    """Return the result of `call`, or raise its exception.
 
     Raises:
         TimeoutError: it took longer; its thread is left alone and keeps no process alive.
@@ -26,9 +26,9 @@ def within(limit_s: float, call: Callable[[], Value]) -> Value:
 
     threading.Thread(target=work, daemon=True).start()
     try:
-        found = outcome.get(timeout=limit_s)
+        result = outcome.get(timeout=limit_s)
     except queue.Empty:
         raise TimeoutError(f"no answer within {limit_s:g} s") from None
-    if isinstance(found, BaseException):
-        raise found
-    return found[0]
+    if isinstance(result, BaseException):
+        raise result
+    return result[0]

@@ -1,4 +1,4 @@
-"""Prefect's API over HTTP: where it is, and what it answers; without Prefect, and never waiting for long."""
+"""A client of Prefect's API over HTTP: without importing Prefect, and with a time-out for each answer."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ai.ml.core.errors import StorageFailed, UsageError
 from ai.ml.retraining.doctor.patience import within
 
 ANSWER_S = 10.0
-"""For one whole answer, however slowly it comes."""
+"""Time-out of one whole answer."""
 SETTINGS_S = 60.0
-"""For Prefect to say its settings: a few seconds on a quiet machine, half a minute on a busy one."""
+"""Time-out of `prefect config view`: it takes a few seconds on a quiet machine, half a minute on a busy one."""
 MAX_BYTES = 16 << 20
 SETTING_NAMES = (
     "PREFECT_API_URL",
@@ -40,11 +40,11 @@ class Answer:
     """An answer of Prefect's server."""
 
     content: Any
-    """Of its JSON; None for a 404."""
+    """The parsed JSON; None for a 404."""
     clock_s: float | None
     """Seconds since 1970 by the server's clock, to the second; None where it doesn't say."""
-    came_s: float
-    """The same by ours, when the answer began to come."""
+    received_s: float
+    """The same by our clock, when the answer began to arrive."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,19 @@ class PrefectApi:
     answer_s: float = field(default_factory=lambda: ANSWER_S)
 
     def get(self, path: str) -> Answer:
-        """The answer to a GET. Raises as `_ask` does."""
-        return self._ask(path, None)
+        """The answer to a GET. Raises as `_request` does."""
+        return self._request(path, None)
 
     def post(self, path: str, **content: Any) -> Any:
-        """What a POST with this JSON answers. Raises as `_ask` does."""
-        return self._ask(path, json.dumps(content).encode()).content
+        """The content of the answer to a POST with this JSON. Raises as `_request` does."""
+        return self._request(path, json.dumps(content).encode()).content
 
-    def _ask(self, path: str, body: bytes | None) -> Answer:
-        """One request.
+    def _request(self, path: str, body: bytes | None) -> Answer:
+        """Send one request.
 
         Raises:
-            StorageFailed: nothing answers there, it takes too long, or it has a fault of its own.
-            UsageError: something answers, but not to us, or not as Prefect does.
+            StorageFailed: no server answers, it takes too long, or it reports a fault of its own.
+            UsageError: the server refuses the login, or isn't Prefect's.
         """
         headers = {"Accept": "application/json", "Content-Type": "application/json", **self.headers}
         request = urllib.request.Request(f"{self.url}/{path}", data=body, headers=headers)
@@ -97,12 +97,12 @@ class PrefectApi:
                 raise
             error.close()
             return Answer(None, None, time.time())
-        came_s = time.time()
+        received_s = time.time()
         with reply:
             data = reply.read(MAX_BYTES + 1)
             if len(data) > MAX_BYTES:
                 raise ValueError("too long")
-            return Answer(json.loads(data), _seconds(reply.headers.get("Date")), came_s)
+            return Answer(json.loads(data), _seconds(reply.headers.get("Date")), received_s)
 
     def _refusal(self, code: int) -> StorageFailed | UsageError:
         if code in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN):
@@ -118,7 +118,7 @@ def find_api(settings: Mapping[str, str]) -> PrefectApi:
     """The API that these settings name.
 
     Args:
-        settings: by Prefect's names, as `prefect_settings` finds them.
+        settings: by Prefect's names, as `prefect_settings` returns them.
 
     Raises:
         UsageError: they name none, or the address is none.
@@ -137,22 +137,22 @@ def find_api(settings: Mapping[str, str]) -> PrefectApi:
     if parts.scheme not in ("http", "https") or not host:
         raise UsageError("PREFECT_API_URL isn't an address such as http://127.0.0.1:4200/api")
     host = f"[{host}]" if ":" in host else host
-    place = urlunsplit((parts.scheme, host if port is None else f"{host}:{port}", parts.path.rstrip("/"), "", ""))
-    return PrefectApi(place, _login(settings, parts.username, parts.password), _tls(settings))
+    address = urlunsplit((parts.scheme, host if port is None else f"{host}:{port}", parts.path.rstrip("/"), "", ""))
+    return PrefectApi(address, _login(settings, parts.username, parts.password), _tls(settings))
 
 
 def prefect_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Prefect's settings about its API: from the environment if the address stands there, else as Prefect finds them.
+    """Prefect's settings about its API: from the environment if it has the address, else as Prefect resolves them.
 
-    Prefect also looks into `.env`, `prefect.toml`, `pyproject.toml` and its profile: a process of its own asks it.
+    Prefect also reads `.env`, `prefect.toml`, `pyproject.toml` and its profile, so `prefect config view` gives them.
 
     Raises:
-        StorageFailed: it can't say them in time.
+        StorageFailed: Prefect doesn't answer in time.
         UsageError: Prefect doesn't run here.
     """
-    given = {name: environment[name] for name in SETTING_NAMES if environment.get(name)}
-    if "PREFECT_API_URL" in given:
-        return given
+    own = {name: environment[name] for name in SETTING_NAMES if environment.get(name)}
+    if "PREFECT_API_URL" in own:
+        return own
     command = [sys.executable, "-m", "prefect", "config", "view", "--show-secrets", "--hide-sources", "-o", "json"]
     options: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL, "env": dict(environment)}
     try:
@@ -160,12 +160,12 @@ def prefect_settings(environment: Mapping[str, str]) -> dict[str, str]:
     except subprocess.TimeoutExpired:
         raise StorageFailed(f"`prefect config view` doesn't end within {SETTINGS_S:g} s") from None
     try:
-        told = json.loads(run.stdout)
-        found = {str(setting["name"]): str(setting["value"]) for setting in told["settings"]}
+        view = json.loads(run.stdout)
+        settings = {str(setting["name"]): str(setting["value"]) for setting in view["settings"]}
     except (ValueError, KeyError, TypeError):
         last = run.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise UsageError(f"Prefect doesn't run here: {(last or ['no reason is given'])[0][:300]}") from None
-    return {name: found[name] for name in SETTING_NAMES if name in found}
+        raise UsageError(f"Prefect doesn't run here: {(last or ['no reason is own'])[0][:300]}") from None
+    return {name: settings[name] for name in SETTING_NAMES if name in settings}
 
 
 def _login(settings: Mapping[str, str], user: str | None, password: str | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What the server is to run: deployments, their schedules, the next run, the last one, and who would start it."""
+"""Checks of deployments: their schedules, next and last runs, and the workers that would start them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PAGE = 200
 ENTRYPOINT = re.compile(
     r"(.*[./])?flows[./](retrain|retrain_segments|backtest|batch_predict|validate_bundle|rollback)(\.py)?[:.]\w+"
 )
-"""Of a flow of ours, as a file or as a module."""
+"""The entrypoint of one of our flows, as a file or as a module."""
 LATE_S = 120.0
-"""A worker looks every 10 to 15 s."""
+"""A worker polls every 10 to 15 s."""
 NEW_S = 120.0
-"""The scheduler looks at least once a minute."""
+"""The scheduler runs at least once a minute."""
 LONG_S = 24 * 3600.0
 BEGUN = ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED", "CANCELLING", "PAUSED")
 
@@ -51,26 +51,28 @@ class Deployment:
 
 
 def check_schedules(api: PrefectApi, name: str | None, now: datetime) -> list[HealthCheck]:
-    """Everything about the deployments of a model, or of all of ours.
+    """Check the deployments of a model, or of all models.
 
     Raises:
         StorageFailed: the server went away.
         UsageError: it isn't Prefect's, or refuses us.
         KeyError, TypeError, ValueError, AttributeError: its answers aren't those of Prefect 3.
     """
-    deployments = [found for found in _deployments(api) if is_ours(found.record, name)]
+    deployments = [deployment for deployment in _deployments(api) if is_ours(deployment.record, name)]
     if not deployments:
-        whose = "no deployment of our flows" if name is None else f"no deployment of {name}"
-        return [failed("deployments", f"{whose} is on this server", _deploy())]
-    checks = [fine("deployments", ", ".join(found.label for found in deployments))]
-    pools = {str(found.record["work_pool_name"]) for found in deployments if found.record["work_pool_name"]}
+        subject = "no deployment of our flows" if name is None else f"no deployment of {name}"
+        return [failed("deployments", f"{subject} is on this server", _deploy())]
+    checks = [fine("deployments", ", ".join(deployment.label for deployment in deployments))]
+    pools = {
+        str(deployment.record["work_pool_name"]) for deployment in deployments if deployment.record["work_pool_name"]
+    }
     for pool in sorted(pools):
         checks += check_pool(api, pool)
-    checks += [_served(found) for found in deployments if not found.record["work_pool_name"]]
-    if not any(found.is_active for found in deployments):
+    checks += [_served(deployment) for deployment in deployments if not deployment.record["work_pool_name"]]
+    if not any(deployment.is_active for deployment in deployments):
         checks.append(_nothing_active(deployments))
-    for found in deployments:
-        checks += _runs(api, found, now, any(other.is_active for other in deployments))
+    for deployment in deployments:
+        checks += _runs(api, deployment, now, any(each.is_active for each in deployments))
     return checks
 
 
@@ -101,15 +103,15 @@ def _deployments(api: PrefectApi) -> list[Deployment]:
 
 
 def check_pool(api: PrefectApi, pool: str) -> list[HealthCheck]:
-    """A work pool, and whether somebody works for it. Raises as `check_schedules` does."""
-    path, shown = f"work_pools/{quote(pool, safe='')}", shlex.quote(pool)
+    """A work pool, and whether it has a live worker. Raises as `check_schedules` does."""
+    path, quoted = f"work_pools/{quote(pool, safe='')}", shlex.quote(pool)
     record = api.get(path).content
-    start = f"prefect worker start --pool {shown}"
+    start = f"prefect worker start --pool {quoted}"
     if record is None:
-        create = f"prefect work-pool create {shown} --type process, deploy again, then {start}"
+        create = f"prefect work-pool create {quoted} --type process, deploy again, then {start}"
         return [failed("pool", f"there is no work pool {pool}", create)]
     if record["is_paused"]:
-        return [failed("pool", f"the work pool {pool} is paused", f"prefect work-pool resume {shown}")]
+        return [failed("pool", f"the work pool {pool} is paused", f"prefect work-pool resume {quoted}")]
     if str(record["type"]).endswith((":push", ":managed")):
         return [fine("pool", f"{pool} ({record['type']}) needs no worker")]
     workers = api.post(f"{path}/workers/filter", limit=PAGE)
@@ -117,20 +119,22 @@ def check_pool(api: PrefectApi, pool: str) -> list[HealthCheck]:
     if live:
         return [fine("worker", f"{pool}: {', '.join(live[:3])}{' …' * (len(live) > 3)}")]
     last = max((_time(worker["last_heartbeat_time"]) for worker in workers), default=None)
-    seen = "none was ever there" if last is None else f"the last was heard of at {_shown(last)}"
-    return [failed("worker", f"no live worker in the pool {pool}: {seen}", f"on the machine that trains: {start}")]
+    contact = "none was ever there" if last is None else f"the last was heard of at {_utc_text(last)}"
+    return [failed("worker", f"no live worker in the pool {pool}: {contact}", f"on the machine that trains: {start}")]
 
 
-def _served(found: Deployment) -> HealthCheck:
+def _served(deployment: Deployment) -> HealthCheck:
     """A deployment without a pool is served by the process that made it."""
-    if found.record["status"] == "READY":
-        return fine("worker", f"{found.label} is served by a process of its own")
-    return failed("worker", f"{found.label} has no work pool, and the process that served it is gone", "start it again")
+    if deployment.record["status"] == "READY":
+        return fine("worker", f"{deployment.label} is served by a process of its own")
+    return failed(
+        "worker", f"{deployment.label} has no work pool, and the process that served it is gone", "start it again"
+    )
 
 
 def _nothing_active(deployments: list[Deployment]) -> HealthCheck:
-    if any(found.is_scheduled for found in deployments):
-        labels = [found.label for found in deployments if found.is_scheduled]
+    if any(deployment.is_scheduled for deployment in deployments):
+        labels = [deployment.label for deployment in deployments if deployment.is_scheduled]
         return failed("schedule", f"paused: {', '.join(labels)}; nothing runs by itself", _resume(labels[0]))
     return doubtful("schedule", "no deployment has a schedule: nothing runs by itself", f"add one, and {_deploy()}")
 
@@ -142,70 +146,72 @@ def _deploy() -> str:
 
 
 def _resume(label: str) -> str:
-    shown = shlex.quote(label)
-    return f"prefect deployment schedule ls {shown}, then prefect deployment schedule resume {shown} ID"
+    quoted = shlex.quote(label)
+    return f"prefect deployment schedule ls {quoted}, then prefect deployment schedule resume {quoted} ID"
 
 
-def _runs(api: PrefectApi, found: Deployment, now: datetime, others_active: bool) -> list[HealthCheck]:
+def _runs(api: PrefectApi, deployment: Deployment, now: datetime, others_active: bool) -> list[HealthCheck]:
     checks: list[HealthCheck] = []
-    if found.is_active:
-        checks += _next_run(api, found, now)
-    elif found.is_scheduled and others_active:
-        checks.append(doubtful("schedule", f"{found.label} is paused", f"if it shall run: {_resume(found.label)}"))
-    checks += _last_run(api, found, now)
+    if deployment.is_active:
+        checks += _next_run(api, deployment, now)
+    elif deployment.is_scheduled and others_active:
+        checks.append(
+            doubtful("schedule", f"{deployment.label} is paused", f"if it shall run: {_resume(deployment.label)}")
+        )
+    checks += _last_run(api, deployment, now)
     return checks
 
 
-def _flow_runs(api: PrefectApi, found: Deployment, types: tuple[str, ...], sort: str, limit: int) -> list[Any]:
-    wanted = {"deployment_id": {"any_": [found.record["id"]]}, "state": {"type": {"any_": list(types)}}}
-    return list(api.post("flow_runs/filter", flow_runs=wanted, sort=sort, limit=limit))
+def _flow_runs(api: PrefectApi, deployment: Deployment, types: tuple[str, ...], sort: str, limit: int) -> list[Any]:
+    runs_filter = {"deployment_id": {"any_": [deployment.record["id"]]}, "state": {"type": {"any_": list(types)}}}
+    return list(api.post("flow_runs/filter", flow_runs=runs_filter, sort=sort, limit=limit))
 
 
-def _next_run(api: PrefectApi, found: Deployment, now: datetime) -> list[HealthCheck]:
-    runs = _flow_runs(api, found, ("SCHEDULED",), "NEXT_SCHEDULED_START_TIME_ASC", PAGE)
+def _next_run(api: PrefectApi, deployment: Deployment, now: datetime) -> list[HealthCheck]:
+    runs = _flow_runs(api, deployment, ("SCHEDULED",), "NEXT_SCHEDULED_START_TIME_ASC", PAGE)
     due = [(run, _time(run["next_scheduled_start_time"] or run["expected_start_time"])) for run in runs]
     checks: list[HealthCheck] = []
     late = [(run, when) for run, when in due if (now - when).total_seconds() > LATE_S]
     if late:
         run, when = late[0]
-        told = f"{found.label}: {run['name']} was due at {_shown(when)}, {_ago(now, when)}, and hasn't begun"
-        many = f" ({len(late)} such runs)" if len(late) > 1 else ""
+        message = f"{deployment.label}: {run['name']} was due at {_utc_text(when)}, {_ago(now, when)}, and hasn't begun"
+        count = f" ({len(late)} such runs)" if len(late) > 1 else ""
         waits = run["state_name"] == "AwaitingConcurrencySlot"
-        look = "the run before it has the slot" if waits else "the lines about pool and worker say why"
-        make = doubtful if waits else failed
-        checks.append(make("next", told + many, f"{look}; prefect flow-run inspect {run['id']}"))
+        advice = "the run before it has the slot" if waits else "the lines about pool and worker say why"
+        result = doubtful if waits else failed
+        checks.append(result("next", message + count, f"{advice}; prefect flow-run inspect {run['id']}"))
     coming = [when for run, when in due if run["auto_scheduled"] and (now - when).total_seconds() <= LATE_S]
     if coming:
-        checks.append(fine("next", f"{found.label} at {_shown(coming[0])}"))
-    elif (now - _time(found.record["updated"])).total_seconds() < NEW_S:
-        told = f"{found.label} has no next run yet; it was deployed or resumed just now"
-        checks.append(doubtful("next", told, "look again in two minutes"))
+        checks.append(fine("next", f"{deployment.label} at {_utc_text(coming[0])}"))
+    elif (now - _time(deployment.record["updated"])).total_seconds() < NEW_S:
+        message = f"{deployment.label} has no next run yet; it was deployed or resumed just now"
+        checks.append(doubtful("next", message, "look again in two minutes"))
     else:
-        told = f"{found.label} has an active schedule and no next run: the server's scheduler doesn't work"
+        message = f"{deployment.label} has an active schedule and no next run: the server's scheduler doesn't work"
         remedy = "look for ERROR in the server's log, and at the versions where it runs; then start it again"
-        checks.append(failed("next", told, remedy))
+        checks.append(failed("next", message, remedy))
     return checks
 
 
-def _last_run(api: PrefectApi, found: Deployment, now: datetime) -> list[HealthCheck]:
-    runs = _flow_runs(api, found, BEGUN, "EXPECTED_START_TIME_DESC", 1)
+def _last_run(api: PrefectApi, deployment: Deployment, now: datetime) -> list[HealthCheck]:
+    runs = _flow_runs(api, deployment, BEGUN, "EXPECTED_START_TIME_DESC", 1)
     if not runs:
-        return [fine("last", f"{found.label} hasn't run yet")] if found.is_active else []
+        return [fine("last", f"{deployment.label} hasn't run yet")] if deployment.is_active else []
     run = runs[0]
     when = _time(run["end_time"] or run["start_time"] or run["expected_start_time"])
-    told = f"{found.label}: {run['name']} {run['state_name']} at {_shown(when)}, {_ago(now, when)}"
+    message = f"{deployment.label}: {run['name']} {run['state_name']} at {_utc_text(when)}, {_ago(now, when)}"
     log = f"prefect flow-run logs {run['id']}"
     kind = run["state_type"]
     if kind in ("FAILED", "CRASHED"):
-        why = " ".join(str(run["state"]["message"] or "").split())[:200]
-        return [failed("last", f"{told}: {why}" if why else told, log)]
+        reason = " ".join(str(run["state"]["message"] or "").split())[:200]
+        return [failed("last", f"{message}: {reason}" if reason else message, log)]
     if kind == "PAUSED":
-        return [doubtful("last", told, "it waits for a person: bundlegate approve")]
+        return [doubtful("last", message, "it waits for a person: bundlegate approve")]
     if kind in ("CANCELLED", "CANCELLING"):
-        return [doubtful("last", told, f"{log}; prefect deployment run {shlex.quote(found.label)}")]
+        return [doubtful("last", message, f"{log}; prefect deployment run {shlex.quote(deployment.label)}")]
     if kind != "COMPLETED" and (now - when).total_seconds() > LONG_S:
-        return [doubtful("last", f"{told}, and is at it still", log)]
-    return [fine("last", told)]
+        return [doubtful("last", f"{message}, and is at it still", log)]
+    return [fine("last", message)]
 
 
 def _time(text: str) -> datetime:
@@ -213,7 +219,7 @@ def _time(text: str) -> datetime:
     return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 
 
-def _shown(when: datetime) -> str:
+def _utc_text(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 

@@ -11,12 +11,12 @@ from ai.ml.retraining.doctor.prefect_api import PrefectApi, find_api, prefect_se
 from ai.ml.retraining.doctor.versions import installed
 
 MAX_SKEW_S = 60.0
-"""By more than that a run comes late or early enough to be taken for a fault."""
+"""Beyond it, runs start so late or early that it looks like a fault."""
 ADDRESS = "export PREFECT_API_URL=http://127.0.0.1:4200/api, or the address of your server; it ends with /api"
 
 
 def check_server(environment: Mapping[str, str]) -> tuple[PrefectApi | None, list[HealthCheck]]:
-    """The API to ask further, None where none can be asked; and what was seen of the server."""
+    """The API for further requests, None where there is none; and the checks of the server itself."""
     client = installed("prefect")
     if client is None and not environment.get("PREFECT_API_URL"):
         message = "Prefect isn't installed here: this machine can verify and score, but starts no scheduled run"
@@ -34,7 +34,7 @@ def check_server(environment: Mapping[str, str]) -> tuple[PrefectApi | None, lis
     if health.content is not True:
         message = f"what answers at {api.url} isn't Prefect's API: {api.url}/health doesn't say true"
         return None, [failed("server", message, ADDRESS, UsageError.exit_code)]
-    return api, [_version(api, client, version), *_clock(health.clock_s, health.came_s)]
+    return api, [_version(api, client, version), *_clock(health.clock_s, health.received_s)]
 
 
 def _start() -> str:
@@ -54,9 +54,9 @@ def _version(api: PrefectApi, client: str | None, server: object) -> HealthCheck
 def _clock(theirs: float | None, ours: float) -> list[HealthCheck]:
     if theirs is None:
         return []
-    # The server says whole seconds.
+    # The server gives whole seconds.
     skew = ours - theirs - 0.5
     if abs(skew) <= MAX_SKEW_S:
         return [fine("clock", f"the server's agrees with ours to {max(1, round(abs(skew)))} s")]
-    told = f"ours is {abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} the server's"
-    return [failed("clock", told, "set both by NTP: timedatectl set-ntp true")]
+    message = f"ours is {abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} the server's"
+    return [failed("clock", message, "set both by NTP: timedatectl set-ntp true")]

@@ -40,36 +40,36 @@ def installed(package: str) -> str | None:
 
 def check_versions(version_of: VersionOf = installed) -> list[HealthCheck]:
     """Combinations that are known to fail, then versions outside of the ranges that `bundlegate` is released with."""
-    found = _known_failures(version_of) or _out_of_range(version_of)
-    if found:
-        return found
-    names = ", ".join(f"{name} {there}" for name in SHOWN if (there := version_of(name)) is not None)
+    problems = _known_failures(version_of) or _out_of_range(version_of)
+    if problems:
+        return problems
+    names = ", ".join(f"{name} {found}" for name in SHOWN if (found := version_of(name)) is not None)
     return [fine("versions", f"Python {platform.python_version()}, {names}")]
 
 
 def _known_failures(version_of: VersionOf) -> list[HealthCheck]:
     checks: list[HealthCheck] = []
     for combination, effect, remedy in KNOWN_TO_FAIL:
-        there = {name: version_of(name) for name in combination}
-        if all(_is_in(there[name], specifier) for name, specifier in combination.items()):
-            told = " with ".join(f"{name} {found}" for name, found in there.items())
-            checks.append(failed("versions", f"{told}: {effect}", remedy))
+        versions = {name: version_of(name) for name in combination}
+        if all(_is_in(versions[name], specifier) for name, specifier in combination.items()):
+            combination_text = " with ".join(f"{name} {found}" for name, found in versions.items())
+            checks.append(failed("versions", f"{combination_text}: {effect}", remedy))
     return checks
 
 
 def _out_of_range(version_of: VersionOf) -> list[HealthCheck]:
     checks: list[HealthCheck] = []
     for requirement in _counting_requirements(version_of):
-        there = version_of(requirement.name)
-        if there is None or not requirement.specifier or _is_in(there, str(requirement.specifier)):
+        found = version_of(requirement.name)
+        if found is None or not requirement.specifier or _is_in(found, str(requirement.specifier)):
             continue
-        told = f"{requirement.name} {there} is outside of what is known to work ({requirement.specifier})"
-        checks.append(doubtful("versions", told, f"pip install '{requirement.name}{requirement.specifier}'"))
+        message = f"{requirement.name} {found} is outside of what is known to work ({requirement.specifier})"
+        checks.append(doubtful("versions", message, f"pip install '{requirement.name}{requirement.specifier}'"))
     return list(dict.fromkeys(checks))
 
 
 def _counting_requirements(version_of: VersionOf) -> list[Requirement]:
-    """Those of the base, and of the extras that were installed: others brought what is there of the rest."""
+    """Requirements of the base and of the installed extras; other packages brought the rest."""
     groups: dict[str, list[Requirement]] = {}
     for requirement in _requirements():
         groups.setdefault(str(requirement.marker or ""), []).append(requirement)
@@ -87,7 +87,7 @@ def _is_whole(group: list[Requirement], version_of: VersionOf) -> bool:
 
 
 def _is_another(group: list[Requirement], extras: list[list[Requirement]], version_of: VersionOf) -> bool:
-    """Whether an extra isn't the installed one: what it doesn't admit of a package, another one does.
+    """Whether another extra was installed instead: it admits a package's version that this one doesn't.
 
     `flows` and `flows-prefect38` are two ways to have the same packages.
     """
@@ -109,19 +109,19 @@ def _requirements() -> list[Requirement]:
         lines = requires("bundlegate") or []
     except PackageNotFoundError:
         return []
-    found: list[Requirement] = []
+    parsed: list[Requirement] = []
     for line in lines:
         try:
-            found.append(Requirement(line))
+            parsed.append(Requirement(line))
         except InvalidRequirement:
             continue
-    return found
+    return parsed
 
 
-def _is_in(there: str | None, specifier: str) -> bool:
-    if there is None:
+def _is_in(installed_version: str | None, specifier: str) -> bool:
+    if installed_version is None:
         return False
     try:
-        return SpecifierSet(specifier).contains(Version(there), prereleases=True)
+        return SpecifierSet(specifier).contains(Version(installed_version), prereleases=True)
     except InvalidVersion:
         return False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
+from operator import attrgetter
 
 from ai.ml.core.errors import UsageError
 from ai.ml.retraining.backtest.candidate import OriginOutcome, ProvedCandidate, failed_origin, proved_origin
@@ -10,9 +11,7 @@ from ai.ml.retraining.backtest.origins import Origin, cut_origins, locked_backte
 from ai.ml.retraining.backtest.outcome import BacktestSummary
 from ai.ml.retraining.backtest.page import with_report
 from ai.ml.retraining.backtest.walk import walk
-from ai.ml.retraining.console.exit_codes import report_error
-from ai.ml.retraining.console.interruption import set_interrupt_message
-from ai.ml.retraining.console.progress import logger
+from ai.ml.retraining.pipeline.in_turn import run_in_turn, timed_run
 from ai.ml.retraining.pipeline.single import train_or_keep
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.settings.backtest import BacktestConfig
@@ -33,18 +32,9 @@ def backtest(config: BacktestConfig) -> BacktestSummary:
     """
     if config.backtest.runner == "dask":
         raise UsageError("origins on a Dask cluster are tasks of a Prefect flow: leave out --runner or --no-prefect")
-    outcomes: list[OriginOutcome] = []
     with locked_backtest(config):
         plan = cut_origins(config)
-        for origin in plan.origins:
-            try:
-                outcomes.append(_proved(config, origin))
-            except KeyboardInterrupt:
-                done = f"{len(outcomes)} of {len(plan.origins)} origins are done, and stay so"
-                raise KeyboardInterrupt(done) from None
-            last, done = outcomes[-1], f"{len(outcomes)} of {len(plan.origins)}"
-            set_interrupt_message(f"{done} origins are done, and stay so")
-            logger.info("%s: %s — %s (%s)", last.label, last.outcome, last.reason, done)
+        outcomes = run_in_turn(plan.origins, partial(_proved, config), attrgetter("label"), "origins")
         return with_report(config, walk(config, plan, outcomes))
 
 
@@ -59,10 +49,7 @@ def train_origin(config: RetrainConfig) -> ProvedCandidate:
 
 
 def _proved(config: BacktestConfig, origin: Origin) -> OriginOutcome:
-    """What became of one; Ctrl-C ends all of them."""
-    began = time.monotonic()
-    try:
-        outcome = proved_origin(origin, train_origin(origin_config(config, origin)), None)
-    except Exception as error:
-        outcome = failed_origin(origin, report_error(error), str(error) or type(error).__name__)
-    return outcome.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
+    return timed_run(
+        lambda: proved_origin(origin, train_origin(origin_config(config, origin)), None),
+        partial(failed_origin, origin),
+    )

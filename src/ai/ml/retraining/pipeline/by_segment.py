@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
+from operator import attrgetter
 
 from ai.ml.core.errors import UsageError
-from ai.ml.retraining.console.exit_codes import report_error
-from ai.ml.retraining.console.interruption import set_interrupt_message
 from ai.ml.retraining.console.progress import logger
+from ai.ml.retraining.pipeline.in_turn import run_in_turn, timed_run
 from ai.ml.retraining.pipeline.single import require_no_person, retrain
 from ai.ml.retraining.segments import cut as segments
 from ai.ml.retraining.segments.cut import Segment, SegmentPlan, segment_config
@@ -39,30 +39,18 @@ def retrain_segments(config: SegmentsConfig) -> SegmentsSummary:
         raise UsageError("segments on a Dask cluster are tasks of a Prefect flow: leave out --runner or --no-prefect")
     if (config.segments.parallel or 1) > 1:
         logger.info("note      without Prefect the segments are retrained one after the other")
-    outcomes: list[SegmentOutcome] = []
     with segments.locked_segments(config):
         plan = segments.cut_table(config)
-        for segment in plan.segments:
-            try:
-                outcomes.append(_retrained(config, plan, segment))
-            except KeyboardInterrupt:
-                done = f"{len(outcomes)} of {len(plan.segments)} segments are done, and stay so"
-                raise KeyboardInterrupt(done) from None
-            done = f"{len(outcomes)} of {len(plan.segments)}"
-            set_interrupt_message(f"{done} segments are done, and stay so")
-            logger.info("%s: %s — %s (%s)", segment.model, outcomes[-1].outcome, outcomes[-1].reason, done)
+        outcomes = run_in_turn(plan.segments, partial(_retrained, config, plan), attrgetter("model"), "segments")
     for sentence in plan.left_out:
         logger.info("note      %s", sentence)
     return summarize(config.name, plan, outcomes)
 
 
 def _retrained(config: SegmentsConfig, plan: SegmentPlan, segment: Segment) -> SegmentOutcome:
-    """What became of one; Ctrl-C ends all of them."""
     if segment.problem is not None:
         return refused_segment(segment, segment.problem)
-    began = time.monotonic()
-    try:
-        outcome = decided_segment(segment, retrain(segment_config(config, plan, segment, None)), None)
-    except Exception as error:
-        outcome = failed_segment(segment, report_error(error), str(error) or type(error).__name__)
-    return outcome.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
+    return timed_run(
+        lambda: decided_segment(segment, retrain(segment_config(config, plan, segment, None)), None),
+        partial(failed_segment, segment),
+    )

@@ -61,22 +61,22 @@ def retrain(config: RetrainConfig) -> RetrainSummary:
 
 
 def require_no_person(config: RetrainConfig) -> None:
-    """Nobody could be asked here.
+    """Refuse settings that ask for a person's approval.
 
     Raises:
-        UsageError: the settings want a person to be asked.
+        UsageError: the settings ask for a person's approval.
     """
-    asks = config.approval.approve
-    if asks != "auto" and not config.dry_run:
+    approval = config.approval.approve
+    if approval != "auto" and not config.dry_run:
         raise UsageError(
-            f"--approve {asks} asks a person through a Prefect server: run it with Prefect, or with --approve auto"
+            f"--approve {approval} asks a person through a Prefect server: run it with Prefect, or with --approve auto"
         )
 
 
 def train_or_keep(config: RetrainConfig, data: DataRef) -> CandidateRef:
     """Train, unless a run that was stopped later has left this very candidate whole."""
     record = work_dir(config) / f"candidate-{candidate_key(config, data)[:16]}.json"
-    kept = _kept(record)
+    kept = _read_unchanged(record)
     if kept is not None:
         logger.info("kept      the candidate of an earlier run, %s", kept.bundle.digest[:12])
         return kept
@@ -86,8 +86,8 @@ def train_or_keep(config: RetrainConfig, data: DataRef) -> CandidateRef:
     return candidate
 
 
-def _kept(record: Path) -> CandidateRef | None:
-    """What a record names, if all of it is still what it was."""
+def _read_unchanged(record: Path) -> CandidateRef | None:
+    """The candidate of a record, if its files are unchanged; else None."""
     try:
         candidate = CandidateRef.model_validate_json(record.read_bytes())
     except (OSError, ValidationError):

@@ -122,7 +122,7 @@ def _data(material: Material, study: Study | None) -> str:
 
 def _split_sentence(lineage: dict[str, Any]) -> str:
     """How the rows were chosen; empty for bundles of versions that didn't record it."""
-    return "" if "split" not in lineage else f" ({_plain(SplitRule.from_json(lineage['split']).words)})"
+    return "" if "split" not in lineage else f" ({_plain(SplitRule.from_json(lineage['split']).description)})"
 
 
 def _metrics(material: Material, study: Study | None) -> str:

@@ -11,7 +11,7 @@ from ai.ml.core.number_text import number
 from ai.ml.retraining.decision.predictions import Predictions
 from ai.ml.retraining.reporting.svg import INK, MUTED, SERIES, Chart, draw, legend_above, short_ticks
 
-MOST_POINTS = 600
+MAX_POINTS = 600
 BANDS = 8
 
 
@@ -21,13 +21,13 @@ def regression_charts(scored: Predictions, target: str) -> list[Chart]:
 
 
 def some_rows(rows: int) -> np.ndarray:
-    """At most `MOST_POINTS` row numbers in order, the same ones each time."""
-    return np.sort(np.random.default_rng(0).permutation(rows)[:MOST_POINTS])
+    """At most `MAX_POINTS` row numbers in order, the same ones each time."""
+    return np.sort(np.random.default_rng(0).permutation(rows)[:MAX_POINTS])
 
 
 def points_note(rows: int) -> str:
     """Says it where points were left out."""
-    return f" Shown: {MOST_POINTS:,} of {rows:,} rows, drawn at random." if rows > MOST_POINTS else ""
+    return f" Shown: {MAX_POINTS:,} of {rows:,} rows, drawn at random." if rows > MAX_POINTS else ""
 
 
 def _display(scored: Predictions, kind: str, axes: Any) -> None:

@@ -69,7 +69,7 @@ def needs_person(config: RetrainConfig, draft: Proposal) -> bool:
 
 
 def create_request(config: RetrainConfig, run: str, draft: Proposal, seconds: float) -> ApprovalRequest:
-    """Copy the candidate and its verdict to where they wait, and write down what is asked.
+    """Copy the candidate and its verdict into the folder of waiting requests, and write the request beside them.
 
     Args:
         config: of the run.
@@ -103,7 +103,7 @@ def request_key(digest: str, champion: str | None) -> str:
 
 
 def load_request(config: RetrainConfig, run: str, keys: set[str]) -> ApprovalRequest:
-    """The request of a run that goes on, every byte of what it was about hashed again.
+    """The request of a resumed run, with all of its files hashed again.
 
     Args:
         config: of the run.
@@ -131,7 +131,7 @@ def load_request(config: RetrainConfig, run: str, keys: set[str]) -> ApprovalReq
 
 
 def verify_request(config: RetrainConfig, request: ApprovalRequest) -> None:
-    """Look again at what was asked about, once the answer is there.
+    """Verify the request's files again after the answer.
 
     Raises:
         BundleRefused: the candidate or its verdict has changed, or is gone.
@@ -182,10 +182,10 @@ def _moved(draft: Proposal, folder: Path) -> Proposal:
 
 
 def _refuse_changed(request: ApprovalRequest) -> None:
-    found = problems([request.draft.candidate, request.draft.verdict])
-    if found:
+    changed = problems([request.draft.candidate, request.draft.verdict])
+    if changed:
         raise BundleRefused(
-            f"what approval was asked for isn't there as it was proved: {found[0]}; nothing is promoted"
+            f"what approval was asked for isn't there as it was proved: {changed[0]}; nothing is promoted"
         )
 
 
@@ -194,7 +194,7 @@ def _short(digest: str | None) -> str:
 
 
 def _prune(work: Path) -> None:
-    """Remove what was answered, or waited in vain, but for the latest."""
+    """Remove the requests that were answered or have expired, except the latest."""
     done = [folder for folder in work.glob("awaiting-*") if folder.is_dir() and _is_closed(folder)]
     for folder in sorted(done, key=lambda path: path.stat().st_mtime)[:-KEEP_RUNS]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A model's name goes on meaning the same: the target, task and classes of its champion, and the columns it reads."""
+"""Keeps what a model's name means: the target, task and classes of its champion, and the columns it reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from ai.ml.core.bundle_dir import read_contract
 from ai.ml.core.contract.problem import Problem, find_problem, missing_inputs, problem_change
 from ai.ml.core.contract.target import TargetColumn
-from ai.ml.core.errors import DataRefused, UsageError
+from ai.ml.core.errors import BundleNotFound, DataRefused, UsageError
 from ai.ml.core.input_contract import InputContract, TaskType
 from ai.ml.core.tables.cells import column_name
 from ai.ml.core.types import TrainingConfig
@@ -21,8 +21,13 @@ from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.store import Store
 
 
-def require_same_problem(config: RetrainConfig, data: DataRef) -> None:
-    """Refuse to train where the champion answers another question than the table asks.
+def require_same_problem(config: RetrainConfig, data: DataRef, champion: InputContract | None) -> None:
+    """Refuse to train where the table's target, task or classes aren't the champion's.
+
+    Args:
+        config: of the run.
+        data: the table that was read.
+        champion: the champion's contract, from `champion_contract`.
 
     Raises:
         UsageError: the metric that is to decide is none of this task.
@@ -30,7 +35,6 @@ def require_same_problem(config: RetrainConfig, data: DataRef) -> None:
             meant; a column that the champion reads isn't there, unless `incomparable` says what to do then; or the
             target isn't in the table or has missing cells.
     """
-    champion = champion_contract(config)
     problem = table_problem(config, data)
     _require_metric(config, problem)
     if champion is None:
@@ -57,7 +61,7 @@ def _require_metric(config: RetrainConfig, problem: Problem) -> None:
 
 
 def other_problem(name: str, change: str) -> str:
-    """The refusal's sentence."""
+    """The message of the refusal."""
     return (
         f"{name}: {change}; a model of that isn't comparable with it. Mend the table, train it under another name, or, "
         "if this is what the model is to predict from now on, say --new-target"
@@ -65,22 +69,22 @@ def other_problem(name: str, change: str) -> str:
 
 
 def table_problem(config: RetrainConfig, data: DataRef) -> Problem:
-    """What the table of a run is to teach; by `auto` a model keeps the task of its champion.
+    """The target, task and classes of a run's table; with task `auto` a model keeps its champion's task.
 
     Raises:
         DataRefused: the target isn't in the table, or has missing cells.
     """
-    target, task = config.data.target, _kept_task(config)
+    target, task = config.data.target, _known_task(config)
     return find_problem(_target_column(data.file.path, target), TrainingConfig(target, task=task or "auto"))
 
 
 def with_task(config: RetrainConfig, data: DataRef) -> RetrainConfig:
-    """The same run with its task said: it is part of what is trained, however it was found.
+    """The run's settings with the task set: it is part of the training's identity, whether configured or detected.
 
-    Where the target can't be read it stays as it is, for the training to say why.
+    Where the target can't be read the settings stay as they are, and the training reports why.
     """
     try:
-        task = _kept_task(config) or _task_by_values(data.file.path, data.file.sha256, config.data.target)
+        task = _known_task(config) or _task_by_values(data.file.path, data.file.sha256, config.data.target)
     except DataRefused:
         return config
     return config.model_copy(update={"training": config.training.model_copy(update={"task": task})})
@@ -89,13 +93,24 @@ def with_task(config: RetrainConfig, data: DataRef) -> RetrainConfig:
 def champion_contract(config: RetrainConfig) -> InputContract | None:
     """What the champion reads and predicts; None without a champion, or where it has no contract."""
     store = Store(config.store)
-    if store.champion(config.name) is None:
-        return None
-    return read_contract(store.resolve(f"{config.name}@champion"))
+    while (digest := store.champion(config.name)) is not None:
+        try:
+            return _version_contract(config.store, config.name, digest)
+        except BundleNotFound:
+            # Unless it was replaced and pruned between the two reads, it is missing.
+            if store.champion(config.name) == digest:
+                raise
+    return None
 
 
-def _kept_task(config: RetrainConfig) -> TaskType | None:
-    """The task that was asked for, else the champion's; None where the values have to tell."""
+@lru_cache(maxsize=8)
+def _version_contract(store: str, name: str, digest: str) -> InputContract | None:
+    """A run asks for it several times, and resolving a version in a bucket hashes all of its files."""
+    return read_contract(Store(store).resolve(f"{name}@{digest}"))
+
+
+def _known_task(config: RetrainConfig) -> TaskType | None:
+    """The configured task, else the champion's; None where the target's values decide."""
     if config.training.task != "auto":
         return config.training.task
     champion = None if config.decision.new_target else champion_contract(config)
@@ -104,14 +119,14 @@ def _kept_task(config: RetrainConfig) -> TaskType | None:
 
 @lru_cache(maxsize=8)
 def _task_by_values(path: str, sha256: str, target: str) -> TaskType:
-    """Of a snapshot that holds what `sha256` says."""
+    """The task by the target's values; cached by the snapshot's sha-256."""
     return TargetColumn.read(_target_column(path, target), target).task("auto")
 
 
 def _target_column(path: str, target: str) -> pa.Table:
-    """The column alone; all of the table where the name isn't quite there, so that the refusal can name what is."""
+    """The target column alone; the whole table where no name matches, so that the error can list the columns."""
     names: list[str] = pq.read_schema(path).names
-    found = [name for name in names if name == target] or [
+    matches = [name for name in names if name == target] or [
         name for name in names if column_name(name) == column_name(target)
     ]
-    return pq.read_table(path, columns=found if len(found) == 1 else None)
+    return pq.read_table(path, columns=matches if len(matches) == 1 else None)

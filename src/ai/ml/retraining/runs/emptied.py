@@ -1,4 +1,4 @@
-"""Columns that the champion learned from and that hold next to nothing in a new table."""
+"""Columns that the champion learned from and that are almost empty in a new table."""
 
 from __future__ import annotations
 

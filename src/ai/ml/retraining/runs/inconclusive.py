@@ -21,7 +21,7 @@ PATIENCE = 3
 
 
 def count_unproved(work: Path, bundle_dir: Path, error: Unproved) -> BundlegateError:
-    """Count a run without a proof, and say what is left and what to do.
+    """Count a run without a proof, and return the error with the attempts that are left and what to do.
 
     Args:
         work: the model's work folder, whose count ends with the next verdict.
@@ -43,7 +43,7 @@ def count_unproved(work: Path, bundle_dir: Path, error: Unproved) -> BundlegateE
 
 
 def forget_unproved(work: Path) -> None:
-    """There is a verdict, whatever it says."""
+    """Reset the count: there is a verdict, of whatever outcome."""
     with contextlib.suppress(FileNotFoundError):
         (work / FILE).unlink()
 

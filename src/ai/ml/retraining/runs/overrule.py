@@ -1,4 +1,4 @@
-"""A person's word over a HOLD: the held candidate becomes the champion. Nobody overrules the gate."""
+"""Promotes a held candidate by a person's decision. The gate's verdict can't be overruled."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _NOT_HELD = {
 
 @dataclass(frozen=True)
 class Overruling:
-    """A held candidate and what speaks for putting it in the champion's place."""
+    """A held candidate that a person promotes, with its verdict and the champion that it replaces."""
 
     name: str
     """The model's."""
     held: Entry
-    """The ledger's line that held it."""
+    """The ledger's entry of the HOLD."""
     bundle_dir: Path
     verdict: Verdict
     champion: str | None
@@ -81,7 +81,7 @@ def plan_overruling(store: Store, name: str, candidate: str) -> Overruling:
 
 
 def overrule(store: Store, plan: Overruling, reason: str) -> str:
-    """Promote it, and write down whose HOLD was overruled, and why; gives back a sentence.
+    """Promote it, and record the overruled HOLD with the reason; returns a sentence.
 
     Raises:
         GateRefused: its verdict isn't one that passed.
@@ -99,8 +99,8 @@ def overrule(store: Store, plan: Overruling, reason: str) -> str:
             plan.name, plan.bundle_dir, plan.verdict, decision=decision, note=note, expected_champion=plan.champion
         )
         champion = f"{plan.name}: {promotion.digest[:12]} is the champion"
-        settle(told := f"{champion}; the HOLD of line {plan.held.sequence} is overruled")
-    return told
+        settle(sentence := f"{champion}; the HOLD of line {plan.held.sequence} is overruled")
+    return sentence
 
 
 def _find(work: Path, digest: str) -> Path:

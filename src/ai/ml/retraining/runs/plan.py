@@ -1,4 +1,4 @@
-"""What a run trains: its settings with the teacher that stands and the winner of a search put in."""
+"""The training plan of a run: its settings with the teacher's digest and the search's best values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What to train, by whose answers, and how that was found."""
+    """The training's settings, its teacher, and the search that chose them."""
 
     training: TrainingConfig
     teacher: ModelBundle | None
@@ -32,31 +32,31 @@ class TrainingPlan:
 
     @property
     def trials(self) -> list[dict[str, Any]]:
-        """Of the search, as the candidate's record keeps them."""
+        """The search's trials as in the candidate's record."""
         return [] if self.search is None else [trial.model_dump() for trial in self.search.trials]
 
     def findings(self, config: RetrainConfig) -> list[str]:
-        """What a person should know of the plan."""
-        given = config.training.model_dump(exclude_defaults=True)
-        found, training = unused_settings(config.training.training_mode, given), config.training
+        """Findings on the plan: unused settings, and what the search left of the budget."""
+        explicit = config.training.model_dump(exclude_defaults=True)
+        messages, training = unused_settings(config.training.training_mode, explicit), config.training
         if self.search is not None and training.budget_seconds is not None:
             done, left = len(self.search.trials), figure(self.search.training.budget_seconds or 0.0)
             message = f"the budget of {figure(training.budget_seconds)} s had room for {done} of {training.tune} trials"
-            found.append(f"{message}; the training after them had {left} s")
-        return found
+            messages.append(f"{message}; the training after them had {left} s")
+        return messages
 
     def lineage(self, config: RetrainConfig) -> dict[str, Any]:
-        """For the manifest; what the mode, the teacher or a search chose stands among the settings.
+        """The manifest's record of the plan, with the values that the mode, the teacher or a search chose.
 
         By hand they train the same weights.
         """
         settings, teacher = config.training.model_dump(mode="json"), config.training.teacher
-        settings |= {name: getattr(self.training, name, None) for name, given in settings.items() if given is None}
-        known = {"teacher": None if teacher is None else teacher.partition("@")[2]}
+        settings |= {name: getattr(self.training, name, None) for name, value in settings.items() if value is None}
+        teacher_digest = {"teacher": None if teacher is None else teacher.partition("@")[2]}
         if self.search is None:
-            return known | {"training": settings}
+            return teacher_digest | {"training": settings}
         chosen = settings | self.search.best.settings | {"tune": None}
-        return known | {"training": chosen, "search": self.search.lineage}
+        return teacher_digest | {"training": chosen, "search": self.search.lineage}
 
 
 def pinned(config: RetrainConfig) -> RetrainConfig:
@@ -74,7 +74,7 @@ def pinned(config: RetrainConfig) -> RetrainConfig:
 
 
 def plan_training(config: RetrainConfig, data: DataRef, table: pa.Table, trials: Path) -> TrainingPlan:
-    """Load the teacher and search, where they were asked for.
+    """Load the teacher and run the search, where they are configured.
 
     Args:
         config: pinned.
@@ -97,7 +97,7 @@ def plan_training(config: RetrainConfig, data: DataRef, table: pa.Table, trials:
 
 
 def trials_path(config: RetrainConfig, data: DataRef, work: Path) -> Path:
-    """One file for each search; with more trials it is the same one, which goes on."""
+    """The file of a search's trials; a search with more trials continues the same file."""
     return work / f"search-{_search_key(config, data)[:16]}.json"
 
 

@@ -1,4 +1,4 @@
-"""What a retraining was asked for, kept in the model's work folder until it is done, so that it can be resumed."""
+"""The settings of a retraining, kept in the model's work folder until it is done, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_run(work: Path, config: RetrainConfig) -> None:
 
 
 def remove_run(work: Path) -> None:
-    """The run came to its end: there is nothing to resume."""
+    """Remove the settings of a run that has ended: there is nothing to resume."""
     with contextlib.suppress(FileNotFoundError):
         (work / FILE).unlink()
 

@@ -1,4 +1,4 @@
-"""One retraining: the steps in their order, and the run that holds the model's work folder meanwhile.
+"""One retraining: the steps in their order, and the context that locks the model's work folder.
 
 Each step takes what the one before it returned, writes below the model's work folder, and returns a small record of
 what it wrote. Files are written beside and renamed: a killed step leaves nothing that a later run could mistake for a
@@ -40,7 +40,7 @@ __all__ = [
 
 @contextmanager
 def open_run(config: RetrainConfig, timeout_s: float = 0.0) -> Generator[RetrainConfig]:
-    """Lock the model's work folder while a run lasts; its settings lie there until `end_run`, to be resumed.
+    """Lock the model's work folder while a run lasts; its settings stay there until `end_run`, to be resumed.
 
     Args:
         config: of the run.
@@ -61,5 +61,5 @@ def open_run(config: RetrainConfig, timeout_s: float = 0.0) -> Generator[Retrain
 
 
 def end_run(config: RetrainConfig) -> None:
-    """The run came to its end: there is nothing to resume."""
+    """Remove the settings of a run that has ended: there is nothing to resume."""
     remove_run(work_dir(config))

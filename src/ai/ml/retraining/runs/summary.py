@@ -1,4 +1,4 @@
-"""What a person reads at the end of a retraining run."""
+"""The terminal output at the end of a retraining."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS_SHOWN = 5
 COLUMNS_SHOWN = 7
 CELL_SHOWN = 24
 COLUMN_WIDTH = 16
-"""Characters of a terminal that a column is given at least."""
+"""Minimum width of a column, in characters."""
 COLOURS = {"PASSED": "green", "PROMOTED": "green", "HELD": "yellow"}
 
 

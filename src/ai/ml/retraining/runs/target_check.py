@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from ai.ml.retraining.decision.evaluation import EvaluatedBundle
     from ai.ml.retraining.decision.target_check import KnownRows, TargetCheck
 
-MOST_ROWS = 20_000
-"""Held-out rows whose losses are looked at: the intervals of so many are narrow enough."""
+MAX_ROWS = 20_000
+"""Held-out rows whose losses are compared: enough for narrow intervals."""
 _SALT = "whose label"
 
 
 @dataclass(frozen=True)
 class _Night:
-    """What the check looks at."""
+    """The inputs of the check."""
 
     champion: EvaluatedBundle
     challenger: EvaluatedBundle
     table: pa.Table
-    """Of tonight, or its held-out rows where no more is known."""
+    """Tonight's rows, or only the held-out ones where the table isn't given."""
     holdout: pa.Table
     is_whole: bool
     """Whether `table` is the whole of tonight's."""
@@ -171,8 +171,8 @@ def _compare_losses(check: TargetCheck, night: _Night, past: pa.Table, settings:
 
     before = night.champion.predictions(past)
     rows = night.holdout.filter(pa.array(~learned_from("", night.champion.path, night.holdout, no_teacher).seen))
-    if rows.num_rows > MOST_ROWS:
-        rows = rows.take(pa.array(np.sort(np.random.default_rng(0).permutation(rows.num_rows)[:MOST_ROWS])))
+    if rows.num_rows > MAX_ROWS:
+        rows = rows.take(pa.array(np.sort(np.random.default_rng(0).permutation(rows.num_rows)[:MAX_ROWS])))
     challenger = with_known_classes(night.challenger.predictions(rows))
     check_loss(check, "the challenger", before, challenger, settings.quality_drop, settings.confidence)
     known, now = night.known(past), night.known(rows)
@@ -204,7 +204,7 @@ def _compare_distribution(check: TargetCheck, night: _Night, settings: TargetChe
 
 
 def _inputs(night: _Night) -> str:
-    """Whether the inputs changed as well, which says where to look."""
+    """Whether the inputs changed as well, which hints at the cause."""
     try:
         drift = measure_drift(night.champion.contract, [night.table])
     except DataRefused as error:

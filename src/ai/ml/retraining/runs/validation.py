@@ -1,4 +1,4 @@
-"""A proof on its own, of any bundle: what `flows/validate_bundle.py` runs."""
+"""A proof of any bundle, without a training: the body of `flows/validate_bundle.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ai.ml.retraining.store.references import bundle_directory
 
 
 class ValidationRecord(Record):
-    """What the gate said of a bundle, whole."""
+    """The gate's verdict on a bundle, with the bundle's path."""
 
     bundle: str
     """The directory that was judged; a name in the store may mean another one later."""
@@ -50,7 +50,7 @@ def validate(config: ValidateConfig) -> ValidationRecord:
 
 
 def require_pass(record: ValidationRecord) -> None:
-    """Raise what a verdict that isn't a pass means.
+    """Raise the error of a verdict that isn't a pass.
 
     Raises:
         BundleRefused: a file isn't what the manifest says.
@@ -68,5 +68,5 @@ def require_pass(record: ValidationRecord) -> None:
 
 
 def show_validation(record: ValidationRecord) -> None:
-    """Print the verdict for a person."""
+    """Print the verdict to stdout."""
     result_console().print(to_terminal(record.document))

@@ -18,7 +18,7 @@ KEEP_RUNS = 3
 HOLDOUT_NAME, HISTORY_NAME = "holdout.parquet", "history.json"
 """Beside a candidate's bundle."""
 EPOCHS_SUFFIX = ".epochs"
-"""Of an epoch checkpoint, beside what it is of."""
+"""Suffix of an epoch checkpoint, beside the candidate or search that it belongs to."""
 KEY_PATTERN = "[0-9a-f]" * 16
 
 
@@ -29,7 +29,7 @@ def work_dir(config: RetrainConfig) -> Path:
 
 @contextlib.contextmanager
 def locked_work_dir(work: Path, name: str, timeout_s: float = 0.0) -> Generator[None]:
-    """Hold the work folder for a whole run, and clear what a killed run left half made.
+    """Lock the work folder for a whole run, and remove the unfinished files of a killed run.
 
     The kernel lets go of a killed holder's lock, so nothing has to be removed by hand.
 

@@ -67,7 +67,7 @@ class Cut:
 
 
 def segments_dir(config: RetrainConfig) -> Path:
-    """Where the segments' tables lie: losing them costs time and nothing else."""
+    """The folder of the segments' tables: losing them costs time and nothing else."""
     return work_dir(config) / "segments"
 
 

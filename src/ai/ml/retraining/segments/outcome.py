@@ -15,7 +15,7 @@ from ai.ml.retraining.runs.summary import COLOURS
 from ai.ml.retraining.segments.cut import Segment, SegmentPlan
 
 DECIDED = ("PROMOTED", "HELD", "REJECTED")
-"""Runs that came to their end; the others are counted by the name of their exit code."""
+"""Outcomes of runs that ended normally; the others are counted by the name of their exit code."""
 
 
 class SegmentOutcome(Record):
@@ -28,7 +28,7 @@ class SegmentOutcome(Record):
     outcome: str
     """PROMOTED, HELD, REJECTED, or why there was no decision: REFUSED by the gate, DATA, BUSY, STORAGE, …"""
     digest: str | None
-    """Of the candidate; None where there is none, or where it is in quarantine under a name that the reason tells."""
+    """Of the candidate; None where there is none, or where it is in quarantine, whose path is in the reason."""
     reason: str
     exit_code: int
     flow_run: str | None = None
@@ -55,7 +55,7 @@ class SegmentsSummary(Record):
 
 
 def refused_segment(segment: Segment, reason: str) -> SegmentOutcome:
-    """A segment whose rows can't be trained on."""
+    """The outcome of a segment whose rows can't be trained on."""
     return failed_segment(segment, ExitCode.DATA, reason)
 
 
@@ -75,7 +75,7 @@ def failed_segment(segment: Segment, exit_code: int, reason: str, flow_run: str 
 
 
 def decided_segment(segment: Segment, summary: RetrainSummary, flow_run: str | None) -> SegmentOutcome:
-    """A segment whose run came to its end."""
+    """The outcome of a segment whose run ended normally."""
     return SegmentOutcome(
         model=segment.model,
         segment=segment.label,
@@ -89,7 +89,7 @@ def decided_segment(segment: Segment, summary: RetrainSummary, flow_run: str | N
 
 
 def summarize(name: str, plan: SegmentPlan, outcomes: list[SegmentOutcome]) -> SegmentsSummary:
-    """All in one record, in the plan's order."""
+    """The summary of all outcomes, in the plan's order."""
     counts = Counter(outcome.outcome for outcome in outcomes)
     counted_outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
     code = worst_of(outcome.exit_code for outcome in outcomes)
@@ -114,7 +114,7 @@ def segment_rows(summary: SegmentsSummary) -> list[dict[str, Any]]:
 
 
 def show_segments(summary: SegmentsSummary) -> None:
-    """Print the table to stdout; in a file or pipe, where nobody's window is the limit, a line for each segment."""
+    """Print the table to stdout; in a file or pipe a line for each segment, without wrapping."""
     console = result_console()
     table = Table(title=f"{summary.name}: {summary.rows:,} rows of {summary.source}", title_justify="left")
     for name in ("model", "segment"):

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from ai.ml.core.errors import BundleNotFound, BundleRefused, StoreRefused
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.store.backend import Pointer, StoreBackend
+from ai.ml.retraining.store.backend import CHAMPION_ACTIONS, Pointer, StoreBackend
+from ai.ml.retraining.store.checked import check
 from ai.ml.retraining.store.ledger import Entry, LedgerSnapshot
-from ai.ml.retraining.store.state import CHAMPION_ACTIONS, champion_changes, read_pointer
+from ai.ml.retraining.store.state import champion_changes, read_pointer
 from ai.ml.retraining.store.store import Store
 
 MAX_RETRIES = 3
@@ -60,7 +61,12 @@ def _read_once(backend: StoreBackend, name: str) -> tuple[LedgerSnapshot, list[s
         pointer = read_pointer(backend, name)
     except StoreRefused as error:
         problems.append(str(error))
-    head = backend.read_head()
+    head = 0
+    try:
+        record = backend.read_head()
+        head = record.sequence if record is not None else 0
+    except StoreRefused as error:
+        problems.append(str(error))
     snapshot = backend.read_ledger()
     if snapshot.damaged:  # what the pointer says can't be held against half a ledger
         return snapshot, snapshot.problems() + problems
@@ -71,7 +77,13 @@ def _read_once(backend: StoreBackend, name: str) -> tuple[LedgerSnapshot, list[s
         )
     elif not problems:
         problems += _pointer_problems(pointer, snapshot.entries)
-    return snapshot, snapshot.problems() + problems
+    problems = snapshot.problems() + problems
+    if not problems:  # what a look at each of them doesn't show: the head's line, and what this machine remembers
+        try:
+            check(backend, name)
+        except StoreRefused as error:
+            problems.append(str(error))
+    return snapshot, problems
 
 
 def _pointer_problems(pointer: Pointer | None, entries: list[Entry]) -> list[str]:

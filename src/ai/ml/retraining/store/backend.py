@@ -19,7 +19,8 @@ from typing import Any, Literal, Protocol
 
 from ai.ml.core.errors import StoreRefused
 from ai.ml.core.files.atomic import dump_json
-from ai.ml.retraining.store.ledger import Entry, LedgerSnapshot
+from ai.ml.retraining.store.anchor import Anchor
+from ai.ml.retraining.store.ledger import Entry, Head, LedgerSnapshot
 
 Section = Literal["versions", "quarantine"]
 POINTER_NAME = "champion"
@@ -27,6 +28,8 @@ HEAD_NAME = "tip"
 VERDICTS = "verdicts"
 VERDICT_NAME = "verdict.json"
 """Of the verdict that lies in a quarantined bundle's directory."""
+CHAMPION_ACTIONS = ("promoted", "rolled-back")
+"""These make a bundle the champion."""
 RETIRED = "retired"
 """The ledger's word for a champion that was taken out of service."""
 DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
@@ -88,6 +91,17 @@ class Pointer:
         return dump_json(asdict(self))
 
 
+@dataclass(frozen=True)
+class LedgerBytes:
+    """A ledger's lines as they are in the storage, one after another."""
+
+    name: str
+    """For messages."""
+    data: bytes
+    tags: tuple[str, ...] | None = None
+    """On a bucket: the entity tag of each line's object."""
+
+
 class StoreBackend(Protocol):
     """The storage of one model. Every method that writes raises `StorageFailed` where the disk or bucket refuses."""
 
@@ -121,6 +135,18 @@ class StoreBackend(Protocol):
         """Every line as it is now."""
         ...
 
+    def ledger_bytes(self, known: Anchor | None) -> LedgerBytes:
+        """The lines as they are now, unchecked.
+
+        `known` is what this machine remembers: a bucket's objects that have the same tags as then aren't read again.
+        Raises `StoreRefused` where a line is gone or is none.
+        """
+        ...
+
+    def keep_lines(self, lines: bytes) -> None:
+        """Keep the first lines on this machine if reading them again is dear; losing them costs downloads only."""
+        ...
+
     def append(self, snapshot: LedgerSnapshot, body: dict[str, Any], *, point: bool) -> Entry:
         """Write the line that follows `snapshot`, and where `point` says so, move the pointer to its digest.
 
@@ -129,8 +155,15 @@ class StoreBackend(Protocol):
         """
         ...
 
-    def read_head(self) -> int:
-        """Number of the last line as recorded beside the ledger; 0 if there is no record. It may lag, never lead."""
+    def read_head(self) -> Head | None:
+        """The last line as recorded beside the ledger; None if there is no record. It may lag, never lead.
+
+        Raises `StoreRefused` where it is damaged.
+        """
+        ...
+
+    def write_head(self, head: Head) -> None:
+        """Record the last line beside the ledger."""
         ...
 
     def names(self, section: Section) -> list[str]:

@@ -5,7 +5,7 @@
     PREFIX/NAME/versions/DIGEST/…           the manifest is put last: without it there is no version
     PREFIX/NAME/champion                    the pointer, replaced by a conditional put
     PREFIX/NAME/ledger/000000001.json …     one object a line, created only if its number is free
-    PREFIX/NAME/tip                         number of the last line, for the audit
+    PREFIX/NAME/tip                         number and sha-256 of the last line
     PREFIX/NAME/verdicts/SHA.json
     PREFIX/NAME/quarantine/DIGEST/…         its verdict.json is put last
 
@@ -25,20 +25,22 @@ from typing import Any
 
 from ai.ml.core.bundle_dir import MANIFEST_NAME, Manifest
 from ai.ml.core.errors import BundleNotFound, BundleRefused, StorageFailed, StoreRefused
-from ai.ml.core.files.atomic import sha256_bytes
+from ai.ml.core.files.atomic import make_dirs, sha256_bytes, write_atomic
 from ai.ml.core.files.bucket import Objects, open_objects
+from ai.ml.retraining.store.anchor import Anchor, tags_sha256
 from ai.ml.retraining.store.backend import (
     HEAD_NAME,
     POINTER_NAME,
     VERDICT_NAME,
     VERDICTS,
+    LedgerBytes,
     LineTaken,
     Pointer,
     Section,
     plain_files,
 )
-from ai.ml.retraining.store.cache import cached_version
-from ai.ml.retraining.store.ledger import Entry, LedgerSnapshot, head_json, head_number, next_entry, read_line
+from ai.ml.retraining.store.cache import cached_version, kept_ledger
+from ai.ml.retraining.store.ledger import Entry, Head, LedgerSnapshot, next_entry, read_line
 
 MARKERS: dict[Section, str] = {"versions": MANIFEST_NAME, "quarantine": VERDICT_NAME}
 """The object that is put last and removed first: a directory without it isn't there."""
@@ -102,6 +104,40 @@ class BucketBackend:
             entries.append(entry)
         return LedgerSnapshot(f"{self.location}/ledger", entries)
 
+    def ledger_bytes(self, known: Anchor | None) -> LedgerBytes:
+        """List the lines' objects, and read those that this machine doesn't have as they are."""
+        name = f"{self.location}/ledger"
+        listed = sorted((_number(entry.name), entry.tag or "") for entry in self.objects.entries("ledger"))
+        tags = tuple(tag for _, tag in listed)
+        if [number for number, _ in listed] != list(range(1, len(listed) + 1)):
+            raise StoreRefused(self.read_ledger().damage or f"{name} changed while it was listed: try again")
+        kept = self._kept_lines(known, tags)
+        first = known.sequence if kept and known is not None else 0
+        with ThreadPoolExecutor(READERS) as pool:
+            lines = list(pool.map(lambda number: self.objects.read(_line_key(number)), range(first + 1, len(tags) + 1)))
+        for number, line in enumerate(lines, start=first + 1):
+            if line is None or line.count(b"\n") != 1 or not line.endswith(b"\n"):
+                raise StoreRefused(self.read_ledger().damage or f"{name}: line {number} is damaged")
+        return LedgerBytes(name, b"".join((kept, *map(bytes, filter(None, lines)))), tags)
+
+    def keep_lines(self, lines: bytes) -> None:
+        """Beside the versions in the cache; where they can't be written, they are read again the next time."""
+        path = kept_ledger(self.location)
+        with contextlib.suppress(StorageFailed):
+            make_dirs(path.parent)
+            write_atomic(path, lines)
+
+    def _kept_lines(self, known: Anchor | None, tags: tuple[str, ...]) -> bytes:
+        """The lines that `known` stands for if bucket and cache still have them so; else none."""
+        same = known is not None and "" not in tags and tags_sha256(tags[: known.sequence]) == known.tags
+        if known is None or not same:
+            return b""
+        try:
+            kept = kept_ledger(self.location).read_bytes()
+        except OSError:
+            return b""
+        return kept if sha256_bytes(kept) == known.content else b""
+
     def append(self, snapshot: LedgerSnapshot, body: dict[str, Any], *, point: bool) -> Entry:
         """Create the next line's object, which is the commit; then the pointer follows."""
         if snapshot.damage is not None:
@@ -113,15 +149,19 @@ class BucketBackend:
             raise LineTaken
         if point:
             self._point(entry)
-        # It only helps the audit: the decision stands without it.
+        # The decision stands without it, and the next writer mends it first.
         with contextlib.suppress(StorageFailed):
-            self.objects.put(HEAD_NAME, head_json(entry))
+            self.write_head(Head.of(entry))
         return entry
 
-    def read_head(self) -> int:
-        """The number of ledger lines that the object beside them records."""
+    def read_head(self) -> Head | None:
+        """The last line as the object beside the ledger records it."""
         data = self.objects.read(HEAD_NAME)
-        return 0 if data is None else head_number(data)
+        return None if data is None else Head.from_json(data, f"{self.location}/{HEAD_NAME}")
+
+    def write_head(self, head: Head) -> None:
+        """Put that object."""
+        self.objects.put(HEAD_NAME, head.to_json())
 
     def names(self, section: Section) -> list[str]:
         """The names of complete directories, oldest first."""

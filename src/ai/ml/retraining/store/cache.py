@@ -64,6 +64,11 @@ def cached_version(digest: str, manifest: bytes, download: Download) -> Path:
     return target
 
 
+def kept_ledger(location: str) -> Path:
+    """Where the lines of a bucket's ledger are kept; whoever reads them knows their sha-256."""
+    return cache_folder() / "ledgers" / f"{sha256_bytes(location.encode())}.jsonl"
+
+
 def _publish(copy: Path, target: Path) -> None:
     try:
         publish_dir(copy, target)

@@ -36,8 +36,9 @@ from ai.ml.core.files.atomic import (
 )
 from ai.ml.core.files.lock import locked_by_name
 from ai.ml.retraining.store.actor import identity
-from ai.ml.retraining.store.backend import HEAD_NAME, POINTER_NAME, VERDICTS, Pointer, Section, plain_files
-from ai.ml.retraining.store.ledger import LEDGER_NAME, Entry, Ledger, LedgerSnapshot, head_json, head_number, next_entry
+from ai.ml.retraining.store.anchor import Anchor
+from ai.ml.retraining.store.backend import HEAD_NAME, POINTER_NAME, VERDICTS, LedgerBytes, Pointer, Section, plain_files
+from ai.ml.retraining.store.ledger import LEDGER_NAME, Entry, Head, Ledger, LedgerSnapshot, next_entry
 
 LOCK_FILE = ".lock"
 LEFTOVERS = (".*.copy", ".*.gone")
@@ -103,6 +104,14 @@ class FolderBackend:
         """Read the ledger's file as it is now."""
         return Ledger(self.folder / LEDGER_NAME).read()
 
+    def ledger_bytes(self, known: Anchor | None) -> LedgerBytes:
+        """The whole file: hashing it takes longer than reading it."""
+        path = self.folder / LEDGER_NAME
+        return LedgerBytes(str(path), Ledger(path).content())
+
+    def keep_lines(self, lines: bytes) -> None:
+        """Nothing: the file is here."""
+
     def append(self, snapshot: LedgerSnapshot, body: dict[str, Any], *, point: bool) -> Entry:
         """Under the lock, so the number is free. The new pointer is on the disk before the line is, so that a full
         disk refuses both or neither.
@@ -119,17 +128,24 @@ class FolderBackend:
         finally:
             with contextlib.suppress(OSError):
                 temp.unlink(missing_ok=True)
-        # It only helps the audit: the decision stands without it.
+        # The decision stands without it, and the next writer mends it first.
         with contextlib.suppress(StorageFailed):
-            write_atomic(self.folder / HEAD_NAME, head_json(entry))
+            self.write_head(Head.of(entry))
         return entry
 
-    def read_head(self) -> int:
-        """The number of ledger lines that the file beside it records; 0 without one."""
+    def read_head(self) -> Head | None:
+        """The last line as the file beside the ledger records it; None without one."""
+        path = self.folder / HEAD_NAME
         try:
-            return head_number((self.folder / HEAD_NAME).read_bytes())
-        except OSError:
-            return 0
+            return Head.from_json(path.read_bytes(), str(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise storage_failed(f"reading {path}", error, "nothing was changed") from error
+
+    def write_head(self, head: Head) -> None:
+        """Replace that file whole."""
+        write_atomic(self.folder / HEAD_NAME, head.to_json())
 
     def names(self, section: Section) -> list[str]:
         """The names of folders that have their final one, oldest first."""

@@ -20,6 +20,11 @@ from ai.ml.core.errors import StoreRefused, storage_failed
 from ai.ml.core.files.atomic import dump_json, fsync_dir, sha256_bytes
 
 LEDGER_NAME = "ledger.jsonl"
+_KINDS: dict[type, tuple[str, ...]] = {
+    str: ("action", "time", "actor", "process", "digest", "verdict", "reason", "champion_before"),
+    dict: ("note", "decision", "removed"),
+}
+"""Of the fields that are read; other versions may write more."""
 GENESIS = "0" * 64
 """The hash of the line before the first one."""
 
@@ -75,22 +80,29 @@ class LedgerSnapshot:
             "written to it until it is restored from a backup, `bundlegate audit` tells if it is"
         )
 
-    def problems(self) -> list[str]:
-        """One sentence per line that isn't what its neighbours say."""
+    def chain_problems(self) -> list[str]:
+        """One sentence per line that doesn't follow from the one before."""
         sentences: list[str] = []
         expected = GENESIS
         for number, entry in enumerate(self.entries, start=1):
             if entry.sequence != number or entry.previous != expected:
-                sentences.append(
-                    f"{self.name}: line {number} doesn't follow from the line before it: a line was edited, removed or "
-                    "added"
-                )
+                sentences.append(broken_link(self.name, number))
             expected = entry.sha256
+        return sentences
+
+    def problems(self) -> list[str]:
+        """One sentence per line that isn't what its neighbours say."""
+        sentences = self.chain_problems()
         if self.rest:
             sentences.append(f"{self.name}: {len(self.rest)} bytes behind its last whole line")
         elif self.damaged:
             sentences.append(f"{self.name}: line {len(self.entries) + 1} is gone, {self.later_lines} are behind it")
         return sentences
+
+
+def broken_link(name: str, number: int) -> str:
+    """The sentence for a line that the one before it doesn't lead to."""
+    return f"{name}: line {number} doesn't follow from the line before it: a line was edited, removed or added"
 
 
 def next_entry(entries: Sequence[Entry], body: dict[str, Any]) -> tuple[Entry, bytes]:
@@ -105,29 +117,66 @@ def next_entry(entries: Sequence[Entry], body: dict[str, Any]) -> tuple[Entry, b
 
 
 def read_line(line: bytes) -> Entry | None:
-    """Parse a line that `next_entry` made; None if it is no whole line of a ledger."""
+    """Parse a line that `next_entry` made; None if it is no whole line of a ledger, or a field is of another kind."""
     try:
-        record = json.loads(line)
-        body = {key: value for key, value in record.items() if key not in ("sequence", "previous", "id")}
+        record: Any = json.loads(line)
+        body: dict[str, Any] = {
+            key: value for key, value in record.items() if key not in ("sequence", "previous", "id")
+        }
+        if type(record["sequence"]) is not int or type(record["previous"]) is not str:
+            raise TypeError("its place in the chain is none")
+        for kind, keys in _KINDS.items():
+            if not all(isinstance(body[key], kind) for key in keys if body.get(key) is not None):
+                raise TypeError("a field is of another kind")
         entry = Entry(record["sequence"], record["previous"], sha256_bytes(line), body)
-        if not all(isinstance(body[key], str) for key in ("action", "time", "actor", "digest") if key in body):
-            raise TypeError("a field is no text")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
     return entry if line.endswith(b"\n") else None
 
 
-def head_json(entry: Entry) -> bytes:
-    """The record of a ledger's last line, kept beside it."""
-    return dump_json({"sequence": entry.sequence, "sha256": entry.sha256})
+@dataclass(frozen=True)
+class Head:
+    """The record of a ledger's last line, kept beside it: written once the line is durable."""
+
+    sequence: int
+    sha256: str
+
+    @classmethod
+    def of(cls, entry: Entry) -> Head:
+        """The head of a ledger that ends with `entry`."""
+        return cls(entry.sequence, entry.sha256)
+
+    @classmethod
+    def from_json(cls, data: bytes, location: str) -> Head:
+        """Parse what `to_json` wrote; `location` is for the message.
+
+        Raises:
+            StoreRefused: it can't be read.
+        """
+        try:
+            record: Any = json.loads(data)
+            if type(record["sequence"]) is not int or type(record["sha256"]) is not str or record["sequence"] < 1:
+                raise TypeError("a field is of another kind")
+            head = cls(record["sequence"], record["sha256"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StoreRefused(
+                f"{location}, which says how many lines the ledger has, is damaged ({error}): restore it from a "
+                "backup, or delete it and see `bundlegate audit NAME --mend REASON`"
+            ) from None
+        return head
+
+    def to_json(self) -> bytes:
+        """The record as it lies in the store."""
+        return dump_json({"sequence": self.sequence, "sha256": self.sha256})
 
 
-def head_number(data: bytes) -> int:
-    """The number that `head_json` wrote; 0 if it can't be read."""
-    try:
-        return int(json.loads(data)["sequence"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return 0
+def is_torn(rest: bytes) -> bool:
+    """Whether what stands behind the last whole line is nothing, or a line whose writer was killed.
+
+    A torn write has no newline at its end; where a power cut loses a page of it, it reads as zeros.
+    """
+    lines = rest.count(b"\n")
+    return lines == 0 or (lines == 1 and rest.endswith(b"\n") and b"\0" in rest)
 
 
 @dataclass(frozen=True)
@@ -136,18 +185,26 @@ class Ledger:
 
     path: Path
 
+    def content(self) -> bytes:
+        """The file's bytes; empty if there is none.
+
+        Raises:
+            StorageFailed: the disk refused.
+        """
+        try:
+            return self.path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return b""
+        except OSError as error:
+            raise storage_failed(f"reading {self.path}", error, "nothing was changed") from error
+
     def read(self) -> LedgerSnapshot:
         """The file as it is now.
 
         Raises:
             StorageFailed: the disk refused.
         """
-        try:
-            data = self.path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            data = b""
-        except OSError as error:
-            raise storage_failed(f"reading {self.path}", error, "nothing was changed") from error
+        data = self.content()
         entries: list[Entry] = []
         whole = 0
         for line in data.splitlines(keepends=True):
@@ -157,10 +214,7 @@ class Ledger:
             entries.append(entry)
             whole += len(line)
         rest = data[whole:]
-        lines = rest.count(b"\n")
-        # A torn write has no newline at its end; where a power cut loses a page of it, it reads as zeros.
-        torn = lines == 0 or (lines == 1 and rest.endswith(b"\n") and b"\0" in rest)
-        return LedgerSnapshot(str(self.path), entries, whole, rest, max(lines - 1, 0), not torn)
+        return LedgerSnapshot(str(self.path), entries, whole, rest, max(rest.count(b"\n") - 1, 0), not is_torn(rest))
 
     def write(self, snapshot: LedgerSnapshot, line: bytes) -> None:
         """Write a line behind `snapshot`, which the caller read under the lock that it still holds.

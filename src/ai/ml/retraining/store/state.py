@@ -11,11 +11,17 @@ from ai.ml.core.bundle_dir import bundle_digest, check_files, read_manifest
 from ai.ml.core.errors import BundleRefused, Busy, GateRefused, StoreRefused
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.store.actor import identity, whoami
-from ai.ml.retraining.store.backend import POINTER_NAME, RETIRED, LineTaken, Pointer, StoreBackend
-from ai.ml.retraining.store.ledger import Entry, LedgerSnapshot
-
-CHAMPION_ACTIONS = ("promoted", "rolled-back")
-"""These make a bundle the champion."""
+from ai.ml.retraining.store.anchor import anchor_file
+from ai.ml.retraining.store.backend import (
+    CHAMPION_ACTIONS,
+    POINTER_NAME,
+    RETIRED,
+    LineTaken,
+    Pointer,
+    StoreBackend,
+)
+from ai.ml.retraining.store.checked import Facts, check, gone_back, mismatch
+from ai.ml.retraining.store.ledger import Entry, Head, LedgerSnapshot
 
 
 @dataclass(frozen=True)
@@ -54,36 +60,76 @@ def read_pointer(backend: StoreBackend, name: str) -> Pointer | None:
 
 
 def recovered_state(backend: StoreBackend, name: str) -> ModelState:
-    """Put the pointer where the ledger says and sweep; refuse to write onto what doesn't hold together.
+    """Put pointer and head where the ledger says and sweep; refuse to write onto what doesn't hold together.
 
     Raises:
-        StoreRefused: a line is damaged or gone, or the pointer says what no line made.
+        StoreRefused: a line is damaged, edited or gone, or the pointer says what no last promotion made.
         LineTaken: another writer moved the pointer meanwhile.
     """
     # In this order: what the first two say was written before the ledger is read, so it must be in it.
     data, token = backend.read_pointer()
     head = backend.read_head()
     snapshot = backend.read_ledger()
-    if snapshot.damage is not None:
-        raise StoreRefused(snapshot.damage)
-    if head > len(snapshot.entries):
-        raise StoreRefused(
-            f"{snapshot.name} ends with line {len(snapshot.entries)}, but line {head} was written once: nothing is "
-            "written to it until it is restored from a backup"
-        )
     changes = champion_changes(snapshot.entries)
     pointer = None if data is None else Pointer.from_json(data, f"{backend.location}/{POINTER_NAME}", name)
-    if pointer is not None and pointer not in [Pointer.to(entry) for entry in changes]:
+    refuse_broken_chain(backend, snapshot)
+    cut = pointer is not None and pointer.sequence > len(snapshot.entries)
+    if pointer is not None and not cut and pointer not in [Pointer.to(entry) for entry in changes]:
         raise StoreRefused(
-            f"{backend.location}/{POINTER_NAME} says what no line of the ledger made: run `bundlegate audit {name}`; "
-            "once it is deleted, the next write puts it where the ledger says"
+            f"{backend.location}/{POINTER_NAME} says what no line of the ledger made: run `bundlegate audit "
+            f"{name}`; once it is deleted, the next write puts it where the ledger says"
         )
+    sentence = _mismatch(backend, name, pointer, head, snapshot)
+    if sentence is not None:
+        raise StoreRefused(sentence)
+    refuse_gone_back(backend, snapshot)
     wanted = Pointer.to(changes[-1]) if changes else None
     if wanted is not None and pointer != wanted and not backend.replace_pointer(wanted.to_json(), token):
         raise LineTaken
+    if snapshot.entries and (head is None or head.sequence < len(snapshot.entries)):
+        backend.write_head(Head.of(snapshot.entries[-1]))
     backend.sweep()
     digest, previous = (wanted.digest, wanted.previous) if wanted is not None else (None, None)
     return ModelState(backend, snapshot, digest, previous)
+
+
+def refuse_broken_chain(backend: StoreBackend, snapshot: LedgerSnapshot) -> None:
+    """Check that every line follows from the one before.
+
+    Raises:
+        StoreRefused: one doesn't, or is damaged.
+    """
+    if snapshot.damage is not None:
+        raise StoreRefused(snapshot.damage)
+    problems = snapshot.chain_problems()
+    if problems:
+        raise StoreRefused(f"{problems[0]}; nothing is written to it until it is restored from a backup")
+
+
+def refuse_gone_back(backend: StoreBackend, snapshot: LedgerSnapshot) -> None:
+    """Check that no line is gone that this machine has seen.
+
+    Raises:
+        StoreRefused: one is.
+    """
+    file = anchor_file(backend.location)
+    anchor = file.read()
+    if anchor is None or not anchor.sequence:
+        return
+    seen = snapshot.entries[anchor.sequence - 1].sha256 if anchor.sequence <= len(snapshot.entries) else None
+    if seen != anchor.head:
+        raise StoreRefused(gone_back(file, anchor, len(snapshot.entries)))
+
+
+def _mismatch(
+    backend: StoreBackend, name: str, pointer: Pointer | None, head: Head | None, snapshot: LedgerSnapshot
+) -> str | None:
+    """As `mismatch`; but a writer puts a pointer that isn't there where the ledger says."""
+    entries, changes = snapshot.entries, champion_changes(snapshot.entries)
+    at_head = entries[head.sequence - 1].sha256 if head and 1 <= head.sequence <= len(entries) else None
+    if pointer is None and changes:
+        pointer = Pointer.to(changes[-1])
+    return mismatch(backend.location, name, pointer, head, Facts(len(entries), tuple(changes[-2:]), at_head))
 
 
 def refuse_damaged(backend: StoreBackend, digest: str) -> None:
@@ -130,14 +176,9 @@ def last_promotion(entries: list[Entry], name: str, digest: str) -> Entry:
     raise StoreRefused(f"{name}: no line of the ledger made {digest[:12]} the champion; run `bundlegate audit {name}`")
 
 
-def retirement(entries: list[Entry]) -> Entry | None:
-    """The line that retired the champion; None where that wasn't the pointer's last move."""
-    last = next(reversed(champion_changes(entries)), None)
-    return last if last is not None and last.action == RETIRED else None
-
-
-def as_it_is(backend: StoreBackend) -> ModelState:
+def as_it_is(backend: StoreBackend, name: str) -> ModelState:
     """The state for who only looks: nothing is mended, and nobody is waited for."""
+    check(backend, name)
     snapshot = backend.read_ledger()
     changes = champion_changes(snapshot.entries)
     pointer = Pointer.to(changes[-1]) if changes else None

@@ -13,6 +13,7 @@ line follows.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -20,30 +21,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ai.ml.core.errors import BundleNotFound, BundleRefused, Busy, GateRefused, StoreRefused, UsageError
+from ai.ml.core.errors import (
+    BundlegateError,
+    BundleNotFound,
+    BundleRefused,
+    Busy,
+    GateRefused,
+    StoreRefused,
+    UsageError,
+)
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.store.backend import RETIRED, VERDICT_NAME, LineTaken, Pointer, StoreBackend
+from ai.ml.retraining.store.backend import CHAMPION_ACTIONS, RETIRED, VERDICT_NAME, LineTaken, Pointer, StoreBackend
+from ai.ml.retraining.store.checked import CheckedLedger, check
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.location import checked_name, model_names, open_backend
 from ai.ml.retraining.store.retention import prunable, refuse_during_removal, remove_pruned
 from ai.ml.retraining.store.state import (
-    CHAMPION_ACTIONS,
     ModelState,
     as_it_is,
     champion_changes,
     check_verdict,
     last_promotion,
     line_body,
-    read_pointer,
     recovered_state,
     refuse_damaged,
     refuse_overtaken,
-    retirement,
 )
 
 LOCK_TIMEOUT_S = 30.0
 MIN_PREFIX = 6
+ALIASES = ("champion", "previous", "", None)
+"""What `NAME@…` may be besides the beginning of a digest."""
 
 Result = TypeVar("Result")
 
@@ -114,8 +123,8 @@ class Store:
 
     def digest_of(self, name: str, alias: str) -> str:
         """The digest that `champion`, `previous` or a prefix of it names."""
-        if alias not in ("champion", "previous", ""):
-            return self._digest_from_prefix(name, alias)
+        if alias not in ALIASES:
+            return self._promoted_once(name, self._digest_from_prefix(name, alias))
         pointer = self.pointer(name)
         digest = pointer and (pointer.previous if alias == "previous" else pointer.digest)
         if pointer is not None and digest is None and alias != "previous":
@@ -133,30 +142,21 @@ class Store:
         return None if pointer is None else pointer.digest
 
     def pointer(self, name: str) -> Pointer | None:
-        """What the champion's pointer says.
+        """What the champion's pointer says; raises as `check`."""
+        return self.checked(name).pointer
 
-        Raises:
-            StoreRefused: it is damaged.
-        """
-        return read_pointer(self.backend(name), name)
+    def checked(self, name: str) -> CheckedLedger:
+        """Ledger and pointer, once they are found to hold together; raises as `check`."""
+        return check(self.backend(name), name)
 
     def history(self, name: str) -> list[Entry]:
-        """Every decision, oldest first; where a line is damaged, those before it."""
-        return self.backend(name).read_ledger().entries
-
-    def refuse_damage(self, name: str) -> None:
-        """Check that the ledger can be read to its end.
-
-        Raises:
-            StoreRefused: a line is damaged.
-        """
-        damage = self.backend(name).read_ledger().damage
-        if damage is not None:
-            raise StoreRefused(damage)
+        """Every decision, oldest first; raises as `check`."""
+        return self.checked(name).entries
 
     def retirement(self, name: str) -> Entry | None:
         """The ledger's line that retired the champion; None unless that is how things are."""
-        return retirement(self.history(name))
+        change = self.checked(name).change
+        return change if change is not None and change.action == RETIRED else None
 
     def promotion_of(self, name: str, digest: str) -> Entry:
         """The ledger's last line that made a bundle the champion.
@@ -164,7 +164,7 @@ class Store:
         Raises:
             StoreRefused: there is none.
         """
-        return last_promotion(self.history(name), name, digest)
+        return last_promotion(self.checked(name).about(digest), name, digest)
 
     def promote(
         self,
@@ -274,7 +274,7 @@ class Store:
         pointer = self.pointer(name)
         if to is None and pointer is not None and pointer.previous is None:
             raise UsageError(f"{name}: there was no champion before {str(pointer.digest)[:12]}: nothing to go back to")
-        digest = self.digest_of(name, to or "previous")
+        digest = self.digest_of(name, to or "previous") if to in ALIASES else self._digest_from_prefix(name, to)
         if digest == self.champion(name):
             raise UsageError(f"{name}: {digest[:12]} is the champion already")
         if digest not in {entry.digest for entry in champion_changes(self.history(name))}:
@@ -310,7 +310,7 @@ class Store:
 
     def prunable(self, name: str, keep: int, *, keep_quarantine: int = 10, grace_s: float = 3600.0) -> list[str]:
         """What `prune` would remove; nothing is written."""
-        state = as_it_is(self.backend(name))
+        state = as_it_is(self.backend(name), name)
         going = prunable(state, keep, keep_quarantine, grace_s)
         return [state.backend.address(section, digest) for section, digest in going]
 
@@ -369,6 +369,11 @@ class Store:
             raise UsageError(f"{self.root} is no folder")
         return Path(self.root) / checked_name(name)
 
+    def _promoted_once(self, name: str, digest: str) -> str:
+        """A version by its digest is served only if the ledger knows it."""
+        last_promotion(self.checked(name).about(digest), name, digest)
+        return digest
+
     def _digest_from_prefix(self, name: str, prefix: str) -> str:
         if len(prefix) < MIN_PREFIX or not re.fullmatch(r"[0-9a-f]+", prefix):
             raise UsageError(
@@ -388,7 +393,11 @@ class Store:
         while True:
             try:
                 with backend.writing():
-                    return step(recovered_state(backend, name))
+                    result = step(recovered_state(backend, name))
+                # This machine remembers what it wrote; the decision stands if it can't.
+                with contextlib.suppress(BundlegateError):
+                    check(backend, name)
+                return result
             except LineTaken:
                 if time.monotonic() > deadline:
                     raise Busy(

@@ -1,4 +1,4 @@
-"""Raw columns as what `DictVectorizer` makes of their cells: numbers, and codes of distinct texts.
+"""Raw columns as `DictVectorizer` reads their cells: numbers, and codes of distinct texts.
 
 Three readers: of typed tables (the column's type says what its cells are), of raw tables and of rows as dicts (each
 cell is coerced by the rules of `ai.ml.core.tables.cells`, once per distinct value).
@@ -30,7 +30,7 @@ class _Everything:
 
 @dataclass(frozen=True)
 class ColumnCells:
-    """One raw column as what `DictVectorizer` makes of its cells."""
+    """One raw column as `DictVectorizer` reads its cells."""
 
     name: str
     numbers: np.ndarray | None
@@ -73,7 +73,7 @@ def feature_name(vectorizer: DictVectorizer, column: str, text: str) -> str:
 
 
 def typed_cells(name: str, column: pa.ChunkedArray | pa.Array) -> ColumnCells:
-    """Cells whose Arrow type says what they are: numbers are numbers, texts are categories as they stand."""
+    """Cells by their Arrow type: numbers are numbers, texts are categories unchanged."""
     if pa.types.is_dictionary(column.type) or is_text_type(column.type):
         codes, texts = dictionary_codes(column)
         return ColumnCells(name, None, codes, ["" if text is None else str(text) for text in texts])
@@ -110,7 +110,7 @@ def raw_cells(name: str, column: pa.ChunkedArray | pa.Array) -> ColumnCells:
 
 
 def dictionary_codes(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, list[Any]]:
-    """Codes `(n_rows,)` int64, -1 for null, and the values that they stand for, None among them."""
+    """Codes `(n_rows,)` int64, -1 for null, and the values of the codes, None among them."""
     array = _one_array(column)
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()

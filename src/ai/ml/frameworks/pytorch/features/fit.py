@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.parallel import map_columns
 from ai.ml.frameworks.pytorch.features.cells import ColumnCells, feature_name, typed_cells
-from ai.ml.frameworks.pytorch.features.matrix import text_places
+from ai.ml.frameworks.pytorch.features.matrix import text_indices
 from ai.ml.frameworks.pytorch.features.plan import ColumnPlan
 from ai.ml.frameworks.pytorch.features.standard_scaler import Features, NumberFeature, OneHotFeatures, fit_scaler
 
@@ -70,13 +70,13 @@ def fit_features(table: pa.Table) -> FittedFeatures:
     for column in columns:
         cells = column.cells
         if cells.numbers is not None:
-            place = vectorizer.vocabulary_[cells.name]
-            medians[place] = column.median
-            features.append(NumberFeature(place, cells.numbers))
+            index = vectorizer.vocabulary_[cells.name]
+            medians[index] = column.median
+            features.append(NumberFeature(index, cells.numbers))
         elif cells.codes is not None and column.counts is not None:
-            places = text_places(vectorizer, cells)[:-1]
-            feature = OneHotFeatures(places, cells.codes, column.counts)
-            known = np.unique(places[places >= 0])
+            indices = text_indices(vectorizer, cells)[:-1]
+            feature = OneHotFeatures(indices, cells.codes, column.counts)
+            known = np.unique(indices[indices >= 0])
             medians[known] = _one_hot_medians(feature, n_rows, width)[known]
             features.append(feature)
     scaler = fit_scaler(features, n_rows, width)
@@ -143,8 +143,8 @@ def _vectorizer(columns: Sequence[_Column]) -> DictVectorizer:
 
 def _one_hot_medians(feature: OneHotFeatures, n_rows: int, width: int) -> np.ndarray:
     """Median of each feature's zeros and ones: `(width,)` float64, 0 for features of other columns."""
-    known = feature.places >= 0
-    ones = np.bincount(feature.places[known], feature.counts[known], width)
+    known = feature.indices >= 0
+    ones = np.bincount(feature.indices[known], feature.counts[known], width)
     zeros = n_rows - ones
-    # The two middle places of the sorted values, one and the same for an odd number.
+    # The two middle positions of the sorted values, equal for an odd number of values.
     return ((zeros <= (n_rows - 1) // 2).astype(np.float64) + (zeros <= n_rows // 2)) / 2

@@ -54,27 +54,27 @@ def apply_features(
 
 
 def fill_matrix(vectorizer: DictVectorizer, columns: Sequence[ColumnCells], n_rows: int) -> np.ndarray:
-    """Put columns of cells at their places: `(n_rows, n_features)` float64."""
+    """Fill the matrix from columns of cells: `(n_rows, n_features)` float64."""
     vocabulary = vectorizer.vocabulary_
     # Column-major while it is filled: each column is then one run of memory.
     matrix = np.zeros((len(vocabulary), n_rows))
     row_numbers = np.arange(n_rows)
     for column in columns:
-        place = vocabulary.get(column.name)
-        if column.numbers is not None and place is not None:
+        index = vocabulary.get(column.name)
+        if column.numbers is not None and index is not None:
             values = column.numbers if column.is_number is None else np.where(column.is_number, column.numbers, 0.0)
             # Added, not assigned: DictVectorizer sums what lands on one feature, and 0 + -0.0 is 0.0 there.
-            matrix[place] += values
+            matrix[index] += values
         if column.codes is not None and n_rows:
-            places = text_places(vectorizer, column)
-            found = places[column.codes]
+            indices = text_indices(vectorizer, column)
+            found = indices[column.codes]
             known = found >= 0
             matrix[found[known], row_numbers[known]] += 1.0
     return np.ascontiguousarray(matrix.T)
 
 
 def impute(matrix: np.ndarray, medians: np.ndarray) -> np.ndarray:
-    """Replace what isn't finite by the column's median."""
+    """Replace values that aren't finite by the column's median."""
     return np.where(np.isfinite(matrix), matrix, medians)
 
 
@@ -89,7 +89,7 @@ def scale(matrix: np.ndarray, scaler: StandardScaler) -> np.ndarray:
     return matrix
 
 
-def text_places(vectorizer: DictVectorizer, column: ColumnCells) -> np.ndarray:
+def text_indices(vectorizer: DictVectorizer, column: ColumnCells) -> np.ndarray:
     """For each text of the column its feature, -1 where there is none; the last entry serves code -1."""
     get = vectorizer.vocabulary_.get
     return np.array([get(feature_name(vectorizer, column.name, text), -1) for text in column.texts] + [-1])

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ai.ml.core.parallel import map_columns, thread_count
 from ai.ml.frameworks.pytorch.features.cells import ColumnCells
-from ai.ml.frameworks.pytorch.features.matrix import scale, text_places
+from ai.ml.frameworks.pytorch.features.matrix import scale, text_indices
 
 FEW_TEXTS = 12
 """Up to so many features a look-up per feature is quicker than setting one cell per row."""
@@ -33,7 +33,7 @@ MATRIX_TILE = 1024
 class _Numbers:
     """A number column and its feature."""
 
-    place: int
+    index: int
     values: np.ndarray
     """`(n_rows,)` float64, finite."""
 
@@ -43,7 +43,7 @@ class _Texts:
     """A text column: for each row a code, for each code a feature (or none: -1)."""
 
     codes: np.ndarray
-    places: np.ndarray
+    indices: np.ndarray
     hit: np.ndarray
     """The features that a text of this table has."""
     tables: tuple[tuple[int, np.ndarray], ...]
@@ -69,12 +69,12 @@ class ColumnPlan:
         self._numbers, self._texts = [], []
         claimed: set[int] = set()
         for column in columns:
-            place = self.vectorizer.vocabulary_.get(column.name)
-            if column.numbers is not None and place is not None:
-                if column.is_number is not None or place in claimed:
+            index = self.vectorizer.vocabulary_.get(column.name)
+            if column.numbers is not None and index is not None:
+                if column.is_number is not None or index in claimed:
                     return False
-                claimed.add(place)
-                self._numbers.append(self._plan_numbers(place, column.numbers))
+                claimed.add(index)
+                self._numbers.append(self._plan_numbers(index, column.numbers))
             if column.codes is not None:
                 texts = self._plan_texts(column)
                 if not claimed.isdisjoint(texts.hit.tolist()):
@@ -86,7 +86,7 @@ class ColumnPlan:
     def filler(
         self, rows: int, tile_rows: int, dtype: np.dtype, first: int = 0
     ) -> Callable[[np.ndarray, int, int], None]:
-        """What puts rows into tiles, in order: `fill(tile, start, stop)` for tiles `(tile_rows, input_dim)` of `dtype`.
+        """`fill(tile, start, stop)`, which fills tiles `(tile_rows, input_dim)` of `dtype` with rows, in order.
 
         The first tile starts at row `first`. Features are made column by column for a few tiles at once, then turned
         into rows.
@@ -122,46 +122,46 @@ class ColumnPlan:
         map_columns(fill_piece, list(itertools.pairwise(pieces.tolist())), rows)
         return matrix
 
-    def _plan_numbers(self, place: int, values: np.ndarray) -> _Numbers:
+    def _plan_numbers(self, index: int, values: np.ndarray) -> _Numbers:
         finite = np.isfinite(values)
         if not finite.all():
-            values = np.where(finite, values, self.medians[place])
-        if self.mean is None or self.mean[place] == 0:
+            values = np.where(finite, values, self.medians[index])
+        if self.mean is None or self.mean[index] == 0:
             # DictVectorizer adds to a matrix of zeros, where -0.0 becomes 0.0; any other mean takes the sign away too.
             values = values + 0.0
-        return _Numbers(place, values)
+        return _Numbers(index, values)
 
     def _plan_texts(self, column: ColumnCells) -> _Texts:
-        places = text_places(self.vectorizer, column)
+        indices = text_indices(self.vectorizer, column)
         codes = cast(np.ndarray, column.codes)
         if len(codes) and codes.min() < 0:
             codes = np.where(codes < 0, len(column.texts), codes)
-        hit = np.unique(places[places >= 0])
+        hit = np.unique(indices[indices >= 0])
         few = hit.tolist() if len(hit) <= FEW_TEXTS else []
-        tables = tuple((place, np.where(places == place, self.ones[place], self.zeros[place])) for place in few)
-        return _Texts(codes, places, hit, tables)
+        tables = tuple((index, np.where(indices == index, self.ones[index], self.zeros[index])) for index in few)
+        return _Texts(codes, indices, hit, tables)
 
     def _fill_block(self, block: np.ndarray, scratch: np.ndarray, start: int, stop: int) -> None:
         for numbers in self._numbers:
-            self._fill_numbers(numbers, block[numbers.place, : stop - start], scratch[: stop - start], start, stop)
+            self._fill_numbers(numbers, block[numbers.index, : stop - start], scratch[: stop - start], start, stop)
         for texts in self._texts:
             self._fill_texts(texts, block[:, : stop - start], start, stop)
 
     def _fill_numbers(self, numbers: _Numbers, target: np.ndarray, scratch: np.ndarray, start: int, stop: int) -> None:
-        values, place = numbers.values[start:stop], numbers.place
+        values, index = numbers.values[start:stop], numbers.index
         if self.mean is not None:
-            values = np.subtract(values, self.mean[place], out=scratch)
+            values = np.subtract(values, self.mean[index], out=scratch)
         if self.divisor is not None:
-            np.divide(values, self.divisor[place], out=target, casting="same_kind")
+            np.divide(values, self.divisor[index], out=target, casting="same_kind")
         else:
             np.copyto(target, values, casting="same_kind")
 
     def _fill_texts(self, texts: _Texts, block: np.ndarray, start: int, stop: int) -> None:
         codes = texts.codes[start:stop]
-        for place, table in texts.tables:
-            table.astype(block.dtype).take(codes, out=block[place], mode="clip")
+        for index, table in texts.tables:
+            table.astype(block.dtype).take(codes, out=block[index], mode="clip")
         if len(texts.hit) > len(texts.tables):
             block[texts.hit] = self.zeros[texts.hit, None]
-            places = texts.places[codes]
-            known = np.flatnonzero(places >= 0)
-            block[places[known], known] = self.ones[places[known]]
+            indices = texts.indices[codes]
+            known = np.flatnonzero(indices >= 0)
+            block[indices[known], known] = self.ones[indices[known]]

@@ -21,7 +21,7 @@ BLOCK_BYTES = 1 << 19
 class NumberFeature:
     """A feature that is a column of numbers."""
 
-    place: int
+    index: int
     values: np.ndarray
     """`(n_rows,)` float64, finite, without -0.0."""
 
@@ -30,7 +30,7 @@ class NumberFeature:
 class OneHotFeatures:
     """The features of a column of texts."""
 
-    places: np.ndarray
+    indices: np.ndarray
     """`(n_texts,)` int64: the feature of each text, -1 for none."""
     codes: np.ndarray
     """`(n_rows,)` int64 into the texts, -1 for none."""
@@ -45,7 +45,7 @@ def fit_scaler(features: Sequence[Features], n_rows: int, width: int) -> Standar
     """`StandardScaler().fit(matrix)` for the C-ordered matrix `(n_rows, width)` of these features.
 
     Args:
-        features: of every place, once each.
+        features: one for every column of the matrix.
         n_rows: at least 1.
         width: number of features.
     """
@@ -55,7 +55,7 @@ def fit_scaler(features: Sequence[Features], n_rows: int, width: int) -> Standar
     mean, variance = np.empty(width), np.empty(width)
     groups = [_Group(part, n_rows) for part in _shared_out(features, thread_count())]
     for group, moments in zip(groups, map_columns(_Group.moments, groups, n_rows), strict=True):
-        mean[group.places], variance[group.places] = moments
+        mean[group.indices], variance[group.indices] = moments
     # Fitted on anything of this width for its other attributes.
     scaler = StandardScaler().fit(np.zeros((2, width)))
     scaler.n_samples_seen_ = type(scaler.n_samples_seen_)(n_rows)
@@ -70,16 +70,16 @@ class _Group:
         self.n_rows = n_rows
         self.numbers = [feature for feature in features if isinstance(feature, NumberFeature)]
         texts = [feature for feature in features if isinstance(feature, OneHotFeatures)]
-        hot = [np.unique(feature.places[feature.places >= 0]) for feature in texts]
-        self.places = np.concatenate([np.array([number.place for number in self.numbers], dtype=np.int64), *hot])
-        self.width = len(self.places) + 1
-        local = np.full(int(self.places.max(initial=0)) + 2, self.width - 1)
-        local[self.places] = np.arange(self.width - 1)
-        # Place -1 and code -1 are the last entries.
-        self.texts = [(local[np.append(feature.places, -1)], feature) for feature in texts]
+        hot = [np.unique(feature.indices[feature.indices >= 0]) for feature in texts]
+        self.indices = np.concatenate([np.array([number.index for number in self.numbers], dtype=np.int64), *hot])
+        self.width = len(self.indices) + 1
+        local = np.full(int(self.indices.max(initial=0)) + 2, self.width - 1)
+        local[self.indices] = np.arange(self.width - 1)
+        # Index -1 and code -1 are the last entries.
+        self.texts = [(local[np.append(feature.indices, -1)], feature) for feature in texts]
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of the features at `places`."""
+        """Mean and variance of the features at `indices`."""
         block_rows = max(16, BLOCK_BYTES // (8 * self.width))
         mean = self._sums(block_rows) / self.n_rows
         correction, squares = self._deviations(mean, block_rows)
@@ -135,13 +135,13 @@ def _shared_out(features: Sequence[Features], parts: int) -> list[list[Features]
 
 
 def _width(feature: Features) -> int:
-    return 1 if isinstance(feature, NumberFeature) else len(feature.places)
+    return 1 if isinstance(feature, NumberFeature) else len(feature.indices)
 
 
 def _only_column(feature: Features) -> np.ndarray:
     if isinstance(feature, NumberFeature):
         return feature.values
-    return (np.append(feature.places, -1) >= 0).astype(np.float64)[feature.codes]
+    return (np.append(feature.indices, -1) >= 0).astype(np.float64)[feature.codes]
 
 
 def _divisors(mean: np.ndarray, variance: np.ndarray, n_rows: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from ai.ml.frameworks.pytorch.serialization import load_bundle
 
 
 class OpenedBundle:
-    """A bundle directory, or a `.pt` file alone; the manifest is read at once, the model when it is first asked for.
+    """A bundle directory, or a `.pt` file alone; the manifest is read at once, the model on first use.
 
     No file is held against the manifest's hashes: whoever must trust them calls `check_files`.
     """
@@ -38,7 +38,7 @@ class OpenedBundle:
 
     @property
     def manifest(self) -> Manifest:
-        """What the directory's `manifest.json` says.
+        """The directory's `manifest.json`.
 
         Raises:
             BundleNotFound: a file alone has none.
@@ -60,7 +60,7 @@ class OpenedBundle:
 
     @cached_property
     def scorer(self) -> Scorer:
-        """One scorer for all that is asked here; its counts sum over every table it scores."""
+        """The scorer of this bundle; its counts sum over every table that it scores."""
         return self.new_scorer()
 
     def new_scorer(self) -> Scorer:

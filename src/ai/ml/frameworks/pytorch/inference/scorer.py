@@ -58,7 +58,7 @@ class Scorer:
         settings: ScoringSettings | None = None,
         device: torch.device | str | None = None,
     ):
-        """Check the bundle's parts against each other and copy its model.
+        """Check that the bundle's parts fit together, and copy its model.
 
         Args:
             bundle: may be in train mode or on another device; it stays as it is.
@@ -96,7 +96,7 @@ class Scorer:
         return Answers(raw, self.decode(raw))
 
     def score_rows(self, rows: Sequence[Mapping[str, Any]]) -> Answers:
-        """Answers for rows as dicts, in order; the rows are left as they are."""
+        """Answers for rows as dicts, in order; the rows aren't changed."""
         return self.score_matrix(self.rows_matrix(rows))
 
     def score_matrix(self, matrix: np.ndarray) -> Answers:
@@ -187,14 +187,14 @@ def predict_rows(
 
 
 def stage_outputs(scorer: Scorer, table: pa.Table) -> dict[str, np.ndarray]:
-    """What each stage gives for a table, so that two environments can be compared stage by stage."""
+    """The output of each stage for a table, so that environments can be compared stage by stage."""
     matrix = scorer.matrix(table)
     scaled = scorer.scaled(matrix)
     return {"vectorizer": matrix, "scaler": scaled, "network": scorer.forward(scaled)}
 
 
 def rounding_margin(scorer: Scorer, table: pa.Table) -> float:
-    """How near the nearest output stands to a midpoint between two float32, in units of float32 ulp; inf without rows.
+    """The distance of the nearest output to a midpoint between two float32, in units of float32 ulp; inf without rows.
 
     Only `exact` rounds; in `fast` the margin is inf.
     """
@@ -218,7 +218,7 @@ def _rounded(values: np.ndarray) -> np.ndarray:
 
 
 def check_parts(bundle: ModelBundle) -> None:
-    """Hold the widths of a bundle's parts against each other.
+    """Check that the widths of a bundle's parts agree.
 
     Raises:
         BundleRefused: names the part, its width and the one that was expected.

@@ -20,13 +20,13 @@ from ai.ml.frameworks.pytorch.inference.precision import full_precision
 
 DEFAULT_TILE_ROWS = 1_024
 Precision = Literal["exact", "fast"]
-PLACES_TRIED = (1, 7, 66, 515)
-"""By how many rows a tile is rolled to see whether bits depend on a row's place in it."""
+SHIFTS_TRIED = (1, 7, 66, 515)
+"""Shifts of a tile's rows, to test whether bits depend on a row's position in the tile."""
 
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """What decides the bits of an answer beside the bundle itself; stored in the manifest."""
+    """The settings that decide an answer's bits beside the bundle; stored in the manifest."""
 
     precision: Precision = "exact"
     """`exact`: float64 forward, rounded once to float32; `fast`: float32."""
@@ -40,12 +40,12 @@ class ScoringSettings:
             raise UsageError(f"tile_rows must be between 1 and {1 << 20:,}, got {self.tile_rows}")
 
     def to_manifest(self) -> dict[str, Any]:
-        """The settings as the manifest holds them."""
+        """The settings in the manifest's form."""
         return {"precision": self.precision, "tile_rows": self.tile_rows}
 
     @classmethod
     def from_manifest(cls, record: Mapping[str, Any]) -> ScoringSettings:
-        """Read what `to_manifest` wrote; raises `BundleRefused` on anything else."""
+        """Parse the output of `to_manifest`; raises `BundleRefused` on anything else."""
         try:
             return cls(str(record["precision"]), int(record["tile_rows"]))  # pyright: ignore[reportArgumentType]
         except (KeyError, TypeError, ValueError) as error:
@@ -53,7 +53,7 @@ class ScoringSettings:
 
 
 class TiledNetwork:
-    """A copy of a model in `eval()`, run over tiles; the model itself is left as it is."""
+    """A copy of a model in `eval()`, run over tiles; the model itself isn't changed."""
 
     def __init__(self, model: nn.Module, shape: tuple[int, int], settings: ScoringSettings, device: torch.device):
         """Copy the model and see that it maps rows as it should.
@@ -71,12 +71,12 @@ class TiledNetwork:
         self.tile_rows, self.device = settings.tile_rows, device
         self._copy(model, torch.float64 if settings.precision == "exact" else torch.float32)
         self._check_shape()
-        if self._dtype == torch.float32 and self._depends_on_place():
+        if self._dtype == torch.float32 and self._depends_on_position():
             self._copy(model, torch.float64)
 
     @property
     def dtype(self) -> np.dtype:
-        """What the network computes in: float64, or float32 in `fast`."""
+        """The dtype of the network's computation: float64, or float32 in `fast`."""
         return np.dtype(np.float64 if self._dtype == torch.float64 else np.float32)
 
     def run(self, rows: int, fill: Callable[[np.ndarray, int, int], None]) -> np.ndarray:
@@ -119,8 +119,8 @@ class TiledNetwork:
         if shape != (1, self.output_dim):
             raise BundleRefused(f"model: gives shape {shape} for one row, expected {(1, self.output_dim)}")
 
-    def _depends_on_place(self) -> bool:
-        """Whether the float32 kernels here give a row other bits in another place of the tile.
+    def _depends_on_position(self) -> bool:
+        """Whether the float32 kernels here give a row other bits at another position of the tile.
 
         Seen with AVX-512 for a single layer with few outputs; then `fast` computes as `exact` does.
         """
@@ -131,5 +131,5 @@ class TiledNetwork:
         with torch.inference_mode(), full_precision(self.device):
             expected = self._model(tile)
             return any(
-                not torch.equal(self._model(tile.roll(places, 0)), expected.roll(places, 0)) for places in PLACES_TRIED
+                not torch.equal(self._model(tile.roll(shift, 0)), expected.roll(shift, 0)) for shift in SHIFTS_TRIED
             )

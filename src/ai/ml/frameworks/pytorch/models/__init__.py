@@ -1,4 +1,4 @@
-"""The networks of the training modes, and what can be read off a live one. Uses nothing of ours."""
+"""The networks of the training modes, and the configuration of a live one. Uses nothing of ours."""
 
 from ai.ml.frameworks.pytorch.models.networks import (
     DEFAULT_DROPOUT,

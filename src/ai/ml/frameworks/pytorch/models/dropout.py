@@ -23,10 +23,10 @@ class Dropout(nn.Dropout):
 
 
 class Masks:
-    """What a training forward on the CPU multiplies with, of one shape: 0, or what keeps the mean."""
+    """Dropout masks of one shape for training on the CPU: 0, or the factor that keeps the mean."""
 
     def __init__(self, like: Tensor, p: float):
-        """Take memory that every draw fills again.
+        """Allocate the memory that every draw fills again.
 
         Args:
             like: shape and dtype of a mask.

@@ -1,4 +1,4 @@
-"""The architectures, built from plain numbers, and the way back: plain numbers read off a live model."""
+"""The architectures, built from plain numbers, and the reverse: plain numbers from a live model."""
 
 from __future__ import annotations
 
@@ -141,12 +141,12 @@ def build_model(
 
 
 def set_temperature(model: nn.Module, temperature: float) -> None:
-    """Remember by what the outputs are to be divided before they become probabilities; 1 says nothing."""
+    """Store the divisor of the outputs before the softmax on the model; 1 changes nothing."""
     vars(model)["_temperature"] = temperature
 
 
 def model_temperature(model: nn.Module) -> float:
-    """What `set_temperature` set; 1 for a model that nobody set it on."""
+    """The temperature from `set_temperature`; 1 for a model without one."""
     return float(vars(model).get("_temperature", 1.0))
 
 

@@ -21,19 +21,19 @@ from torch import Tensor, nn
 from ai.ml.frameworks.pytorch.models.dropout import Dropout
 
 CLIP = 3.0
-"""In standard deviations: what a scaled value approaches."""
+"""The limit of a scaled value, in standard deviations."""
 _ENORMOUS = 1e15
 """Its square is still a float32."""
 DEFAULT_BINS = 16
 DEFAULT_EMBEDDING_DIM = 8
 DEFAULT_MEMBERS = 8
 _MAX_ROWS_FOR_BINS = 1 << 18
-"""Quantiles of more rows cost time and say the same; `torch.quantile` refuses 2**24."""
+"""Quantiles of more rows cost time without a benefit; `torch.quantile` refuses 2**24."""
 
 
 @dataclass(frozen=True)
 class PiecewiseShape:
-    """What the architecture needs to know beside width, depth and dropout."""
+    """The architecture's parameters beside width, depth and dropout."""
 
     n_num: int = 0
     """Columns with an embedding."""
@@ -56,9 +56,9 @@ class PiecewiseEmbedding(nn.Module):
     """
 
     columns: Tensor
-    """`(n_num,)` int64, ascending: places in the row."""
+    """`(n_num,)` int64, ascending: columns of the input."""
     edges: Tensor
-    """`(n_num, n_bins + 1)` float32, never descending; a bin without width says nothing."""
+    """`(n_num, n_bins + 1)` float32, never descending; a bin without width is unused."""
 
     def __init__(self, shape: PiecewiseShape):
         super().__init__()
@@ -154,7 +154,7 @@ def find_bins(x: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
     """
     step = -(-len(x) // _MAX_ROWS_FOR_BINS)
     sample = x[::step].astype(np.float32)
-    columns = np.array([place for place, column in enumerate(sample.T) if _has_three_values(column)], dtype=np.int64)
+    columns = np.array([index for index, column in enumerate(sample.T) if _has_three_values(column)], dtype=np.int64)
     if not len(columns) or len(sample) <= n_bins:
         return np.empty(0, dtype=np.int64), np.empty((0, n_bins + 1), dtype=np.float32)
     edges = np.empty((len(columns), n_bins + 1), dtype=np.float32)
@@ -168,7 +168,7 @@ def find_bins(x: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def set_bins(model: nn.Module, columns: np.ndarray, edges: np.ndarray) -> None:
-    """Put what `find_bins` found into a model that was built for as many columns."""
+    """Copy the bins of `find_bins` into a model that was built for as many columns."""
     embedding = embedding_of(model)
     if embedding is not None:
         embedding.columns.copy_(torch.from_numpy(columns))
@@ -190,7 +190,7 @@ def shape_of_model(model: PiecewiseMLP | TabM) -> PiecewiseShape:
 
 
 def check_embedding(model: nn.Module, input_dim: int) -> None:
-    """Hold the buffers of an embedding against what they index and order.
+    """Check the buffers of an embedding: indices in range, bins in order.
 
     Raises:
         ValueError: the message begins with the tensor's name.

@@ -93,7 +93,7 @@ def finish_pending(directory: Path) -> None:
 
 
 def committed_files(directory: Path) -> dict[str, Path]:
-    """Where the files of the committed pair lie just now, by final name; never writes.
+    """The present paths of the committed pair's files, by final name; never writes.
 
     Returns:
         Empty without a pending record: the files lie under their own names. Else a name that is missing is a file
@@ -191,7 +191,7 @@ def _apply(directory: Path, new: Record) -> None:
 
 
 def _remove_seal(directory: Path) -> None:
-    """Remove what described the pair that is being replaced: the evidence, and last the manifest that names it."""
+    """Remove the replaced pair's evidence, and last the manifest that names it."""
     manifest, evidence = directory / MANIFEST_NAME, directory / "evidence"
     try:
         names = [name for name in json.loads(manifest.read_bytes())["files"] if _EVIDENCE_FILE.fullmatch(name)]
@@ -209,7 +209,7 @@ def _remove_seal(directory: Path) -> None:
 
 
 def _check_targets(directory: Path) -> None:
-    """Find out before the commit that a name is taken by what a file can't replace."""
+    """Refuse, before the commit, a name that is taken by something that a file can't replace."""
     for name in (BUNDLE_NAME, METRICS_NAME, MANIFEST_NAME, LOCK_NAME):
         path = directory / name
         if path.is_dir() and not path.is_symlink():
@@ -217,16 +217,16 @@ def _check_targets(directory: Path) -> None:
 
 
 def _locate(directory: Path, record: Record) -> dict[str, Path] | None:
-    """The place of each file of the record; None if one is at neither of its places."""
+    """The path of each file of the record; None if one is at neither of its paths."""
     files: dict[str, Path] = {}
     for name, new in record.items():
         if new is None:
             continue
         # The temporary name first: a file only moves from there to the final one.
-        place = next((path for path in (directory / new.temp, directory / name) if _holds(path, new)), None)
-        if place is None:
+        found = next((path for path in (directory / new.temp, directory / name) if _holds(path, new)), None)
+        if found is None:
             return None
-        files[name] = place
+        files[name] = found
     return files
 
 
@@ -238,7 +238,7 @@ def _holds(path: Path, expected: NewFile) -> bool:
 
 
 def _is_there(path: Path) -> bool:
-    """As `lexists`, which takes an error of the disk for a no."""
+    """Like `lexists`, which would return False on an error of the disk."""
     try:
         path.lstat()
     except FileNotFoundError:

@@ -49,7 +49,7 @@ BUILT_NAMES = frozenset(
 STORAGE_NAMES = frozenset({("torch", "FloatStorage"), ("torch", "LongStorage")})
 """A reference to a tensor storage may name these."""
 PASSED_NAMES = frozenset({("numpy", "float64"), ("numpy", "ndarray")})
-"""These stand as arguments and attributes only."""
+"""Names that are allowed as arguments and attributes only."""
 ALLOWED_NAMES = CALLED_NAMES | BUILT_NAMES | STORAGE_NAMES | PASSED_NAMES
 
 
@@ -66,14 +66,14 @@ class Global:
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """What the file wants called or built, with what; never done."""
+    """A call or construction that the file describes; it is never executed."""
 
     target: Global
     arguments: tuple[Any, ...]
     state: Any = None
-    """What BUILD gave it."""
+    """The state from BUILD."""
     items: list[tuple[Any, Any]] = field(default_factory=list[tuple[Any, Any]])
-    """What SETITEMS gave it (only an `OrderedDict` may have any)."""
+    """The items from SETITEMS (only an `OrderedDict` may have any)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _opcode_name(opcode: bytes) -> str:
 
 
 class _Machine:
-    """The stack, the memo, and the place in the pickle."""
+    """The stack, the memo, and the position in the pickle."""
 
     def __init__(self, data: bytes):
         self.data = data
@@ -333,4 +333,4 @@ _STEPS: dict[bytes, _Step] = {
     b"b": _build,
     b"Q": _persistent,
 }
-"""What each opcode does; one that isn't here ends the reading."""
+"""The handler of each opcode; any other opcode is refused."""

@@ -49,7 +49,7 @@ def read_array(record: Any, key: str) -> np.ndarray:
 
 
 def is_array(record: Any) -> bool:
-    """Whether a record wants an array built, the way numpy pickles one."""
+    """Whether a record describes an array in the form in which numpy pickles it."""
     if not isinstance(record, Call) or record.target.name != "_reconstruct" or record.items:
         return False
     match record.arguments:
@@ -60,7 +60,7 @@ def is_array(record: Any) -> bool:
 
 
 def _object_array(data: Any, sizes: tuple[int, ...], key: str) -> np.ndarray:
-    """Texts, or numbers of one kind: an object array of anything else has no place in a bundle."""
+    """Texts, or numbers of one kind: no other object array is allowed in a bundle."""
     if not isinstance(data, list):
         raise BundleRefused(f"{key}: expected a list of labels, got {kind_of(data)}")
     items = cast("list[Any]", data)
@@ -188,7 +188,7 @@ def read_flag(value: Any, key: str) -> bool:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, in a few characters and without walking into it."""
+    """A short description of a value, without its elements."""
     if isinstance(value, Call):
         return f"a {value.target}"
     if isinstance(value, Global):

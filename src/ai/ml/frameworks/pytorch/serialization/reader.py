@@ -53,7 +53,7 @@ class _Plan:
 
 
 def load_checked(path: Path, map_location: Any = None, *, expect_sha256: str | None = None) -> Loaded:
-    """Read and check a bundle file, and build its model on the device that `map_location` says.
+    """Read and check a bundle file, and build its model on the device of `map_location`.
 
     Raises:
         BundleRefused: the file is damaged, forged, not a bundle, or not the expected one; the message names the record
@@ -78,7 +78,7 @@ def load_checked(path: Path, map_location: Any = None, *, expect_sha256: str | N
 
 
 def check_structure(path: Path) -> None:
-    """Everything that `load_checked` checks but the bytes of the tensors: what a writer asks before it commits.
+    """All checks of `load_checked` except for the tensors' bytes: a writer runs them before it commits.
 
     Raises:
         BundleRefused: the file would not load.
@@ -88,7 +88,7 @@ def check_structure(path: Path) -> None:
 
 
 def inspect_payload(path: Path) -> dict[str, Any]:
-    """What a bundle file says of itself, read statically; no tensor and no model is made.
+    """The description in a bundle file, read statically; no tensor and no model is built.
 
     Raises:
         BundleRefused: the file is damaged, forged, or not a bundle.

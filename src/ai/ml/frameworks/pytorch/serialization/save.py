@@ -1,4 +1,4 @@
-"""`save_bundle`: a bundle into one file, the same bytes for the same content, and never half of it."""
+"""`save_bundle`: a bundle into one file, the same bytes for the same content, written atomically."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def encode_bundle(bundle: ModelBundle) -> bytes:
 
 
 def encode_payload(payload: dict[str, Any]) -> bytes:
-    """The canonical form of a payload, checked by nobody: its parts needn't fit together."""
+    """The canonical form of a payload, without checks: its parts needn't fit together."""
     stream = io.BytesIO()
     _write_payload(payload, _Sink(stream))
     return stream.getvalue()
@@ -153,7 +153,7 @@ def _own_tensors(model: nn.Module) -> OrderedDict[str, Tensor]:
 
 
 def _check_values(name: str, tensor: Tensor) -> None:
-    """What the loader would refuse of a tensor's values: found here, where the model can still be looked at."""
+    """Check a tensor's values as the loader does, while the live model can still be inspected."""
     if tensor.is_meta or tensor.layout != torch.strided:
         raise BundleRefused(f"state_dict[{name!r}]: has no values of its own ({tensor.device}, {tensor.layout})")
     if not tensor.numel():
@@ -184,7 +184,7 @@ def _write_checked(payload: dict[str, Any], temp: Path) -> str:
 
 
 class _Sink(HashingStream):
-    """What torch's writer writes to.
+    """The stream that torch's writer writes to.
 
     An error of the disk waits until torch is done: its C++ would turn it into one that says nothing of the cause.
     """
@@ -192,7 +192,7 @@ class _Sink(HashingStream):
     error: OSError | None = None
 
     def write(self, data: Any, /) -> int:
-        """Take all of `data`; returns its size in bytes."""
+        """Write all of `data`; returns its size in bytes."""
         if self.error is None:
             try:
                 return super().write(data)

@@ -1,4 +1,4 @@
-"""What a bundle's payload may be: the twelve keys, each with a value that fits all the others.
+"""The schema of a bundle's payload: the twelve keys, each with a value that fits all the others.
 
 Inert records in (`pickle_reader`), fresh objects and plain values out; no object of the file survives. Messages begin
 with the payload key that is off.
@@ -88,7 +88,7 @@ class Payload:
     target_scaler: StandardScaler | None
     model_config: dict[str, Any] | None
     written_with: dict[str, str]
-    """Versions that the file tells of: `scikit-learn` as it stands there."""
+    """Versions named in the file: `scikit-learn`."""
 
 
 def read_payload_tree(tree: Any) -> Payload:

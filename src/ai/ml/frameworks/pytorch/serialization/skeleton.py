@@ -65,22 +65,22 @@ def build_skeleton(
 
 
 def config_of_names(shapes: Shapes) -> dict[str, Any]:
-    """The `model_config` that the names and shapes of a state_dict speak of; the fallback where they say nothing."""
+    """The `model_config` by the names and shapes of a state_dict; the fallback where they don't determine it."""
     if "net.weight" in shapes:
         return {**FALLBACK, "training_mode": "linear_glm_baseline", "num_hidden_layers": 1}
     if "input.weight" in shapes:
         blocks = [int(match[1]) for name in shapes if (match := _BLOCK_WEIGHT.fullmatch(name))]
         hidden_dim = shapes["input.weight"][0]
         return {**FALLBACK, "training_mode": "tabresnet", "hidden_dim": hidden_dim, "num_hidden_layers": len(blocks)}
-    places = sorted(
+    linear_indices = sorted(
         int(match[1]) for name in shapes if (match := _MLP_WEIGHT.fullmatch(name)) and len(shapes[name]) == 2
     )
-    if len(places) < 2:
+    if len(linear_indices) < 2:
         return dict(FALLBACK)
-    # Linear, BatchNorm1d, ReLU: the next Linear is three places on, four with a Dropout between.
-    dropout = _PROBABLE_DROPOUT if places[1] - places[0] == 4 else 0.0
-    hidden_dim = shapes[f"net.{places[0]}.weight"][0]
-    return {**FALLBACK, "hidden_dim": hidden_dim, "num_hidden_layers": len(places) - 1, "dropout": dropout}
+    # Linear, BatchNorm1d, ReLU: the next Linear is three modules on, four with a Dropout between.
+    dropout = _PROBABLE_DROPOUT if linear_indices[1] - linear_indices[0] == 4 else 0.0
+    hidden_dim = shapes[f"net.{linear_indices[0]}.weight"][0]
+    return {**FALLBACK, "hidden_dim": hidden_dim, "num_hidden_layers": len(linear_indices) - 1, "dropout": dropout}
 
 
 def _on_meta(input_dim: int, output_dim: int, config: Mapping[str, Any]) -> nn.Module:

@@ -65,7 +65,7 @@ class HashedReader:
             self._hashed += len(part)
 
     def skip(self) -> None:
-        """Read and hash what no one asked for."""
+        """Read and hash the remaining storages."""
         buffer = memoryview(bytearray(_CHUNK))
         for key, record in self._archive.storages.items():
             for at in range(max(0, self._hashed - record.offset), record.size, _CHUNK):

@@ -1,4 +1,4 @@
-"""The zip that `torch.load` is given in the place of a bundle file: a frame of our own around the file's storages."""
+"""The zip that `torch.load` gets instead of a bundle file: an archive of our own around the file's storages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _VERSION = 45
 
 
 class TensorZip(io.RawIOBase):
-    """A stored zip of a pickle and storages, readable like a file; the storages are read when they are asked for."""
+    """A stored zip of a pickle and storages, readable like a file; the storages are read on demand."""
 
     def __init__(self, pickled: bytes, storages: Mapping[str, StorageRecord], read_storage: ReadStorage):
         super().__init__()
@@ -94,7 +94,7 @@ class TensorZip(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a place, from the beginning, from here or from the end."""
+        """Move to an offset from the beginning, the present position or the end."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 

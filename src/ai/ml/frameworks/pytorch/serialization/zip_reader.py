@@ -34,7 +34,7 @@ _HAS_DESCRIPTOR = 0x0008
 _UTF8_NAMES = 0x0800
 _STORED = 0
 MAX_16_BITS, MAX_32_BITS = 0xFFFF, 0xFFFFFFFF
-"""In a field of that size: the value stands in a longer field elsewhere."""
+"""Marks a field whose value is in a longer field elsewhere."""
 _EXTRA_ZIP64 = 1
 _EXTRA_PADDING = 0x4246
 """`FB`: how `torch.save` moves tensor data to a multiple of 64 bytes."""
@@ -42,7 +42,7 @@ _EXTRA_PADDING = 0x4246
 
 @dataclass(frozen=True)
 class StorageRecord:
-    """Where the bytes of one tensor storage lie, and what the directory says of them."""
+    """The offset and size of one tensor storage, with its directory entry."""
 
     offset: int
     size: int
@@ -277,7 +277,7 @@ def _read_content(file: BundleFile, entry: _Entry, position: int) -> bytes:
 
 
 def check_crc(name: str, found: int, expected: int) -> None:
-    """Refuse a record whose content isn't the one that was written."""
+    """Refuse a record whose content doesn't match its CRC."""
     if found != expected:
         raise _off(name, f"damaged, its CRC is {found:08x}, the zip says {expected:08x}")
 

@@ -1,4 +1,4 @@
-"""A training's budget in seconds: what is kept back for the metrics, and what is said when it ends the training."""
+"""A training's budget in seconds: the reserve for the metrics, and the message when it ends the training."""
 
 from __future__ import annotations
 

@@ -12,13 +12,13 @@ from scipy.special import logsumexp
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 2.0
 MIN_ROWS = 200
-"""Fewer validation rows say too little."""
+"""Minimum of validation rows."""
 DIGITS = 4
 """Decimals kept: more would be noise."""
 
 
 def best_temperature(logits: np.ndarray, y: np.ndarray) -> float:
-    """The temperature with the least log loss on validation rows, or 1.0 where it isn't surely better than that.
+    """The temperature with the lowest log loss on validation rows, or 1.0 where it isn't significantly better.
 
     The rows are halved, every second one, and the temperature of each half must lower the log loss of the other.
 
@@ -38,7 +38,7 @@ def best_temperature(logits: np.ndarray, y: np.ndarray) -> float:
 
 
 def _minimum(logits: np.ndarray, y: np.ndarray) -> float:
-    """The temperature within the bounds at which the log loss is least."""
+    """The temperature within the bounds with the lowest log loss."""
     bounds = (np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE))
     found = minimize_scalar(lambda log: _log_loss(logits, y, float(np.exp(log))), bounds=bounds, method="bounded")
     return float(np.exp(found.x))

@@ -1,4 +1,4 @@
-"""A training put away after an epoch, so that one that was killed goes on to the same bits.
+"""Checkpoints after epochs, so that a killed training continues to the same bits.
 
 The file is a line with the sha-256 of the rest, a line with the fingerprint of what is trained, then a tree of tensors
 and plain values (`tensor_codec`: no pickle), read only after the hash was checked.
@@ -22,12 +22,12 @@ class EpochCheckpoint:
     """One file, written now and then."""
 
     def __init__(self, path: Path, fingerprint: str):
-        """Remember where, and of what: data, settings and versions."""
+        """Keep the path and the identity of the training: data, settings and versions."""
         self.path, self.fingerprint = path, fingerprint
         self._next = 0.0
 
     def due(self) -> bool:
-        """The last one is old enough; the first comes after the first epoch."""
+        """Whether the last one is old enough; the first is due after the first epoch."""
         return time.monotonic() >= self._next
 
     def save(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the record of an epoch checkpoint must look like before anything of it is taken up.
+"""Checks of an epoch checkpoint's record before any of it is restored.
 
 It is compared with an example from the very training that would go on with it: the same keys, tensors of the same shape
 and dtype, values of the same kind. A file with the right digest may still have been written by somebody else.

@@ -39,7 +39,7 @@ class EpochReport:
     epoch: int
     """Counted from 1."""
     epochs: int
-    """The most there can be."""
+    """The maximum number of epochs."""
     train_loss: float
     """Mean over the epoch's updates."""
     validation_loss: float | None
@@ -50,7 +50,7 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class TrainingTensors:
-    """What the loop reads, all on one device."""
+    """The loop's data, all on one device."""
 
     x: Tensor
     """`(n_rows, input_dim)` float32."""
@@ -64,7 +64,7 @@ class TrainingTensors:
 
 @dataclass
 class FitState:
-    """Everything that decides how a training goes on; leaving any of it out changes the final bits."""
+    """The complete state of a training; leaving any of it out changes the final bits."""
 
     epoch: int = 0
     best_loss: float = float("inf")
@@ -115,7 +115,7 @@ class TrainingLoop:
 
     @property
     def elapsed(self) -> float:
-        """Seconds of the budget that are gone: those before a kill, as far as a checkpoint knows them, included."""
+        """Seconds of the budget that are spent: those before a kill, as far as a checkpoint knows them, included."""
         return self.state.spent + time.perf_counter() - self.began
 
     @property
@@ -292,7 +292,7 @@ class TrainingLoop:
         )
 
     def _example_state(self) -> dict[str, Any]:
-        """What a state of this training looks like once there was an epoch."""
+        """A template of this training's state after an epoch."""
         state = self._kept(0.0)
         numbered = enumerate(weight for group in self.optimizer.param_groups for weight in group["params"])
         moments = {number: {"step": torch.zeros(()), "exp_avg": each, "exp_avg_sq": each} for number, each in numbered}

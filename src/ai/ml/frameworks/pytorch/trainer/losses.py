@@ -1,4 +1,4 @@
-"""What each training mode minimises."""
+"""The loss of each training mode."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class ModeLoss:
     """How a mode's cross-entropy differs from the plain one; a regression has the mean squared error in every mode."""
 
     class_weights: bool = False
-    """Every class counts the same, whatever the config says."""
+    """Balanced classes, whatever the config."""
     label_smoothing: float | None = None
     """Instead of the config's."""
 
@@ -134,7 +134,7 @@ def hard_loss(
 
 
 def early_stopping_loss(task: TaskType, hard: Criterion) -> Criterion:
-    """What early stopping watches: `hard`, but for regression no single validation row may decide.
+    """The loss for early stopping: `hard`, but for regression no single validation row may decide.
 
     Squared error as far as one standard deviation of the target, linear beyond (twice Huber's loss): of a few hundred
     validation rows one that no model gets right can weigh more than all others, and training then ends at once.

@@ -1,4 +1,4 @@
-"""The metrics of a finished training, measured the way the bundle will be scored."""
+"""The metrics of a finished training, measured with the scoring path of the bundle."""
 
 from __future__ import annotations
 

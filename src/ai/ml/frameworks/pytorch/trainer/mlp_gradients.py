@@ -22,7 +22,7 @@ _relu_backward = _aten.threshold_backward.default
 
 
 def dense_gradients_of(model: nn.Module, loss: Callable[..., Tensor]) -> DenseGradients | None:
-    """For the networks that the kernels are written out for; None for any other."""
+    """Gradients for the supported networks; None for any other."""
     on_cpu = all(weight.device.type == "cpu" for weight in model.parameters())
     return DenseGradients(model, loss) if isinstance(model, MLP) and on_cpu else None
 
@@ -31,7 +31,7 @@ class DenseGradients:
     """Fills the `grad` of an `MLP`'s weights."""
 
     def __init__(self, model: MLP, loss: Callable[..., Tensor]):
-        """Hold on to the weights, which training changes in place.
+        """Keep references to the weights, which training changes in place.
 
         Args:
             model: in training mode, float32, on the CPU.
@@ -71,7 +71,7 @@ def _by_autograd(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Ten
 
 
 class _Step(Protocol):
-    """What a layer does to a batch and keeps for the way back; both ways `(batch, width)`."""
+    """A layer's forward and backward pass on `(batch, width)`, with what the backward pass needs."""
 
     def forward(self, x: Tensor) -> Tensor: ...
 

@@ -18,16 +18,16 @@ WEIGHT_DECAY = 1e-4
 DECOUPLED_WEIGHT_DECAY = 1e-2
 WARM_UP_UPDATES = 50
 DROP = 0.3
-"""What the learning rate is multiplied with when the validation loss stands still for half the patience."""
+"""Factor of the learning rate when the validation loss hasn't improved for half the patience."""
 EMA_DECAY = 0.99
 SMALLEST_BATCH, LARGEST_BATCH = 32, 1024
 UPDATES_PER_EPOCH = 40
-"""What a batch size by data size aims at."""
+"""Target number of updates per epoch for a batch size by data size."""
 
 
 @dataclass
 class Schedule:
-    """Where the learning rate stands; part of what a checkpoint keeps."""
+    """The state of the learning rate; part of a checkpoint."""
 
     updates: int = 0
     scale: float = 1.0
@@ -57,7 +57,7 @@ class ModeOptimizer:
     make: Callable[[nn.Module, float], torch.optim.Optimizer]
     """From a model and a learning rate."""
     warms_up: bool
-    """A linear warm-up, and drops of the learning rate where the validation loss stands still."""
+    """A linear warm-up, and drops of the learning rate on plateaus of the validation loss."""
     averages: bool
     """It is judged and kept by the exponential moving average of its weights."""
 
@@ -117,7 +117,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainingConfig, 
 
 
 def drop_if_stale(schedule: Schedule, config: TrainingConfig, epoch: int, best_epoch: int) -> None:
-    """After an epoch: a smaller learning rate where the validation loss has stood still for half the patience."""
+    """After an epoch: lower the learning rate if the validation loss hasn't improved for half the patience."""
     if config.patience is not None and epoch - max(best_epoch, schedule.last_drop) >= max(1, config.patience // 2):
         schedule.scale *= DROP
         schedule.last_drop = epoch

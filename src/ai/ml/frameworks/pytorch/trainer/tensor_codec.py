@@ -29,7 +29,7 @@ def encode_tree(tree: Any) -> bytes:
 
 
 def decode_tree(content: bytes) -> Any:
-    """Decode what `encode_tree` made; tensors are on the CPU, in memory of their own.
+    """Decode the output of `encode_tree`; tensors are on the CPU, in memory of their own.
 
     Raises:
         ValueError: the bytes aren't those of a tree.

@@ -47,11 +47,11 @@ BASELINES_NAME, TRIALS_NAME = "baselines.json", "trials.json"
 
 
 def candidate_key(config: RetrainConfig, data: DataRef) -> str:
-    """What decides a candidate's bits, the machine aside."""
+    """The key of a candidate: a hash of everything that decides its bits, except for the machine."""
     settings = (config.data.target, config.split, with_task(pinned(config), data).training, config.gate.precision)
-    # The contract keeps what was told of reading.
-    told = (data.reading,) if data.reading else ()
-    return content_key(data.fingerprint, *settings, *told, code_version())
+    # The contract keeps the configured reading options.
+    reading = (data.reading,) if data.reading else ()
+    return content_key(data.fingerprint, *settings, *reading, code_version())
 
 
 def train_candidate(
@@ -115,10 +115,10 @@ def _train(config: RetrainConfig, data: DataRef, progress: Callable[[EpochReport
     for checkpoint in (trials, trials.with_suffix(EPOCHS_SUFFIX)):
         keep_latest(checkpoint, f"search-{KEY_PATTERN}{checkpoint.suffix}")
     losing = [baseline.sentence for baseline in baselines if baseline.wins]
-    found = [finding.message for finding in result.findings]
+    findings = [finding.message for finding in result.findings]
     contract = result.bundle.contract
-    told = "" if contract is None else target_sentence(contract)
-    return candidate_record(target, [*plan.findings(config), *found, *losing], told)
+    target_text = "" if contract is None else target_sentence(contract)
+    return candidate_record(target, [*plan.findings(config), *findings, *losing], target_text)
 
 
 def _seal(
@@ -148,7 +148,7 @@ def _seal(
 
 
 def candidate_record(folder: Path, findings: list[str], target: str = "") -> CandidateRef:
-    """Describe what `train_candidate` left in `folder`."""
+    """The record of the candidate that `train_candidate` wrote into `folder`."""
     bundle_dir = folder / "bundle"
     return CandidateRef(
         bundle=BundleRef(path=str(bundle_dir), digest=bundle_digest(bundle_dir)),
@@ -163,7 +163,7 @@ def candidate_record(folder: Path, findings: list[str], target: str = "") -> Can
 
 
 def _lineage(config: RetrainConfig, data: DataRef, plan: TrainingPlan) -> dict[str, Any]:
-    """What the bundle says of its origin: only what the content decides, so that equal runs give equal digests."""
+    """The manifest's lineage; only values that the content decides, so that equal runs give equal digests."""
     return plan.lineage(config) | {
         "data_fingerprint": data.fingerprint,
         "rows": data.rows,

@@ -1,4 +1,4 @@
-"""Challenger against champion, on the holdout rows of the run."""
+"""The decision: challenger against champion, on the holdout rows of the run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def decide(config: RetrainConfig, candidate: CandidateRef, data: DataRef | None = None) -> DecisionRecord:
-    """Score challenger and champion on the same holdout rows, and say PROMOTE, HOLD or REJECT.
+    """Score challenger and champion on the same holdout rows, and decide PROMOTE, HOLD or REJECT.
 
     Rows that the champion or a teacher of the two learned from are counted and left out of the comparison; the limits
     are held against all of them. A night whose labels aren't those that the champion learned from is held.
@@ -93,8 +93,8 @@ def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
         facts.pop("sketch", None)  # these rows have decided nothing
     overlap_text = "" if overlap is None or opponent.incomparable_reason else overlap.sentence
     again = "" if opponent.incomparable_reason else repeats_sentence(facts.get("decided_before"))
-    asks = inputs_sentence(inputs) if decision.outcome == "PROMOTE" else ""
-    reason = "; ".join(part for part in (decision.reason, aged, overlap_text, again, asks) if part)
+    inputs_text = inputs_sentence(inputs) if decision.outcome == "PROMOTE" else ""
+    reason = "; ".join(part for part in (decision.reason, aged, overlap_text, again, inputs_text) if part)
     if any(inputs.values()):
         facts["inputs"] = inputs
     if opponent.other_problem:
@@ -104,18 +104,18 @@ def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
 
 
 def _hold_retired(config: RetrainConfig, decision: DecisionRecord) -> DecisionRecord:
-    """A model that a person took out of service comes back by a person's word, not by the next night."""
+    """Hold the promotion of a retired model: only a person can put it back into service."""
     retired = Store(config.store).retirement(config.name)
     if retired is None or decision.outcome != "PROMOTE":
         return decision
-    said = f"{retired.digest[:12]} was retired by {retired.body['actor']}: {retired.body['reason']}"
-    reason = f"{said}; `bundlegate promote` or `bundlegate rollback` puts a champion in service again"
+    retirement = f"{retired.digest[:12]} was retired by {retired.body['actor']}: {retired.body['reason']}"
+    reason = f"{retirement}; `bundlegate promote` or `bundlegate rollback` puts a champion in service again"
     changed = {"outcome": "HOLD", "reason": reason}
     return decision.model_copy(update=changed | {"document": decision.document | changed})
 
 
 def _aged(config: RetrainConfig, store: Store, champion: str) -> str | None:
-    """That the champion is older than `max_age`, in words: not-worse is enough then."""
+    """A sentence if the champion is older than `max_age`: a challenger that isn't worse is enough then."""
     if config.decision.max_age is None:
         return None
     since = datetime.fromisoformat(str(store.promotion_of(config.name, champion).body["time"]))
@@ -126,7 +126,7 @@ def _aged(config: RetrainConfig, store: Store, champion: str) -> str | None:
 
 
 def _row_facts(history: list[Entry], candidate_dir: Path, holdout: pa.Table, overlap: Overlap | None) -> dict[str, Any]:
-    """What the ledger keeps of the rows that decided: how many, which were left out, how often they did before."""
+    """The ledger's facts on the deciding rows: their number, the excluded ones, and earlier decisions on them."""
     from ai.ml.retraining.decision.repeats import row_numbers, sketch_of, times_decided
 
     lineage = read_manifest(candidate_dir).lineage
@@ -142,7 +142,7 @@ def _row_facts(history: list[Entry], candidate_dir: Path, holdout: pa.Table, ove
 
 
 def _better_baseline(candidate: CandidateRef) -> str | None:
-    """Which simpler model surely does better, in a sentence."""
+    """A sentence on the first simpler model that is significantly better; None without one."""
     from ai.ml.retraining.decision.baselines import Baseline
 
     baselines = [Baseline(**record) for record in candidate.baselines]

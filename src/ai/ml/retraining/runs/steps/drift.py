@@ -18,7 +18,7 @@ from ai.ml.retraining.store.store import Store
 
 
 def check_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:
-    """Hold a new table against the champion's, before anything is trained on it.
+    """Compare a new table with the champion's, before anything is trained on it.
 
     It must ask the champion's question, see `continuity`; how far its columns moved is kept as JSON in the work folder.
 
@@ -28,8 +28,8 @@ def check_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:
     Raises:
         DataRefused: it asks another question, or the settings say to refuse and it has drifted or can't be compared.
     """
-    require_same_problem(config, data)
     contract, drift = champion_contract(config), None
+    require_same_problem(config, data, contract)
     if contract is not None and (config.drift.action != "off" or config.decision.incomparable != "promote"):
         drift = _measure(config, data, contract)
     if drift is not None:
@@ -38,7 +38,7 @@ def check_drift(config: RetrainConfig, data: DataRef) -> DriftRecord | None:
 
 
 def _measure(config: RetrainConfig, data: DataRef, contract: InputContract) -> DriftRecord | None:
-    """By one reading of the table, whether it lost what the champion reads, and how far the rest moved."""
+    """Read the table once: check it for emptied columns, and measure the drift of the others."""
     digest = Store(config.store).digest_of(config.name, "champion")
     try:
         conformed = Conformer(contract).table(read_table(data.file.path))
@@ -49,7 +49,7 @@ def _measure(config: RetrainConfig, data: DataRef, contract: InputContract) -> D
             return None
         sentence = f"can't be compared with the champion's training table: {error}"
         return DriftRecord(against=digest, severity=None, sentence=sentence, document={})
-    # Columns that are gone or of another kind have their own sentence.
+    # Columns that are missing or of another kind have a message of their own.
     if config.decision.incomparable != "promote":
         refuse_emptied(config.name, contract, conformed.counts)
     if config.drift.action == "off":

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def score_known(bundle_dir: Path, table: pa.Table, slice_column: str | None = None) -> Predictions:
-    """A bundle's answers to rows whose truth is in the table, as the decision takes them.
+    """A bundle's answers to rows whose truth is in the table, as `Predictions` for the decision.
 
     Raises:
         DataRefused: the rows don't meet the bundle's contract, or there is no such slice column.

@@ -1,4 +1,4 @@
-"""The champion as a challenger meets it: its answers to rows that neither learned from, or why there are none."""
+"""The champion's side of a decision: its answers to rows that neither model learned from, or why there are none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opponent:
-    """What a decision knows of the champion; nothing where there is none."""
+    """The decision's facts on the champion; all empty where there is none."""
 
     answers: Predictions | None = None
     """To the held-out rows that neither of the two learned from."""
@@ -34,7 +34,7 @@ class Opponent:
     """Why there are none."""
     overlap: Overlap | None = None
     other_problem: bool = False
-    """It answers another question, and the settings say that this is meant."""
+    """Whether it predicts another target, which the settings allow (`new_target`)."""
     inputs: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     """The columns that the challenger reads beside the champion's (`added`), and those that it doesn't (`removed`)."""
 
@@ -42,7 +42,7 @@ class Opponent:
 def meet_champion(
     config: RetrainConfig, champion_dir: Path, candidate_dir: Path, holdout: pa.Table, challenger: Predictions
 ) -> Opponent:
-    """Score the champion on the held-out rows, as far as they say anything of it.
+    """Score the champion on the held-out rows that can be compared.
 
     Raises:
         DataRefused: it answers another question, and the settings don't say that this is meant.
@@ -76,8 +76,8 @@ def meet_champion(
 def inputs_sentence(inputs: Mapping[str, Sequence[str]]) -> str:
     """What tables to score need now that they didn't, and the reverse; empty where nothing changed."""
     added, removed = (", ".join(map(repr, inputs.get(name, ()))) for name in ("added", "removed"))
-    said = [f"tables to score now need {added}"] if added else []
-    return "; ".join([*said, *([f"no longer read: {removed}"] if removed else [])])
+    parts = [f"tables to score now need {added}"] if added else []
+    return "; ".join([*parts, *([f"no longer read: {removed}"] if removed else [])])
 
 
 def _overlap(config: RetrainConfig, champion_dir: Path, candidate_dir: Path, holdout: pa.Table) -> Overlap:

@@ -1,4 +1,4 @@
-"""What the store is told at the end of a run: a promotion, a refusal, or a former champion made live again."""
+"""The store's changes at the end of a run: a promotion, a quarantine, or a rollback to a former champion."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OUTCOMES: dict[str, Literal["PROMOTED", "HELD", "REJECTED"]] = {
     "HOLD": "HELD",
     "REJECT": "REJECTED",
 }
-"""What becomes of a candidate by its decision."""
+"""The outcome of a run by its decision."""
 
 
 def promote(
@@ -62,7 +62,7 @@ def promote(
     if approval is not None:
         note["approval"] = approval.model_dump()
     if config.dry_run:
-        promotion = _what_would_be(config, candidate, decision)
+        promotion = _dry_run_record(config, candidate, decision)
         logger.info("champion  %s", promotion.sentence)
         return promotion
     with lasting_change("promotion", config.name) as settle:
@@ -72,8 +72,8 @@ def promote(
     return promotion
 
 
-def _what_would_be(config: RetrainConfig, candidate: CandidateRef, decision: DecisionRecord) -> PromotionRecord:
-    """The end of a dry run: its outcome, and the champion as it is."""
+def _dry_run_record(config: RetrainConfig, candidate: CandidateRef, decision: DecisionRecord) -> PromotionRecord:
+    """The record of a dry run: the outcome that it would have, and the present champion."""
     store, digest = Store(config.store), candidate.bundle.digest
     champion = store.champion(config.name)
     path = "" if champion is None else store.backend(config.name).address("versions", champion)
@@ -160,7 +160,7 @@ def roll_back(config: RollbackConfig) -> RollbackRecord:
 
 
 def _note(config: RetrainConfig, flow_run_id: str | None) -> dict[str, Any]:
-    """What a line in the ledger says of the run that made it; none of it decides a bundle's bits."""
+    """The ledger entry's note on its run; none of it decides a bundle's bits."""
     note: dict[str, Any] = {"flow_run": flow_run_id, "data": source_name(config.data.source)}
     return note | {"labels": dict(config.labels)} if config.labels else note
 

@@ -1,4 +1,4 @@
-"""The table of a run: read once, kept as it arrived, and known by what it holds."""
+"""The table of a run: read once, stored as a snapshot, and identified by its fingerprint."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def keep_table(config: RetrainConfig, table: pa.Table) -> DataRef:
 
 
 def without_dictionaries(table: pa.Table) -> pa.Table:
-    """A part of a table without its dictionaries, which hold the values of all its rows: equal rows, equal bytes."""
+    """A part of a table with its dictionaries decoded, which hold the values of all rows: equal rows, equal bytes."""
     plain = pa.table({name: one_array(table.column(name)) for name in table.column_names})
     return with_reading(plain, told_of(table))
 

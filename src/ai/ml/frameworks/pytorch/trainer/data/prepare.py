@@ -18,7 +18,7 @@ from ai.ml.frameworks.pytorch.trainer.data.target import Target
 def prepare_dataset(
     table: pa.Table, config: TrainingConfig, teacher: ModelBundle | None
 ) -> tuple[TrainingData, list[Finding]]:
-    """The table as numbers, by a contract of its own or the teacher's, and what a person should know of it.
+    """The table as numbers, by a contract of its own or the teacher's, and findings for the user.
 
     Raises:
         UsageError: a setting doesn't fit the table or the teacher.

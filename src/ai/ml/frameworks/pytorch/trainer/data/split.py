@@ -30,7 +30,7 @@ from ai.ml.frameworks.pytorch.trainer.data.random_split import (
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers, and how they came about."""
+    """Row numbers, and the rule behind them."""
 
     train_rows: np.ndarray
     """`(n_train,)` int64: row numbers of the table, validation rows included."""
@@ -93,7 +93,7 @@ def _by_keys(table: pa.Table, contract: InputContract, labels: np.ndarray, confi
 
 
 def _early_stopping_findings(split: Split, contract: InputContract, config: TrainingConfig) -> list[Finding]:
-    """That there are no validation rows although they are asked for and there are rows enough."""
+    """A finding if there are no validation rows although they are configured and there are enough rows."""
     rows = len(split.train_rows)
     if split.validation is not None or _min_validation_rows(rows, contract.task, config.validation_size) is None:
         return []

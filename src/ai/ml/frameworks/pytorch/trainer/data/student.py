@@ -81,7 +81,7 @@ def prepare_for_student(table: pa.Table, teacher: ModelBundle, config: TrainingC
 
 
 def student_findings(contract: InputContract, config: TrainingConfig, teacher: ModelBundle) -> list[Finding]:
-    """What a person should know: options that the teacher's contract overrides, and a student that isn't smaller."""
+    """Findings: options that the teacher's contract overrides, and a student that isn't smaller."""
     findings: list[Finding] = []
     overridden = overridden_column_options(contract, config)
     if overridden:

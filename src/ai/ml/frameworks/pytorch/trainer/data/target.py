@@ -72,7 +72,7 @@ class Target:
 
 
 def _fit_scaler(values: np.ndarray, name: str) -> StandardScaler:
-    """Scaler of `(n_rows,)` float64, which takes values that differ by next to nothing for one and the same."""
+    """Scaler of `(n_rows,)` float64, which treats values that differ by rounding only as equal."""
     scaler = StandardScaler().fit(values[:, None])
     smallest, largest = float(values.min()), float(values.max())
     if smallest != largest and not np.array_equal(np.asarray(scaler.scale_), np.sqrt(np.asarray(scaler.var_))):
