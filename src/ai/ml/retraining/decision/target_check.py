@@ -153,7 +153,7 @@ def check_new_labels(check: TargetCheck, contract: InputContract, values: np.nda
         return
     drift = measure_values(record, values, contract.rows)
     check.figures["new_target_drift"] = {"rows": len(values), "psi": drift.psi, "psi_p_value": drift.psi_p_value}
-    if drift.severity == "major" and drift.psi_p_value < MOST_CHANCE:
+    if drift.severity == "major" and drift.psi_p_value < MAX_CHANCE:
         told = f"the target of {len(values):,} new rows isn't what it was: {_moved(record, values)}"
         check.beyond.append(f"{told} ({_figures(drift)})")
 
