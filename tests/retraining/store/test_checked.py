@@ -293,3 +293,41 @@ def test_a_ledger_that_was_changed_is_never_mended(place: Place, tmp_path: Path,
         mend(place.store, "m", reason="x")
     assert refused.value.exit_code == ExitCode.INTEGRITY
     assert place.lines() == before
+
+
+def test_the_audit_holds_the_ledger_against_a_head_that_was_kept_elsewhere(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = place.store
+    promoted(store, tmp_path, 0)
+    promoted(store, tmp_path, 1)
+    kept, at = tmp_path / "kept", ["audit", "m", "--store", address(place), "--head", str(tmp_path / "kept")]
+    kept.write_bytes(place.read("m/tip"))
+    promoted(store, tmp_path, 2)
+    assert main(at) == 0
+    monkeypatch.setenv("BUNDLEGATE_STATE", str(tmp_path / "a new machine"))
+    for key in ("m/tip", "m/champion"):
+        place.delete(key)
+    place.set_lines(rewritten(place.lines(), b"better", b"poorer"))
+    capsys.readouterr()
+    assert main(at) == 6
+    assert "line 2 isn't that of the kept head" in capsys.readouterr().out
+    place.set_lines(place.lines()[:1])
+    assert main(at) == 6
+    assert "ends with line 1, the kept head is of line 2" in capsys.readouterr().out
+    for content in ("{", '{"sequence": "2", "sha256": ""}', '{"sequence": 0, "sha256": ""}'):
+        kept.write_text(content)
+        assert main(at) == 2
+        assert "expected a copy of a model's `tip`" in capsys.readouterr().err
+    kept.unlink()
+    assert main(at) == 2
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_pruning_a_model_whose_every_candidate_was_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    for seed in range(2):
+        bundle, digest = sealed_tiny(tmp_path / f"refused{seed}", seed)
+        store.quarantine("m", bundle, verdict_on(digest, passed=False))
+    assert len(store.prune("m", 1, keep_quarantine=1)) == 1
+    assert len(store.backend("m").names("quarantine")) == 1

@@ -15,7 +15,8 @@ from ai.ml.retraining.console import colours
 from ai.ml.retraining.console.progress import PROVING, part_bar, result_console, working
 from ai.ml.retraining.console.stdout import print_bytes, print_json
 from ai.ml.retraining.settings.reading import read_options, reading_of
-from ai.ml.retraining.store.references import bundle_directory
+from ai.ml.retraining.store.references import bundle_directory, names_version
+from ai.ml.retraining.store.store import Store
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,16 +49,13 @@ def verify(arguments: Namespace) -> int:
     # The proof takes its time: a path that can't be written to is said before it.
     check_report_paths(arguments.junit, arguments.markdown)
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
-    if arguments.key is not None:
-        from ai.ml.retraining.integrations.signing import check_signature
-
-        # Before anything in the directory is believed.
-        check_signature(bundle_dir, arguments.key, arguments.signature)
+    # What was signed is what is proved: whatever lies there a moment later.
+    digest = None if arguments.key is None else _signed_digest(arguments, bundle_dir)
     policy = GatePolicy(
         pythons=tuple(arguments.python), cpu_matrix=arguments.cpu_matrix, timeout_seconds=arguments.gate_timeout
     )
     with working(PROVING):
-        verdict = prove(bundle_dir, policy)
+        verdict = prove(bundle_dir, policy, expect_digest=digest)
     if arguments.json:
         print_bytes(verdict.to_json())
     else:
@@ -150,8 +148,31 @@ def sign(arguments: Namespace) -> int:
     if problems:
         raise BundleRefused(f"not signed: {problems[0]}")
     password = os.environ.get("BUNDLEGATE_KEY_PASSWORD")
-    print(f"{sign_bundle(bundle_dir, arguments.key, arguments.signature, password=password)} signs {bundle_dir}")
+    where: Path | str
+    if arguments.signature is None and names_version(arguments.bundle):
+        from ai.ml.retraining.integrations.stored_signatures import sign_version
+
+        name, store = arguments.bundle.partition("@")[0], Store(arguments.store)
+        where = sign_version(store, name, bundle_dir, arguments.key, password=password)
+    else:
+        where = sign_bundle(bundle_dir, arguments.key, arguments.signature, password=password)
+    print(f"{where} signs {bundle_dir}")
     return ExitCode.OK
+
+
+def _signed_digest(arguments: Namespace, bundle_dir: Path) -> str | None:
+    """The digest of a bundle whose signature holds; None where it has no manifest."""
+    from ai.ml.core.bundle_dir import MANIFEST_NAME, bundle_digest
+    from ai.ml.retraining.integrations.signing import check_signature
+    from ai.ml.retraining.integrations.stored_signatures import check_version_signature
+
+    digest = bundle_digest(bundle_dir) if (bundle_dir / MANIFEST_NAME).is_file() else None
+    if arguments.signature is None and names_version(arguments.bundle):
+        name = arguments.bundle.partition("@")[0]
+        check_version_signature(Store(arguments.store), name, bundle_dir, arguments.key)
+    else:
+        check_signature(bundle_dir, arguments.key, arguments.signature)
+    return digest
 
 
 def example(arguments: Namespace) -> int:

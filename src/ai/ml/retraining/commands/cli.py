@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ai.ml.retraining.commands.store_flags import add_audit_flags, add_prune_flags
 from ai.ml.retraining.settings.defaults import GATE_TIMEOUT_S, MAX_REPORT_ROWS, STORE
 
 EXIT_CODES = """\
@@ -116,7 +117,9 @@ def _add_bundle_commands(commands: Any) -> None:
     verify.add_argument(
         "--key", type=Path, metavar="FILE", help="first check the signature, with this public key (PEM)"
     )
-    verify.add_argument("--signature", type=Path, metavar="FILE", help="the signature (default: DIRECTORY.sig)")
+    verify.add_argument(
+        "--signature", type=Path, metavar="FILE", help="the signature (default: DIRECTORY.sig, or in the store)"
+    )
     _add_timeout(verify)
 
     selftest = _command(
@@ -135,7 +138,9 @@ def _add_bundle_commands(commands: Any) -> None:
         metavar="FILE",
         help="private key, PEM (its password, if it has one, in $BUNDLEGATE_KEY_PASSWORD)",
     )
-    sign.add_argument("--signature", type=Path, metavar="FILE", help="where to write (default: DIRECTORY.sig)")
+    sign.add_argument(
+        "--signature", type=Path, metavar="FILE", help="where to write (default: DIRECTORY.sig, or in the store)"
+    )
 
     _add_predict(commands)
     _add_drill(commands)
@@ -333,13 +338,7 @@ def _add_store_commands(commands: Any) -> None:
     audit = _command(
         commands, "audit", "store:audit", "check the ledger's chain, every version's bytes and the pointer"
     )
-    audit.add_argument("name")
-    audit.add_argument("--json", action="store_true", help="for machines")
-    audit.add_argument(
-        "--mend",
-        metavar="REASON",
-        help="write pointer and head anew from a ledger that holds together; the reason goes into the ledger",
-    )
+    add_audit_flags(audit)
 
     doctor = _command(
         commands,
@@ -380,19 +379,7 @@ def _add_champion_commands(commands: Any) -> None:
 
 def _add_prune(commands: Any) -> None:
     prune = _command(commands, "prune", "store:prune", "remove old versions, quarantined bundles, and their reports")
-    prune.add_argument("name")
-    prune.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
-    prune.add_argument("--keep", type=int, default=10, metavar="N", help="versions to keep (default: %(default)s)")
-    prune.add_argument(
-        "--keep-quarantine", type=int, default=10, metavar="N", help="refused bundles to keep (default: %(default)s)"
-    )
-    prune.add_argument(
-        "--grace",
-        type=float,
-        default=60.0,
-        metavar="MINUTES",
-        help="keep what was the champion so lately, for readers that are still loading it (default: %(default)g)",
-    )
+    add_prune_flags(prune)
 
 
 if __name__ == "__main__":

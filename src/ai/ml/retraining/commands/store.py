@@ -128,15 +128,17 @@ def retire(arguments: Namespace) -> int:
 def audit(arguments: Namespace) -> int:
     """Check the ledger's chain, every version's bytes and the pointer; exit 6 if anything isn't as it was written."""
     from ai.ml.retraining.store.audit import audit as audit_model
+    from ai.ml.retraining.store.audit import read_kept_head
 
     store = Store(arguments.store)
+    kept = None if arguments.head is None else read_kept_head(arguments.head)
     if arguments.mend is not None:
         from ai.ml.retraining.store.mend import mend
 
         line = mend(store, arguments.name, reason=arguments.mend)
         said = "nothing to mend" if line is None else f"line {line.sequence} says that pointer and head were put right"
         print(f"{arguments.name}: {said}")
-    problems = audit_model(store, arguments.name)
+    problems = audit_model(store, arguments.name, kept_head=kept)
     if arguments.json:
         print_json({"name": arguments.name, "problems": problems})
     elif problems:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
-from ai.ml.core.errors import BundleNotFound, BundleRefused, StoreRefused
+from ai.ml.core.errors import BundleNotFound, BundleRefused, StoreRefused, UsageError
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.store.backend import CHAMPION_ACTIONS, Pointer, StoreBackend
 from ai.ml.retraining.store.checked import check
-from ai.ml.retraining.store.ledger import Entry, LedgerSnapshot
+from ai.ml.retraining.store.ledger import Entry, Head, LedgerSnapshot
 from ai.ml.retraining.store.state import champion_changes, read_pointer
 from ai.ml.retraining.store.store import Store
 
@@ -18,12 +19,29 @@ MAX_RETRIES = 3
 RETRY_AFTER_S = 0.3
 
 
-def audit(store: Store, name: str, *, quick: bool = False) -> list[str]:
+def read_kept_head(path: Path) -> Head:
+    """A head that was kept outside the store: a copy of `tip`, or JSON with a `sequence` and its line's `sha256`.
+
+    Raises:
+        UsageError: it can't be read, or is none.
+    """
+    try:
+        return Head.from_json(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UsageError(f"--head {path}: {error.strerror or error}") from None
+    except StoreRefused:
+        raise UsageError(
+            f'--head {path}: expected a copy of a model\'s `tip`: {{"sequence": N, "sha256": "…"}}'
+        ) from None
+
+
+def audit(store: Store, name: str, *, quick: bool = False, kept_head: Head | None = None) -> list[str]:
     """One sentence per thing that isn't as it was written: a ledger line, a verdict, a version's byte, the pointer.
 
     Args:
         store: where the model is.
         name: of the model.
+        kept_head: of a copy outside the store; the ledger must hold that line.
         quick: only ledger, pointer and which versions are there; no verdict is read and no version hashed.
 
     Raises:
@@ -33,6 +51,8 @@ def audit(store: Store, name: str, *, quick: bool = False) -> list[str]:
     if not backend.exists():
         raise BundleNotFound(f"no model {name!r} in {store.root}")
     snapshot, sentences = _ledger_and_pointer(backend, name)
+    if kept_head is not None:
+        sentences += _head_problems(snapshot, kept_head)
     present = backend.names("versions")
     if not quick:
         sentences += _verdict_problems(backend, snapshot.entries)
@@ -84,6 +104,15 @@ def _read_once(backend: StoreBackend, name: str) -> tuple[LedgerSnapshot, list[s
         except StoreRefused as error:
             problems.append(str(error))
     return snapshot, problems
+
+
+def _head_problems(snapshot: LedgerSnapshot, kept: Head) -> list[str]:
+    entries = snapshot.entries
+    if kept.sequence > len(entries):
+        return [f"{snapshot.name} ends with line {len(entries)}, the kept head is of line {kept.sequence}: it was cut"]
+    if entries[kept.sequence - 1].sha256 != kept.sha256:
+        return [f"{snapshot.name}: line {kept.sequence} isn't that of the kept head: the ledger was rewritten"]
+    return []
 
 
 def _pointer_problems(pointer: Pointer | None, entries: list[Entry]) -> list[str]:

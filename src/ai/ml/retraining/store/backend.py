@@ -26,6 +26,7 @@ Section = Literal["versions", "quarantine"]
 POINTER_NAME = "champion"
 HEAD_NAME = "tip"
 VERDICTS = "verdicts"
+SIGNATURES = "signatures"
 VERDICT_NAME = "verdict.json"
 """Of the verdict that lies in a quarantined bundle's directory."""
 CHAMPION_ACTIONS = ("promoted", "rolled-back")
@@ -203,6 +204,14 @@ class StoreBackend(Protocol):
 
     def read_verdict(self, name: str) -> bytes | None:
         """The verdict with that sha-256; None if there is none."""
+        ...
+
+    def keep_signature(self, name: str, signature: bytes) -> str:
+        """Store the signature of a version in place of an older one; gives back where."""
+        ...
+
+    def read_signature(self, name: str) -> bytes | None:
+        """The signature of a version; None if there is none."""
         ...
 
     def sweep(self) -> None:

@@ -7,6 +7,7 @@
     PREFIX/NAME/ledger/000000001.json …     one object a line, created only if its number is free
     PREFIX/NAME/tip                         number and sha-256 of the last line
     PREFIX/NAME/verdicts/SHA.json
+    PREFIX/NAME/signatures/DIGEST.sig
     PREFIX/NAME/quarantine/DIGEST/…         its verdict.json is put last
 
 There is no lock. Two writers at once both read, and both try to create the same next line: the bucket gives it to one,
@@ -31,6 +32,7 @@ from ai.ml.retraining.store.anchor import Anchor, tags_sha256
 from ai.ml.retraining.store.backend import (
     HEAD_NAME,
     POINTER_NAME,
+    SIGNATURES,
     VERDICT_NAME,
     VERDICTS,
     LedgerBytes,
@@ -228,6 +230,16 @@ class BucketBackend:
     def read_verdict(self, name: str) -> bytes | None:
         """The bytes of a stored verdict, or None."""
         return self.objects.read(f"{VERDICTS}/{name}.json")
+
+    def keep_signature(self, name: str, signature: bytes) -> str:
+        """Put it below `signatures`."""
+        key = f"{SIGNATURES}/{name}.sig"
+        self.objects.put(key, signature)
+        return f"{self.location}/{key}"
+
+    def read_signature(self, name: str) -> bytes | None:
+        """The bytes of that object, or None."""
+        return self.objects.read(f"{SIGNATURES}/{name}.sig")
 
     def sweep(self) -> None:
         """Nothing: objects without their marker may be another's upload in progress, and `publish` overwrites them."""

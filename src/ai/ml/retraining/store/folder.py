@@ -7,6 +7,7 @@
     ROOT/NAME/ledger.jsonl         every decision
     ROOT/NAME/tip                  number of its last line, so that a ledger that lost its end is found out
     ROOT/NAME/verdicts/SHA.json    what the gate found, by the verdict's own sha-256
+    ROOT/NAME/signatures/DIGEST.sig  of versions, where somebody signed them
     ROOT/NAME/quarantine/DIGEST/   refused bundles with their verdict
     ROOT/NAME/.lock                held by the writer; who that is stands in it
     ROOT/NAME/work/                checkpoints of running retrains; losing it costs time only
@@ -37,7 +38,16 @@ from ai.ml.core.files.atomic import (
 from ai.ml.core.files.lock import locked_by_name
 from ai.ml.retraining.store.actor import identity
 from ai.ml.retraining.store.anchor import Anchor
-from ai.ml.retraining.store.backend import HEAD_NAME, POINTER_NAME, VERDICTS, LedgerBytes, Pointer, Section, plain_files
+from ai.ml.retraining.store.backend import (
+    HEAD_NAME,
+    POINTER_NAME,
+    SIGNATURES,
+    VERDICTS,
+    LedgerBytes,
+    Pointer,
+    Section,
+    plain_files,
+)
 from ai.ml.retraining.store.ledger import LEDGER_NAME, Entry, Head, Ledger, LedgerSnapshot, next_entry
 
 LOCK_FILE = ".lock"
@@ -148,8 +158,19 @@ class FolderBackend:
         write_atomic(self.folder / HEAD_NAME, head.to_json())
 
     def names(self, section: Section) -> list[str]:
-        """The names of folders that have their final one, oldest first."""
-        found = [path for path in (self.folder / section).glob("*") if not path.name.startswith(".")]
+        """The names of folders that have their final one, oldest first.
+
+        Raises:
+            StorageFailed: the disk refused to list them, which isn't the same as that there are none.
+        """
+        try:
+            listed = list((self.folder / section).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise storage_failed(f"listing {self.folder / section}", error, "nothing was changed") from error
+        # Earlier releases wrote the signature of a version beside it.
+        found = [path for path in listed if not path.name.startswith(".") and path.suffix != ".sig"]
         return [path.name for path in sorted(found, key=lambda path: (_mtime(path), path.name))]
 
     def publish(self, section: Section, name: str, source: Path, extra: dict[str, bytes]) -> None:
@@ -217,6 +238,25 @@ class FolderBackend:
             return (self.folder / VERDICTS / f"{name}.json").read_bytes()
         except OSError:
             return None
+
+    def keep_signature(self, name: str, signature: bytes) -> str:
+        """In a folder of its own: whatever lies in `versions` is a version."""
+        path = self.folder / SIGNATURES / f"{name}.sig"
+        make_dirs(path.parent)
+        write_atomic(path, signature)
+        return str(path)
+
+    def read_signature(self, name: str) -> bytes | None:
+        """From there, or from beside the version, where earlier releases wrote it."""
+        for folder in (SIGNATURES, "versions"):
+            path = self.folder / folder / f"{name}.sig"
+            try:
+                return path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise storage_failed(f"reading {path}", error, "nothing was changed") from error
+        return None
 
     def sweep(self) -> None:
         """Remove unfinished copies, directories half removed, and temporary files of dead writers."""

@@ -25,11 +25,16 @@ def bundle_directory(reference: str, store: Path | str) -> Path:
         return path
     if path.is_file():
         return path.parent
-    if "@" in reference and "/" not in reference:
+    if names_version(reference):
         from ai.ml.retraining.store.store import Store
 
         return Store(store).resolve(reference)
     raise BundleNotFound(f"no bundle at {reference}: expected a bundle directory, a {BUNDLE_NAME}, or NAME@champion")
+
+
+def names_version(reference: str) -> bool:
+    """Whether it is a name in the store (`NAME@…`) and no path that is there."""
+    return "@" in reference and "/" not in reference and not Path(reference).exists()
 
 
 def find_version(store: Store, digest: str, first: Iterable[str] = ()) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from itertools import zip_longest
 
 from ai.ml.core.errors import Busy, UsageError
 from ai.ml.retraining.store.backend import Section
@@ -77,7 +78,7 @@ def _age_s(entry: Entry) -> float:
 def _recently_live(changes: list[Entry], grace_s: float) -> set[str]:
     """Champions of the last `grace_s` seconds: each until the line that replaced it."""
     live: set[str] = set()
-    for entry, following in zip(changes, [*changes[1:], None], strict=True):
+    for entry, following in zip_longest(changes, changes[1:]):
         if following is None or _age_s(following) < grace_s:
             live.add(entry.digest)
     return live

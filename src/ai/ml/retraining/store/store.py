@@ -21,7 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ai.ml.core.errors import BundlegateError, BundleNotFound, Busy, GateRefused, StoreRefused, UsageError
+from ai.ml.core.errors import (
+    BundlegateError,
+    BundleNotFound,
+    BundleRefused,
+    Busy,
+    GateRefused,
+    StoreRefused,
+    UsageError,
+)
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.store.backend import CHAMPION_ACTIONS, RETIRED, VERDICT_NAME, LineTaken, Pointer, StoreBackend
@@ -40,6 +48,7 @@ from ai.ml.retraining.store.state import (
     refuse_damaged,
     refuse_overtaken,
 )
+from ai.ml.retraining.store.veto import further_back, lifting
 
 LOCK_TIMEOUT_S = 30.0
 MIN_PREFIX = 6
@@ -64,7 +73,9 @@ class Promotion:
 
     def rolled_back(self, name: str) -> str:
         """The sentence for a former champion of `name` that is live again."""
-        before = "nothing else was" if self.previous is None else f"{self.previous[:12]} is @previous"
+        before = "nothing else was"
+        if self.previous is not None:
+            before = f"{self.previous[:12]} is @previous, and no night promotes it: {lifting(name, self.previous)}"
         return f"{name}: {self.digest[:12]} is the champion again, proved just now; {before}"
 
 
@@ -87,7 +98,7 @@ class Store:
 
         Raises:
             BundleNotFound: there is none.
-            BundleRefused: what lies there isn't that bundle.
+            BundleRefused: what lies there isn't that bundle, or the champion's version is gone.
             UsageError: the reference isn't of that form, or a digest prefix is too short or ambiguous.
         """
         name, _, alias = reference.partition("@")
@@ -95,9 +106,11 @@ class Store:
         while True:
             try:
                 return self.backend(name).fetch(digest)
-            except BundleNotFound:
+            except BundleNotFound as gone:
                 # Replaced and pruned between the look at the pointer and the look at the version.
                 before, digest = digest, self.digest_of(name, alias)
+                if digest == before and alias in ("champion", ""):
+                    raise BundleRefused(str(gone)) from None
                 if digest == before:
                     raise
 
@@ -256,18 +269,19 @@ class Store:
         return self._write(name, step)
 
     def former(self, name: str, to: str | None = None) -> str:
-        """The digest of the former champion that a rollback would bring back.
+        """The digest of the former champion that a rollback would bring back; never what a rollback has left before.
 
         Raises:
             UsageError: nothing was promoted before, or `to` was never a champion or is it already.
         """
-        pointer = self.pointer(name)
-        if to is None and pointer is not None and pointer.previous is None:
-            raise UsageError(f"{name}: there was no champion before {str(pointer.digest)[:12]}: nothing to go back to")
-        digest = self.digest_of(name, to or "previous") if to in ALIASES else self._digest_from_prefix(name, to)
+        checked = self.checked(name)
+        if to or checked.pointer is None or checked.pointer.digest is None:  # what was retired comes back first
+            digest = self.digest_of(name, to or "previous") if to in ALIASES else self._digest_from_prefix(name, to)
+        else:
+            digest = further_back(name, checked.entries, checked.pointer.digest)
         if digest == self.champion(name):
             raise UsageError(f"{name}: {digest[:12]} is the champion already")
-        if digest not in {entry.digest for entry in champion_changes(self.history(name))}:
+        if digest not in {entry.digest for entry in champion_changes(checked.entries)}:
             raise UsageError(f"{name}: {digest[:12]} was never the champion; only a former one can come back")
         return digest
 

@@ -26,6 +26,7 @@ from ai.ml.retraining.runs.target_check import hold_changed_target
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.store import Store
+from ai.ml.retraining.store.veto import lifting, vetoes
 
 if TYPE_CHECKING:
     from ai.ml.retraining.decision.overlap import Overlap
@@ -52,6 +53,7 @@ def decide(config: RetrainConfig, candidate: CandidateRef, data: DataRef | None 
     decision = _decide(config, candidate)
     if decision.champion is None:
         decision = _hold_retired(config, decision)
+    decision = _hold_vetoed(config, candidate, decision)
     if not decision.document.get("other_problem"):
         decision = hold_changed_target(config, candidate, decision, data)
     logger.info("decided   %s: %s", decision.outcome, decision.reason)
@@ -69,7 +71,7 @@ def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     challenger = score_known(candidate_dir, holdout, policy.slice_column)
     if digest == candidate.bundle.digest:
         decision = rules.decide(challenger, None, policy, better_baseline=better_baseline)
-        reason = "this very bundle is the champion already"
+        reason = "table and settings are those that the champion was made of: this very bundle is the champion already"
         return DecisionRecord(outcome="PROMOTE", reason=reason, champion=digest, document=decision.to_dict())
     opponent, aged = Opponent(), None
     if digest is not None:
@@ -110,6 +112,20 @@ def _hold_retired(config: RetrainConfig, decision: DecisionRecord) -> DecisionRe
         return decision
     retirement = f"{retired.digest[:12]} was retired by {retired.body['actor']}: {retired.body['reason']}"
     reason = f"{retirement}; `bundlegate promote` or `bundlegate rollback` puts a champion in service again"
+    return _held(decision, reason)
+
+
+def _hold_vetoed(config: RetrainConfig, candidate: CandidateRef, decision: DecisionRecord) -> DecisionRecord:
+    """Hold a bundle that a rollback has left: the same data and settings make it again, bit for bit."""
+    digest = candidate.bundle.digest
+    line = vetoes(Store(config.store).history(config.name)).get(digest)
+    if line is None or decision.outcome != "PROMOTE":
+        return decision
+    left = f"{digest[:12]} was rolled back by {line.body['actor']}: {line.body['reason']}"
+    return _held(decision, f"{left}; {lifting(config.name, digest)}")
+
+
+def _held(decision: DecisionRecord, reason: str) -> DecisionRecord:
     changed = {"outcome": "HOLD", "reason": reason}
     return decision.model_copy(update=changed | {"document": decision.document | changed})
 
