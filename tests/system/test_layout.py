@@ -203,9 +203,3 @@ def test_test_files_are_named_after_modules_or_have_a_theme() -> None:
     tests = {file for folder in MIRRORS.values() for file in (ROOT / folder).rglob("test_*.py")}
     themes = {file.relative_to(ROOT / "tests").as_posix() for file in tests - mirrored}
     assert themes == THEMES.keys()
-
-
-def test_folders_of_tests_mirror_packages() -> None:
-    packages = {folder for _, folder in sources()}
-    tests = {file.parent for folder in MIRRORS.values() for file in (ROOT / folder).rglob("test_*.py")}
-    assert sorted(map(str, tests - packages)) == []
