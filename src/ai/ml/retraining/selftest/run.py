@@ -91,16 +91,16 @@ class SelftestReport:
         counts = {fate: sum(result.fate == fate for result in self.defects) for fate in ("caught", "passed")}
         tried = sum(counts.values())
         alone = sum(_by_answers(result) for result in self.defects)
-        said = (
+        sentence = (
             f"{counts['caught']} of {tried} defects were refused, {alone} of them for their answers too; "
             f"{len(self.defects) - tried} don't apply to this bundle"
         )
         if self.passed:
-            said = f"{said}; THE GATE LET THROUGH: {', '.join(result.name for result in self.passed)}"
+            sentence = f"{sentence}; THE GATE LET THROUGH: {', '.join(result.name for result in self.passed)}"
         if self.refused_controls:
             names = ", ".join(result.name for result in self.refused_controls)
-            said = f"{said}; THE GATE REFUSED UNDAMAGED COPIES: {names}"
-        return said
+            sentence = f"{sentence}; THE GATE REFUSED UNDAMAGED COPIES: {names}"
+        return sentence
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON holds it."""
@@ -223,8 +223,8 @@ def _checks(seeded: _Seeded, finding: Finding) -> list[CheckResult]:
 
 def _result(defect: Defect, refusals: list[CheckResult]) -> DefectResult:
     if not refusals:
-        said = "undamaged, and every check agrees" if defect.family == "control" else "no check saw it"
-        return DefectResult(defect.name, defect.family, "passed", (), said)
+        sentence = "undamaged, and every check agrees" if defect.family == "control" else "no check saw it"
+        return DefectResult(defect.name, defect.family, "passed", (), sentence)
     names = tuple(dict.fromkeys(check.name for check in refusals))
     difference = next((check.difference for check in refusals if check.difference is not None), None)
     return DefectResult(defect.name, defect.family, "caught", names, refusals[0].message, difference)
