@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ai.ml.core.contract.target import target_array
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.tables import ReadOptions, read_batches, read_table
 
@@ -71,6 +72,16 @@ def test_lines_that_repeat_the_header_are_left_out_and_said(path: Path, caplog: 
     assert "t.csv: 1 line like the header left out" in caplog.text
     numbers = ReadOptions(numbers=frozenset({"income"}))
     assert sum(batch.num_rows for batch in read_batches(path, numbers)) == 61
+
+
+def test_a_table_of_one_column_that_looks_like_many_is_named(path: Path) -> None:
+    path.write_text("age   income   no\n7     2        x\n8     3        y\n", encoding="utf-8")
+    table = read_table(path)
+    with pytest.raises(DataRefused, match="; all of it is one column: write its cells with commas"):
+        target_array(table, "no")
+    two = table.rename_columns(["age"]).append_column("income", table[0])
+    with pytest.raises(DataRefused, match=r"did you mean 'income'\?\Z"):
+        target_array(two, "no")
 
 
 def test_a_cell_too_long_for_the_detection_hides_no_delimiter(path: Path) -> None:

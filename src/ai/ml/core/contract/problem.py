@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from ai.ml.core.contract.spellings import spelling_hint
 from ai.ml.core.contract.target import TargetColumn
 from ai.ml.core.input_contract import InputContract, TaskType
 from ai.ml.core.number_text import counted
@@ -72,7 +73,9 @@ def problem_change(before: InputContract, now: Problem, who: str = "the champion
     new, lost = sorted(set(now.classes) - set(known)), sorted(set(known) - set(now.classes))
     said: list[str] = []
     if new:
-        said.append(f"target {now.target!r} has classes that {who} doesn't know: " + _named(new, now.classes))
+        hint = spelling_hint(new, known)
+        named = _named(new, now.classes) + (f" ({hint})" if hint else "")
+        said.append(f"target {now.target!r} has classes that {who} doesn't know: {named}")
     if lost:
         said.append(f"no row of target {now.target!r} has {who}'s class {_shown(map(repr, lost))}")
     return " and ".join(said) or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 from collections.abc import Generator, Iterable
@@ -55,7 +56,9 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Generator[Item]:
                 close()
             put(_End(error))
 
-    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
+    # Notes of reading are kept for whoever asked for them here.
+    run = contextvars.copy_context().run
+    thread = threading.Thread(target=run, args=(produce,), name="prefetch", daemon=True)
     thread.start()
     try:
         while True:

@@ -16,6 +16,7 @@ from ai.ml.core.input_contract import InputContract
 from ai.ml.core.number_text import counted
 from ai.ml.core.reading import NOTHING_TOLD
 from ai.ml.core.tables.locations import is_bucket, is_url
+from ai.ml.core.tables.notes import kept_notes
 from ai.ml.core.tables.reader import ReadOptions, read_batches, read_table
 from ai.ml.retraining.batch.columns import AnswerColumns, tally_answers
 from ai.ml.retraining.batch.part_writer import write_part
@@ -81,7 +82,7 @@ class ScoredPart:
         columns = AnswerColumns.plan(bundle, keep, proba=self.settings.proba)
         # What is kept must look as it stands there, and the model may read the same cell as a number.
         reading = self._reading()
-        with closing(prefetch(_raw_batches(self.part, reading, BATCH_ROWS))) as batches:
+        with kept_notes() as said, closing(prefetch(_raw_batches(self.part, reading, BATCH_ROWS))) as batches:
             for batch in batches:
                 self._look_for_points(batch, reading)
                 answers = scorer.score_table(_plain_cells(batch, reading))
@@ -89,9 +90,9 @@ class ScoredPart:
                 self.answers = self.answers.merge(tally_answers(answers.decoded, bundle.task))
                 yield columns.table(batch, scorer, answers)
         self.counts = scorer.counts
-        if self.points and self.counts is not None:
-            told = tuple(f"{name!r} has {counted(n, 'cell')} with a decimal point" for name, n in self.points.items())
-            self.counts = replace(self.counts, notes=(*self.counts.notes, *told))
+        if self.counts is not None:
+            told = (f"{name!r} has {counted(n, 'cell')} with a decimal point" for name, n in self.points.items())
+            self.counts = replace(self.counts, notes=tuple(dict.fromkeys((*self.counts.notes, *said, *told))))
         if scorer.counts is not None and bundle.contract is not None and self.rows:
             usual = Limits() if self.settings.allow_empty_columns else USUAL
             (STRICT if self.settings.strict else usual).check(scorer.counts, bundle.contract)

@@ -56,6 +56,8 @@ def show_comparison(record: dict[str, Any], console: Console) -> None:
             known = f"learned from {facts['learned_from']:,} of these rows, which flatter it"
             known = known if facts["learned_from"] else "learned from none of these rows"
         console.print(Text(f"{side:7} {facts['bundle']} ({facts['digest'][:12]}): {known}"))
+    if record["note"]:
+        console.print(Text(f"note    {record['note']}"))
     measured = Table("metric", "first", "second", "gain of the second", title=f"{record['rows']:,} rows")
     for name, facts in record["metrics"].items():
         measured.add_row(name, *_cells(facts))

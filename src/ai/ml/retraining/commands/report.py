@@ -30,7 +30,9 @@ def report(arguments: Namespace) -> int:
     with working("measuring and drawing"):
         written = report_version(arguments.bundle, bundle_dir, Store(arguments.store), data, settings, output)
     if arguments.json:
-        print_json({"card": str(written.card), "report": str(written.page)})
+        print_json({"card": str(written.card), "report": str(written.page), "note": written.note})
     else:
+        if written.note is not None:
+            print(f"note    {written.note}")
         print(f"card    {written.card}\nreport  {written.page.absolute().as_uri()}")
     return ExitCode.OK

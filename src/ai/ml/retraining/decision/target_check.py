@@ -14,7 +14,7 @@ import numpy as np
 
 from ai.ml.core.contract.drift import ColumnDrift, measure_values
 from ai.ml.core.contract.target_record import factor_between
-from ai.ml.core.input_contract import ColumnContract
+from ai.ml.core.input_contract import ColumnContract, InputContract
 from ai.ml.core.number_text import figure
 from ai.ml.retraining.decision.metrics import row_losses
 from ai.ml.retraining.decision.predictions import Predictions
@@ -138,6 +138,26 @@ def check_distribution(
         check.beyond.append(f"the target has moved: {_moved(record, values)} ({_figures(drift)})")
 
 
+def check_new_labels(check: TargetCheck, contract: InputContract, values: np.ndarray) -> None:
+    """Compare the target of rows that came since the champion's training with its record, where there are enough.
+
+    Outcomes that aren't known yet come as the commonest class, or as one amount: among all rows that is a small drift.
+
+    Args:
+        check: gets figures and phrases.
+        contract: the champion's.
+        values: `(n_new_rows,)` texts as objects, or float64.
+    """
+    record = contract.target
+    if record is None or len(values) < MIN_NEW:
+        return
+    drift = measure_values(record, values, contract.rows)
+    check.figures["new_target_drift"] = {"rows": len(values), "psi": drift.psi, "psi_p_value": drift.psi_p_value}
+    if drift.severity == "major" and drift.psi_p_value < MAX_CHANCE:
+        told = f"the target of {len(values):,} new rows isn't what it was: {_moved(record, values)}"
+        check.beyond.append(f"{told} ({_figures(drift)})")
+
+
 def check_loss(
     check: TargetCheck, who: str, before: Predictions, now: Predictions, limit: float, confidence: float
 ) -> None:
@@ -180,8 +200,13 @@ def check_loss(
 
 def new_to(before: KnownRows, keys: np.ndarray) -> np.ndarray:
     """`(n_rows,)` bool: which rows the champion wasn't measured on, or all of them where too few are new."""
-    new = ~np.isin(keys, before.keys)
+    new = is_new(before, keys)
     return new if new.sum() >= MIN_NEW else np.ones(len(keys), dtype=bool)
+
+
+def is_new(before: KnownRows, keys: np.ndarray) -> np.ndarray:
+    """`(n_rows,)` bool: which rows the champion wasn't measured on."""
+    return ~np.isin(keys, before.keys)
 
 
 def _unambiguous(rows: KnownRows) -> tuple[KnownRows, int]:

@@ -21,7 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ai.ml.core.errors import BundlegateError, BundleNotFound, Busy, GateRefused, StoreRefused, UsageError
+from ai.ml.core.errors import (
+    BundlegateError,
+    BundleNotFound,
+    BundleRefused,
+    Busy,
+    GateRefused,
+    StoreRefused,
+    UsageError,
+)
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.store.backend import CHAMPION_ACTIONS, RETIRED, VERDICT_NAME, LineTaken, Pointer, StoreBackend
@@ -90,7 +98,7 @@ class Store:
 
         Raises:
             BundleNotFound: there is none.
-            BundleRefused: what lies there isn't that bundle.
+            BundleRefused: what lies there isn't that bundle, or the champion's version is gone.
             UsageError: the reference isn't of that form, or a digest prefix is too short or ambiguous.
         """
         name, _, alias = reference.partition("@")
@@ -98,9 +106,11 @@ class Store:
         while True:
             try:
                 return self.backend(name).fetch(digest)
-            except BundleNotFound:
+            except BundleNotFound as gone:
                 # Replaced and pruned between the look at the pointer and the look at the version.
                 before, digest = digest, self.digest_of(name, alias)
+                if digest == before and alias in ("champion", ""):
+                    raise BundleRefused(str(gone)) from None
                 if digest == before:
                     raise
 

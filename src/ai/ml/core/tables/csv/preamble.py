@@ -57,6 +57,22 @@ def hint(text: str, delimiter: str, records: Sequence[Sequence[str]]) -> str:
     return ""
 
 
+def lone_name_hint(names: Sequence[str]) -> str:
+    """What may be wrong with a table of a single column whose name looks like many; "" otherwise.
+
+    >>> lone_name_hint(["age   income   churned"])
+    '; all of it is one column: write its cells with commas, semicolons or tabs between, or name what is by --delimiter'
+    >>> lone_name_hint(["age"]), lone_name_hint(["age", "income"])
+    ('', '')
+    """
+    if len(names) != 1 or len(re.findall(r"\w+", names[0])) < 3:
+        return ""
+    return (
+        "; all of it is one column: write its cells with commas, semicolons or tabs between, or name what is by "
+        "--delimiter"
+    )
+
+
 def _is_aligned(lines: Sequence[str]) -> bool:
     widths = {len(line.split()) for line in lines}
     return len(widths) == 1 and widths.pop() > 1

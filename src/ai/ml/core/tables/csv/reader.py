@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -21,8 +20,8 @@ from ai.ml.core.tables.csv.dialect import AS_FOUND, PREFIX_BYTES, CsvFormat, Csv
 from ai.ml.core.tables.csv.preamble import without_lines
 from ai.ml.core.tables.csv.quotes import QuoteAudit
 from ai.ml.core.tables.csv.stream import open_audited, open_bytes
+from ai.ml.core.tables.notes import say_note
 
-_LOG = logging.getLogger("bundlegate")
 _BLOCK_BYTES = 2 << 20
 """No single record may be longer. Arrow reads 32 blocks ahead, whatever it is told: they bound the memory."""
 _MISSING_SPELLINGS = sorted(
@@ -141,7 +140,7 @@ def _conclude(path: Path, audit: QuoteAudit | None, names: list[str], rows: int,
         DataRefused: there are more or fewer rows than lines that hold one.
     """
     if repeats:
-        _LOG.info("note      %s: %s like the header left out", path.name, counted(repeats, "line"))
+        say_note(f"{path.name}: {counted(repeats, 'line')} like the header left out")
     if audit is None:
         return
     audit.close()
@@ -153,13 +152,8 @@ def _conclude(path: Path, audit: QuoteAudit | None, names: list[str], rows: int,
         )
     if audit.broken_cells:
         lines, opened = audit.longest
-        _LOG.info(
-            "note      %s: %s hold line breaks; the longest has %s lines, from line %s on",
-            path.name,
-            counted(audit.broken_cells, "cell"),
-            f"{lines:,}",
-            f"{opened:,}",
-        )
+        cells = counted(audit.broken_cells, "cell")
+        say_note(f"{path.name}: {cells} hold line breaks; the longest has {lines:,} lines, from line {opened:,} on")
 
 
 class _OddNumber(Exception):
