@@ -58,6 +58,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         "tests/retraining/runs/test_nights.py",
         "tests/retraining/commands/test_cli.py",
     ),
+    "src/ai/ml/retraining/console/colours.py": ("tests/retraining/gate/test_render.py",),
     "src/ai/ml/retraining/console/installation.py": ("tests/retraining/doctor/test_schedules.py",),
     "src/ai/ml/retraining/decision/evaluation.py": ("tests/retraining/commands/test_compare.py",),
     "src/ai/ml/retraining/decision/side_by_side.py": ("tests/retraining/commands/test_compare.py",),

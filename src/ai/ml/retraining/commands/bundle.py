@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ai.ml.core.errors import BundleRefused, ExitCode, StorageFailed, UsageError
 from ai.ml.core.files.atomic import dump_json, make_dirs, write_atomic
+from ai.ml.retraining.console import colours
 from ai.ml.retraining.console.progress import PROVING, part_bar, result_console, working
 from ai.ml.retraining.console.stdout import print_bytes, print_json
 from ai.ml.retraining.settings.reading import read_options, reading_of
@@ -217,7 +218,7 @@ def _show_selftest(report: SelftestReport, console: Console) -> None:
     table = Table("defect", "made by", "fate", "refused by", "what was said")
     for result in report.results:
         idle = result.fate in ("no change", "not applicable")
-        style = "bold red" if result.wrong else "dim" if idle else "green"
+        style = colours.PROBLEM if result.wrong else "dim" if idle else "green"
         table.add_row(
             result.name,
             result.family,

@@ -8,13 +8,12 @@ from argparse import Namespace
 from rich.console import Console
 from rich.text import Text
 
+from ai.ml.retraining.console import colours
 from ai.ml.retraining.console.progress import result_console, working
 from ai.ml.retraining.console.stdout import print_json
 from ai.ml.retraining.doctor.diagnosis import Diagnosis
 from ai.ml.retraining.doctor.examination import examine
 from ai.ml.retraining.store.store import Store
-
-STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(arguments: Namespace) -> int:
@@ -33,7 +32,7 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     width = max(len(check.check) for check in diagnosis.checks) + 2
     for check in diagnosis.checks:
         remedy = f" → {check.remedy}" if check.remedy else ""
-        mark = (f"{check.status:<6}", STYLES[check.status])
+        mark = (f"{check.status:<6}", colours.HEALTH[check.status])
         line = Text.assemble(mark, check.check.ljust(width), printable(check.message), (printable(remedy), "bold"))
         console.print(line, soft_wrap=True)
 

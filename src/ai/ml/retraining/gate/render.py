@@ -11,10 +11,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from ai.ml.retraining.console import colours
 from ai.ml.retraining.gate.verdict import CheckResult, Environment, Verdict
 
 _MARKS = {"passed": "✅", "refused": "❌", "not applicable": "➖"}
-_COLOURS = {"PASSED": "bold green", "REFUSED": "bold red", "NOTHING_CHECKED": "bold yellow"}
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -85,7 +85,7 @@ def to_terminal(verdict: Verdict) -> Group:
         table.add_column(heading, overflow="fold")
     for check in verdict.checks:
         table.add_row(_MARKS[_status(check)], Text(check.name), Text(check.environment), Text(check.message))
-    outcome = Text(verdict.outcome, style=_COLOURS[verdict.outcome])
+    outcome = Text(verdict.outcome, style=colours.VERDICTS[verdict.outcome])
     digest = Text(f"bundle {verdict.digest or 'without a manifest'}", style="dim")
     return Group(outcome.append(f"  {verdict.reason}", style="not bold"), digest, table)
 
