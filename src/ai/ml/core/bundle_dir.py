@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ai.ml.core.environment_faults import raise_if_environment_fault
+from ai.ml.core.environment_faults import raise_if_environment_fault, raise_unlisted
 from ai.ml.core.errors import BundleNotFound, BundleRefused, storage_failed
 from ai.ml.core.files.atomic import dump_json, open_plain, sha256_bytes, write_atomic
 from ai.ml.core.input_contract import InputContract
@@ -241,7 +241,7 @@ def _manifest_bytes(bundle_dir: Path) -> bytes:
 
 def _names(bundle_dir: Path) -> Iterator[str]:
     """POSIX names of everything below that isn't a plain directory, the manifest itself left out."""
-    for folder, folders, names in os.walk(bundle_dir):
+    for folder, folders, names in os.walk(bundle_dir, onerror=raise_unlisted):
         links = [name for name in folders if Path(folder, name).is_symlink()]
         for name in sorted([*names, *links]):
             relative = Path(folder, name).relative_to(bundle_dir).as_posix()

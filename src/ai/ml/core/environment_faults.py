@@ -47,3 +47,13 @@ def raise_if_environment_fault(path: Path, error: Exception) -> None:
     """
     if isinstance(error, OSError) and is_environment_fault(error):
         raise storage_failed(f"reading {path}", error, "nothing was changed") from error
+
+
+def raise_unlisted(error: OSError) -> None:
+    """For `os.walk`, which takes a folder that can't be listed for an empty one; one that isn't there is empty.
+
+    Raises:
+        StorageFailed: it is there.
+    """
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise storage_failed(f"listing {error.filename}", error, "nothing was changed") from error
