@@ -127,6 +127,7 @@ THEMES = {
     "retraining/batch/test_reading_remembered.py": "the reading options of the training",
     "retraining/doctor/test_real_server.py": "all examinations on a Prefect server",
     "retraining/drill/test_kinds.py": "every kind of broken table",
+    "retraining/evidence/test_limits.py": "limits on what is read of evidence",
     "retraining/pipeline/test_pipeline.py": "the package as a whole: retrainings without Prefect",
     "retraining/runs/test_nights.py": "several retrainings of one model",
     "retraining/store/test_retire.py": "taking a model out of service",
