@@ -13,7 +13,7 @@ from prefect.context import TaskRunContext
 from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore, get_result_store
 
-from ai.ml.core.errors import BundlegateError
+from ai.ml.core.errors import BundlegateError, UsageError
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import Record, code_version, content_key, problems
 
@@ -82,7 +82,11 @@ def _stale_reasons(store: ResultStore, key: str) -> list[str]:
 def _forget(store: ResultStore, key: str) -> None:
     record = _record_path(store, key)
     if record is None:
-        raise TypeError(f"checkpoints need a local result storage, not {type(store.result_storage).__name__}")
+        kind = type(store.result_storage).__name__
+        raise UsageError(
+            f"checkpoints need Prefect's results in a folder of this machine, not in a {kind}: name a "
+            "local-file-system block by PREFECT_DEFAULT_RESULT_STORAGE_BLOCK, or unset it"
+        )
     record.unlink(missing_ok=True)
     store.cache.pop(store._resolved_key_path(key), None)  # pyright: ignore[reportPrivateUsage]
 

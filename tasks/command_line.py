@@ -22,6 +22,8 @@ from ai.ml.retraining.settings.flags import asked_settings, settings_parser
 _NO_SERVER = "; start it, or unset PREFECT_API_URL for one of this run's own; what is done is kept"
 _UNREACHED = ("Failed to reach API", "Timed out while attempting to connect to ephemeral")
 """Beginnings of Prefect's messages where no server is reached."""
+_NO_BLOCK = "Unable to find block"
+"""Beginning of Prefect's message where its settings name a storage of results that the server doesn't have."""
 Choice = tuple[Flow[..., Any], Any, Callable[[Any], None]]
 """A flow, its settings, and the function that prints its result."""
 
@@ -49,11 +51,11 @@ def run_from_command_line(
     def run() -> int:
         given = parser.parse_args(arguments)
         config = asked_settings(given, settings, resume)
-        chosen, wanted, told = (flow, config, show) if choose is None else choose(config)
+        chosen, settings_of_flow, show_result = (flow, config, show) if choose is None else choose(config)
         log_to_terminal()
         with server_answers(_NO_SERVER):
-            state: State[Any] = chosen(wanted, return_state=True)
-        return _end(state, show=None if given.json else told)
+            state: State[Any] = chosen(settings_of_flow, return_state=True)
+        return _end(state, show=None if given.json else show_result)
 
     return run_command(run)
 
@@ -87,13 +89,14 @@ def _end(state: State[Any], show: Callable[[Any], None] | None) -> int:
 
 @contextmanager
 def server_answers(advice: str = "") -> Generator[None]:
-    """Turn Prefect's error without a reachable server into a sentence.
+    """Turn Prefect's error without a reachable server, or without its storage of results, into a sentence.
 
     Args:
         advice: the end of the sentence.
 
     Raises:
         StorageFailed: no server answers.
+        UsageError: Prefect's settings name a block that the server doesn't have.
     """
     try:
         yield
@@ -103,4 +106,11 @@ def server_answers(advice: str = "") -> Generator[None]:
         address = source_name(PREFECT_API_URL.value() or "this run's own address")
         raise StorageFailed(
             f"no Prefect server answers at {address}: {str(error) or type(error).__name__}{advice}"
+        ) from error
+    except ValueError as error:
+        if not str(error).startswith(_NO_BLOCK):
+            raise
+        raise UsageError(
+            f"the storage of results that Prefect's settings name isn't on its server: {error}; make the block, or "
+            "unset PREFECT_DEFAULT_RESULT_STORAGE_BLOCK"
         ) from error

@@ -88,6 +88,6 @@ def test_a_name_in_the_store_is_the_bundle_behind_it(tmp_path: Path, warm_enviro
 
 def test_a_bundle_that_isnt_there_is_one_sentence(tmp_path: Path, warm_environment: dict[str, str]) -> None:
     done = validate(warm_environment, "--bundle", "nobody@champion", "--store", str(tmp_path))
-    assert done.returncode == 6, done.stderr
+    assert done.returncode == 2, done.stderr
     assert "nobody" in done.stderr
     assert "Traceback" not in done.stderr

@@ -24,6 +24,8 @@ from ai.ml.core.errors import BundleRefused, DataRefused
 from ai.ml.core.files.atomic import dump_json
 from ai.ml.core.types import TrainingConfig
 
+RNG = np.random.default_rng(11)
+
 
 def shop_contract() -> tuple[InputContract, pa.Table]:
     table = shop_table()
@@ -176,6 +178,62 @@ def test_what_scoring_refuses(table: dict[str, object], sentence: str) -> None:
         came = base.set_column(base.schema.get_field_index(name), name, came[name])
     with pytest.raises(DataRefused, match=sentence):
         Conformer(contract).table(came)
+
+
+ZIPS = [f"{number:05d}" for number in range(480, 520)] + ["10001", "90210"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "says"),
+    [
+        ([int(code) for code in ZIPS], "'480' for '00480' and the like in 40 of 42 cells"),
+        ([float(code) for code in ZIPS[:20]], "'480' for '00480' and the like in 20 of 20 cells"),
+        ([str(int(code)) for code in ZIPS], "written otherwise"),
+        ([*ZIPS[:20], "501"], None),
+        ([int(code) for code in ZIPS[:9]], None),
+        ([70001 + row for row in range(30)], None),
+    ],
+    ids=["whole numbers", "floats", "texts", "one of many", "few", "other codes"],
+)
+def test_codes_without_their_leading_zeros_are_refused_and_new_codes_counted(
+    cells: list[object], says: str | None
+) -> None:
+    table = pa.table({"zip": ZIPS * 10, "x": RNG.normal(size=420), "y": ["a", "b"] * 210})
+    contract = derive_contract(table, TrainingConfig("y")).contract
+    came = pa.table({"zip": pa.array(cells), "x": [0.5] * len(cells)})
+    if says is None:
+        assert Conformer(contract).table(came).counts.columns["zip"].missing == 0
+        return
+    with pytest.raises(DataRefused, match=says):
+        Conformer(contract).table(came)
+
+
+def test_a_category_in_other_letters_throughout_is_refused() -> None:
+    contract = derive_contract(mixed_table(), TrainingConfig("y")).contract
+    base = mixed_table(30, seed=3)
+    plans = [plan and plan.upper() for plan in base["plan"].to_pylist()]
+    place = base.schema.get_field_index("plan")
+    with pytest.raises(DataRefused, match=r"'plan' is written otherwise than at training: '(BASIC|PLUS|PRO)' for "):
+        Conformer(contract).table(base.set_column(place, "plan", pa.array(plans)))
+    some = base.set_column(place, "plan", pa.array([*base["plan"].to_pylist()[:15], *plans[15:]]))
+    assert Conformer(contract).table(some).counts.columns["plan"].unseen == 15
+
+
+def test_a_mark_of_thousands_is_not_taken_for_a_decimal_one() -> None:
+    amounts = RNG.integers(5_000, 70_000, 300).astype(float)
+    table = pa.table({"income": amounts, "near": RNG.normal(size=300), "y": ["a", "b"] * 150})
+    contract = derive_contract(table, TrainingConfig("y")).contract
+
+    def asked(income: object, near: object = 0.5) -> pa.Table:
+        return pa.table({"income": [income] * 20, "near": [near] * 20})
+
+    with pytest.raises(DataRefused, match=r"such as '25,147' \(string\); --thousands ',' reads them$"):
+        Conformer(contract).table(asked("25,147"))
+    for cell in (25.147, "25.147"):
+        with pytest.raises(DataRefused, match=r"'income': all 20 numbers are below .*25.147, and a thousand times"):
+            Conformer(contract).table(asked(cell))
+    # Out of range is no thousandth of what was: counted, as before.
+    assert Conformer(contract).table(asked(90_000.0, 4e3)).counts.columns["near"].out_of_range == 20
 
 
 def test_few_odd_cells_are_counted_in_any_batch() -> None:

@@ -265,6 +265,19 @@ def test_columns_that_give_the_target_away_are_reported(task: str) -> None:
     assert set(leaks) <= set(kinds(derived))
 
 
+@pytest.mark.parametrize("strange", [0, 1, 15])
+def test_a_number_that_nearly_tells_the_target_is_no_leak_of_all_of_it(strange: int) -> None:
+    """Each row on the wrong side makes runs of its own, which are pure and say nothing of other rows."""
+    rng = np.random.default_rng(strange)
+    debt = rng.uniform(0, 2000, 2000)
+    is_late = debt > 1200
+    is_late[rng.permutation(2000)[:strange]] ^= True
+    table = pa.table({"debt": debt, "x": rng.normal(size=2000), "y": np.where(is_late, "yes", "no")})
+    found = [f.message for f in derive_contract(table, TrainingConfig("y")).findings if f.kind == "leak"]
+    assert len(found) == (strange < 15)
+    assert all("'debt' alone gives the target away (100.0% of it)" in message for message in found)
+
+
 @pytest.mark.parametrize("rare", [2, 20, 50])
 def test_a_rare_class_makes_no_number_a_leak_but_one_that_tells_it(rare: int) -> None:
     is_fraud = RNG.permutation(400) < rare

@@ -43,3 +43,6 @@ def test_a_table_that_spells_a_class_in_two_ways_says_so() -> None:
         "write them alike"
     )
     assert spelling_hint(["Yes", "new"], ["yes", "no"]) == "'Yes' looks like 'yes' in another spelling"
+    assert spelling_hint(["new"], ["yes", "no"]) == ""
+    many = spelling_hint(["A", "B", "C", "D", "E"], ["a", "b", "c", "d", "e"])
+    assert many == "'A' looks like 'a', 'B' looks like 'b', 'C' looks like 'c' and 2 more in another spelling"

@@ -344,6 +344,10 @@ def with_pickle(path: Path, content: bytes) -> None:
         (b"\x80\x02}.trailing", "bytes behind its end"),
         (b"\x80\x04}.", "expected pickle protocol 2"),
         (b"\x80\x02" + b"(" * 2_000_000 + b".", "a stack of more than"),
+        (
+            b"\x80\x02]" + (b"(" + b"}" * 60_000 + b"e") * 20 + b".",
+            "more than 1,000,000 lists, dictionaries and tuples",
+        ),
         (b"\x80\x02" + b"]q\x00" + b"h\x00h\x00\x86q\x00" * 1000 + b".", "remembers object 1 under another number"),
         (b"\x80\x02\x8a\x20" + b"\x7f" * 32 + b".", "integer of more than 64 bits"),
         (b"\x80\x02X\xff\xff\xff\x7fabc.", "is cut off"),

@@ -132,6 +132,20 @@ def test_a_table_in_other_marks_is_refused_and_few_such_cells_are_counted(bundle
     assert "'amount' has 1 cell with a decimal point" in report.sentence
 
 
+def test_what_the_reader_left_out_is_in_the_sentence_of_a_scoring(bundle: Path, tmp_path: Path) -> None:
+    write_table(german(plain_rows(80, seed=1).drop_columns(["late"])), tmp_path / "t.csv")
+    header, *lines = (tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()
+    for folder, name in ((tmp_path / "one", "t.csv"), (tmp_path / "parts", "part-2.csv")):
+        folder.mkdir()
+        text = "\n".join([header, *lines[:40], header, *lines[40:]])
+        (folder / name).write_text(text, encoding="utf-8")
+    (tmp_path / "parts" / "part-1.csv").write_text("\n".join([header, *lines]), encoding="utf-8")
+    for source, rows, name in ((tmp_path / "one" / "t.csv", 80, "t.csv"), (tmp_path / "parts", 160, "part-2.csv")):
+        report = predict_dataset(bundle, str(source), str(tmp_path / f"out-{rows}"))
+        assert report.rows == rows
+        assert report.sentence.endswith(f"{name}: 1 line like the header left out")
+
+
 def test_marks_are_applied_once_however_often_a_table_meets_them() -> None:
     marks = MARKS.marks
     once = marks.plain_table(pa.table({"x": ["234,567", "12.345", "1.234.567,5", "7", "", "?", "-999", "5 kg", "red"]}))

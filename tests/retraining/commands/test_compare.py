@@ -57,6 +57,20 @@ def test_two_bundles_are_measured_on_the_same_rows(
     assert "average_precision" in said
 
 
+def test_rows_of_an_unknown_class_are_left_out_with_a_word(
+    two: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = mixed_table(60, seed=9)
+    asked = ["compare", *two[:2], "--data", str(tmp_path / "t.csv"), "--store", str(tmp_path)]
+    for upper, code in ((20, 0), (60, 4)):
+        labels = [label.upper() if row < upper else label for row, label in enumerate(table["y"].to_pylist())]
+        write_table(table.set_column(table.column_names.index("y"), "y", pa.array(labels)), tmp_path / "t.csv")
+        assert main(asked) == code
+        said = capsys.readouterr()
+        assert f"{upper} of 60 rows have a class of 'y' that the model doesn't know: " in said.out + said.err
+        assert "'YES' looks like 'yes'" in said.out + said.err
+
+
 def test_two_questions_are_not_compared(
     two: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from ai.ml.retraining.decision.target_check import (
     check_distribution,
     check_labels,
     check_loss,
+    check_new_labels,
     new_to,
 )
 from ai.ml.retraining.decision.two_samples import unpaired_rise
@@ -102,6 +105,25 @@ def test_the_targets_own_drift_names_class_or_factor() -> None:
     assert distribution(numbers, np.random.default_rng(1).lognormal(3, 1, 500)) == []
     (scaled,) = distribution(numbers, 100 * values)
     assert "all about 100 times what they were" in scaled
+
+
+def test_outcomes_that_are_not_known_yet_are_seen_in_the_new_rows_alone() -> None:
+    """Among all rows they are a small drift."""
+    rng = np.random.default_rng(5)
+    for task, labels in (("classification", labels_of(2_000)), ("regression", rng.lognormal(3, 1, 2_000))):
+        record = record_target(contract(task), labels)
+        known = replace(contract(task), rows=2_000, target=record)
+        usual = labels_of(150, seed=4) if task == "classification" else rng.lognormal(3, 1, 150)
+        middle = "no" if task == "classification" else float(np.median(labels))
+        for values, beyond in (
+            (usual, 0),
+            (np.full(150, middle, usual.dtype), 1),
+            (np.full(40, middle, usual.dtype), 0),
+        ):
+            check = TargetCheck()
+            check_new_labels(check, known, values)
+            assert len(check.beyond) == beyond
+            assert not beyond or check.beyond[0].startswith("the target of 150 new rows isn't what it was: ")
 
 
 def scored(sharpness: float, seed: int, count: int = 400, wrong: float = 0.0) -> Predictions:

@@ -22,6 +22,8 @@ from ai.ml.retraining.store.store import Store
 KINDS = {
     "a column emptied": {"held", "refused"},
     "half of the rows": {"noted", "held"},
+    "the old file again": {"noted"},
+    "the header twice": {"noted", "held"},
     "scaled by a hundred": {"held"},
     "another task": {"refused"},
     "one label for all": {"refused"},

@@ -272,6 +272,23 @@ def test_the_command_reports_on_the_rows_of_the_evidence(
     assert main(["report", str(bundle), "--data", str(tmp_path / "none.csv")]) == 4
 
 
+def test_rows_whose_labels_are_spelled_otherwise_are_refused_or_named(
+    binary: tuple[Material, Study], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subject, rows = binary[0].subject, binary[0].rows.slice(0, 40)
+    command = ["report", str(subject.path), "--output", str(tmp_path / "out"), "--data", str(tmp_path / "rows.csv")]
+    target = subject.contract.target_column
+    labels, place = rows[target].to_pylist(), rows.column_names.index(target)
+    for upper in (40, 7):
+        spelled = [label.upper() if row < upper else label for row, label in enumerate(labels)]
+        write_table(rows.set_column(place, target, pa.array(spelled)), tmp_path / "rows.csv")
+        assert main(command) == (4 if upper == 40 else 0)
+        said = capsys.readouterr()
+        assert f"{upper} of 40 rows have a class of {target!r} that the model doesn't know: " in said.out + said.err
+        assert f"{labels[0].upper()!r} looks like {labels[0]!r}" in said.out + said.err
+    assert "7 of 40 rows have a class" in (tmp_path / "out" / "card.md").read_text(encoding="utf-8")
+
+
 def test_a_report_that_fails_is_said_and_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ai.ml.retraining.console.progress import logger
     from ai.ml.retraining.records import BundleRef, CandidateRef, FileRef, VerdictRef

@@ -1,4 +1,4 @@
-"""The manifest of a bundle directory: what every file must hold, and everything that is known without loading one.
+"""The manifest of a bundle directory: the hashes of its files, and what is known of the bundle without loading it.
 
 The sha-256 of `manifest.json` is the bundle's **digest**. So the manifest holds nothing volatile: no time, no host, no
 flow run.
@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ai.ml.core.environment_faults import raise_if_environment_fault
+from ai.ml.core.environment_faults import raise_if_environment_fault, raise_unlisted
 from ai.ml.core.errors import BundleNotFound, BundleRefused, storage_failed
 from ai.ml.core.files.atomic import dump_json, open_plain, sha256_bytes, write_atomic
 from ai.ml.core.input_contract import InputContract
@@ -70,7 +70,7 @@ class Manifest:
     evidence: dict[str, Any] | None
     lineage: dict[str, Any]
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Keys of a later writer, kept as they came."""
+    """Keys of a later writer, kept unchanged."""
 
     def to_json(self) -> bytes:
         """The bytes whose sha-256 is the digest."""
@@ -192,7 +192,7 @@ def check_files(bundle_dir: Path, manifest: Manifest) -> list[str]:
 
 
 def directory_problems(path: Path, digest: str) -> list[str]:
-    """What isn't so in a bundle directory that should have this digest; every file is hashed."""
+    """The differences of a bundle directory from the one with this digest; every file is hashed."""
     try:
         found = bundle_digest(path)
         if found != digest:
@@ -241,7 +241,7 @@ def _manifest_bytes(bundle_dir: Path) -> bytes:
 
 def _names(bundle_dir: Path) -> Iterator[str]:
     """POSIX names of everything below that isn't a plain directory, the manifest itself left out."""
-    for folder, folders, names in os.walk(bundle_dir):
+    for folder, folders, names in os.walk(bundle_dir, onerror=raise_unlisted):
         links = [name for name in folders if Path(folder, name).is_symlink()]
         for name in sorted([*names, *links]):
             relative = Path(folder, name).relative_to(bundle_dir).as_posix()

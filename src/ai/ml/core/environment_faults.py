@@ -1,4 +1,4 @@
-"""Errors that tell of the machine and nothing of what it was working on: no memory, no room, no handles."""
+"""Errors of the machine rather than of the data: out of memory, disk space or file handles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CODES = frozenset(
     }
 )
 _WORDS = ("can't allocate memory", "not enough memory", "can't start new thread")
-"""As torch and Python say it in a plain `RuntimeError`."""
+"""Messages of torch and Python in a plain `RuntimeError`."""
 
 
 def is_environment_fault(error: BaseException | None) -> bool:
@@ -47,3 +47,13 @@ def raise_if_environment_fault(path: Path, error: Exception) -> None:
     """
     if isinstance(error, OSError) and is_environment_fault(error):
         raise storage_failed(f"reading {path}", error, "nothing was changed") from error
+
+
+def raise_unlisted(error: OSError) -> None:
+    """For `os.walk`, which takes a folder that can't be listed for an empty one; one that isn't there is empty.
+
+    Raises:
+        StorageFailed: it is there.
+    """
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise storage_failed(f"listing {error.filename}", error, "nothing was changed") from error

@@ -10,7 +10,7 @@
     ├── GateRefused                  1  the gate saw a difference
     ├── NothingChecked               5  no evidence, so nothing was proved
     ├── BundleRefused (ValueError)   6  a bundle is damaged, forged or can't be read safely
-    │   └── BundleNotFound           6  (FileNotFoundError)
+    │   └── BundleNotFound           2  a name or path that leads to none (FileNotFoundError)
     ├── StoreRefused                 6  the store's history, pointer or versions don't hold together
     ├── StorageFailed (OSError)     74  the disk or bucket failed: full, read-only, gone
     ├── Busy                        75  somebody else holds the lock; try again
@@ -120,6 +120,9 @@ class BundleRefused(BundlegateError, ValueError):
 
 class BundleNotFound(BundleRefused, FileNotFoundError):
     """There is no bundle at that path or under that name."""
+
+    exit_code = ExitCode.USAGE
+    """Mistyped, most often: nobody needs to look for damage."""
 
     def __new__(cls, *args: object) -> Self:
         """An `OSError` in memory; by the order of the bases `ValueError` is asked, which can't make one."""

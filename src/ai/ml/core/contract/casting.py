@@ -19,6 +19,7 @@ import pyarrow as pa
 from ai.ml.core.contract.counts import ColumnCounts, ContractCounts
 from ai.ml.core.contract.date_texts import ISO
 from ai.ml.core.contract.dates import expand_dates, other_order, read_dates
+from ai.ml.core.contract.loose_forms import levels_by_form, loose_form
 from ai.ml.core.contract.marks import marks_of
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.input_contract import ColumnContract, InputContract
@@ -33,6 +34,7 @@ from ai.ml.core.tables.cells import (
     read_number,
     read_numbers,
 )
+from ai.ml.core.tables.csv.preamble import lone_name_hint
 from ai.ml.core.tables.number_locale import flags_for
 from ai.ml.core.tables.reader import rows_table
 
@@ -41,6 +43,8 @@ KIND_CELLS = 10
 row's answer would depend on its company."""
 SWAPPED_SHARE = 0.1
 """Of the cells, that are no dates unless day and month change places. Of all days, 60 % are."""
+OTHER_WRITING_SHARE = 0.9
+"""Of the cells with levels that training hadn't: as many without their zeros or in other letters are no accident."""
 _HINT_CELLS = 1_000
 """Looked at for a hint how a column's texts may be read."""
 _BOOLEAN_PAIRS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
@@ -157,6 +161,8 @@ class Conformer:
         # The usual column, with nothing to look at cell by cell: a NaN or an infinity would be one of the two.
         if len(numbers) and np.isfinite(bounds := (numbers.min(), numbers.max())).all() and not odd.any():
             counts = ColumnCounts(out_of_range=_count_outside(column, numbers, *bounds))
+            if counts.out_of_range == len(numbers):
+                _refuse_thousandths(column, numbers)
             return _Cast({column.name: pa.array(numbers)}, counts, np.True_)
         known = np.isfinite(numbers)
         infinite = np.isinf(numbers)
@@ -164,6 +170,8 @@ class Conformer:
             odd = odd & ~marks_of(array, odd & ~known)[0]
         _refuse_changed_kind(column, array, odd & ~known, known | infinite)
         outside = _outside(column, numbers) & known
+        if (outside == known).all():
+            _refuse_thousandths(column, numbers[known])
         # As it came, where nulls are all that is missing.
         is_typed = pa.types.is_float64(array.type) and known.sum() == len(array) - array.null_count
         values = array if is_typed else pa.array(numbers, mask=~known)
@@ -198,7 +206,8 @@ class Conformer:
         flags = self.contract.reading.of_the_file.flags
         read = f"; unless said otherwise, files are read as the training table was: {flags}" if flags else ""
         missing = f"columns are missing: {', '.join(parts)}; came: {present or 'none'}"
-        return f"{missing}; name them as in the training table{read}"
+        hint = lone_name_hint(names) or "; name them as in the training table"
+        return f"{missing}{hint}{read}"
 
 
 class _Levels:
@@ -212,6 +221,7 @@ class _Levels:
         self.dictionary = pa.array(self.texts, pa.string())
         self.truth = _truth_codes(levels, self.codes)
         self.composed = _composed_codes(levels, self.codes)
+        self.by_form = levels_by_form(levels)
         self.expects_numbers = any(read_number(text) is not None for text in levels)
 
     def cast(self, array: pa.Array) -> _Cast:
@@ -234,6 +244,7 @@ class _Levels:
             level_codes[index] = unseen.setdefault(level, known + len(unseen)) if code is None else code
         self._refuse_numbers(array, level_codes, unseen, codes)
         row_codes = level_codes[codes]
+        self._refuse_other_writing(row_codes, unseen)
         dictionary = (
             pa.concat_arrays([self.dictionary, pa.array(list(unseen), pa.string())]) if unseen else self.dictionary
         )
@@ -255,6 +266,22 @@ class _Levels:
                     f"column {self.name!r} was a category at training ({', '.join(map(repr, self.texts[1:4]))}, …), "
                     f"now all {cells} cells are numbers such as {next(iter(unseen))!r}"
                 )
+
+    def _refuse_other_writing(self, row_codes: np.ndarray, unseen: Mapping[str, int]) -> None:
+        """Codes that have lost their leading zeros, or texts in other letters: each would count as an unknown one."""
+        if not unseen or not self.by_form:
+            return
+        cells = np.bincount(row_codes, minlength=len(self.texts) + len(unseen))
+        if any(cells[self.codes[level]] for level in self.by_form.values()):
+            return
+        meant = {text: self.by_form[form] for text in unseen if (form := loose_form(text)) in self.by_form}
+        changed = sum(int(cells[unseen[text]]) for text in meant)
+        if changed >= KIND_CELLS and changed >= OTHER_WRITING_SHARE * sum(int(cells[code]) for code in unseen.values()):
+            text, level = next(iter(meant.items()))
+            raise DataRefused(
+                f"column {self.name!r} is written otherwise than at training: {text!r} for {level!r} and the like in "
+                f"{changed:,} of {len(row_codes):,} cells, each of which would count as unseen; write it as at training"
+            )
 
 
 def _truth_codes(levels: Sequence[str], codes: Mapping[str, int]) -> dict[str, int]:
@@ -306,6 +333,17 @@ def _refuse_other_order(column: ColumnContract, array: pa.Array, unreadable: np.
         )
 
 
+def _refuse_thousandths(column: ColumnContract, numbers: np.ndarray) -> None:
+    """`25,147` read as 25.147: numbers `(n,)` that are all out of range, and a thousand times as much all in it."""
+    if len(numbers) < KIND_CELLS or _outside(column, 1000 * numbers).any():
+        return
+    raise DataRefused(
+        f"column {column.name!r}: all {len(numbers):,} numbers are below those of the training ({column.minimum:,g} to "
+        f"{column.maximum:,g}), such as {numbers[0]:g}, and a thousand times as much is among them: is a mark of "
+        "thousands read as a decimal mark (then --thousands), or the unit another one?"
+    )
+
+
 def _refuse_changed_kind(column: ColumnContract, array: pa.Array, unreadable: np.ndarray, readable: np.ndarray) -> None:
     cells = int(np.count_nonzero(unreadable))
     if cells < KIND_CELLS or readable.any():
@@ -313,7 +351,9 @@ def _refuse_changed_kind(column: ColumnContract, array: pa.Array, unreadable: np
     example = array[int(np.flatnonzero(unreadable)[0])].as_py()
     hint = ""
     if isinstance(example, str) and column.kind == "number":
-        flags = flags_for([str(cell) for cell in array.filter(pa.array(unreadable)).slice(0, _HINT_CELLS).to_pylist()])
+        known = None if column.minimum is None or column.maximum is None else (column.minimum, column.maximum)
+        texts = [str(cell) for cell in array.filter(pa.array(unreadable)).slice(0, _HINT_CELLS).to_pylist()]
+        flags = flags_for(texts, known)
         hint = f"; {flags} reads them" if flags else ""
     raise DataRefused(
         f"column {column.name!r} was a {column.kind} at training, now none of its {cells} cells with content is one, "

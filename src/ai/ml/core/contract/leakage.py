@@ -14,6 +14,8 @@ SAMPLE_ROWS = 20_000
 MIN_ROWS = 30
 PURITY = 0.999
 """Share of the rows (of the target's variance, in a regression) that the column alone explains."""
+RUNS_PER_CLASS = 2
+"""Along a column's sorted numbers: what tells the target has few; each one more says no more than a row of its own."""
 
 
 def find_leaks(contract: InputContract, table: pa.Table, target: np.ndarray) -> tuple[Finding, ...]:
@@ -36,7 +38,7 @@ def find_leaks(contract: InputContract, table: pa.Table, target: np.ndarray) -> 
         explained = _explained(typed.column(name), target, contract.task == "classification")
         if explained >= PURITY:
             message = (
-                f"{name!r} alone gives the target away ({explained:.1%} of it): "
+                f"{name!r} alone gives the target away ({np.floor(1000 * explained) / 10:.1f}% of it): "
                 "exclude it, unless it is known before the target is"
             )
             findings.append(Finding("leak", name, message))
@@ -49,11 +51,12 @@ def _explained(column: pa.ChunkedArray, target: np.ndarray, is_classification: b
     if not is_classification:
         # The share doesn't depend on the units, and squares of values near 1 don't overflow.
         target = target / (np.abs(target).max(initial=0.0) or 1.0)
-    most_groups = len(target) / 4
+    most_groups, too_many_runs = len(target) / 4, 0
     if pa.types.is_dictionary(array.type):
         groups = array.indices.to_numpy(zero_copy_only=False)
     elif is_classification:
         groups = _runs(array.to_numpy(zero_copy_only=False), target)
+        too_many_runs = max(0, int(groups.max(initial=0)) - RUNS_PER_CLASS * (int(target.max()) + 1))
         # Each row of a rare class makes a run of its own along numbers that say nothing of it.
         most_groups = (len(target) - np.bincount(target).max()) / 4 + 1
     else:
@@ -67,13 +70,15 @@ def _explained(column: pa.ChunkedArray, target: np.ndarray, is_classification: b
         classes = int(target.max()) + 1
         table = np.bincount(groups * classes + target, minlength=len(sizes) * classes).reshape(-1, classes)
         wrong = len(target) - table.max(axis=1).sum()
-        return 1 - wrong / max(1, len(target) - np.bincount(target).max())
+        return 1 - (wrong + too_many_runs) / max(1, len(target) - np.bincount(target).max())
     means = np.bincount(groups, target) / sizes
     return 1 - float(np.square(target - means[groups]).sum() / max(np.square(target - target.mean()).sum(), 1e-300))
 
 
 def _runs(numbers: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Runs of one class along the sorted values, `(n_rows,)` int64: with as few as classes, thresholds decide all."""
+    """Runs of one class along the sorted values, `(n_rows,)` int64 from 1 on (0: missing): with as few as classes,
+    thresholds decide all.
+    """
     missing = np.isnan(numbers)
     order = np.argsort(numbers, kind="stable")
     new_value = np.append(True, np.diff(numbers[order]) != 0)

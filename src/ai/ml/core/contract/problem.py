@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from ai.ml.core.contract.spellings import spelling_hint
 from ai.ml.core.contract.target import TargetColumn
+from ai.ml.core.errors import DataRefused
 from ai.ml.core.input_contract import InputContract, TaskType
 from ai.ml.core.number_text import counted
 from ai.ml.core.tables.cells import column_name
@@ -38,8 +40,10 @@ def find_problem(table: pa.Table, config: TrainingConfig) -> Problem:
         config: target, and the task where it isn't `auto`.
 
     Raises:
-        DataRefused: the target isn't there, or has missing cells.
+        DataRefused: the target isn't there, or has missing cells; or there are no rows.
     """
+    if not table.num_rows:
+        raise DataRefused(f"the table has no rows, so none with a target {config.target_column!r}")
     target = TargetColumn.read(table, config.target_column)
     task = target.task(config.task)
     if task == "regression":
@@ -72,7 +76,9 @@ def problem_change(before: InputContract, now: Problem, who: str = "the champion
     new, lost = sorted(set(now.classes) - set(known)), sorted(set(known) - set(now.classes))
     said: list[str] = []
     if new:
-        said.append(f"target {now.target!r} has classes that {who} doesn't know: " + _named(new, now.classes))
+        hint = spelling_hint(new, known)
+        named = _named(new, now.classes) + (f" ({hint})" if hint else "")
+        said.append(f"target {now.target!r} has classes that {who} doesn't know: {named}")
     if lost:
         said.append(f"no row of target {now.target!r} has {who}'s class {_shown(map(repr, lost))}")
     return " and ".join(said) or None

@@ -13,6 +13,7 @@ _WORDS = {
     **dict.fromkeys(("yes", "y", "true", "t", "1", "1.0", "ja", "oui", "si", "sí"), "\0yes"),
     **dict.fromkeys(("no", "n", "false", "f", "0", "0.0", "nein", "non"), "\0no"),
 }
+HINTS_SHOWN = 3
 _BOTH = {"\0yes", "\0no"}
 # Not a minus: A and A- are two grades, 1 and -1 two classes.
 _EDGES = re.compile(r"^[\s.,;:'\"`]+|[\s.,;:'\"`]+$")
@@ -59,9 +60,9 @@ def spelled_twice(counts: Mapping[str, int]) -> list[tuple[str, str]]:
 
 def spelling_hint(new: Iterable[str], known: Iterable[str]) -> str:
     """`'Yes' looks like 'yes' in another spelling`, for the end of a sentence; empty where none does."""
-    return "; ".join(
-        f"{label!r} looks like {other!r} in another spelling" for label, other in like_known(new, known).items()
-    )
+    found = [f"{label!r} looks like {other!r}" for label, other in like_known(new, known).items()]
+    more = f" and {len(found) - HINTS_SHOWN} more" if len(found) > HINTS_SHOWN else ""
+    return f"{', '.join(found[:HINTS_SHOWN])}{more} in another spelling" if found else ""
 
 
 def find_spellings(target: ColumnContract | None) -> list[Finding]:

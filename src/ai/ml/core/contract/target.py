@@ -11,6 +11,7 @@ import pyarrow as pa
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.input_contract import InputContract
 from ai.ml.core.tables.cells import as_texts, level_text, one_array, read_number, read_numbers
+from ai.ml.core.tables.csv.preamble import lone_name_hint
 from ai.ml.core.types import TaskType
 
 MOST_NUMBER_CLASSES = 20
@@ -138,7 +139,7 @@ def target_array(table: pa.Table, name: str) -> pa.Array:
         hint = (
             f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; there are {', '.join(map(repr, names))}"
         )
-        raise DataRefused(f"there is no target column {name!r}{hint}")
+        raise DataRefused(f"there is no target column {name!r}{hint}{lone_name_hint(names)}")
     return one_array(table.column(match[0]), decode=False)
 
 

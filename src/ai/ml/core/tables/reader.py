@@ -5,7 +5,6 @@ A CSV cell stays the text that the file holds: what it means is decided once, by
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,12 +21,12 @@ from ai.ml.core.tables.cells import column_name
 from ai.ml.core.tables.file_form import CSV_SUFFIXES, EXCEL_SUFFIXES, PARQUET_SUFFIXES, form_of
 from ai.ml.core.tables.fingerprint import fingerprint
 from ai.ml.core.tables.locations import is_bucket, is_database, is_url, source_name
+from ai.ml.core.tables.notes import say_note
 from ai.ml.core.tables.read_options import ReadOptions, with_reading
 from ai.ml.core.tables.type_promotion import cells_array, plain_types
 
 __all__ = ["ReadOptions", "fingerprint", "read_batches", "read_table", "rows_table", "write_table"]
 
-_LOG = logging.getLogger("bundlegate")
 DEFAULT_BATCH_ROWS = 65_536
 
 
@@ -240,8 +239,10 @@ def _log_contradictions(table: pa.Table, options: ReadOptions) -> None:
     for name, column in zip(table.column_names, table.columns, strict=True):
         cells, example = options.marks.contradictions(column)
         if cells:
-            message = "%r has %s with a decimal point, such as %r, though --decimal %s was told"
-            _LOG.info(f"note      {message}", name, counted(cells, "cell"), example, options.marks.decimal)
+            say_note(
+                f"{name!r} has {counted(cells, 'cell')} with a decimal point, such as {example!r}, though --decimal "
+                f"{options.marks.decimal} was told"
+            )
 
 
 def _refuse_duplicates(names: Sequence[str], where: str) -> None:

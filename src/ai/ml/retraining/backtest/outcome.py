@@ -12,12 +12,11 @@ from ai.ml.core.errors import worst_of
 from ai.ml.core.number_text import counted, figure
 from ai.ml.retraining.backtest.candidate import PROVED, OriginOutcome
 from ai.ml.retraining.backtest.origins import OriginPlan
+from ai.ml.retraining.console import colours
 from ai.ml.retraining.console.progress import result_console
 from ai.ml.retraining.records import FileRef, Record
-from ai.ml.retraining.runs.summary import COLOURS
 
 NEVER, ALWAYS, BEST = "never retraining", "always promoting", "the best in hindsight"
-DECISION_COLOURS = {"PROMOTE": "green", "HOLD": "yellow", "REJECT": "red"}
 PROMOTED = "PROMOTE"
 PROMOTED_WORSE, KEPT_WORSE = "promoted a worse model", "kept a worse model"
 """Decisions that were wrong beyond doubt."""
@@ -197,7 +196,7 @@ def show_backtest(summary: BacktestSummary) -> None:
         nights.add_column(name, overflow="fold", justify="right" if "rows" in name else "left")
     for index, origin in enumerate(summary.origins):
         cells = (Text(origin.label), f"{origin.rows:,}", f"{origin.later_rows:,}")
-        outcome = Text(origin.outcome, "green" if origin.outcome == PROVED else COLOURS.get(origin.outcome, "red"))
+        outcome = Text(origin.outcome, "green" if origin.outcome == PROVED else colours.RUNS.get(origin.outcome, "red"))
         nights.add_row(*cells, outcome, *(_decided(course, index, summary) for course in summary.policies))
     console.print(nights)
     table = Table(title="served over all rows that came", title_justify="left")
@@ -223,4 +222,4 @@ def _decided(course: Course, index: int, summary: BacktestSummary) -> Text:
     if night is None:
         return Text("–")
     truth = "" if night.came_true is None else f", came true {figure(night.came_true.estimate, 2, signed=True)}"
-    return Text(f"{night.outcome}{truth}", DECISION_COLOURS.get(night.outcome, "red"))
+    return Text(f"{night.outcome}{truth}", colours.DECISIONS.get(night.outcome, "red"))

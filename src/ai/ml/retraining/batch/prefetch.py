@@ -1,7 +1,8 @@
-"""Overlap: an iterator that runs in a thread of its own, a few items ahead of whoever takes them."""
+"""Overlap: an iterator that runs in a thread of its own, a few items ahead of the consumer."""
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 from collections.abc import Generator, Iterable
@@ -13,7 +14,7 @@ _POLL_S = 0.1
 
 
 class _End:
-    """The last thing a producer puts: what stopped it, if anything did."""
+    """The producer's last item: the error that stopped it, if any."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
@@ -55,7 +56,9 @@ def prefetch(items: Iterable[Item], depth: int = 1) -> Generator[Item]:
                 close()
             put(_End(error))
 
-    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
+    # Notes of reading are kept for whoever asked for them here.
+    run = contextvars.copy_context().run
+    thread = threading.Thread(target=run, args=(produce,), name="prefetch", daemon=True)
     thread.start()
     try:
         while True:

@@ -1,4 +1,4 @@
-"""The console command doctor: why no nightly run comes, in a line for each thing that was looked at."""
+"""The console command `doctor`: why no nightly run happens, in a line for each check."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from argparse import Namespace
 from rich.console import Console
 from rich.text import Text
 
+from ai.ml.retraining.console import colours
 from ai.ml.retraining.console.progress import result_console, working
 from ai.ml.retraining.console.stdout import print_json
 from ai.ml.retraining.doctor.diagnosis import Diagnosis
 from ai.ml.retraining.doctor.examination import examine
 from ai.ml.retraining.store.store import Store
 
-STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-
 
 def doctor(arguments: Namespace) -> int:
-    """Look at everything that a nightly run needs, and say what is wrong and what to do."""
+    """Check everything that a nightly run needs, and print problems with their remedies."""
     with working("looking at versions, server and store"):
         diagnosis = examine(Store(arguments.store), arguments.name, os.environ)
     if arguments.json:
@@ -33,7 +32,7 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     width = max(len(check.check) for check in diagnosis.checks) + 2
     for check in diagnosis.checks:
         remedy = f" → {check.remedy}" if check.remedy else ""
-        mark = (f"{check.status:<6}", STYLES[check.status])
+        mark = (f"{check.status:<6}", colours.HEALTH[check.status])
         line = Text.assemble(mark, check.check.ljust(width), printable(check.message), (printable(remedy), "bold"))
         console.print(line, soft_wrap=True)
 

@@ -14,6 +14,7 @@ from ai.ml.core.errors import BundlegateError, ExitCode, worst_of
 from ai.ml.core.number_text import figure
 from ai.ml.retraining.commands.doctor import printable
 from ai.ml.retraining.commands.store import SHORT, reason_of
+from ai.ml.retraining.console import colours
 from ai.ml.retraining.console.progress import result_console
 from ai.ml.retraining.console.stdout import print_json
 from ai.ml.retraining.store.ledger import Entry
@@ -91,7 +92,7 @@ def show_models(models: list[dict[str, Any]], console: Console) -> None:
     table = Table("model", "live", "since (UTC)", "age", "last night", "trend")
     for facts in models:
         if facts["problem"] is not None:
-            table.add_row(Text(facts["name"]), "", "", "", Text(printable(facts["problem"]), "bold red"), "")
+            table.add_row(Text(facts["name"]), "", "", "", Text(printable(facts["problem"]), colours.PROBLEM), "")
             continue
         last, trend = facts["last"], facts["trend"]
         night = "" if last is None else f"{last['outcome']} {str(last['time'])[:10]}"

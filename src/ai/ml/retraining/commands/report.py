@@ -16,7 +16,7 @@ from ai.ml.retraining.store.store import Store
 
 
 def report(arguments: Namespace) -> int:
-    """Write card and report of a bundle and say where."""
+    """Write card and report of a bundle and print their paths."""
     from ai.ml.core.tables.reader import read_table
     from ai.ml.retraining.reporting.sources import report_version
     from ai.ml.retraining.reporting.svg import require_matplotlib
@@ -30,7 +30,9 @@ def report(arguments: Namespace) -> int:
     with working("measuring and drawing"):
         written = report_version(arguments.bundle, bundle_dir, Store(arguments.store), data, settings, output)
     if arguments.json:
-        print_json({"card": str(written.card), "report": str(written.page)})
+        print_json({"card": str(written.card), "report": str(written.page), "note": written.note})
     else:
+        if written.note is not None:
+            print(f"note    {written.note}")
         print(f"card    {written.card}\nreport  {written.page.absolute().as_uri()}")
     return ExitCode.OK

@@ -9,7 +9,9 @@ import pyarrow as pa
 
 from ai.ml.core.bundle_dir import bundle_digest
 from ai.ml.core.contract import InputContract, target_values
+from ai.ml.core.contract.spellings import spelling_hint
 from ai.ml.core.errors import DataRefused
+from ai.ml.core.number_text import counted
 from ai.ml.core.splits.rule import SplitRule
 from ai.ml.core.types import TaskType
 from ai.ml.frameworks.pytorch.inference.opened import OpenedBundle
@@ -66,6 +68,30 @@ class EvaluatedBundle(OpenedBundle):
         """`(n_rows,)` int64 from 0 on: the group of each row; None where its split knew none."""
         split = self.manifest.lineage.get("split")
         return None if split is None else SplitRule.from_json(split).groups_of(table)
+
+
+def unknown_classes(bundle: EvaluatedBundle, table: pa.Table) -> str | None:
+    """How many rows have a class that a model doesn't know, and which, in words; None without any.
+
+    Raises:
+        DataRefused: all of them have; or the target isn't there, or has missing cells.
+    """
+    if bundle.task == "regression":
+        return None
+    names, counts = np.unique(target_values(bundle.contract, table).astype(str), return_counts=True)
+    rows = {str(name): int(count) for name, count in zip(names, counts, strict=True) if name not in bundle.classes}
+    if not rows:
+        return None
+    hint = spelling_hint(rows, bundle.classes)
+    shown = ", ".join(f"{name!r} ({counted(rows[name], 'row')})" for name in sorted(rows, key=rows.__getitem__)[:-6:-1])
+    more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+    words = (
+        f"{sum(rows.values()):,} of {counts.sum():,} rows have a class of {bundle.contract.target_column!r} that the "
+        f"model doesn't know: {shown}{more}{f' ({hint})' if hint else ''}"
+    )
+    if sum(rows.values()) == counts.sum():
+        raise DataRefused(f"{words}; nothing can be measured on them: write the labels as at training")
+    return words
 
 
 def with_known_classes(scored: Predictions) -> Predictions:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ai.ml.core.contract.problem import problem_change, problem_of
 from ai.ml.core.errors import DataRefused
-from ai.ml.retraining.decision.evaluation import EvaluatedBundle, with_known_classes
+from ai.ml.retraining.decision.evaluation import EvaluatedBundle, unknown_classes, with_known_classes
 from ai.ml.retraining.decision.metrics import finite, gains, measure
 from ai.ml.retraining.decision.predictions import Predictions, rows_of
 from ai.ml.retraining.settings.decision import METRICS, DecisionSettings
@@ -30,10 +30,12 @@ class SideBySide:
     """By the value of the slice column: `rows`, and the metric that decides as above."""
     apart: list[dict[str, Any]]
     """The rows whose answers differ most: number of the row from 1 on, truth, both answers, by how much, its cells."""
+    note: str | None = None
+    """Rows that were left out, for their class."""
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as JSON values."""
-        return {"rows": self.rows, "metrics": self.metrics, "slices": self.slices, "apart": self.apart}
+        return dict(vars(self))
 
 
 def side_by_side(
@@ -58,9 +60,8 @@ def side_by_side(
         raise DataRefused(f"slice column {slice_column!r} is not in the table")
     if not table.num_rows:
         raise DataRefused("the table has no rows to compare on")
+    unknown = unknown_classes(first, table)
     one, other = (with_known_classes(bundle.predictions(table)) for bundle in (first, second))
-    if not len(one.truth):
-        raise DataRefused("no row has a class that the bundles know")
     known = table
     if one.task == "classification" and len(one.truth) < table.num_rows:
         known = table.filter(pa.array(first.truth(table) >= 0))
@@ -69,6 +70,7 @@ def side_by_side(
         _metrics(one, other),
         {} if slice_column is None else _slices(one, other, known, slice_column),
         _apart(first, one, other, known, most_apart),
+        None if unknown is None else f"{unknown}: left out",
     )
 
 
@@ -101,26 +103,26 @@ def _apart(
     differences = np.abs(first.answers - second.answers)
     if first.task == "classification":
         differences = differences.max(axis=1)
-    places = np.argsort(-differences, kind="stable")[:most]
-    rows = table.take(pa.array(places)).to_pylist()
+    indices = np.argsort(-differences, kind="stable")[:most]
+    rows = table.take(pa.array(indices)).to_pylist()
     found: list[dict[str, Any]] = []
-    for place, cells in zip(places, rows, strict=True):
-        answers = [_answer(bundle, each, int(place)) for each in (first, second)]
-        truth = first.truth[place]
-        told = bundle.classes[int(truth)] if first.task == "classification" else float(truth)
+    for index, cells in zip(indices, rows, strict=True):
+        answers = [_answer(bundle, each, int(index)) for each in (first, second)]
+        truth = first.truth[index]
+        shown_truth = bundle.classes[int(truth)] if first.task == "classification" else float(truth)
         found.append(
-            {"row": int(place) + 1, "truth": told, "first": answers[0], "second": answers[1]}
-            | {"difference": float(differences[place]), "cells": {name: _plain(cell) for name, cell in cells.items()}}
+            {"row": int(index) + 1, "truth": shown_truth, "first": answers[0], "second": answers[1]}
+            | {"difference": float(differences[index]), "cells": {name: _plain(cell) for name, cell in cells.items()}}
         )
     return found
 
 
-def _answer(bundle: EvaluatedBundle, predictions: Predictions, place: int) -> Any:
+def _answer(bundle: EvaluatedBundle, predictions: Predictions, index: int) -> Any:
     """A number, or the likeliest class with its probability."""
     if predictions.task == "regression":
-        return float(predictions.answers[place])
-    likeliest = int(predictions.answers[place].argmax())
-    return {"class": bundle.classes[likeliest], "probability": float(predictions.answers[place, likeliest])}
+        return float(predictions.answers[index])
+    likeliest = int(predictions.answers[index].argmax())
+    return {"class": bundle.classes[likeliest], "probability": float(predictions.answers[index, likeliest])}
 
 
 def _plain(cell: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ai.ml.core.contract.drift import ColumnDrift, measure_values
 from ai.ml.core.contract.target_record import factor_between
-from ai.ml.core.input_contract import ColumnContract
+from ai.ml.core.input_contract import ColumnContract, InputContract
 from ai.ml.core.number_text import figure
 from ai.ml.retraining.decision.metrics import row_losses
 from ai.ml.retraining.decision.predictions import Predictions
@@ -58,8 +58,8 @@ class TargetCheck:
 
     def to_json(self) -> dict[str, Any]:
         """The findings as JSON values."""
-        said = {name: list(getattr(self, name)) for name in ("beyond", "noted", "unknown")}
-        return said | self.figures
+        lists = {name: list(getattr(self, name)) for name in ("beyond", "noted", "unknown")}
+        return lists | self.figures
 
 
 def check_labels(
@@ -102,9 +102,9 @@ def check_labels(
     }
     if share <= accidents:
         return
-    told = f"{changed.sum():,} of {matched:,} rows that it knows have another label now ({share:.0%})"
-    told += _example(old.labels[first][changed], new.labels[second][changed])
-    (check.beyond if low - accidents > settings.changed_labels else check.noted).append(told)
+    sentence = f"{changed.sum():,} of {matched:,} rows that it knows have another label now ({share:.0%})"
+    sentence += _example(old.labels[first][changed], new.labels[second][changed])
+    (check.beyond if low - accidents > settings.changed_labels else check.noted).append(sentence)
 
 
 def check_distribution(
@@ -136,6 +136,26 @@ def check_distribution(
             return
     if _is_beyond(drift, settings):
         check.beyond.append(f"the target has moved: {_moved(record, values)} ({_figures(drift)})")
+
+
+def check_new_labels(check: TargetCheck, contract: InputContract, values: np.ndarray) -> None:
+    """Compare the target of rows that came since the champion's training with its record, where there are enough.
+
+    Outcomes that aren't known yet come as the commonest class, or as one amount: among all rows that is a small drift.
+
+    Args:
+        check: gets figures and phrases.
+        contract: the champion's.
+        values: `(n_new_rows,)` texts as objects, or float64.
+    """
+    record = contract.target
+    if record is None or len(values) < MIN_NEW:
+        return
+    drift = measure_values(record, values, contract.rows)
+    check.figures["new_target_drift"] = {"rows": len(values), "psi": drift.psi, "psi_p_value": drift.psi_p_value}
+    if drift.severity == "major" and drift.psi_p_value < MAX_CHANCE:
+        sentence = f"the target of {len(values):,} new rows isn't what it was: {_moved(record, values)}"
+        check.beyond.append(f"{sentence} ({_figures(drift)})")
 
 
 def check_loss(
@@ -180,8 +200,13 @@ def check_loss(
 
 def new_to(before: KnownRows, keys: np.ndarray) -> np.ndarray:
     """`(n_rows,)` bool: which rows the champion wasn't measured on, or all of them where too few are new."""
-    new = ~np.isin(keys, before.keys)
+    new = is_new(before, keys)
     return new if new.sum() >= MIN_NEW else np.ones(len(keys), dtype=bool)
+
+
+def is_new(before: KnownRows, keys: np.ndarray) -> np.ndarray:
+    """`(n_rows,)` bool: which rows the champion wasn't measured on."""
+    return ~np.isin(keys, before.keys)
 
 
 def _unambiguous(rows: KnownRows) -> tuple[KnownRows, int]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ai.ml.core.errors import BundlegateError, DataRefused
 from ai.ml.core.number_text import figure
+from ai.ml.core.tables.notes import kept_notes
 from ai.ml.retraining.decision.metrics import measure
 from ai.ml.retraining.drill.kind import Family, File, Kind, NotApplicable, Scene
 from ai.ml.retraining.records import CandidateRef, DataRef, DecisionRecord, DriftRecord
@@ -98,13 +99,17 @@ class Player:
         except NotApplicable as reason:
             return Night(kind.family, kind.name, "not applicable", str(reason))
         try:
-            data = self._read(made)
+            with kept_notes() as said:
+                data = self._read(made)
             drift = steps.check_drift(self.config, data)
             candidate = steps.train_candidate(self.config, data)
             decision = steps.decide(self.config, candidate, data)
         except BundlegateError as error:
             return Night(kind.family, kind.name, "refused", str(error))
-        return self._told(kind, drift, candidate, decision)
+        if decision.champion == candidate.bundle.digest:
+            said.append(decision.reason)
+        notes = [*said, *_notes(drift, candidate, decision)]
+        return self._told(kind, notes, candidate, decision)
 
     def _read(self, made: pa.Table | File) -> DataRef:
         if isinstance(made, pa.Table):
@@ -114,8 +119,7 @@ class Player:
         data = self.config.data.model_copy(update={"source": str(path)})
         return steps.read_data(self.config.model_copy(update={"data": data}))
 
-    def _told(self, kind: Kind, drift: DriftRecord | None, candidate: CandidateRef, decision: DecisionRecord) -> Night:
-        said = _notes(drift, candidate, decision)
+    def _told(self, kind: Kind, said: list[str], candidate: CandidateRef, decision: DecisionRecord) -> Night:
         if self._usual is None:
             self._usual = {_plain(note) for note in said}
         notes = tuple(note for note in said if _plain(note) not in self._usual)

@@ -7,13 +7,15 @@ import json
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from ai.ml.core.errors import BundleRefused
 
 ANSWERS_NAME = "answers.npz"
+_ODD = (EOFError, SyntaxError, AttributeError, RecursionError)
+"""What the parsers of numpy and JSON raise besides."""
 _ARRAYS = ["decoded.npy", "raw.npy", "stages.npy"]
 
 
@@ -56,7 +58,7 @@ def read_answers(path: Path) -> AnswerSet:
                 raise ValueError("a member is compressed")
         with np.load(path, allow_pickle=False) as arrays:
             return _validated(arrays["raw"], arrays["decoded"], arrays["stages"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, SyntaxError) as error:
+    except (*_ODD, OSError, ValueError, KeyError, TypeError, MemoryError, zipfile.BadZipFile) as error:
         raise BundleRefused(
             f"{path.name}: expected the answers of a trained model, can't read them: {error}"
         ) from error
@@ -71,7 +73,10 @@ def _validated(raw: np.ndarray, decoded: np.ndarray, stages: np.ndarray) -> Answ
         decoded[:] = labels
     if decoded.shape != (len(raw),) or decoded.dtype not in (np.dtype(object), np.dtype(np.float64)):
         raise ValueError(f"decoded is {decoded.dtype} {decoded.shape}, expected {len(raw)} labels or float64")
-    return AnswerSet(raw, decoded, cast("dict[str, str]", json.loads(stages.tobytes())))
+    named = json.loads(stages.tobytes())
+    if not isinstance(named, dict):
+        raise TypeError("stages is no object")
+    return AnswerSet(raw, decoded, {str(stage): str(digest) for stage, digest in cast("dict[Any, Any]", named).items()})
 
 
 def _text_array(text: str) -> np.ndarray:

@@ -24,6 +24,7 @@ from ai.ml.core.files.atomic import dump_json, write_atomic
 from ai.ml.core.tables.cells import one_array
 from ai.ml.core.types import Metrics, ModelBundle
 from ai.ml.retraining.evidence.answers import ANSWERS_NAME, AnswerSet, encode_answers, read_answers
+from ai.ml.retraining.evidence.probe_rows import read_probe_rows
 from ai.ml.retraining.evidence.probes import ProbeSet, generate_probes, probe_columns
 
 if TYPE_CHECKING:
@@ -173,9 +174,12 @@ def write_evidence(bundle_dir: Path, evidence: Evidence) -> dict[str, Any]:
     """Write the evidence's four files under `bundle_dir/evidence` and return its summary for the manifest.
 
     Raises:
+        BundleRefused: `evidence` is there as a link or as no folder: nothing is written through it.
         StorageFailed: the disk is full, read-only or gone.
     """
     folder = bundle_dir / FOLDER
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise BundleRefused(f"{folder} is a link or no folder: nothing was written; remove it")
     folder.mkdir(parents=True, exist_ok=True)
     buffer = pa.BufferOutputStream()
     pq.write_table(evidence.holdout, buffer, write_page_checksum=True)
@@ -211,7 +215,7 @@ def read_evidence(bundle_dir: Path) -> Evidence:
         record = json.loads((folder / RECORD_NAME).read_bytes())
         if record["format"] != EVIDENCE_FORMAT:
             raise BundleRefused(f"the evidence has format {record['format']}, this bundlegate reads {EVIDENCE_FORMAT}")
-        holdout = pq.read_table(folder / PROBES_NAME, page_checksum_verification=True)
+        holdout = read_probe_rows(folder / PROBES_NAME)
         generated = ProbeSet.from_json((folder / GENERATED_NAME).read_bytes())
         answers = read_answers(folder / ANSWERS_NAME)
         evidence = Evidence(
@@ -222,9 +226,9 @@ def read_evidence(bundle_dir: Path) -> Evidence:
             record["origin"],
             int(record["holdout_rows"]),
             dict(record["sections"]),
-            record["metrics"],
+            None if record["metrics"] is None else dict(record["metrics"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
         if isinstance(error, (BundleRefused, MemoryError)):
             raise
         raise_if_environment_fault(folder, error)

@@ -27,6 +27,8 @@ class Written:
 
     card: Path
     page: Path
+    note: str | None = None
+    """What a reader should know of the rows before any figure."""
 
 
 def all_reports(store: Store, name: str) -> Path:

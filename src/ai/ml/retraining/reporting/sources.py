@@ -13,7 +13,7 @@ import pyarrow as pa
 from ai.ml.core.errors import BundlegateError, BundleNotFound
 from ai.ml.core.tables.reader import read_table
 from ai.ml.retraining.console.progress import logger, working
-from ai.ml.retraining.decision.evaluation import EvaluatedBundle
+from ai.ml.retraining.decision.evaluation import EvaluatedBundle, unknown_classes
 from ai.ml.retraining.evidence.evidence import read_evidence
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.records import CandidateRef, DecisionRecord, FileRef, ReportRef, VerdictRef
@@ -104,15 +104,22 @@ def _address(store: Store, name: str, subject: EvaluatedBundle, decision: Decisi
 def report_version(
     reference: str, bundle_dir: Path, store: Store, data: pa.Table | None, settings: ReportSettings, output: Path
 ) -> Written:
-    """Card and report of any bundle that has a contract, on new rows or on those of its evidence."""
+    """Card and report of any bundle that has a contract, on new rows or on those of its evidence.
+
+    Raises:
+        DataRefused: the rows don't meet its contract, have no truth, or no class that it knows.
+    """
     subject = EvaluatedBundle(bundle_dir)
     name = reference.partition("@")[0] if "@" in reference else bundle_dir.name
     rows = read_evidence(bundle_dir).holdout if data is None else data
     where = "the holdout rows that its evidence keeps" if data is None else "the rows given for this report"
+    unknown = None if data is None else unknown_classes(subject, rows)
+    if unknown is not None:
+        where = f"{where}; {unknown}"
     material = Material(name, subject, rows, where, address=reference, settings=settings)
     if "@" in reference:
         material = _with_history(material, store, name, same_rows=data is None)
-    return write_report(material, output)
+    return replace(write_report(material, output), note=unknown)
 
 
 def _with_history(material: Material, store: Store, name: str, *, same_rows: bool) -> Material:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ai.ml.core.number_text import figure
 from ai.ml.core.tables.reader import read_table
+from ai.ml.retraining.console import colours
 from ai.ml.retraining.console.progress import result_console
 from ai.ml.retraining.console.stdout import print_facts
 from ai.ml.retraining.records import RetrainSummary
@@ -19,7 +20,6 @@ COLUMNS_SHOWN = 7
 CELL_SHOWN = 24
 COLUMN_WIDTH = 16
 """Minimum width of a column, in characters."""
-COLOURS = {"PASSED": "green", "PROMOTED": "green", "HELD": "yellow"}
 
 
 def show_summary(summary: RetrainSummary) -> None:
@@ -66,7 +66,7 @@ def _number(value: object) -> str:
 
 
 def _coloured(outcome: str, reason: str) -> Text:
-    return Text.assemble((outcome, COLOURS.get(outcome, "red")), " — ", reason)
+    return Text.assemble((outcome, colours.RUNS.get(outcome, "red")), " — ", reason)
 
 
 def _first_rows(summary: RetrainSummary, width: int) -> Table:

@@ -164,7 +164,7 @@ def _compare_labels(check: TargetCheck, night: _Night, settings: TargetCheckSett
 def _compare_losses(check: TargetCheck, night: _Night, past: pa.Table, settings: TargetCheckSettings) -> None:
     from ai.ml.retraining.decision.evaluation import with_known_classes
     from ai.ml.retraining.decision.overlap import learned_from
-    from ai.ml.retraining.decision.target_check import check_loss, new_to
+    from ai.ml.retraining.decision.target_check import check_loss, check_new_labels, is_new, new_to
 
     def no_teacher(digest: str) -> Path:
         raise BundleNotFound(digest)
@@ -177,6 +177,8 @@ def _compare_losses(check: TargetCheck, night: _Night, past: pa.Table, settings:
     check_loss(check, "the challenger", before, challenger, settings.quality_drop, settings.confidence)
     known, now = night.known(past), night.known(rows)
     new = np.ones(rows.num_rows, dtype=bool) if known is None or now is None else new_to(known, now.keys)
+    if known is not None and now is not None:
+        check_new_labels(check, night.champion.contract, now.labels[is_new(known, now.keys)])
     try:
         champion = with_known_classes(night.champion.predictions(rows.filter(pa.array(new))))
     except DataRefused:

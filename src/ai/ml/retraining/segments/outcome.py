@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ai.ml.core.errors import ExitCode, worst_of
+from ai.ml.retraining.console import colours
 from ai.ml.retraining.console.progress import result_console
 from ai.ml.retraining.records import Record, RetrainSummary
-from ai.ml.retraining.runs.summary import COLOURS
 from ai.ml.retraining.segments.cut import Segment, SegmentPlan
 
 DECIDED = ("PROMOTED", "HELD", "REJECTED")
@@ -123,7 +123,7 @@ def show_segments(summary: SegmentsSummary) -> None:
     for name in ("outcome", "digest", "exit", "reason"):
         table.add_column(name, overflow="fold", no_wrap=name != "reason")
     for outcome in summary.segments:
-        coloured = Text(outcome.outcome, COLOURS.get(outcome.outcome, "red"))
+        coloured = Text(outcome.outcome, colours.RUNS.get(outcome.outcome, "red"))
         digest = (outcome.digest or "–")[:12]
         cells = (Text(outcome.model), Text(outcome.segment), f"{outcome.rows:,}", coloured)
         table.add_row(*cells, digest, str(outcome.exit_code), Text(outcome.reason))

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from ai.ml.core.environment_faults import raise_unlisted
 from ai.ml.core.errors import StoreRefused
 from ai.ml.core.files.atomic import dump_json
 from ai.ml.retraining.store.anchor import Anchor
@@ -221,7 +222,7 @@ class StoreBackend(Protocol):
 
 def plain_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """POSIX names relative to `folder` and paths of the plain files below it, sorted; links are left out."""
-    for root, _, names in sorted(os.walk(folder)):
+    for root, _, names in sorted(os.walk(folder, onerror=raise_unlisted)):
         for name in sorted(names):
             path = Path(root, name)
             if stat.S_ISREG(path.lstat().st_mode):

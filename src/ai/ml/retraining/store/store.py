@@ -21,13 +21,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ai.ml.core.errors import BundlegateError, BundleNotFound, Busy, GateRefused, StoreRefused, UsageError
+from ai.ml.core.errors import (
+    BundlegateError,
+    BundleNotFound,
+    BundleRefused,
+    Busy,
+    GateRefused,
+    StoreRefused,
+    UsageError,
+)
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.store.backend import CHAMPION_ACTIONS, RETIRED, VERDICT_NAME, LineTaken, Pointer, StoreBackend
 from ai.ml.retraining.store.checked import CheckedLedger, check
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.location import checked_name, model_names, open_backend
+from ai.ml.retraining.store.promotion import Promotion
 from ai.ml.retraining.store.retention import prunable, refuse_during_removal, remove_pruned
 from ai.ml.retraining.store.state import (
     ModelState,
@@ -40,7 +49,7 @@ from ai.ml.retraining.store.state import (
     refuse_damaged,
     refuse_overtaken,
 )
-from ai.ml.retraining.store.veto import further_back, lifting
+from ai.ml.retraining.store.veto import further_back
 
 LOCK_TIMEOUT_S = 30.0
 MIN_PREFIX = 6
@@ -48,27 +57,6 @@ ALIASES = ("champion", "previous", "", None)
 """What `NAME@…` may be besides the beginning of a digest."""
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """The outcome of a promotion or a rollback."""
-
-    digest: str
-    path: str
-    """Folder or URL of the version."""
-    previous: str | None
-    """Digest of the champion before."""
-    entry: Entry
-    already: bool
-    """It was the champion before this call: nothing was written."""
-
-    def rolled_back(self, name: str) -> str:
-        """The sentence for a former champion of `name` that is live again."""
-        before = "nothing else was"
-        if self.previous is not None:
-            before = f"{self.previous[:12]} is @previous, and no night promotes it: {lifting(name, self.previous)}"
-        return f"{name}: {self.digest[:12]} is the champion again, proved just now; {before}"
 
 
 @dataclass(frozen=True)
@@ -90,7 +78,7 @@ class Store:
 
         Raises:
             BundleNotFound: there is none.
-            BundleRefused: what lies there isn't that bundle.
+            BundleRefused: what lies there isn't that bundle, or the champion's version is gone.
             UsageError: the reference isn't of that form, or a digest prefix is too short or ambiguous.
         """
         name, _, alias = reference.partition("@")
@@ -98,9 +86,11 @@ class Store:
         while True:
             try:
                 return self.backend(name).fetch(digest)
-            except BundleNotFound:
+            except BundleNotFound as gone:
                 # Replaced and pruned between the look at the pointer and the look at the version.
                 before, digest = digest, self.digest_of(name, alias)
+                if digest == before and alias in ("champion", ""):
+                    raise BundleRefused(str(gone)) from None
                 if digest == before:
                     raise
 

@@ -46,6 +46,10 @@ def hint(text: str, delimiter: str, records: Sequence[Sequence[str]]) -> str:
         return f"blanks stand between {delimiter!r} and a quote, which then quotes nothing: take the blanks out"
     widths = [len(record) for record in records]
     usual = Counter(widths).most_common(1)[0][0] if widths else 0
+    if widths and usual == widths[0] + 1 and widths[1:] == [usual] * (len(widths) - 1):
+        if not any(record[-1].strip() for record in records[1:]):
+            return f"every line but the header ends with {delimiter!r}: take these out, or add one to the header"
+        return "every line has one cell more than the header has names, as where rows have names: name that column, too"
     above = next((index for index, width in enumerate(widths) if width == usual), 0)
     if above and usual > max(widths[:above]):
         return (
@@ -55,6 +59,22 @@ def hint(text: str, delimiter: str, records: Sequence[Sequence[str]]) -> str:
     if all(width == 1 for width in widths) and _is_aligned(lines):
         return "its cells are separated by blanks; write them with commas, semicolons or tabs between"
     return ""
+
+
+def lone_name_hint(names: Sequence[str]) -> str:
+    """What may be wrong with a table of a single column whose name looks like many; "" otherwise.
+
+    >>> lone_name_hint(["age   income   churned"])
+    '; all of it is one column: write its cells with commas, semicolons or tabs between, or name what is by --delimiter'
+    >>> lone_name_hint(["age"]), lone_name_hint(["age", "income"])
+    ('', '')
+    """
+    if len(names) != 1 or len(re.findall(r"\w+", names[0])) < 3:
+        return ""
+    return (
+        "; all of it is one column: write its cells with commas, semicolons or tabs between, or name what is by "
+        "--delimiter"
+    )
 
 
 def _is_aligned(lines: Sequence[str]) -> bool:

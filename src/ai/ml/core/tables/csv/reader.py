@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -21,10 +20,12 @@ from ai.ml.core.tables.csv.dialect import AS_FOUND, PREFIX_BYTES, CsvFormat, Csv
 from ai.ml.core.tables.csv.preamble import without_lines
 from ai.ml.core.tables.csv.quotes import QuoteAudit
 from ai.ml.core.tables.csv.stream import open_audited, open_bytes
+from ai.ml.core.tables.notes import say_note
 
-_LOG = logging.getLogger("bundlegate")
 _BLOCK_BYTES = 2 << 20
 """No single record may be longer. Arrow reads 32 blocks ahead, whatever it is told: they bound the memory."""
+MIN_COLUMNS = 3
+"""Of a table whose header is found again in other letters."""
 _MISSING_SPELLINGS = sorted(
     "".join(letters) for token in MISSING_TOKENS for letters in product(*({letter, letter.upper()} for letter in token))
 )
@@ -126,11 +127,17 @@ def _without_headers(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Without rows that repeat the header, as files have them that were joined end to end."""
     if batch.num_columns < 2 or not batch.num_rows:
         return batch
-    repeats = pc.equal(batch.column(0), batch.schema.names[0])
+    # In a narrow table a row may be the header in other letters.
+    letters = pc.utf8_lower if batch.num_columns >= MIN_COLUMNS else lambda cells: cells
+
+    def are_name(cells: pa.Array, name: str) -> pa.Array:
+        return pc.equal(letters(pc.utf8_trim_whitespace(cells)), letters(pa.scalar(column_name(name))))
+
+    repeats = are_name(batch.column(0), batch.schema.names[0])
     if not pc.any(repeats).as_py():
         return batch
-    for column, name in zip(batch.columns, batch.schema.names, strict=True):
-        repeats = pc.and_(repeats, pc.equal(column, name))
+    for column, name in zip(batch.columns[1:], batch.schema.names[1:], strict=True):
+        repeats = pc.and_(repeats, are_name(column, name))
     return batch.filter(pc.invert(repeats))
 
 
@@ -141,7 +148,7 @@ def _conclude(path: Path, audit: QuoteAudit | None, names: list[str], rows: int,
         DataRefused: there are more or fewer rows than lines that hold one.
     """
     if repeats:
-        _LOG.info("note      %s: %s like the header left out", path.name, counted(repeats, "line"))
+        say_note(f"{path.name}: {counted(repeats, 'line')} like the header left out")
     if audit is None:
         return
     audit.close()
@@ -153,13 +160,8 @@ def _conclude(path: Path, audit: QuoteAudit | None, names: list[str], rows: int,
         )
     if audit.broken_cells:
         lines, opened = audit.longest
-        _LOG.info(
-            "note      %s: %s hold line breaks; the longest has %s lines, from line %s on",
-            path.name,
-            counted(audit.broken_cells, "cell"),
-            f"{lines:,}",
-            f"{opened:,}",
-        )
+        cells = counted(audit.broken_cells, "cell")
+        say_note(f"{path.name}: {cells} hold line breaks; the longest has {lines:,} lines, from line {opened:,} on")
 
 
 class _OddNumber(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import posixpath
 import re
 import zipfile
@@ -13,10 +12,10 @@ from xml.etree import ElementTree
 
 from ai.ml.core.errors import DataRefused
 from ai.ml.core.number_text import counted
+from ai.ml.core.tables.notes import say_note
 
 ERROR_SHARE = 0.1
 """Of a column's rows, that may be such cells: beyond it the sheet isn't what somebody meant to export."""
-_LOG = logging.getLogger("bundlegate")
 _CELL = re.compile(rb"<(?:\w+:)?c\b([^>]*?)(?:/>|>(.*?)</(?:\w+:)?c>)", re.DOTALL)
 _COLUMN = re.compile(rb'\br="([A-Z]+)(\d+)"')
 _VALUE = re.compile(rb"<(?:\w+:)?v\b[^>]*>([^<]*)</(?:\w+:)?v>|<(?:\w+:)?is>")
@@ -67,7 +66,7 @@ def audit_cells(path: Path, sheet: str, rows: int, missing_marks: Collection[str
 def _log_or_refuse(path: Path, sheet: str, what: str, share: float, remedy: str) -> None:
     if share > ERROR_SHARE:
         raise DataRefused(f"{path.name}, sheet {sheet!r}: {what}, {share:.0%} of its rows: {remedy}")
-    _LOG.info("note      %s, sheet %r: %s: read as missing", path.name, sheet, what)
+    say_note(f"{path.name}, sheet {sheet!r}: {what}: read as missing")
 
 
 def _sheet_xml(path: Path, sheet: str) -> bytes | None:

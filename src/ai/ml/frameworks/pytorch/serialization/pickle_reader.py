@@ -19,6 +19,9 @@ from typing import Any, cast
 from ai.ml.core.errors import BundleRefused
 
 MAX_OPERATIONS = 20_000_000
+MAX_CONTAINERS = 1_000_000
+"""Operations that make a list, a dictionary or a tuple: each takes up to 64 bytes for one of the file."""
+_MAKES_CONTAINER = frozenset((b"}", b"]", b")", b"t", b"\x85", b"\x86", b"\x87"))
 MAX_STACK = 1 << 16
 """A pickler writes lists and dicts in runs of 1,000, so the stack of a bundle never holds more than a few thousand."""
 
@@ -125,6 +128,7 @@ class _Machine:
     def run(self) -> Any:
         if self.take(2) != b"\x80\x02":
             raise refused("expected pickle protocol 2, which torch.save writes")
+        containers = 0
         for _ in range(MAX_OPERATIONS):
             opcode = self.take(1)
             if opcode == b".":
@@ -132,6 +136,9 @@ class _Machine:
             step = _STEPS.get(opcode)
             if step is None:
                 raise refused(f"opcode {_opcode_name(opcode)} at byte {self.at - 1}, which no bundle has")
+            containers += opcode in _MAKES_CONTAINER
+            if containers > MAX_CONTAINERS:
+                raise refused(f"more than {MAX_CONTAINERS:,} lists, dictionaries and tuples")
             step(self)
             if len(self.stack) > MAX_STACK:
                 raise refused(f"a stack of more than {MAX_STACK:,} objects")

@@ -71,7 +71,7 @@ def _decide(config: RetrainConfig, candidate: CandidateRef) -> DecisionRecord:
     challenger = score_known(candidate_dir, holdout, policy.slice_column)
     if digest == candidate.bundle.digest:
         decision = rules.decide(challenger, None, policy, better_baseline=better_baseline)
-        reason = "this very bundle is the champion already"
+        reason = "table and settings are those that the champion was made of: this very bundle is the champion already"
         return DecisionRecord(outcome="PROMOTE", reason=reason, champion=digest, document=decision.to_dict())
     opponent, aged = Opponent(), None
     if digest is not None:
