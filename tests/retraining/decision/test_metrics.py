@@ -28,7 +28,8 @@ def scored(sharpness: float, seed: int = 0, rows: int = 400, ties: int = 0) -> P
     positive = 1 / (1 + np.exp(-logits))
     if ties:
         positive = np.round(positive * ties) / ties
-    return Predictions("d", "classification", truth, np.stack([1 - positive, positive], axis=1))
+    answers = np.stack([1 - positive, positive], axis=1)
+    return Predictions("d", "classification", truth, answers, classes=("no", "yes"))
 
 
 def amounts(error: float, seed: int = 0, rows: int = 400) -> Predictions:
@@ -63,7 +64,8 @@ def test_each_metric_is_scikit_learns(ties: int) -> None:
 def test_any_metric_can_decide(metric: str) -> None:
     make = scored if metric in METRICS["classification"] else amounts
     good, bad = (make(3.0), make(0.3)) if make is scored else (make(0.5), make(8.0))
-    policy = DecisionSettings.model_validate({"metric": metric})
+    costs = {"no:yes": 2.0} if metric == "cost" else {}
+    policy = DecisionSettings.model_validate({"metric": metric, "costs": costs})
     won, held = decide(good, bad, policy), decide(bad, good, policy)
     assert (won.outcome, won.metric, held.outcome) == ("PROMOTE", metric, "HOLD")
     assert won.gain is not None

@@ -61,8 +61,14 @@ class EvaluatedBundle(OpenedBundle):
 
     def predictions(self, table: pa.Table) -> Predictions:
         """Answers beside the truth, and the groups that its split kept together."""
-        groups = self.groups(table)
-        return Predictions(self.digest, self.task, self.truth(table), self.answers(table), groups=groups)
+        return Predictions(
+            self.digest,
+            self.task,
+            self.truth(table),
+            self.answers(table),
+            groups=self.groups(table),
+            classes=tuple(self.classes),
+        )
 
     def groups(self, table: pa.Table) -> np.ndarray | None:
         """`(n_rows,)` int64 from 0 on: the group of each row; None where its split knew none."""

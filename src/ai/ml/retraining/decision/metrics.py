@@ -8,9 +8,10 @@ import numpy as np
 
 from ai.ml.core.errors import DataRefused
 from ai.ml.retraining.decision.bootstrap import Interval, Resampling, paired_gain, paired_gain_in_r2
+from ai.ml.retraining.decision.costs import answer_costs
 from ai.ml.retraining.decision.predictions import Predictions, rows_of
 from ai.ml.retraining.decision.rank_gain import Ranking, auc, average_precision, paired_rank_gain
-from ai.ml.retraining.settings.decision import AT_LEAST, METRICS, DecisionSettings
+from ai.ml.retraining.settings.decision import AT_LEAST, METRICS, NO_COSTS, DecisionSettings
 
 MIN_PROBABILITY = 1e-12
 """Lower limit of probabilities in the log loss, so that a class that a model rules out costs a finite loss."""
@@ -34,8 +35,8 @@ def measure(
     Metrics that aren't defined for these rows are left out: a rank needs rows of two classes, R² two different values.
     """
     policy = policy or DecisionSettings()
-    names = (policy.metric, *policy.floors, *policy.slice_floors, *more)
-    costs = row_costs(predictions, policy.quantile)
+    names = (policy.metric, *policy.floors, *policy.slice_floors, *(("cost",) if policy.costs else ()), *more)
+    costs = row_costs(predictions, policy.quantile, policy.costs)
     metrics: dict[str, float] = {}
     for name in dict.fromkeys((*SHOWN[predictions.task], *names)):
         if name in costs:
@@ -66,8 +67,14 @@ def row_losses(predictions: Predictions) -> np.ndarray:
     return -np.log(np.clip(np.where(has_known_class, chosen, 0.0), MIN_PROBABILITY, 1.0))
 
 
-def row_costs(predictions: Predictions, quantile: float = 0.5) -> dict[str, np.ndarray]:
-    """`(n_rows,)` float64 by metric: each row's contribution; less is better in all of them."""
+def row_costs(
+    predictions: Predictions, quantile: float = 0.5, costs: Mapping[str, float] = NO_COSTS
+) -> dict[str, np.ndarray]:
+    """`(n_rows,)` float64 by metric: each row's contribution; less is better in all of them.
+
+    Raises:
+        UsageError: a key of `costs` names none of the classes.
+    """
     losses = row_losses(predictions)
     if predictions.task == "regression":
         errors = predictions.truth - predictions.answers
@@ -80,6 +87,7 @@ def row_costs(predictions: Predictions, quantile: float = 0.5) -> dict[str, np.n
         "log_loss": losses,
         "accuracy": (predictions.answers.argmax(axis=1) != predictions.truth).astype(np.float64),
         "brier": ((predictions.answers - truth) ** 2).sum(axis=1),
+        **({"cost": answer_costs(predictions, costs)} if costs else {}),
     }
 
 
@@ -102,7 +110,7 @@ def gains(
             f"challenger and champion were scored on {len(challenger.truth)} and {len(champion.truth)} rows"
         )
     resampling = Resampling(policy.confidence, policy.resamples, groups=challenger.groups)
-    costs = [row_costs(each, policy.quantile) for each in (champion, challenger)]
+    costs = [row_costs(each, policy.quantile, policy.costs) for each in (champion, challenger)]
     gain_by_metric: dict[str, Interval] = {}
     for name in names:
         if name in RANK_METRICS:

@@ -24,6 +24,8 @@ class Predictions:
     groups: np.ndarray | None = None
     """`(n_rows,)` int64 from 0 on: rows of one number form a group, as those of one customer; None where each row is
     one by itself."""
+    classes: tuple[str, ...] = ()
+    """Labels in the order of the probabilities, where costs are asked for by them."""
 
 
 def rows_of(predictions: Predictions, rows: np.ndarray) -> Predictions:

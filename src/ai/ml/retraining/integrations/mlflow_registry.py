@@ -117,6 +117,10 @@ def _connected_to(uri: str) -> Generator[Any]:
         yield mlflow
     except BundlegateError:
         raise
+    except ImportError as error:
+        raise UsageError(
+            f"MLflow {mlflow.__version__} doesn't go with what is installed here ({error}): upgrade mlflow-skinny"
+        ) from error
     except mlflow.exceptions.MlflowException as error:
         first = str(error).strip().split("\n")[0][:300]
         raise StorageFailed(f"publishing to MLflow at {uri} failed: {first}; the store is as it was") from error

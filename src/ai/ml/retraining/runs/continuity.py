@@ -15,6 +15,7 @@ from ai.ml.core.input_contract import InputContract, TaskType
 from ai.ml.core.tables.cells import column_name
 from ai.ml.core.types import TrainingConfig
 from ai.ml.retraining.console.progress import logger
+from ai.ml.retraining.decision.costs import cost_matrix
 from ai.ml.retraining.records import DataRef
 from ai.ml.retraining.settings.decision import METRICS
 from ai.ml.retraining.settings.retrain import RetrainConfig
@@ -58,6 +59,10 @@ def _require_metric(config: RetrainConfig, problem: Problem) -> None:
         raise UsageError(f"--metric {metric} is none of a {problem.task}: there are {', '.join(known)}")
     if metric in ("auc", "average_precision") and len(problem.classes or ()) != 2:
         raise UsageError(f"--metric {metric} needs two classes, {problem.target!r} has {len(problem.classes or ())}")
+    if problem.task == "classification":
+        cost_matrix(config.decision.costs, list(problem.classes or ()))
+    elif config.decision.costs:
+        raise UsageError(f"--costs are for classes: {problem.target!r} holds amounts; --metric pinball weighs errors")
 
 
 def other_problem(name: str, change: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ai.ml.core.errors import UsageError
 from ai.ml.core.input_contract import TaskType
@@ -13,14 +13,15 @@ from ai.ml.retraining.settings.fields import Flag, Section
 
 AT_LEAST = ("accuracy", "auc", "average_precision", "r2")
 """Metrics of which more is better: their limits are minima."""
-AT_MOST = ("log_loss", "brier", "rmse", "mae", "pinball")
+AT_MOST = ("log_loss", "brier", "cost", "rmse", "mae", "pinball")
 """Metrics of which less is better: their limits are maxima."""
 METRICS: dict[TaskType, tuple[str, ...]] = {
-    "classification": ("log_loss", "auc", "average_precision", "brier", "accuracy"),
+    "classification": ("log_loss", "auc", "average_precision", "brier", "accuracy", "cost"),
     "regression": ("rmse", "mae", "pinball", "r2"),
 }
 """The metrics that can decide, by task."""
 NO_FLOORS: dict[str, float] = {}
+NO_COSTS: dict[str, float] = {}
 
 
 def tolerance_of(text: str, loss: float) -> float:
@@ -71,12 +72,22 @@ class DecisionSettings(Section):
         ),
     ] = None
     metric: Annotated[
-        Literal["auto", "log_loss", "auc", "average_precision", "brier", "accuracy", "rmse", "mae", "pinball", "r2"],
+        Literal[
+            "auto", "log_loss", "auc", "average_precision", "brier", "accuracy", "cost", "rmse", "mae", "pinball", "r2"
+        ],
         Field(description="What decides; auto: log_loss for classes, rmse for amounts"),
     ] = "auto"
     quantile: Annotated[
         float, Field(gt=0, lt=1, description="For the metric pinball: above 0.5, answers that are too low cost more")
     ] = 0.5
+    costs: Annotated[
+        dict[str, float],
+        Field(
+            description="For the metric cost: what a row of one class costs that is predicted as another, by "
+            "ACTUAL:PREDICTED; a mistake that isn't listed costs 1, a right answer 0",
+            examples=[{"ill:well": 20, "well:ill": 1}],
+        ),
+    ] = NO_COSTS
     margin: Annotated[float, Field(ge=0, description="Least gain over the champion in the decision's metric")] = 0.0
     confidence: Annotated[float, Field(gt=0.5, lt=1, description="Confidence of the bootstrap interval")] = 0.95
     resamples: Annotated[int, Field(ge=100, le=100_000, description="Bootstrap resamples")] = 2_000
@@ -123,6 +134,20 @@ class DecisionSettings(Section):
         if max_age is not None:
             span_of("max_age", max_age)
         return max_age
+
+    @field_validator("costs")
+    @classmethod
+    def _readable_costs(cls, costs: dict[str, float]) -> dict[str, float]:
+        for pair, cost in costs.items():
+            if ":" not in pair:
+                raise ValueError(f"cost {pair} = {cost:g}: write ACTUAL:PREDICTED = AMOUNT, as ill:well = 20")
+        return costs
+
+    @model_validator(mode="after")
+    def _cost_is_defined(self) -> Self:
+        if "cost" in (self.metric, *self.floors, *self.slice_floors) and not self.costs:
+            raise ValueError("the metric cost needs costs: ACTUAL:PREDICTED = AMOUNT, as ill:well = 20")
+        return self
 
     @field_validator("floors", "slice_floors")
     @classmethod
