@@ -126,7 +126,8 @@ def _connected_to(uri: str) -> Generator[Any]:
         raise StorageFailed(f"publishing to MLflow at {uri} failed: {first}; the store is as it was") from error
     finally:
         mlflow.set_tracking_uri(before[0])
-        mlflow.set_registry_uri(before[1])
+        # A registry that nobody has set goes on following the tracking URI.
+        mlflow.set_registry_uri(before[1] if before[1] != before[0] else "")
 
 
 def _is_database(uri: str) -> bool:
