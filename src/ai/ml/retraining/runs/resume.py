@@ -11,7 +11,7 @@ from typing import Any
 
 from ai.ml.core.errors import StorageFailed, UsageError
 from ai.ml.core.files.atomic import dump_json, make_dirs, sha256_bytes, write_atomic
-from ai.ml.core.tables.locations import source_name
+from ai.ml.core.tables.locations import source_name, with_password
 from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.retrain import RetrainConfig
 from ai.ml.retraining.store.anchor import state_folder
@@ -34,7 +34,7 @@ def write_run(work: Path, config: RetrainConfig) -> None:
         "format": FORMAT,
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "folder": str(Path.cwd()),
-        "secret": shown != config.data.source,
+        "secret": shown != with_password(config.data.source),
         "settings": settings,
     }
     content = dump_json(record)
