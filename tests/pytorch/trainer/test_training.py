@@ -114,6 +114,17 @@ def test_dates_are_expanded_and_the_date_itself_leaves() -> None:
     assert not any(name == "signup" or name.startswith("signup=") for name in names)
 
 
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.dictionary(pa.uint32(), pa.string())], ids=str)
+def test_a_table_in_polars_types_trains_as_any_other(kind: pa.DataType) -> None:
+    table = mixed_table(120)
+    place, city = table.column_names.index("city"), table["city"]
+    typed = city.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else city.cast(kind)
+    config = TrainingConfig("y", training_mode="mlp_dense", epochs=1, hidden_dim=4)
+    plain, other = (train(each, config) for each in (table, table.set_column(place, "city", typed)))
+    assert other.bundle.contract == plain.bundle.contract
+    assert other.metrics == plain.metrics
+
+
 def test_excluded_columns_are_not_seen() -> None:
     names = train(mixed_table(120), config(exclude_columns=("city", "signup"))).bundle.vectorizer.feature_names_
     assert not any(name.startswith(("city", "signup")) for name in names)

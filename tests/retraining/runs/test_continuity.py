@@ -69,7 +69,10 @@ def test_another_question_is_refused_before_anything_is_trained_unless_it_is_mea
     assert said in str(refused.value)
     assert str(refused.value).endswith("say --new-target")
     if kind == "lost":
-        assert "and no row of target 'y' has the champion's class 'yes'" in str(refused.value)
+        assert (
+            "('Yes' looks like 'yes' in another spelling) and no row of target 'y' has the champion's class 'yes'"
+            in (str(refused.value))
+        )
     assert sorted((folder / "store" / "m" / "work").glob("candidate-*")) == before, "nothing was trained"
     assert len(Store(folder / "store").history("m")) == 1
     if kind == "single":
@@ -108,6 +111,12 @@ def test_the_flag_and_the_file_say_the_same_and_the_sentence_ends_with_the_way_o
     assert "accuracy is " in capsys.readouterr().err
     assert main([*words, "--new-target"]) == 0
     assert "which is meant (--new-target)" in capsys.readouterr().err
+
+
+def test_a_night_without_rows_is_no_other_question(champion: tuple[Path, pa.Table, str]) -> None:
+    folder, table, _ = champion
+    with pytest.raises(DataRefused, match="the table has no rows, so none with a target 'y'"):
+        night(settings(folder, table.slice(0, 0), **KEYED))
 
 
 def test_a_column_under_another_name_is_refused_before_anything_is_trained(

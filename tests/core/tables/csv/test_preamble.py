@@ -74,6 +74,31 @@ def test_lines_that_repeat_the_header_are_left_out_and_said(path: Path, caplog: 
     assert sum(batch.num_rows for batch in read_batches(path, numbers)) == 61
 
 
+@pytest.mark.parametrize("again", [" age ; income;left", "AGE;Income;Left"])
+def test_a_header_that_comes_again_in_blanks_or_other_letters_is_one(path: Path, again: str) -> None:
+    path.write_text(f"{BODY}{again}\n{BODY.partition(chr(10))[2]}", encoding="utf-8")
+    rows = 2 * (BODY.count("\n") - 1)
+    assert read_table(path).num_rows == rows
+    assert sum(batch.num_rows for batch in read_batches(path, ReadOptions(numbers=frozenset({"income"})))) == rows
+    path.write_text("a;b\nx;y\nA;B\n", encoding="utf-8")
+    assert read_table(path).num_rows == 2, "a narrow table may have such a row"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a,b\n1,2,\n3,4,\n", "every line but the header ends with ',': take these out"),
+        ("a,b\nx,1,2\ny,3,4\n", "one cell more than the header has names, as where rows have names"),
+    ],
+)
+def test_lines_with_one_cell_more_than_the_header_are_no_reason_to_skip_it(path: Path, text: str, says: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataRefused) as refused:
+        read_table(path)
+    assert says in str(refused.value)
+    assert "--skip-lines" not in str(refused.value)
+
+
 def test_a_table_of_one_column_that_looks_like_many_is_named(path: Path) -> None:
     path.write_text("age   income   no\n7     2        x\n8     3        y\n", encoding="utf-8")
     table = read_table(path)

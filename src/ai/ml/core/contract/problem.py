@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ai.ml.core.contract.spellings import spelling_hint
 from ai.ml.core.contract.target import TargetColumn
+from ai.ml.core.errors import DataRefused
 from ai.ml.core.input_contract import InputContract, TaskType
 from ai.ml.core.number_text import counted
 from ai.ml.core.tables.cells import column_name
@@ -39,8 +40,10 @@ def find_problem(table: pa.Table, config: TrainingConfig) -> Problem:
         config: target, and the task where it isn't `auto`.
 
     Raises:
-        DataRefused: the target isn't there, or has missing cells.
+        DataRefused: the target isn't there, or has missing cells; or there are no rows.
     """
+    if not table.num_rows:
+        raise DataRefused(f"the table has no rows, so none with a target {config.target_column!r}")
     target = TargetColumn.read(table, config.target_column)
     task = target.task(config.task)
     if task == "regression":

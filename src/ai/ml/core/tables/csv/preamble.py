@@ -46,6 +46,10 @@ def hint(text: str, delimiter: str, records: Sequence[Sequence[str]]) -> str:
         return f"blanks stand between {delimiter!r} and a quote, which then quotes nothing: take the blanks out"
     widths = [len(record) for record in records]
     usual = Counter(widths).most_common(1)[0][0] if widths else 0
+    if widths and usual == widths[0] + 1 and widths[1:] == [usual] * (len(widths) - 1):
+        if not any(record[-1].strip() for record in records[1:]):
+            return f"every line but the header ends with {delimiter!r}: take these out, or add one to the header"
+        return "every line has one cell more than the header has names, as where rows have names: name that column, too"
     above = next((index for index, width in enumerate(widths) if width == usual), 0)
     if above and usual > max(widths[:above]):
         return (

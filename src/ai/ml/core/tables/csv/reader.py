@@ -24,6 +24,8 @@ from ai.ml.core.tables.notes import say_note
 
 _BLOCK_BYTES = 2 << 20
 """No single record may be longer. Arrow reads 32 blocks ahead, whatever it is told: they bound the memory."""
+MIN_COLUMNS = 3
+"""Of a table whose header is found again in other letters."""
 _MISSING_SPELLINGS = sorted(
     "".join(letters) for token in MISSING_TOKENS for letters in product(*({letter, letter.upper()} for letter in token))
 )
@@ -125,11 +127,17 @@ def _without_headers(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Without rows that repeat the header, as files have them that were joined end to end."""
     if batch.num_columns < 2 or not batch.num_rows:
         return batch
-    repeats = pc.equal(batch.column(0), batch.schema.names[0])
+    # In a narrow table a row may be the header in other letters.
+    letters = pc.utf8_lower if batch.num_columns >= MIN_COLUMNS else lambda cells: cells
+
+    def are_name(cells: pa.Array, name: str) -> pa.Array:
+        return pc.equal(letters(pc.utf8_trim_whitespace(cells)), letters(pa.scalar(column_name(name))))
+
+    repeats = are_name(batch.column(0), batch.schema.names[0])
     if not pc.any(repeats).as_py():
         return batch
-    for column, name in zip(batch.columns, batch.schema.names, strict=True):
-        repeats = pc.and_(repeats, pc.equal(column, name))
+    for column, name in zip(batch.columns[1:], batch.schema.names[1:], strict=True):
+        repeats = pc.and_(repeats, are_name(column, name))
     return batch.filter(pc.invert(repeats))
 
 

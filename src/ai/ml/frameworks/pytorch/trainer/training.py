@@ -17,6 +17,7 @@ from ai.ml.core.contract import Finding
 from ai.ml.core.files.atomic import dump_json, sha256_bytes
 from ai.ml.core.splits.rule import SplitRule
 from ai.ml.core.tables import fingerprint
+from ai.ml.core.tables.type_promotion import plain_types
 from ai.ml.core.types import Metrics, ModelBundle, TrainingConfig
 from ai.ml.frameworks.pytorch.inference.scorer import Scorer, ScoringSettings
 from ai.ml.frameworks.pytorch.models.networks import PIECEWISE_MODES, model_config_of, set_temperature
@@ -82,6 +83,7 @@ def train(
     """
     began = time.perf_counter()
     check_config(config)
+    table = plain_types(table)
     data, findings = prepare_dataset(table, config, teacher)
     prepared = time.perf_counter() - began
     with training_environment(config) as device:
