@@ -23,7 +23,7 @@ CHECKPOINTS = ("data-*.parquet", "candidate-*", "verdict-*.json", "*.epochs", "a
 def clean_up(flow: Any, flow_run: Any, state: Any) -> None:
     """Remove unfinished files from the work folder and the store, and report what is kept for the next run.
 
-    A hook of the flow: Prefect calls it by these three names. What goes wrong here is said and changes nothing.
+    A hook of the flow: Prefect calls it by these three names. An error here is logged and changes nothing.
     """
     logger = flow_run_logger(flow_run, flow)
     try:

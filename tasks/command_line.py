@@ -51,11 +51,11 @@ def run_from_command_line(
     def run() -> int:
         given = parser.parse_args(arguments)
         config = asked_settings(given, settings, resume)
-        chosen, wanted, told = (flow, config, show) if choose is None else choose(config)
+        chosen, settings_of_flow, show_result = (flow, config, show) if choose is None else choose(config)
         log_to_terminal()
         with server_answers(_NO_SERVER):
-            state: State[Any] = chosen(wanted, return_state=True)
-        return _end(state, show=None if given.json else told)
+            state: State[Any] = chosen(settings_of_flow, return_state=True)
+        return _end(state, show=None if given.json else show_result)
 
     return run_command(run)
 

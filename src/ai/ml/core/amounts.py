@@ -36,12 +36,12 @@ class AmountFormat:
     decimal: Literal[".", ","] = "."
 
     def to_json(self) -> dict[str, str]:
-        """What isn't as usual."""
+        """The properties that differ from the defaults, as JSON values."""
         return {name: value for name, value in asdict(self).items() if value != getattr(PLAIN_AMOUNT, name)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> AmountFormat:
-        """Read what `to_json` wrote; ValueError or TypeError for what isn't such a record."""
+        """Parse the output of `to_json`; ValueError or TypeError for anything else."""
         found = cls(**{name: str(value) for name, value in record.items()})  # type: ignore[arg-type]
         if found.decimal not in (".", ","):
             raise ValueError(f"decimal {found.decimal!r}")

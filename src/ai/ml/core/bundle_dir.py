@@ -1,4 +1,4 @@
-"""The manifest of a bundle directory: what every file must hold, and everything that is known without loading one.
+"""The manifest of a bundle directory: the hashes of its files, and what is known of the bundle without loading it.
 
 The sha-256 of `manifest.json` is the bundle's **digest**. So the manifest holds nothing volatile: no time, no host, no
 flow run.
@@ -70,7 +70,7 @@ class Manifest:
     evidence: dict[str, Any] | None
     lineage: dict[str, Any]
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Keys of a later writer, kept as they came."""
+    """Keys of a later writer, kept unchanged."""
 
     def to_json(self) -> bytes:
         """The bytes whose sha-256 is the digest."""
@@ -192,7 +192,7 @@ def check_files(bundle_dir: Path, manifest: Manifest) -> list[str]:
 
 
 def directory_problems(path: Path, digest: str) -> list[str]:
-    """What isn't so in a bundle directory that should have this digest; every file is hashed."""
+    """The differences of a bundle directory from the one with this digest; every file is hashed."""
     try:
         found = bundle_digest(path)
         if found != digest:

@@ -1,4 +1,4 @@
-"""Errors that tell of the machine and nothing of what it was working on: no memory, no room, no handles."""
+"""Errors of the machine rather than of the data: out of memory, disk space or file handles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CODES = frozenset(
     }
 )
 _WORDS = ("can't allocate memory", "not enough memory", "can't start new thread")
-"""As torch and Python say it in a plain `RuntimeError`."""
+"""Messages of torch and Python in a plain `RuntimeError`."""
 
 
 def is_environment_fault(error: BaseException | None) -> bool:

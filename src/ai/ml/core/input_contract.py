@@ -34,12 +34,12 @@ class ColumnContract:
     missing_share: float
     """Of the training rows."""
     minimum: float | None = None
-    """Least finite number; of a date, days since 1970-01-01. None for a category, or without any."""
+    """Minimum finite number; of a date, days since 1970-01-01. None for a category, or without any."""
     maximum: float | None = None
     quantiles: tuple[float, ...] = ()
     """The 0th, 1st, … 100th percentile, each a value that occurred; empty for a category."""
     levels: dict[str, int] | None = None
-    """A category's texts with their counts, in the order of the texts; what is missing isn't among them."""
+    """A category's texts with their counts, in the order of the texts; without missing values."""
     date_format: str | None = None
     """How texts write a date, as `%Y-%m-%d`."""
     amount: AmountFormat | None = None
@@ -62,7 +62,7 @@ class ColumnContract:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> ColumnContract:
-        """Read what `to_json` wrote; KeyError, TypeError or ValueError for what isn't such a record."""
+        """Parse the output of `to_json`; KeyError, TypeError or ValueError for anything else."""
         kind = record["kind"]
         if kind not in _KINDS:
             raise ValueError(f"column {record['name']!r} has the kind {kind!r}, expected one of {', '.join(_KINDS)}")
@@ -96,7 +96,7 @@ class InputContract:
     target: ColumnContract | None = None
     """The target's own figures: class counts, or percentiles. None for bundles from before they were kept."""
     reading: Reading = NOTHING_TOLD
-    """What was told of how the training table is written; tables to score are read by it."""
+    """The reading options of the training table; tables to score are read with them."""
 
     def to_json(self) -> dict[str, Any]:
         """The contract as the manifest holds it: plain JSON values without NaN."""
@@ -114,7 +114,7 @@ class InputContract:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> InputContract:
-        """Read what `to_json` wrote.
+        """Parse the output of `to_json`.
 
         Raises:
             BundleRefused: it is no contract, or one of a newer bundlegate.

@@ -1,4 +1,4 @@
-"""How figures are written: one rule for a figure in a sentence, one for figures that stand below each other.
+"""Formatting of figures: one rule for a figure in a sentence, one for figures in a column.
 
 A sentence has the digits that there are. In a column, in a tile and on an axis the zeros count too, or `0.94` and
 `0.938` would not line up, and what isn't defined needs a sign of its own.

@@ -1,4 +1,4 @@
-"""What was said about how a table is written: told at a training, kept in its contract, used again at every scoring."""
+"""Options of reading a table: configured at a training, kept in its contract, used again at every scoring."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LISTS = ("missing_marks", "units")
 
 @dataclass(frozen=True)
 class Reading:
-    """Settings of reading, as far as they were told; `ai.ml.core.tables.ReadOptions` says what each means."""
+    """The configured options of reading; `ai.ml.core.tables.ReadOptions` documents each."""
 
     delimiter: str | None = None
     encoding: str | None = None
@@ -29,7 +29,7 @@ class Reading:
     units: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """What was told, and nothing else, as plain JSON values."""
+        """The configured options as JSON values, without defaults."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             name: list(value) if name in _LISTS else value for name, value in found.items() if value not in (None, ())
@@ -37,7 +37,7 @@ class Reading:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Reading:
-        """Read what `to_json` wrote; TypeError or ValueError for what isn't such a record."""
+        """Parse the output of `to_json`; TypeError or ValueError for anything else."""
         known = {field.name for field in fields(cls)}
         if not known.issuperset(record):
             raise ValueError(f"unknown settings of reading: {', '.join(sorted(set(record) - known))}")
@@ -50,7 +50,7 @@ class Reading:
         return cls(**values)
 
     def or_else(self, other: Reading) -> Reading:
-        """This one, and the other's settings where this one says nothing; lists of both are joined."""
+        """These options, completed by the other's where they are unset; lists of both are joined."""
         values: dict[str, Any] = {}
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
@@ -62,7 +62,7 @@ class Reading:
 
     @property
     def flags(self) -> str:
-        """The settings as the flags that would tell them.
+        """The options as command-line flags.
 
         >>> Reading(decimal=",", skip_lines=2, missing_marks=("?", "n. a.")).flags
         "--decimal , --skip-lines 2 --missing-mark '?' --missing-mark 'n. a.'"
@@ -76,7 +76,7 @@ class Reading:
 
     @property
     def of_the_file(self) -> Reading:
-        """Those that say how the file is made, without those that say what its cells mean."""
+        """The options of the file's form, without those of its cells' meaning."""
         return Reading(**{name: getattr(self, name) for name in _OF_THE_FILE})
 
 

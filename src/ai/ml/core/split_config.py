@@ -1,4 +1,4 @@
-"""How rows are told apart into training, validation and holdout: what can be asked for."""
+"""The configuration of a split into training, validation and holdout rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SplitConfig:
     key: tuple[str, ...] = ()
     """For `hash`: the columns that name a row; without any, the cells that the model reads."""
     time: str | None = None
-    """For `time`: the column that says when a row came to be, with a format behind it where its texts need one:
+    """For `time`: the column with the rows' times, with a format behind it where its texts need one:
     `day:%d/%m/%Y`."""
     group: str | None = None
     """For `group` and `time`: rows with the same value here are never on two sides."""
@@ -37,12 +37,12 @@ class SplitConfig:
     """For `time`: a span before the newest row (`14d`), or the date on which the holdout begins; without it, the newest
     `test_size` of the rows."""
     gap: str | None = None
-    """For `time`: a span between training, validation and holdout whose rows nobody uses."""
+    """For `time`: a span between training, validation and holdout whose rows aren't used."""
     salt: str = ""
     """For `hash` and `group`: another text, another choice of rows."""
 
     def __post_init__(self) -> None:
-        """Check what doesn't need a table.
+        """Check the settings that don't need a table.
 
         Raises:
             UsageError: a setting is missing, or belongs to another kind.

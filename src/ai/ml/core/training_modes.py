@@ -1,4 +1,4 @@
-"""The training modes, one record each: what a mode is called, reads, defaults to and is searched over.
+"""The training modes, one record each: its name, the settings that it reads, its defaults and its search space.
 
 A mode is added by a row here and by a network (`models.networks`), a loss (`trainer.losses`) and an optimiser
 (`trainer.optimizer`) of the same name in `ai.ml.frameworks.pytorch`; a test names what is missing. Nothing here needs
@@ -56,7 +56,7 @@ SEARCH_RANGES: Mapping[str, SearchRange] = MappingProxyType(
 
 @dataclass(frozen=True)
 class TrainingMode:
-    """What is known of a mode without its network."""
+    """The record of a mode, without its network."""
 
     name: TrainingModeName
     settings: frozenset[str]

@@ -19,7 +19,7 @@ __all__ = ["Metrics", "ModelBundle", "TaskType", "TrainingConfig"]
 
 @dataclass
 class Metrics:
-    """What a training run measured; `metrics.json` is `dataclasses.asdict` of it."""
+    """The metrics of a training run; `metrics.json` is `dataclasses.asdict` of it."""
 
     task: TaskType
     train_loss: float
@@ -62,7 +62,7 @@ class ModelBundle:
 
 @dataclass
 class TrainingConfig:
-    """What to train and how. The first eleven fields and their defaults are the on-disk family's own."""
+    """The configuration of a training. The first eleven fields and their defaults are the on-disk family's own."""
 
     target_column: str
     training_mode: str = "mlp_dense"
@@ -78,9 +78,9 @@ class TrainingConfig:
     dropout: float = 0.1
 
     validation_size: float = 0.1
-    """Share of the training rows that early stopping watches, ten or more; 0 trains all epochs on all of them."""
+    """Share of the training rows for early stopping, ten or more; 0 trains all epochs on all of them."""
     patience: int | None = 20
-    """Epochs without a better validation loss before training stops and the best weights come back; `None`: never."""
+    """Epochs without a better validation loss before training stops and restores the best weights; `None`: never."""
     exclude_columns: tuple[str, ...] = ()
     date_columns: tuple[str, ...] = ()
     """Text columns to read as dates; columns that the file types as dates are found without it."""

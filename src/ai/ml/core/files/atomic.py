@@ -150,7 +150,7 @@ def publish_dir(staging: Path, target: Path) -> None:
 
 
 def sweep_temps(directory: Path) -> list[Path]:
-    """Remove what writers that are dead left beside their targets; returns what was removed."""
+    """Remove temporary files of dead writers beside their targets; returns the removed paths."""
     removed: list[Path] = []
     for path in directory.glob(".*.tmp"):
         match = _TEMP_NAME.match(path.name)

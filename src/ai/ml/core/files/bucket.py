@@ -1,4 +1,4 @@
-"""Objects in an S3-compatible bucket, through obstore and the extra `s3`, and what is said where the bucket refuses."""
+"""Objects in an S3-compatible bucket, through obstore and the extra `s3`, with errors as one sentence."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Objects:
         return None if found is None else str(found.tag)
 
     def put(self, key: str, content: Path | bytes, state: str = "nothing was published or decided") -> str | None:
-        """Write an object, whole or not at all, and give its version tag; `state` says what a refusal leaves."""
+        """Write an object, atomically, and return its version tag; `state` completes the message of an error."""
         import obstore
 
         with bucket_errors(f"writing {self.url}/{key}", state):
@@ -216,7 +216,7 @@ def open_objects(url: str) -> Objects:
 
 
 def open_bucket(url: str) -> Any:
-    """The obstore store whose paths are relative to a URL; nothing is asked of the storage yet.
+    """The obstore store whose paths are relative to a URL; without a request to the storage.
 
     Args:
         url: `s3://BUCKET/PREFIX`. Region, keys and another endpoint come from the usual `AWS_*` variables
@@ -256,7 +256,7 @@ def _client(bucket: str, prefix: str, endpoint: str | None, region: str, _keys: 
 
 @contextlib.contextmanager
 def bucket_errors(doing: str, state: str) -> Generator[None]:
-    """Turn what obstore raises into Python's own errors and into one sentence; `state` says what a refusal leaves.
+    """Translate obstore's errors into Python's own, with one sentence; `state` completes the message.
 
     Raises:
         FileNotFoundError: there is no such object.

@@ -1,4 +1,4 @@
-"""A stream that hashes what passes, so that nobody has to read a file again to know its content."""
+"""A stream that hashes the data it writes, so that the file needn't be read again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LARGE_BYTES = 8 << 20
 
 
 class HashingStream(io.RawIOBase):
-    """Writes to another stream, which stays open, and keeps size and sha-256 of what was written."""
+    """Writes to another stream, which stays open, and keeps size and sha-256 of the written data."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -33,7 +33,7 @@ class HashingStream(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Bytes written so far, as file objects tell it."""
+        """Bytes written so far, as for any file object."""
         return self._size
 
     def write(self, data: Any, /) -> int:

@@ -68,7 +68,7 @@ def locked_file(file: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Generator[None
 def locked_by_name(
     file: Path, holder: str, timeout_s: float, busy: Callable[[str], str], *, name_file: Path | None = None
 ) -> Generator[None]:
-    """Hold a lock file that stays, and tell who waits for it in vain the holder's name.
+    """Lock a file that stays afterwards; a waiting process that gives up gets the holder's name.
 
     Args:
         file: the lock; its directory must be there.
@@ -115,7 +115,7 @@ def _held(descriptor: int, file: Path | None) -> Generator[None]:
     try:
         yield
     finally:
-        # What was to be written is written or not: letting go can't change that, so it raises nothing.
+        # Unlocking can't change whether the data was written, so it raises nothing.
         with contextlib.suppress(OSError):
             if file is not None:
                 file.unlink(missing_ok=True)
@@ -127,7 +127,7 @@ def _held(descriptor: int, file: Path | None) -> Generator[None]:
 
 
 def _acquire(path: Path, flags: int, deadline: float, timeout_s: float) -> int:
-    """A descriptor that holds the lock of what `path` names now, not of what it named before the wait."""
+    """A descriptor with the lock of the file that `path` names now, not of the one before the wait."""
     while True:
         descriptor = os.open(path, flags, 0o666)
         try:

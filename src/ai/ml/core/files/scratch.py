@@ -1,4 +1,4 @@
-"""Room on the local disk, gone afterwards; of an owner that was killed, when the next one needs some."""
+"""Temporary folders on the local disk; those of a killed process are removed by the next one that needs some."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAME = re.compile(r"^bundlegate-(?P<pid>\d+)-")
 
 @contextmanager
 def scratch_folder() -> Generator[Path]:
-    """A new folder; what processes that are dead left is removed first.
+    """A new folder; folders of dead processes are removed first.
 
     Raises:
         StorageFailed: the disk refused.

@@ -75,11 +75,11 @@ def read_instants(entry: str, values: pa.ChunkedArray) -> Instants:
         )
         if found is not None:
             return _from_texts(array, found)
-    numbers, odd = read_numbers(array)
-    if odd.sum() > (1 - NUMBER_SHARE) * (len(numbers) - array.null_count):
-        example = array[int(np.flatnonzero(odd)[0])].as_py()
+    numbers, unreadable = read_numbers(array)
+    if unreadable.sum() > (1 - NUMBER_SHARE) * (len(numbers) - array.null_count):
+        example = array[int(np.flatnonzero(unreadable)[0])].as_py()
         raise DataRefused(f"column {name!r} can't order rows by time: {example!r} and others are no dates or numbers")
-    return Instants(np.where(np.isfinite(numbers), numbers, np.nan), int((odd & np.isnan(numbers)).sum()))
+    return Instants(np.where(np.isfinite(numbers), numbers, np.nan), int((unreadable & np.isnan(numbers)).sum()))
 
 
 def _decoded(array: pa.Array) -> pa.Array:

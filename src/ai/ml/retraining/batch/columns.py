@@ -17,7 +17,7 @@ from ai.ml.retraining.batch.receipts import AnswerTally
 
 @dataclass(frozen=True)
 class AnswerColumns:
-    """What stands in the output, in this order: `keep`, `TARGET_predicted`, `TARGET_probability_CLASS`."""
+    """The output's columns, in this order: `keep`, `TARGET_predicted`, `TARGET_probability_CLASS`."""
 
     answer: str
     probabilities: tuple[str, ...]

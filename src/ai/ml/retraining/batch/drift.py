@@ -56,7 +56,7 @@ def scoring_drift(task: ScoringTask, parts: Sequence[Part]) -> tuple[DriftRecord
 
 
 def _left_out(failures: dict[str, Failure], of: int) -> str:
-    """What a refusal adds: that parts are missing may be all that has moved."""
+    """A sentence on unread parts for the refusal, since they may be the cause of the drift."""
     if not failures:
         return ""
     first = next(iter(failures.values()))

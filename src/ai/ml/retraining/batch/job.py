@@ -1,4 +1,4 @@
-"""Scoring a dataset of any size: plan its parts, score those that aren't done, and say so last of all."""
+"""Scoring a dataset of any size: plan its parts, score those that aren't done, and publish the manifest last."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ __all__ = ["BatchJob", "BatchReport", "BatchSettings", "open_job", "predict_data
 
 
 class BatchReport(Record):
-    """What a batch prediction did: rows and parts, the bundle that scored them, what was unexpected in them."""
+    """The report of a batch prediction: rows and parts, the bundle, and contract violations."""
 
     output: str
     bundle: str
-    """Where the bundle lies; a name in the store was resolved once."""
+    """Path of the bundle; a name in the store was resolved once."""
     digest: str
     """Of the bundle."""
     proof: str
-    """What the replay of its evidence proved before the first row."""
+    """The result of the replay before the first row."""
     rows: int
     parts: int
     kept: int
@@ -55,7 +55,7 @@ class BatchReport(Record):
     """From the plan to the manifest. What workers take before they score (imports, a proof each) is in it; the proof in
     this process and the start of a cluster's processes are not."""
     drift: DriftRecord | None = None
-    """From the training table, over all parts; None if it wasn't asked for."""
+    """From the training table, over all parts; None if it isn't configured."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -64,7 +64,7 @@ class BatchReport(Record):
 
     @property
     def sentence(self) -> str:
-        """What was done, which cells broke the contract, and which parts are missing."""
+        """A sentence on the rows scored, contract violations, and missing parts."""
         kept = f" ({self.kept} of {self.parts} parts were done before)" if self.kept else ""
         drift = f"; {self.drift.sentence}" if self.drift is not None else ""
         summary = f"{self.output}: {self.rows:,} rows scored{kept}{_violations(self.counts)}{drift}"
@@ -108,7 +108,7 @@ def predict_dataset(
     run: Runner = run_inline,
     progress: Callable[[int, int], None] | None = None,
 ) -> BatchReport:
-    """Score every row of a file or a folder of parts, in its order; run again, and only what isn't done is done.
+    """Score every row of a file or a folder of parts, in its order; a further run scores only what isn't done.
 
     Memory is that of a few batches, whatever the size.
 
@@ -263,7 +263,7 @@ def _lies_inside(output: Path, source: Path, parts: Sequence[Part]) -> bool:
 
 
 def _check_location(location: str, *, is_input: bool) -> None:
-    """Raise UsageError for what no file can be called, DataRefused for an input that would be waited for."""
+    """Raise UsageError for an impossible path, DataRefused for an input that isn't a file or folder."""
     try:
         mode = None if is_url(location) else Path(location).stat().st_mode
     except (FileNotFoundError, NotADirectoryError, PermissionError):

@@ -1,4 +1,4 @@
-"""The parts of a dataset: which files there are, in which order, and what each is called in the output."""
+"""The parts of a dataset: its files, their order, and their names in the output."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def object_content(url: str) -> Content | None:
 
 @contextmanager
 def local_copy(source: str) -> Generator[str]:
-    """Where to read a part's source on this machine: itself, or a copy that is gone afterwards.
+    """Where to read a part's source on this machine: itself, or a temporary copy.
 
     Raises:
         DataNotFound: the object is gone.
@@ -124,7 +124,7 @@ def _folder_parts(files: Iterable[tuple[str, str, int]], folder: str, output_for
 
 
 def output_name(name: str, output_format: str) -> str:
-    """An input part's name with the suffix of what is written.
+    """An input part's name with the output's suffix.
 
     >>> output_name("year=2024/part-0.csv.gz", "parquet")
     'year=2024/part-0.parquet'

@@ -25,7 +25,7 @@ from ai.ml.retraining.evidence.evidence import answer_probes, read_evidence
 
 @dataclass(frozen=True)
 class BundlePin:
-    """Which bundle, by content: what lies at the path later must still be this one."""
+    """A bundle by path and digest: later reads of the path must find the same content."""
 
     path: str
     """A bundle directory, or a `.pt` file without a manifest."""
@@ -34,7 +34,7 @@ class BundlePin:
 
     @property
     def sealed(self) -> bool:
-        """There is a manifest that says what every file must hold."""
+        """Whether there is a manifest with the files' hashes."""
         return Path(self.path).is_dir()
 
 
@@ -45,7 +45,7 @@ class ProvenBundle:
     pin: BundlePin
     opened: OpenedBundle
     proof: str
-    """What was proved, in a few words."""
+    """The result of the proof, as a phrase."""
 
     @property
     def bundle(self) -> ModelBundle:

@@ -1,4 +1,4 @@
-"""Overlap: an iterator that runs in a thread of its own, a few items ahead of whoever takes them."""
+"""Overlap: an iterator that runs in a thread of its own, a few items ahead of the consumer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _POLL_S = 0.1
 
 
 class _End:
-    """The last thing a producer puts: what stopped it, if anything did."""
+    """The producer's last item: the error that stopped it, if any."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error

@@ -1,4 +1,4 @@
-"""What a scored part leaves behind: a receipt, by which a later run believes the part without scoring it again."""
+"""Receipts of scored parts, by which a later run verifies a part without scoring it again."""
 
 from __future__ import annotations
 

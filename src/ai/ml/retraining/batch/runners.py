@@ -36,7 +36,7 @@ _proving = threading.Lock()
 
 @dataclass(frozen=True)
 class ScoringTask:
-    """What every worker of a job must know; picklable."""
+    """The task of every worker of a job; picklable."""
 
     pin: BundlePin
     destination: ResumableOutput

@@ -1,4 +1,4 @@
-"""A few rows of every corner of a dataset: what was answered, and how far they have moved from training."""
+"""A sample of rows from all parts of a dataset, with answers and their drift from the training."""
 
 from __future__ import annotations
 

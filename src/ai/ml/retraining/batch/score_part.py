@@ -27,9 +27,9 @@ from ai.ml.retraining.batch.receipts import AnswerTally, Content, Receipt, compa
 from ai.ml.retraining.settings.predict import BatchSettings
 
 CONTRADICTING_SHARE = 0.1
-"""Of a batch's rows, whose marks aren't those of the training: then none of the table's numbers can be believed."""
+"""The share of a batch's rows in another number format from which on the table's numbers can't be trusted."""
 BATCH_ROWS = 32_768
-"""A multiple of the tile; part of what decides a receipt's sums, so no setting."""
+"""A multiple of the tile; it decides a receipt's sums, so it isn't a setting."""
 
 SourceStamp = tuple[int, int, int]
 """Inode, bytes and time of change in nanoseconds."""
@@ -37,7 +37,7 @@ SourceStamp = tuple[int, int, int]
 
 @dataclass
 class ScoredPart:
-    """The output rows of one part, as a stream; its figures stand when the last row was taken."""
+    """The output rows of one part, as a stream; its figures are complete after the last row."""
 
     proven: ProvenBundle
     part: Part
@@ -63,7 +63,7 @@ class ScoredPart:
             yield from tables
 
     def receipt(self, content: Content | None, source: Content | None) -> Receipt:
-        """The part's receipt; asked for after the last row."""
+        """The part's receipt; available after the last row."""
         return Receipt(
             part=self.part.name,
             rows=self.rows,
@@ -82,7 +82,7 @@ class ScoredPart:
         columns = AnswerColumns.plan(bundle, keep, proba=self.settings.proba)
         # What is kept must look as it stands there, and the model may read the same cell as a number.
         reading = self._reading()
-        with kept_notes() as said, closing(prefetch(_raw_batches(self.part, reading, BATCH_ROWS))) as batches:
+        with kept_notes() as reader_notes, closing(prefetch(_raw_batches(self.part, reading, BATCH_ROWS))) as batches:
             for batch in batches:
                 self._look_for_points(batch, reading)
                 answers = scorer.score_table(_plain_cells(batch, reading))
@@ -91,14 +91,16 @@ class ScoredPart:
                 yield columns.table(batch, scorer, answers)
         self.counts = scorer.counts
         if self.counts is not None:
-            told = (f"{name!r} has {counted(n, 'cell')} with a decimal point" for name, n in self.points.items())
-            self.counts = replace(self.counts, notes=tuple(dict.fromkeys((*self.counts.notes, *said, *told))))
+            point_notes = (f"{name!r} has {counted(n, 'cell')} with a decimal point" for name, n in self.points.items())
+            self.counts = replace(
+                self.counts, notes=tuple(dict.fromkeys((*self.counts.notes, *reader_notes, *point_notes)))
+            )
         if scorer.counts is not None and bundle.contract is not None and self.rows:
             usual = Limits() if self.settings.allow_empty_columns else USUAL
             (STRICT if self.settings.strict else usual).check(scorer.counts, bundle.contract)
 
     def _look_for_points(self, batch: pa.RecordBatch, read: ReadOptions) -> None:
-        """Cells with a decimal point in a table that is read with a comma, as the training was told: no other file's.
+        """Cells with a decimal point in a table that is read with a comma, by the training's options.
 
         Raises:
             DataRefused: they are many, so the marks aren't those of this table.
@@ -129,7 +131,7 @@ class ScoredPart:
 
 
 def reading_for(settings: BatchSettings, contract: InputContract | None) -> ReadOptions:
-    """How to read the rows of a job: as its settings say, and else as the training was told."""
+    """The reading options of a job: its settings, else those of the training."""
     return replace(settings.read, remembered=NOTHING_TOLD if contract is None else contract.reading)
 
 
@@ -144,7 +146,7 @@ def part_batches(part: Part, read: ReadOptions, batch_rows: int = BATCH_ROWS) ->
 
 
 def _raw_batches(part: Part, read: ReadOptions, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """The rows of a part with the cells as they stand in the file, whatever marks their numbers have."""
+    """The rows of a part with the cells unchanged, whatever their number format."""
     read = read.raw
     with local_copy(part.source) as path:
         rows = 0
@@ -218,7 +220,7 @@ def unchanged_tables(scored: ScoredPart, source: Content | None, before: SourceS
 
 
 def source_stamp(part: Part) -> SourceStamp | None:
-    """What changes with an input file; to be taken before `source_content`, or a change between them goes unseen."""
+    """A stamp that changes with an input file; take it before `source_content`, or a change between them is missed."""
     try:
         found = Path(part.source).stat()
     except OSError:
@@ -227,7 +229,7 @@ def source_stamp(part: Part) -> SourceStamp | None:
 
 
 def source_content(part: Part) -> Content | None:
-    """What an input part holds now: a file by its sha-256, an object by its version tag; None for a query.
+    """The present content of an input part: a file by its sha-256, an object by its version tag; None for a query.
 
     Raises:
         StorageFailed: the disk or the bucket refused.
@@ -241,5 +243,5 @@ def source_content(part: Part) -> Content | None:
 
 
 def has_changed_input(receipt: Receipt, part: Part) -> bool:
-    """Whether a part's input is proven to be another than what was scored; reads it in full."""
+    """Whether a part's input is proven to differ from what was scored; reads it in full."""
     return receipt.source is not None and receipt.source != source_content(part)

@@ -1,4 +1,4 @@
-"""A batch prediction from its settings: what `bundlegate predict` and `flows/batch_predict.py` run."""
+"""A batch prediction from its settings, for `bundlegate predict` and `flows/batch_predict.py`."""
 
 from __future__ import annotations
 
@@ -48,6 +48,6 @@ def require_complete(report: BatchReport) -> None:
 
 
 def show_report(report: BatchReport) -> None:
-    """Print what was done for a person."""
+    """Print the report to stdout."""
     print(report.sentence)
     print(f"bundle {report.digest}, proved before the first row: {report.proof}")

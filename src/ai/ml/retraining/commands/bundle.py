@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def inspect(arguments: Namespace) -> int:
-    """Print what the manifest says, or what a foreign file shows without being loaded."""
+    """Print the manifest, or the description in a file from elsewhere, without loading it."""
     from ai.ml.retraining.commands.inspect import bundle_facts, show_facts
 
     reference = Path(arguments.bundle)
@@ -46,10 +46,10 @@ def verify(arguments: Namespace) -> int:
     from ai.ml.retraining.gate.render import to_junit, to_markdown, to_terminal
     from ai.ml.retraining.settings.gate import GatePolicy
 
-    # The proof takes its time: a path that can't be written to is said before it.
+    # The proof takes long: a path that can't be written to is reported before it.
     check_report_paths(arguments.junit, arguments.markdown)
     bundle_dir = bundle_directory(arguments.bundle, arguments.store)
-    # What was signed is what is proved: whatever lies there a moment later.
+    # The signed digest is proved, even if the files change meanwhile.
     digest = None if arguments.key is None else _signed_digest(arguments, bundle_dir)
     policy = GatePolicy(
         pythons=tuple(arguments.python), cpu_matrix=arguments.cpu_matrix, timeout_seconds=arguments.gate_timeout
@@ -105,7 +105,7 @@ def predict(arguments: Namespace) -> int:
 
 
 def score_on_terminal(config: PredictConfig) -> BatchReport:
-    """Score with a bar where there is a terminal; raises as `score` does, and Ctrl-C says what stays."""
+    """Score with a progress bar on a terminal; raises as `score` does, and Ctrl-C reports the parts that are kept."""
     from ai.ml.retraining.batch.scoring_job import score
 
     try:
@@ -188,7 +188,7 @@ def example(arguments: Namespace) -> int:
 
 
 def check_report_paths(*paths: Path | None) -> None:
-    """Say early that a report can't be written where the user wants it.
+    """Check early that a report can be written at its path.
 
     Raises:
         UsageError: its folder isn't there, or the path is a folder.
@@ -201,7 +201,7 @@ def check_report_paths(*paths: Path | None) -> None:
 
 
 def _write_report(path: Path, document: str | bytes, code: int) -> int:
-    """Write a report; a disk that refuses it is said, but never hides what was found out before."""
+    """Write a report; a disk error is reported without hiding the result of the command."""
     try:
         write_atomic(path, document if isinstance(document, bytes) else document.encode())
     except StorageFailed as failure:
@@ -211,7 +211,7 @@ def _write_report(path: Path, document: str | bytes, code: int) -> int:
 
 
 def _show_selftest(report: SelftestReport, console: Console) -> None:
-    """Print every defect with what became of it, then the outcome."""
+    """Print every defect with its result, then the outcome."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -129,19 +129,7 @@ def _add_bundle_commands(commands: Any) -> None:
     selftest.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
     _add_timeout(selftest)
 
-    sign = _command(commands, "sign", "bundle:sign", "sign a bundle with a local elliptic key")
-    sign.add_argument("bundle", help=BUNDLE_HELP)
-    sign.add_argument(
-        "--key",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="private key, PEM (its password, if it has one, in $BUNDLEGATE_KEY_PASSWORD)",
-    )
-    sign.add_argument(
-        "--signature", type=Path, metavar="FILE", help="where to write (default: DIRECTORY.sig, or in the store)"
-    )
-
+    _add_sign(commands)
     _add_predict(commands)
     _add_drill(commands)
 
@@ -157,6 +145,21 @@ def _add_bundle_commands(commands: Any) -> None:
 
     example = _command(commands, "example", "bundle:example", "write the embedded example table")
     example.add_argument("output", type=Path, help="CSV or Parquet file to write")
+
+
+def _add_sign(commands: Any) -> None:
+    sign = _command(commands, "sign", "bundle:sign", "sign a bundle with a local elliptic key")
+    sign.add_argument("bundle", help=BUNDLE_HELP)
+    sign.add_argument(
+        "--key",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="private key, PEM (its password, if it has one, in $BUNDLEGATE_KEY_PASSWORD)",
+    )
+    sign.add_argument(
+        "--signature", type=Path, metavar="FILE", help="where to write (default: DIRECTORY.sig, or in the store)"
+    )
 
 
 def _add_drill(commands: Any) -> None:

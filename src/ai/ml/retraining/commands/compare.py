@@ -34,11 +34,11 @@ def compare(arguments: Namespace) -> int:
     table = read_table(arguments.data, read)
     with working("asking both"):
         first, second = bundles = [EvaluatedBundle(folder) for folder in folders]
-        found = side_by_side(first, second, table, arguments.slice, arguments.rows)
+        comparison = side_by_side(first, second, table, arguments.slice, arguments.rows)
         learned = [_learned(Store(arguments.store), bundle, table) for bundle in bundles]
-    named = zip((arguments.first, arguments.second), bundles, learned, strict=True)
-    sides = [{"bundle": name, "digest": bundle.digest, **facts} for name, bundle, facts in named]
-    record = {"first": sides[0], "second": sides[1], **found.to_json()}
+    bundles_by_name = zip((arguments.first, arguments.second), bundles, learned, strict=True)
+    sides = [{"bundle": name, "digest": bundle.digest, **facts} for name, bundle, facts in bundles_by_name]
+    record = {"first": sides[0], "second": sides[1], **comparison.to_json()}
     if arguments.json:
         print_json(record)
     else:
@@ -47,15 +47,15 @@ def compare(arguments: Namespace) -> int:
 
 
 def show_comparison(record: dict[str, Any], console: Console) -> None:
-    """Print it for a person: who learned from what, metrics, slices, rows."""
+    """Print the comparison: rows that each learned from, metrics, slices, rows."""
     for side in ("first", "second"):
         facts = record[side]
         if facts["unknown"]:
-            known = "which rows it learned from isn't known: " + "; ".join(facts["unknown"])
+            text = "which rows it learned from isn't known: " + "; ".join(facts["unknown"])
         else:
-            known = f"learned from {facts['learned_from']:,} of these rows, which flatter it"
-            known = known if facts["learned_from"] else "learned from none of these rows"
-        console.print(Text(f"{side:7} {facts['bundle']} ({facts['digest'][:12]}): {known}"))
+            text = f"learned from {facts['learned_from']:,} of these rows, which flatter it"
+            text = text if facts["learned_from"] else "learned from none of these rows"
+        console.print(Text(f"{side:7} {facts['bundle']} ({facts['digest'][:12]}): {text}"))
     if record["note"]:
         console.print(Text(f"note    {record['note']}"))
     measured = Table("metric", "first", "second", "gain of the second", title=f"{record['rows']:,} rows")
@@ -93,7 +93,7 @@ def _answer(answer: Any) -> str:
 
 
 def _learned(store: Store, bundle: EvaluatedBundle, table: Any) -> dict[str, Any]:
-    """How many of the rows it learned from, and of what that isn't known."""
+    """The number of rows that a bundle learned from, and the models whose rows aren't known."""
     from ai.ml.retraining.decision.overlap import learned_from
 
     overlap = learned_from("it", bundle.path, table, partial(find_version, store))

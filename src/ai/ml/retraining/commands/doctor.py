@@ -1,4 +1,4 @@
-"""The console command doctor: why no nightly run comes, in a line for each thing that was looked at."""
+"""The console command `doctor`: why no nightly run happens, in a line for each check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ai.ml.retraining.store.store import Store
 
 
 def doctor(arguments: Namespace) -> int:
-    """Look at everything that a nightly run needs, and say what is wrong and what to do."""
+    """Check everything that a nightly run needs, and print problems with their remedies."""
     with working("looking at versions, server and store"):
         diagnosis = examine(Store(arguments.store), arguments.name, os.environ)
     if arguments.json:

@@ -1,4 +1,4 @@
-"""The console command `drill`: break copies of a table, and see what the night makes of each."""
+"""The console command `drill`: break copies of a table, and report the night's outcome for each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WIDTH = 38
 
 
 def drill(arguments: Namespace) -> int:
-    """Break copies of a model's last good table in every known way, and play the night with each."""
+    """Break copies of a model's last good table in every known way, and run the night with each."""
     store = Store(arguments.store)
     manifest = read_manifest(store.resolve(f"{arguments.name}@champion"))
     with working("reading"):

@@ -41,7 +41,7 @@ class FlowCommand:
     """The flow's, in `flows`."""
     settings: type[Any]
     plain: Callable[[Any], tuple[Any, Callable[[Any], None]]]
-    """Runs the same steps without Prefect: its record, and what shows that to a person."""
+    """Runs the same steps without Prefect: returns the record, and the function that prints it."""
     resumable: bool = False
 
     @property
@@ -97,32 +97,32 @@ COMMANDS = {
 """`approve` has flags of its own, and nothing to do without a server."""
 
 
-def run_flow_command(name: str, words: list[str]) -> int:
+def run_flow_command(name: str, argv: list[str]) -> int:
     """Run the flow of a command, or with `--no-prefect` its steps as plain functions; the exit code is the same.
 
     Args:
         name: of the command.
-        words: the rest of the command line.
+        argv: the rest of the command line.
     """
     program = f"bundlegate {name}"
     if name == "approve":
-        return run_command(lambda: flow_module("approve", program, plain="").main(words))
+        return run_command(lambda: flow_module("approve", program, plain="").main(argv))
     command = COMMANDS[name]
     parser = command_parser(name)
-    if not words:
+    if not argv:
         parser.print_usage(sys.stderr)
         return ExitCode.USAGE
 
     def run() -> int:
-        given = parser.parse_args(words)
-        more = _usual_store(given, command.settings)
-        if not given.no_prefect:
-            return flow_module(command.module, program).main([*words, *more])
-        given = parser.parse_args([*words, *more])
-        config = asked_settings(given, command.settings, command.resume)
+        arguments = parser.parse_args(argv)
+        more = _usual_store(arguments, command.settings)
+        if not arguments.no_prefect:
+            return flow_module(command.module, program).main([*argv, *more])
+        arguments = parser.parse_args([*argv, *more])
+        config = asked_settings(arguments, command.settings, command.resume)
         log_to_terminal()
         record, show = command.plain(config)
-        if given.json:
+        if arguments.json:
             print(record.model_dump_json(indent=2))
         else:
             show(record)
@@ -131,13 +131,13 @@ def run_flow_command(name: str, words: list[str]) -> int:
     return run_command(run)
 
 
-def _usual_store(given: argparse.Namespace, settings: type[Any]) -> list[str]:
+def _usual_store(arguments: argparse.Namespace, settings: type[Any]) -> list[str]:
     """The flag for $BUNDLEGATE_STORE, by which the other commands go, where neither flag nor file says a store."""
     store = os.environ.get("BUNDLEGATE_STORE")
-    if not store or given.store is not None:
+    if not store or arguments.store is not None:
         return []
-    if given.config is not None:
-        config = load_config(settings, given.config, given_settings(given))
+    if arguments.config is not None:
+        config = load_config(settings, arguments.config, given_settings(arguments))
         if "store" in config.model_fields_set:
             return []
     return [f"--store={store}"]

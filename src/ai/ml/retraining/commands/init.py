@@ -31,7 +31,7 @@ FIRST_LOOK_ROWS = 1_000
 
 
 def init(arguments: Namespace) -> int:
-    """Write both files and say what to do next; nothing is overwritten.
+    """Write both files and print the next steps; nothing is overwritten.
 
     Raises:
         UsageError: one of the files is there, or an address has a password in it.
@@ -76,17 +76,17 @@ def init(arguments: Namespace) -> int:
     return ExitCode.OK
 
 
-def _refuse_password(flag: str, place: str | None, file: Path) -> None:
-    """A file of settings is copied, committed and shown; what it says of a database is read by many."""
-    if place is not None and source_name(place) != place:
+def _refuse_password(flag: str, location: str | None, file: Path) -> None:
+    """Refuse a URL with a password, since a file of settings is copied and committed."""
+    if location is not None and source_name(location) != location:
         raise UsageError(
-            f"{flag} {source_name(place)} has a password in it, which would stand in {file}: leave it out of the "
+            f"{flag} {source_name(location)} has a password in it, which would stand in {file}: leave it out of the "
             "address, and let the environment of the runs give it ($PGPASSWORD or ~/.pgpass for PostgreSQL)"
         )
 
 
 def _check_table(arguments: Namespace) -> None:
-    """A table on this disk must be there and have the target: better said now than after an import of torch."""
+    """Check that a local table exists and has the target, before torch is imported."""
     source: str | None = arguments.data
     if source is None or is_url(source):
         return
@@ -103,7 +103,7 @@ def _from_here(path: Path) -> Path:
 
 
 def starter_toml(model: type[BaseModel], values: dict[str, str]) -> str:
-    """All settings with what they mean; those with a default are commented out.
+    """All settings with their descriptions; those with a default are commented out.
 
     Args:
         model: the settings.
@@ -160,7 +160,7 @@ def _toml(value: Any) -> str:
 
 
 def starter_deployments(name: str, folder: Path) -> str:
-    """A `prefect.yaml` that retrains every night with what `retrain.toml` says by then."""
+    """A `prefect.yaml` that retrains every night with the settings of `retrain.toml` at that time."""
     return f"""\
 # With a server running and PREFECT_API_URL set{from_checkout(of=" of bundlegate")}; the first line once per server:
 # prefect work-pool create {POOL} --type process

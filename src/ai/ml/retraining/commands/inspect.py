@@ -1,4 +1,4 @@
-"""What a bundle is, from its manifest alone: nothing is loaded."""
+"""The description of a bundle from its manifest, without loading it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def bundle_facts(path: Path) -> dict[str, Any]:
 
 
 def version_differences(written: dict[str, str]) -> dict[str, dict[str, str]]:
-    """What a bundle was written with and what is here, where they differ; the gate tells whether it matters."""
+    """Versions that differ between the bundle and this environment; the gate proves whether it matters."""
     here = current_versions()
     return {
         name: {"written": value, "here": here[name]}
@@ -89,7 +89,7 @@ def show_facts(facts: dict[str, Any], console: Console) -> None:
 
 
 def _marked(facts: dict[str, Any]) -> dict[str, str]:
-    """Versions, each that is another one here with what is here."""
+    """The bundle's versions, with those of this environment where they differ."""
     versions: dict[str, str] = facts.get("versions") or facts["payload"]["written_with"]
     differences = facts["version_differences"]
     return {
@@ -149,7 +149,7 @@ def _values(column: dict[str, Any]) -> str:
 
 
 def _value(column: dict[str, Any], value: float | None) -> str:
-    """A number as short as it goes; a date from its days since 1970."""
+    """A number in its shortest form; a date from its days since 1970."""
     if value is None:
         return "?"
     if column["kind"] == "date":
@@ -162,7 +162,7 @@ def _pairs(values: dict[str, Any]) -> Table:
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
     for key, value in values.items():
-        # What a column or a label is called may look like rich's markup.
+        # Names of columns and labels may look like rich's markup.
         grid.add_row(Text(key), Text(_short(value)))
     return grid
 

@@ -16,7 +16,7 @@ from ai.ml.retraining.store.store import Store
 
 
 def report(arguments: Namespace) -> int:
-    """Write card and report of a bundle and say where."""
+    """Write card and report of a bundle and print their paths."""
     from ai.ml.core.tables.reader import read_table
     from ai.ml.retraining.reporting.sources import report_version
     from ai.ml.retraining.reporting.svg import require_matplotlib

@@ -35,12 +35,12 @@ class Overlap:
     @property
     def sentence(self) -> str:
         """A sentence on rows that are left out and models whose rows aren't known; empty where there are none."""
-        said: list[str] = []
+        parts: list[str] = []
         if self.seen.any():
-            said.append(f"{self.seen.sum():,} of {len(self.seen):,} held-out rows don't count: they were learned from")
+            parts.append(f"{self.seen.sum():,} of {len(self.seen):,} held-out rows don't count: they were learned from")
         if self.unknown:
-            said.append(f"which rows were learned from isn't known of all: {', '.join(self.unknown)}")
-        return "; ".join(said)
+            parts.append(f"which rows were learned from isn't known of all: {', '.join(self.unknown)}")
+        return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
         """The counts in the ledger's form."""

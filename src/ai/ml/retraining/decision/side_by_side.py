@@ -103,26 +103,26 @@ def _apart(
     differences = np.abs(first.answers - second.answers)
     if first.task == "classification":
         differences = differences.max(axis=1)
-    places = np.argsort(-differences, kind="stable")[:most]
-    rows = table.take(pa.array(places)).to_pylist()
+    indices = np.argsort(-differences, kind="stable")[:most]
+    rows = table.take(pa.array(indices)).to_pylist()
     found: list[dict[str, Any]] = []
-    for place, cells in zip(places, rows, strict=True):
-        answers = [_answer(bundle, each, int(place)) for each in (first, second)]
-        truth = first.truth[place]
-        told = bundle.classes[int(truth)] if first.task == "classification" else float(truth)
+    for index, cells in zip(indices, rows, strict=True):
+        answers = [_answer(bundle, each, int(index)) for each in (first, second)]
+        truth = first.truth[index]
+        shown_truth = bundle.classes[int(truth)] if first.task == "classification" else float(truth)
         found.append(
-            {"row": int(place) + 1, "truth": told, "first": answers[0], "second": answers[1]}
-            | {"difference": float(differences[place]), "cells": {name: _plain(cell) for name, cell in cells.items()}}
+            {"row": int(index) + 1, "truth": shown_truth, "first": answers[0], "second": answers[1]}
+            | {"difference": float(differences[index]), "cells": {name: _plain(cell) for name, cell in cells.items()}}
         )
     return found
 
 
-def _answer(bundle: EvaluatedBundle, predictions: Predictions, place: int) -> Any:
+def _answer(bundle: EvaluatedBundle, predictions: Predictions, index: int) -> Any:
     """A number, or the likeliest class with its probability."""
     if predictions.task == "regression":
-        return float(predictions.answers[place])
-    likeliest = int(predictions.answers[place].argmax())
-    return {"class": bundle.classes[likeliest], "probability": float(predictions.answers[place, likeliest])}
+        return float(predictions.answers[index])
+    likeliest = int(predictions.answers[index].argmax())
+    return {"class": bundle.classes[likeliest], "probability": float(predictions.answers[index, likeliest])}
 
 
 def _plain(cell: Any) -> Any:

@@ -58,8 +58,8 @@ class TargetCheck:
 
     def to_json(self) -> dict[str, Any]:
         """The findings as JSON values."""
-        said = {name: list(getattr(self, name)) for name in ("beyond", "noted", "unknown")}
-        return said | self.figures
+        lists = {name: list(getattr(self, name)) for name in ("beyond", "noted", "unknown")}
+        return lists | self.figures
 
 
 def check_labels(
@@ -102,9 +102,9 @@ def check_labels(
     }
     if share <= accidents:
         return
-    told = f"{changed.sum():,} of {matched:,} rows that it knows have another label now ({share:.0%})"
-    told += _example(old.labels[first][changed], new.labels[second][changed])
-    (check.beyond if low - accidents > settings.changed_labels else check.noted).append(told)
+    sentence = f"{changed.sum():,} of {matched:,} rows that it knows have another label now ({share:.0%})"
+    sentence += _example(old.labels[first][changed], new.labels[second][changed])
+    (check.beyond if low - accidents > settings.changed_labels else check.noted).append(sentence)
 
 
 def check_distribution(
@@ -154,8 +154,8 @@ def check_new_labels(check: TargetCheck, contract: InputContract, values: np.nda
     drift = measure_values(record, values, contract.rows)
     check.figures["new_target_drift"] = {"rows": len(values), "psi": drift.psi, "psi_p_value": drift.psi_p_value}
     if drift.severity == "major" and drift.psi_p_value < MAX_CHANCE:
-        told = f"the target of {len(values):,} new rows isn't what it was: {_moved(record, values)}"
-        check.beyond.append(f"{told} ({_figures(drift)})")
+        sentence = f"the target of {len(values):,} new rows isn't what it was: {_moved(record, values)}"
+        check.beyond.append(f"{sentence} ({_figures(drift)})")
 
 
 def check_loss(

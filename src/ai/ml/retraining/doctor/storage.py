@@ -108,10 +108,10 @@ def check_disk(location: Path | str) -> list[HealthCheck]:
         usage, files = shutil.disk_usage(folder), os.statvfs(folder)
     except OSError as error:
         raise storage_failed(f"asking for the room in {folder}", error, "nothing was changed") from error
-    told = f"{usage.free / GIB:,.1f} of {usage.total / GIB:,.1f} GiB are free at {folder}"
+    message = f"{usage.free / GIB:,.1f} of {usage.total / GIB:,.1f} GiB are free at {folder}"
     remedy = "make room: bundlegate prune NAME --keep 10"
     if files.f_files and files.f_favail < FEW_FILES:
         return [failed("disk", f"only {files.f_favail} more files fit at {folder}", remedy, StorageFailed.exit_code)]
     if usage.free < MIN_BYTES:
-        return [failed("disk", told, remedy, StorageFailed.exit_code)]
-    return [doubtful("disk", told, remedy) if usage.free < FEW_BYTES else fine("disk", told)]
+        return [failed("disk", message, remedy, StorageFailed.exit_code)]
+    return [doubtful("disk", message, remedy) if usage.free < FEW_BYTES else fine("disk", message)]

@@ -1,4 +1,4 @@
-"""The gate's checks: each compares one thing, says so in one sentence with figures, and shows the first difference."""
+"""The gate's checks: each makes one comparison and reports it in one sentence with figures and the first difference."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ RMSE_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Finding:
-    """What one fresh process found out about one bundle directory."""
+    """The report of one fresh process on one bundle directory."""
 
     environment: str
     report: Mapping[str, Any] | None
-    """None where the process died; `failure` says how."""
+    """None where the process died; `failure` has the reason."""
     answers: AnswerSet | None
     failure: str = ""
     fault: Fault | None = None
-    """Whose doing it is that there is no report."""
+    """The cause of a missing report: bundle, machine or installation."""
 
     @property
     def inconclusive(self) -> bool:
@@ -49,7 +49,7 @@ class Finding:
 
 
 def check_integrity(bundle_dir: Path, manifest: Manifest, digest: str, expect_digest: str | None) -> CheckResult:
-    """Every file is there, plain, with the manifest's sha-256; none is extra; the manifest is the one meant."""
+    """Every file is there, plain, with the manifest's sha-256; none is extra; the manifest has the expected digest."""
     faults = check_files(bundle_dir, manifest)
     if expect_digest is not None and expect_digest != digest:
         faults.insert(0, f"the manifest's digest is {digest}, expected {expect_digest}")
@@ -61,7 +61,7 @@ def check_integrity(bundle_dir: Path, manifest: Manifest, digest: str, expect_di
 
 
 def check_manifest(manifest: Manifest, evidence: Evidence) -> CheckResult:
-    """What the manifest says of the model and of scoring is what the model that answered says of itself."""
+    """The manifest's sections on model and scoring are those of the model that answered."""
     stated = {"model": manifest.model, "scoring": manifest.scoring}
     wrong = [name for name, section in stated.items() if section != evidence.sections.get(name)]
     figures = {"sections": len(stated), "sections_differing": wrong}
@@ -168,7 +168,7 @@ def check_invariance(finding: Finding) -> CheckResult:
 
 
 def check_metrics(bundle_dir: Path, evidence: Evidence, contract: InputContract | None) -> CheckResult:
-    """`metrics.json` is what the training measured, and what the answers give where the evidence is complete."""
+    """`metrics.json` has the training's metrics, and those of the answers where the evidence is complete."""
     path = bundle_dir / METRICS_NAME
     if not path.exists() and evidence.metrics is None:
         return CheckResult("metrics", "current", False, {}, f"there is no {METRICS_NAME}", None, False)
@@ -210,7 +210,7 @@ def _wrong_metrics(figures: dict[str, Any], expected: str, got: str, what: str) 
 
 
 def _difference(column: str, expected: str, got: str) -> dict[str, Any]:
-    """A difference that stands in no row and has no distance in ulp."""
+    """A difference without a row and without a distance in ulp."""
     return {"row": None, "column": column, "expected": expected, "got": got, "ulp": None}
 
 

@@ -30,7 +30,7 @@ _CAPABILITIES = ("default", "avx2", "avx512")
 _MKL_MODES = ("off", "COMPATIBLE", "AVX2")
 _KEPT = ("SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
 _KILLED = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGTERM, signal.SIGXCPU})
-"""Signals that come from outside. A process that a file brings to fall dies of another: SIGSEGV, SIGBUS, SIGABRT."""
+"""Signals from outside. A process that crashes on a file dies of others: SIGSEGV, SIGBUS, SIGABRT."""
 _SHELL = 128
 """A shell that started the interpreter adds this to the signal that ended it."""
 Fault = Literal["bundle", "machine", "installation"]
@@ -42,7 +42,7 @@ _PROBE = "import importlib.util, sys; sys.exit(importlib.util.find_spec('ai.ml.r
 
 @dataclass(frozen=True)
 class EnvironmentSpec:
-    """An environment that was asked for."""
+    """A requested environment."""
 
     name: str
     python: str
@@ -52,7 +52,7 @@ class EnvironmentSpec:
 
 @dataclass(frozen=True)
 class JobRequest:
-    """One bundle directory and the steps of `replay.STEPS` to take with it."""
+    """One bundle directory and the steps of `replay.STEPS` to run on it."""
 
     bundle_dir: Path
     steps: tuple[str, ...]
@@ -60,16 +60,16 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """What a process wrote down about one job."""
+    """A process's report on one job."""
 
     report: dict[str, Any] | None
     """None where the process ended before it wrote one."""
     answers: Path
-    """Where its `answers.npz` is, if it came so far."""
+    """Path of its `answers.npz`, if it was written."""
     failure: str
     """One sentence on why nothing is known of the bundle, else empty."""
     fault: Fault | None = None
-    """Whose doing that is; anything but `bundle` is no finding about it."""
+    """The cause of that; anything but `bundle` is no finding about the bundle."""
 
 
 def current_environment() -> EnvironmentSpec:
@@ -163,7 +163,7 @@ def _unreported(folder: Path, failure: str, fault: Fault) -> JobOutcome:
 def _run_process(
     spec: EnvironmentSpec, requests: Sequence[JobRequest], folders: Sequence[Path], timeout_s: float
 ) -> tuple[str, Fault]:
-    """Start one process for some jobs and wait for it; returns why it stopped early, if it did, and by whose doing.
+    """Start one process for some jobs and wait for it; returns why it stopped early, if it did, and the cause.
 
     What can't be told from a bundle that hangs or eats memory (a time-out, a kill) counts as the machine's: it proves
     nothing either way.
@@ -181,7 +181,7 @@ def _run_process(
             done = subprocess.run(
                 command,
                 cwd=empty,
-                # What it writes goes with the room, even if both processes are killed.
+                # Its files are removed with the folder, even if both processes are killed.
                 env=_clean_variables({"TMPDIR": str(room), **spec.variables}),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

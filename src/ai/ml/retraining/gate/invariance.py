@@ -29,7 +29,7 @@ EXTRA_COLUMN = "bundlegate extra"
 
 @dataclass(frozen=True)
 class Variant:
-    """One other way to ask for the same answers."""
+    """One other form of the same request."""
 
     name: str
     rows: np.ndarray
@@ -55,7 +55,7 @@ def check_variants(scorer: Scorer, evidence: Evidence, answers: AnswerSet) -> li
 def _run(variant: Variant, answers: AnswerSet) -> dict[str, Any]:
     try:
         got = variant.answer()
-    # Whatever a variant raises is what the check is there to find.
+    # An error of a variant is a finding of the check.
     except Exception as error:
         if is_environment_fault(error):
             raise

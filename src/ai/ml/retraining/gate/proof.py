@@ -37,7 +37,7 @@ ALL_STEPS = ("replay", "structure", "fixpoint", "invariance")
 
 @dataclass(frozen=True)
 class Precheck:
-    """What this process knows about a bundle directory before any other one looks at it."""
+    """The checks of this process on a bundle directory, before a fresh process is started."""
 
     bundle_dir: Path
     digest: str
@@ -47,7 +47,7 @@ class Precheck:
 
     @property
     def replayable(self) -> bool:
-        """The files are what the manifest says and there is evidence: worth starting a process for."""
+        """Whether the files are those of the manifest and there is evidence to replay."""
         return self.evidence is not None and not any(check.refused for check in self.checks)
 
 
@@ -96,7 +96,7 @@ def prove(bundle_dir: Path, policy: GatePolicy | None = None, *, expect_digest: 
 
 
 def precheck(bundle_dir: Path, expect_digest: str | None = None) -> Precheck:
-    """Hash the files of a bundle directory, read its evidence and hold its metrics against that.
+    """Hash the files of a bundle directory, read its evidence and compare its metrics with it.
 
     Raises:
         BundleNotFound: there is no bundle in that directory.
@@ -132,7 +132,7 @@ def precheck(bundle_dir: Path, expect_digest: str | None = None) -> Precheck:
 
 
 def compare(prechecked: Precheck, finding: Finding, steps: tuple[str, ...] = ALL_STEPS) -> list[CheckResult]:
-    """Compare what a fresh process found with the evidence, for the steps it was asked to take."""
+    """Compare what a fresh process found with the evidence, for the requested steps."""
     evidence = _evidence_of(prechecked)
     results = [checks.check_loading(finding)]
     if "structure" in steps:
@@ -155,7 +155,7 @@ def inconclusive_error(finding: Finding) -> BundlegateError:
 
 
 def finding_of(name: str, outcome: JobOutcome, digest: str) -> Finding:
-    """What a process left behind, its answers read, if it was the bundle with this digest that it found."""
+    """The report and answers of a process, if they are of the bundle with this digest."""
     found = (outcome.report or {}).get("digest", digest)
     if found != digest:
         return Finding(name, None, None, f"the process found bundle {found[:12]} there, not {digest[:12]}", "bundle")

@@ -40,7 +40,7 @@ def to_junit(verdict: Verdict) -> bytes:
 
 def to_markdown(verdict: Verdict) -> str:
     """A heading with the outcome, the reason, a table of checks × environments, and each first difference."""
-    # A column that says the same in each row only makes the table too wide for the pages that show it.
+    # A column of equal cells would only make the table too wide.
     many = len({check.environment for check in verdict.checks}) > 1
     head = ("check", *(["environment"] if many else []), "result", "what it saw")
     lines = [
@@ -62,7 +62,7 @@ def to_markdown(verdict: Verdict) -> str:
         if check.difference is not None:
             lines += ["", "| " + " | ".join(check.difference) + " |", "|" + "---|" * len(check.difference)]
             lines.append("| " + " | ".join(_markdown(_cell(value)) for value in check.difference.values()) + " |")
-    # Headings, not `<details>`: Prefect's pages show what is folded there beside its summary.
+    # Headings, not `<details>`, whose folded content Prefect's pages show.
     measured = [
         f"- {_markdown(check.name)}{f' in `{check.environment}`' if many else ''}: {_markdown(_figures(check))}"
         for check in verdict.checks

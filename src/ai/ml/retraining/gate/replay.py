@@ -1,4 +1,4 @@
-"""The fresh process: it gets bundle directories and nothing else, and writes down what it finds in them.
+"""The fresh process: it gets bundle directories and nothing else, and writes a report on each.
 
     python -I -m ai.ml.retraining.gate.replay JOBS.json      {"jobs": [{"bundle_dir", "out_dir", "steps"}, …]}
     python -I -m ai.ml.retraining.gate.replay BUNDLE_DIR     replay alone, its report as JSON on the standard output
@@ -43,12 +43,12 @@ SETTINGS = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "OMP_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Job:
-    """What to find out about one bundle directory, and where to write it."""
+    """A bundle directory to examine, the steps to run, and the folder of the report."""
 
     bundle_dir: Path
     out_dir: Path
     steps: tuple[str, ...] = ("replay",)
-    """Of `STEPS`, in the order to take them."""
+    """Names of `STEPS`, in the order in which they run."""
 
 
 @dataclass
@@ -66,12 +66,12 @@ class Replay:
 
     @cached_property
     def answers(self) -> AnswerSet:
-        """To all of its own evidence's probes."""
+        """The answers to all probes of the bundle's own evidence."""
         return answer_probes(self.scorer, self.evidence.holdout, self.evidence.generated)
 
 
 def run_job(job: Job) -> dict[str, Any]:
-    """Load one bundle directory and take the steps asked for.
+    """Load one bundle directory and run the requested steps.
 
     Returns:
         The report, as written to `out_dir/report.json`; `error` says in which step what stopped it, if anything did,
@@ -87,7 +87,7 @@ def run_job(job: Job) -> dict[str, Any]:
         for step in job.steps:
             write_atomic(job.out_dir / "step", step.encode())
             report[step] = STEPS[step](replay)
-    # A damaged bundle may raise anything: what it raises is the finding.
+    # A damaged bundle may raise anything: the error is the finding.
     except Exception as error:
         failure = {"step": step, "type": type(error).__name__, "message": str(error)}
         report["error"] = failure | {"machine": is_environment_fault(error)}
@@ -111,7 +111,7 @@ def _structure(replay: Replay) -> dict[str, str]:
 
 
 def _fixpoint(replay: Replay) -> dict[str, str]:
-    """What saving gives after loading, once and twice: sha-256 of the file, of its copy and of the copy's copy."""
+    """SHA-256 of the file, of its copy by loading and saving, and of that copy's copy."""
     first = encode_bundle(replay.scorer.bundle)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / BUNDLE_NAME

@@ -1,4 +1,4 @@
-"""What the gate says about one bundle: the checks it ran, where, with which figures, and the outcome that follows.
+"""The gate's verdict on one bundle: its checks, their environments and figures, and the outcome that follows.
 
 A verdict holds nothing volatile (no time, no host, no duration): the same bundle, policy and environments give the
 same bytes, so its sha-256 names it. The outcome is never stored as a fact of its own: it is computed from the checks,
@@ -19,7 +19,7 @@ VERDICT_FORMAT = 1
 and a schema beside `docs/verdict.schema.json`. A new optional field needs no new number."""
 
 REQUIRED_CHECKS = ("integrity", "replay", "invariance", "fixpoint")
-"""Without a result of each of these nothing has been proved, whatever the others say."""
+"""Checks without which nothing is proved, whatever the results of the others."""
 
 Outcome = Literal["PASSED", "REFUSED", "NOTHING_CHECKED"]
 
@@ -41,7 +41,7 @@ class Environment:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Environment:
-        """Build what `to_dict` wrote."""
+        """Parse the output of `to_dict`."""
         return cls(record["name"], dict(record["versions"]), dict(record["settings"]))
 
 
@@ -60,7 +60,7 @@ class CheckResult:
     difference: dict[str, Any] | None = None
     """The first difference: `row`, `column`, `expected`, `got` (texts), `ulp` (int, or None if meaningless)."""
     applies: bool = True
-    """False where the check had nothing to look at (then `passed` is False too, and the message says why)."""
+    """False where the check had nothing to compare (then `passed` is False too, and the message gives the reason)."""
 
     @property
     def refused(self) -> bool:
@@ -81,7 +81,7 @@ class CheckResult:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> CheckResult:
-        """Build what `to_dict` wrote."""
+        """Parse the output of `to_dict`."""
         passed, applies = record["passed"], record["applies"]
         if not isinstance(passed, bool) or not isinstance(applies, bool):
             raise TypeError(f"`passed` and `applies` of check {record['name']!r} must be true or false")
@@ -104,7 +104,7 @@ class Verdict:
     digest: str
     """Of the bundle directory that was judged; empty where it has no manifest (then the verdict never passes)."""
     policy: dict[str, Any]
-    """What was asked for."""
+    """The requested policy."""
     environments: tuple[Environment, ...]
     checks: tuple[CheckResult, ...]
 
@@ -143,7 +143,7 @@ class Verdict:
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 passed, 6 a file isn't what the manifest says, 1 any other refusal, 5 nothing was checked."""
+        """0 passed, 6 a file differs from the manifest, 1 any other refusal, 5 nothing was checked."""
         match self.outcome:
             case "PASSED":
                 return ExitCode.OK

@@ -230,10 +230,10 @@ def _gate(material: Material) -> Section:
         [check.name, *([check.environment] if several else []), status_of(check), check.message]
         for check in verdict.checks
     ]
-    place = ["environment"] if several else []
+    environment_column = ["environment"] if several else []
     parts = [
         markup.paragraph(explanation),
-        markup.table("Checks", ["check", *place, "result", "what it saw"], rows, "words"),
+        markup.table("Checks", ["check", *environment_column, "result", "what it saw"], rows, "words"),
     ]
     for check in verdict.failures:
         if check.difference is not None:
@@ -244,16 +244,17 @@ def _gate(material: Material) -> Section:
         for check in verdict.checks
         for key, value in check.figures.items()
     ]
-    head = ["check", *place, "figure", "value"]
+    head = ["check", *environment_column, "figure", "value"]
     parts.append(markup.folded("What each check measured", markup.table("Figures", head, figures, "words")))
-    places = [
-        [place.name, ", ".join(f"{key} {value}" for key, value in sorted({**place.versions, **place.settings}.items()))]
-        for place in verdict.environments
+    environment_rows = [
+        [each.name, ", ".join(f"{key} {value}" for key, value in sorted({**each.versions, **each.settings}.items()))]
+        for each in verdict.environments
     ]
-    if places:
+    if environment_rows:
         parts.append(
             markup.folded(
-                "Where it was proved", markup.table("Environments", ["environment", "what it is"], places, "words")
+                "Where it was proved",
+                markup.table("Environments", ["environment", "what it is"], environment_rows, "words"),
             )
         )
     parts.append(markup.facts([("verdict", verdict.sha256), ("outcome", verdict.outcome)]))

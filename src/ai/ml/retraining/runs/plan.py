@@ -85,7 +85,7 @@ def plan_training(config: RetrainConfig, data: DataRef, table: pa.Table, trials:
     Raises:
         DataRefused: the table can't be learned from.
         UsageError: the settings don't fit together.
-        BundleRefused: what lies at the teacher's place isn't the bundle of its digest.
+        BundleRefused: the content at the teacher's path isn't the bundle of its digest.
     """
     training, teacher = _with_teacher(config)
     max_trials = config.training.tune

@@ -1,4 +1,4 @@
-"""What can go wrong with a bundle, each as something that is done to a copy of one.
+"""Defects of a bundle, each as a change to a copy of one.
 
 Two kinds of copies are damaged. In the first the directory's files are changed and nothing else: what a disk, a
 transfer or a hand does. In the second the damage is there **before** the files are hashed, as a faulty saver, a stale
@@ -26,11 +26,11 @@ from ai.ml.frameworks.pytorch.serialization.schema import PAYLOAD_KEYS
 from ai.ml.retraining.evidence.evidence import Evidence, read_evidence, write_evidence
 
 Family = Literal["control", "files", "saver", "evidence", "manifest"]
-"""What made it: nothing at all (a control), a disk or a hand, a faulty saver, stale evidence, a wrong manifest."""
+"""The cause: none (a control), a disk or a person, a faulty saver, stale evidence, a wrong manifest."""
 
 
 class NotApplicable(Exception):
-    """This bundle has no part that the defect could damage; says which."""
+    """The bundle lacks the part that the defect would damage; the message names it."""
 
 
 @dataclass
@@ -52,11 +52,11 @@ class Copy:
         return read_evidence(self.bundle_dir)
 
     def save(self, bundle: ModelBundle) -> None:
-        """Replace the file by what the saver makes of a damaged bundle, and seal it."""
+        """Replace the file by the saver's output for a damaged bundle, and seal it."""
         try:
             content = encode_bundle(bundle)
         except BundleRefused:
-            # Our saver would refuse it; a saver that doesn't is what is tried here.
+            # Our saver would refuse it; the defect is a saver that doesn't.
             content = encode_payload(payload_unchecked(bundle))
         self.replace(content)
 
@@ -70,7 +70,7 @@ class Copy:
         self.seal(evidence=write_evidence(self.bundle_dir, evidence))
 
     def seal(self, **sections: Any) -> None:
-        """Write a manifest whose hashes are right for what lies there now."""
+        """Write a manifest with the hashes of the present files."""
         manifest = read_manifest(self.bundle_dir)
         names = ("model", "scoring", "contract", "evidence", "lineage")
         kept = {name: getattr(manifest, name) for name in names}

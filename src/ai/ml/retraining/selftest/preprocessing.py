@@ -95,7 +95,7 @@ def _(bundle: ModelBundle) -> None:
 
 @saver_defect(PREPROCESSING_DEFECTS, "a feature dropped from every part alike")
 def _(bundle: ModelBundle) -> None:
-    """A bundle without any contradiction in itself: only the trained model's answers and parts tell."""
+    """A consistent bundle, whose defect only shows against the trained model's answers and parts."""
     kept, names = bundle.input_dim - 1, list(bundle.vectorizer.feature_names_)
     if kept < 1:
         raise NotApplicable("there is one feature")

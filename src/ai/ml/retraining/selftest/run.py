@@ -31,7 +31,7 @@ from ai.ml.retraining.settings.gate import GatePolicy
 
 CATALOGUE = (*CONTROLS, *WEIGHT_DEFECTS, *PREPROCESSING_DEFECTS, *DIRECTORY_DEFECTS)
 STEPS = ("structure", "replay", "fixpoint")
-"""All that a defect in the saved content can be caught by; variants of the input say nothing about it."""
+"""The steps that can catch a defect in the saved content; variants of the input can't."""
 
 Fate = Literal["caught", "passed", "no change", "not applicable"]
 
@@ -91,16 +91,16 @@ class SelftestReport:
         counts = {fate: sum(result.fate == fate for result in self.defects) for fate in ("caught", "passed")}
         tried = sum(counts.values())
         alone = sum(_by_answers(result) for result in self.defects)
-        said = (
+        sentence = (
             f"{counts['caught']} of {tried} defects were refused, {alone} of them for their answers too; "
             f"{len(self.defects) - tried} don't apply to this bundle"
         )
         if self.passed:
-            said = f"{said}; THE GATE LET THROUGH: {', '.join(result.name for result in self.passed)}"
+            sentence = f"{sentence}; THE GATE LET THROUGH: {', '.join(result.name for result in self.passed)}"
         if self.refused_controls:
             names = ", ".join(result.name for result in self.refused_controls)
-            said = f"{said}; THE GATE REFUSED UNDAMAGED COPIES: {names}"
-        return said
+            sentence = f"{sentence}; THE GATE REFUSED UNDAMAGED COPIES: {names}"
+        return sentence
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON holds it."""
@@ -113,7 +113,7 @@ class SelftestReport:
 
 @dataclass(frozen=True)
 class _Seeded:
-    """A copy with a defect in it, and what the gate's first look said."""
+    """A copy with a defect in it, and the gate's precheck."""
 
     defect: Defect
     prechecked: Precheck
@@ -178,7 +178,7 @@ def _content(bundle_dir: Path) -> Any:
 
 
 def _seed(defect: Defect, copy: Copy, whole: Path, digest: str) -> DefectResult | _Seeded:
-    """Damage a copy; what the gate sees without loading it, or what is left for a fresh process."""
+    """Damage a copy; returns the result of the precheck, or the copy for a fresh process."""
     try:
         defect.seed(copy)
     except NotApplicable as reason:
@@ -186,7 +186,7 @@ def _seed(defect: Defect, copy: Copy, whole: Path, digest: str) -> DefectResult 
     if defect.family not in ("control", "files") and _content(copy.bundle_dir) == _content(whole):
         proof = "every file has the sha-256 and every section of the manifest the content that it had"
         return DefectResult(defect.name, defect.family, "no change", (), proof)
-    # A damaged directory is meant to be the one with that digest; a wrongly made one is its own.
+    # A damaged directory is expected to have the original digest; a wrongly built one has its own.
     prechecked = precheck(copy.bundle_dir, digest if defect.family == "files" else None)
     if prechecked.evidence is not None:
         return _Seeded(defect, prechecked)
@@ -195,7 +195,7 @@ def _seed(defect: Defect, copy: Copy, whole: Path, digest: str) -> DefectResult 
 
 
 def _compare_all(waiting: list[_Seeded], folder: Path, processes: int, timeout_s: float) -> list[DefectResult]:
-    """Spread the copies over some fresh processes and compare what they find."""
+    """Distribute the copies over fresh processes and compare their reports."""
     shares = [waiting[start::processes] for start in range(processes) if waiting[start::processes]]
 
     def replay(index: int) -> list[DefectResult]:
@@ -223,8 +223,8 @@ def _checks(seeded: _Seeded, finding: Finding) -> list[CheckResult]:
 
 def _result(defect: Defect, refusals: list[CheckResult]) -> DefectResult:
     if not refusals:
-        said = "undamaged, and every check agrees" if defect.family == "control" else "no check saw it"
-        return DefectResult(defect.name, defect.family, "passed", (), said)
+        sentence = "undamaged, and every check agrees" if defect.family == "control" else "no check saw it"
+        return DefectResult(defect.name, defect.family, "passed", (), sentence)
     names = tuple(dict.fromkeys(check.name for check in refusals))
     difference = next((check.difference for check in refusals if check.difference is not None), None)
     return DefectResult(defect.name, defect.family, "caught", names, refusals[0].message, difference)

@@ -43,9 +43,9 @@ def _untrained(bundle: ModelBundle) -> nn.Module:
         return build_model(bundle.input_dim, bundle.output_dim, **config)
 
 
-def _ulp(values: Tensor, place: int) -> None:
+def _ulp(values: Tensor, index: int) -> None:
     flat = values.view(-1)
-    flat[place] = torch.nextafter(flat[place], torch.tensor(float("inf")))
+    flat[index] = torch.nextafter(flat[index], torch.tensor(float("inf")))
 
 
 @saver_defect(WEIGHT_DEFECTS, "a weight off by one ulp")

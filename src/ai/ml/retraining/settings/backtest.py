@@ -67,7 +67,7 @@ class BacktestConfig(RetrainConfig):
 
     @property
     def single(self) -> RetrainConfig:
-        """The settings of one origin's run: nobody is asked, nothing is reported, drift stops nothing."""
+        """The settings of one origin's run: without approval, report, or refusal of drift."""
         plain = RetrainConfig.model_validate(self.model_dump(exclude={"backtest"}))
         quiet = {"approval": ApprovalSettings(), "report": ReportSettings(enabled=False), "drift": DriftSettings()}
         return plain.model_copy(update=quiet)
@@ -79,7 +79,7 @@ class BacktestConfig(RetrainConfig):
 
     @property
     def at_once(self) -> int:
-        """Origins of this machine at once: each trains with so many threads as the training says."""
+        """Origins that run on this machine at the same time: each uses the training's number of threads."""
         return self.backtest.parallel or max(1, available_cores() // self.training.num_threads)
 
     @property

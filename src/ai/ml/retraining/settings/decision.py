@@ -1,4 +1,4 @@
-"""The policy by which a proven challenger replaces the champion; `decision.decide` takes it as it stands here."""
+"""The policy by which a proven challenger replaces the champion; `decision.decide` takes it unchanged."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ai.ml.core.split_config import span_of
 from ai.ml.retraining.settings.fields import Flag, Section
 
 AT_LEAST = ("accuracy", "auc", "average_precision", "r2")
-"""Metrics of which more is better: their limits are the least that will do."""
+"""Metrics of which more is better: their limits are minima."""
 AT_MOST = ("log_loss", "brier", "rmse", "mae", "pinball")
-"""Metrics of which less is better: their limits are the most that will do."""
+"""Metrics of which less is better: their limits are maxima."""
 METRICS: dict[TaskType, tuple[str, ...]] = {
     "classification": ("log_loss", "auc", "average_precision", "brier", "accuracy"),
     "regression": ("rmse", "mae", "pinball", "r2"),
 }
-"""What a decision can go by."""
+"""The metrics that can decide, by task."""
 NO_FLOORS: dict[str, float] = {}
 
 

@@ -3,6 +3,6 @@
 STORE = ".bundlegate/store"
 GATE_TIMEOUT_S = 600.0
 MAX_GATE_TIMEOUT_S = 24 * 3600
-"""Seconds for each fresh process of a proof: where nothing else is said, and the most that may be."""
+"""Seconds for each fresh process of a proof: the default and the maximum."""
 MAX_REPORT_ROWS = 20_000
-"""Rows that a report measures on; of more, a sample."""
+"""Rows that a report measures on; larger tables are sampled."""

@@ -1,4 +1,4 @@
-"""What several settings share: their section, their flags' names, and the fields that mean the same in each."""
+"""Shared parts of the settings: sections, names of flags, and fields with the same meaning."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Flag:
     alias: str | None = None
     """A second name for the same."""
     pair: str | None = None
-    """What a pair looks like where the setting is a table and that isn't METRIC=LIMIT."""
+    """The form of a pair where the setting is a table, unless it is METRIC=LIMIT."""
 
     @property
     def names(self) -> list[str]:
-        """The flag and its second name as argparse takes them."""
+        """The flag and its alias for argparse."""
         return [self.name] if self.alias is None else [self.name, self.alias]
 
 

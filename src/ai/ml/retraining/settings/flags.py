@@ -38,7 +38,7 @@ def asked_settings(
     settings: type[SomeSection],
     resume: Callable[[str, dict[str, Any]], Section] | None = None,
 ) -> SomeSection | Section:
-    """The settings that a command line of `settings_parser` asks for.
+    """The settings of a command line of `settings_parser`.
 
     Args:
         given: as parsed.
@@ -110,7 +110,7 @@ def _help(field: FieldInfo) -> str:
         text += f" ({', '.join(choices)})"
     shown = field.get_default(call_default_factory=True) if not field.is_required() else None
     help_text = text if shown in (None, (), {}, "") else f"{text} [{shown}]"
-    # argparse fills in what stands behind a percent sign.
+    # argparse expands what follows a percent sign.
     return help_text.replace("%", "%%")
 
 

@@ -1,4 +1,4 @@
-"""What the gate proves: the policy that `gate.proof.prove` takes as it stands here, and the gate of a retraining."""
+"""The gate's policy, which `gate.proof.prove` takes unchanged, and the gate of a retraining."""
 
 from __future__ import annotations
 

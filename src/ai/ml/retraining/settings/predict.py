@@ -1,4 +1,4 @@
-"""Everything a batch prediction can be told: one definition for the TOML file, the flags and the flow's form."""
+"""All settings of a batch prediction: one definition for the TOML file, the flags and the flow's form."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class BatchSettings(ReadSettings, ScoringChoices):
     ] = None
 
     def identity(self) -> dict[str, Any]:
-        """What decides the bytes of the output, as plain JSON."""
+        """The settings that decide the output's bytes, as JSON values."""
         found = self.model_dump(mode="json", exclude=_NOT_IN_THE_OUTPUT)
-        # Unless said, settings that came later leave the identity of a job as earlier versions wrote it.
+        # At their defaults, newer settings leave a job's identity as earlier versions wrote it.
         unsaid = [name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default]
         found["decimal"] = self.decimal or "."
         return {name: value for name, value in found.items() if name not in unsaid}
@@ -116,7 +116,7 @@ class RunnerSettings(ClusterSettings):
 
     @property
     def task_bytes(self) -> int:
-        """Of one group of parts. Processes of this machine take a part at a time: handing one over costs nothing."""
+        """Bytes of one group of parts. Processes of this machine take one part at a time, which costs nothing."""
         return self.task_mb * 1_000_000 if self.runner == "dask" else 1
 
 

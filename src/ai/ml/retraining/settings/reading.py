@@ -59,7 +59,7 @@ class ReadSettings(Section):
 
     @property
     def read(self) -> ReadOptions:
-        """The settings as the reader of tables takes them.
+        """The settings as `ReadOptions` for the reader of tables.
 
         Raises:
             UsageError: the marks don't go together.
@@ -84,7 +84,7 @@ def read_options(settings: object) -> ReadOptions:
 
 
 def reading_of(bundle_dir: Path) -> Reading:
-    """What the training of a bundle was told of how its table is written; nothing where no manifest says so.
+    """The reading options of a bundle's training; the defaults where no manifest has them.
 
     Raises:
         BundleRefused: the manifest or the contract in it can't be read.

@@ -1,4 +1,4 @@
-"""Everything a retraining run can be told: one definition for the TOML file, the flags and the flow's form."""
+"""All settings of a retraining: one definition for the TOML file, the flags and the flow's form."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class TrainingSettings(Section):
     ] = None
 
     def for_target(self, target: str, split: SplitConfig | None = None) -> TrainingConfig:
-        """The trainer's own record of these settings; what isn't given is the mode's default, or the record's."""
+        """The trainer's own record of these settings; unset fields have the mode's default, or the record's."""
         unset = {name for name in (*_NETWORK, *_PACE) if getattr(self, name) is None}
         given = self.model_dump(exclude={"teacher", "tune", *unset})
         defaults: dict[str, Any] = dict(MODES[self.training_mode].defaults)

@@ -14,14 +14,14 @@ LONGEST_BASE = LONGEST_NAME - len("-x-") - MARK_LENGTH
 
 # No dot, dash or underscore at an end: some disks drop a dot there, and `-` is what joins the parts.
 _PLAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
-# What a marked value looks like, so a plain one mustn't.
+# The form of a marked value, which a plain one mustn't have.
 _MARKED = re.compile(rf".+-[0-9a-f]{{{MARK_LENGTH}}}", re.IGNORECASE)
 _ODD = re.compile(r"[^A-Za-z0-9._-]+")
 _MISSING = b"\0a cell without a value"
 
 
 def segment_model(name: str, value: str | None) -> str:
-    """`NAME-VALUE`; a value that can't stand in a name gets a mark of its sha-256, so that no other value has it.
+    """`NAME-VALUE`; a value that isn't allowed in a name gets a mark of its sha-256, so that no other value has it.
 
     Names of values that differ in case only differ in case only: what becomes of those is the plan's affair.
 
@@ -45,7 +45,7 @@ def segment_model(name: str, value: str | None) -> str:
 
 
 def is_plain(value: str) -> bool:
-    """Whether a text can stand in a model's name as it is."""
+    """Whether a text is allowed in a model's name unchanged."""
     return segment_model("m", value) == f"m-{value}"
 
 

@@ -86,11 +86,11 @@ class SegmentSettings(ClusterSettings):
 
     @property
     def wanted(self) -> bool:
-        """Whether segments were asked for, by a column or by name."""
+        """Whether segments are configured, by a column or by name."""
         return self.column is not None or bool(self.named)
 
     def plan_identity(self) -> dict[str, Any]:
-        """What decides which segments there are, as plain JSON."""
+        """The settings that decide which segments there are, as JSON values."""
         return self.model_dump(mode="json", exclude=_NOT_IN_THE_PLAN)
 
 
@@ -114,7 +114,7 @@ class SegmentsConfig(RetrainConfig):
 
     @property
     def at_once(self) -> int:
-        """Segments of this machine at once: each trains with so many threads as the training says."""
+        """Segments that run on this machine at the same time: each uses the training's number of threads."""
         return self.segments.parallel or max(1, available_cores() // self.training.num_threads)
 
     @property

@@ -1,4 +1,4 @@
-"""What tonight's target may differ by from the one that the champion learned, before a night is held."""
+"""Limits on how far tonight's target may differ from the champion's before a promotion is held."""
 
 from __future__ import annotations
 

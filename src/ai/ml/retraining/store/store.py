@@ -36,6 +36,7 @@ from ai.ml.retraining.store.backend import CHAMPION_ACTIONS, RETIRED, VERDICT_NA
 from ai.ml.retraining.store.checked import CheckedLedger, check
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.location import checked_name, model_names, open_backend
+from ai.ml.retraining.store.promotion import Promotion
 from ai.ml.retraining.store.retention import prunable, refuse_during_removal, remove_pruned
 from ai.ml.retraining.store.state import (
     ModelState,
@@ -48,7 +49,7 @@ from ai.ml.retraining.store.state import (
     refuse_damaged,
     refuse_overtaken,
 )
-from ai.ml.retraining.store.veto import further_back, lifting
+from ai.ml.retraining.store.veto import further_back
 
 LOCK_TIMEOUT_S = 30.0
 MIN_PREFIX = 6
@@ -56,27 +57,6 @@ ALIASES = ("champion", "previous", "", None)
 """What `NAME@…` may be besides the beginning of a digest."""
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """The outcome of a promotion or a rollback."""
-
-    digest: str
-    path: str
-    """Folder or URL of the version."""
-    previous: str | None
-    """Digest of the champion before."""
-    entry: Entry
-    already: bool
-    """It was the champion before this call: nothing was written."""
-
-    def rolled_back(self, name: str) -> str:
-        """The sentence for a former champion of `name` that is live again."""
-        before = "nothing else was"
-        if self.previous is not None:
-            before = f"{self.previous[:12]} is @previous, and no night promotes it: {lifting(name, self.previous)}"
-        return f"{name}: {self.digest[:12]} is the champion again, proved just now; {before}"
 
 
 @dataclass(frozen=True)

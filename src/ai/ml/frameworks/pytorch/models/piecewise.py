@@ -200,7 +200,7 @@ def check_embedding(model: nn.Module, input_dim: int) -> None:
         return
     columns, edges = embedding.columns, embedding.edges
     if int(columns.min()) < 0 or int(columns.max()) >= input_dim or not bool((columns.diff() > 0).all()):
-        raise ValueError(f"'embedding.columns': expected ascending places below {input_dim}")
+        raise ValueError(f"'embedding.columns': expected ascending column indices below {input_dim}")
     if not bool((edges.diff() >= 0).all()):
         raise ValueError("'embedding.edges': expected bins that never descend")
 

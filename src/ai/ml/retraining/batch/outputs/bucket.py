@@ -39,14 +39,14 @@ from ai.ml.retraining.batch.score_part import ScoredPart, write_scored
 from ai.ml.retraining.records import Record
 
 CONDITIONAL_BYTES = 64 << 20
-"""Most bytes of a part that is put by one request, which may have a condition; it is in memory meanwhile."""
+"""Maximum bytes of a part that is put by one request, which may have a condition; it is held in memory."""
 _KEPT = "what was scored stays: run it again"
 _REDONE = "the part will be scored again"
 _TAKEN = "another job has taken {} while this one wrote there: give another output"
 
 
 class PutReceipt(Record):
-    """What lies below `_progress/receipts`."""
+    """A receipt below `_progress/receipts`."""
 
     job: str
     """Key of the job that put the part."""
@@ -83,7 +83,7 @@ class BucketLocation(OutputLocation):
         return False
 
     def lock(self) -> AbstractContextManager[None]:
-        """Nothing is held: conditional puts stand for a lock."""
+        """Locks nothing: conditional puts replace the lock."""
         return nullcontext()
 
     def read_job(self) -> JobRecord | None:

@@ -39,7 +39,7 @@ class FileOutput(ResumableOutput):
     location: FolderLocation = field(init=False)
     """The folder beside the file where the parts wait to become one."""
     target: str
-    """Absolute: workers may stand elsewhere."""
+    """Absolute: workers may have another working directory."""
 
     def __post_init__(self) -> None:
         path = Path(self.target).absolute()
@@ -141,7 +141,7 @@ class FileOutput(ResumableOutput):
         return all(receipt.source is not None for receipt in recorded[1])
 
     def _joined(self) -> Content | None:
-        """What an earlier run was about to publish."""
+        """The manifest that an earlier run was about to publish."""
         try:
             return Content.model_validate_json((Path(self.location.root) / f"{_JOINED}.json").read_bytes())
         except (OSError, ValueError):
@@ -163,7 +163,7 @@ class FileOutput(ResumableOutput):
 
 
 def _remove_parts(folder: Path) -> None:
-    """The record of the job last: a run that is killed here leaves no parts that nobody knows."""
+    """The record of the job last: a run that is killed here leaves no unrecorded parts."""
     with suppress(OSError):
         for path in folder.iterdir():
             if path.name != PROGRESS:

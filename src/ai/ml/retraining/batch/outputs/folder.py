@@ -77,7 +77,7 @@ class FolderLocation(OutputLocation):
         return {name for name in names if os.path.lexists(self._path(name))}
 
     def claim(self, job: JobRecord, replaced: JobRecord | None) -> None:
-        """As `OutputLocation.claim`; sweeps what killed workers left."""
+        """As `OutputLocation.claim`; removes temporary files of killed workers."""
         if replaced is not None:
             self.remove(replaced)
         self._sweep(job)

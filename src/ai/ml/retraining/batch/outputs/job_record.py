@@ -19,7 +19,7 @@ JOB_FORMAT = 1
 
 
 class JobRecord(Record):
-    """What a job is: two runs with equal records write the same bytes, so one may go on where the other stopped."""
+    """The identity of a job: runs with equal records write the same bytes, so one may continue another's work."""
 
     format: int = JOB_FORMAT
     bundle: str
@@ -28,12 +28,12 @@ class JobRecord(Record):
     parts: tuple[str, ...]
     """Names in the output, in their order."""
     source: str | None = None
-    """Of a query: the database, without a password. Files are known by what they hold, wherever they lie."""
+    """Of a query: the database, without a password. Files are identified by their content, wherever they are."""
 
     @field_validator("parts")
     @classmethod
     def _within(cls, parts: tuple[str, ...]) -> tuple[str, ...]:
-        """What is read from an output names files to remove: none of them may lie outside."""
+        """A record that is read from an output names files to remove: none of them may be outside."""
         for name in parts:
             if name.startswith("/") or ".." in name.split("/"):
                 raise ValueError(f"the part {name!r} would lie outside the output")
@@ -120,7 +120,7 @@ def read_job_json(data: bytes | str, name: str, other: str = "output") -> JobRec
 
 
 def read_manifest_file(data: bytes) -> Content | None:
-    """What the file beside a manifest holds; None if the manifest doesn't tell."""
+    """The content of the file beside a manifest; None if the manifest doesn't record it."""
     try:
         return Content.model_validate(json.loads(data)["file"])
     except (ValueError, KeyError, TypeError):

@@ -23,5 +23,5 @@ FILE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
 def receipt_name(part: str) -> str:
-    """Where the receipt of a part lies, relative to the output."""
+    """Path of a part's receipt, relative to the output."""
     return f"{RECEIPTS}/{part}.json"

@@ -1,4 +1,4 @@
-"""What the protocol of a resumable output needs of its storage: a folder, a prefix in a bucket or an SQL table."""
+"""The storage behind a resumable output: a folder, a prefix in a bucket or an SQL table."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ai.ml.retraining.batch.score_part import ScoredPart
 class OutputLocation(ABC):
     """Keeps one output: its job's record, a receipt for each part, the parts, the manifest.
 
-    It knows nothing of when these are believed or replaced; `ResumableOutput` does. Picklable: workers get a copy, made
+    It doesn't decide when these are trusted or replaced; `ResumableOutput` does. Picklable: workers get a copy, made
     after `claim`. Every method raises StorageFailed where the disk, the bucket or the database refuses.
     """
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What messages call it."""
+        """The location's name in messages."""
 
     def check_input(self, source: str, query: str | None, parts: Sequence[Part]) -> None:  # noqa: B027 most take any
         """Refuse an input that can't be scored into this location, before anything is read; most take any.
@@ -50,13 +50,13 @@ class OutputLocation(ABC):
 
     @abstractmethod
     def existing(self, names: Iterable[str]) -> set[str]:
-        """Which of these names of parts something stands under, whoever put it there."""
+        """Which of these names of parts exist, whoever wrote them."""
 
     @abstractmethod
     def claim(self, job: JobRecord, replaced: JobRecord | None) -> None:
-        """Write down that this is the output of `job`; what `replaced` wrote goes first.
+        """Record that this is the output of `job`, after removing the output of `replaced`.
 
-        Changes nothing where the job is written down already, or finished.
+        Changes nothing where the job is recorded already, or finished.
 
         Raises:
             UsageError: another job has claimed it since `read_job`, or the job has names that can't stand here.
@@ -76,7 +76,7 @@ class OutputLocation(ABC):
 
     @abstractmethod
     def read_receipt(self, part: str) -> Receipt | None:
-        """What was written down about a part of the job here, whether the part is still there or not."""
+        """The receipt of a part of this job, whether the part still exists or not."""
 
     @abstractmethod
     def holds(self, receipt: Receipt) -> bool:
@@ -93,7 +93,7 @@ class OutputLocation(ABC):
 
     @abstractmethod
     def finished_manifest(self) -> bytes | None:
-        """The manifest, if it and the mark of success stand here and nothing is under way."""
+        """The manifest, if it and the mark of success exist and no job is in progress."""
 
     @abstractmethod
     def publish_manifest(self, manifest: bytes, job: JobRecord, receipts: Sequence[Receipt]) -> None:
@@ -105,8 +105,8 @@ class OutputLocation(ABC):
 
     @abstractmethod
     def remove_progress(self) -> None:
-        """Remove what is of use only while a job is under way; the manifest holds the receipts by then."""
+        """Remove the records of a job in progress; the manifest has the receipts by then."""
 
     @abstractmethod
     def remove(self, job: JobRecord) -> None:
-        """Remove what was written for a job, its record too, the mark of success first; all else stays."""
+        """Remove the files of a job and its record, the mark of success first; other files stay."""

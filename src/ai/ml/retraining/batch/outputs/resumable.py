@@ -59,11 +59,11 @@ class ResumableOutput:
         self.location.claim(job, replaced)
 
     def receipt(self, part: str) -> Receipt | None:
-        """What an earlier run, or this one, wrote down about a part, whether the part is still there or not."""
+        """The receipt of a part from an earlier run or this one, whether the part still exists or not."""
         return self.location.read_receipt(part)
 
     def discard(self, job: JobRecord) -> None:
-        """Remove what was written for this job, its record too; after `begin`, and with another `begin` to follow."""
+        """Remove this job's files and its record; call it after `begin`, and `begin` again afterwards."""
         self.location.remove(job)
 
     def done(self, part: Part) -> Receipt | None:

@@ -203,7 +203,7 @@ class SqlLocation(OutputLocation):
             connection.execute(self._tables().job.update().values(manifest=manifest.decode()))
 
     def remove_progress(self) -> None:
-        """As `OutputLocation.remove_progress`: nothing, as the receipts are what tells of rows."""
+        """As `OutputLocation.remove_progress`: nothing, since the receipts identify the rows."""
 
     def remove(self, job: JobRecord) -> None:
         """As `OutputLocation.remove`."""

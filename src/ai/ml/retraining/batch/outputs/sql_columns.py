@@ -17,7 +17,7 @@ from ai.ml.core.errors import DataRefused
 from ai.ml.core.tables.type_promotion import texts_array, widened
 
 _KNOWN_DIALECTS = ("postgresql", "sqlite")
-"""Whose reflected types are those that the tables were made with."""
+"""Databases whose reflected types are those of the created tables."""
 
 
 def column_type(name: str, kind: pa.DataType, dialect: str = "") -> Any:
@@ -48,7 +48,7 @@ def column_type(name: str, kind: pa.DataType, dialect: str = "") -> Any:
 
 @dataclass(frozen=True)
 class TableColumns:
-    """What a table in the database holds."""
+    """The columns of a table in the database."""
 
     types: Mapping[str, Any]
     """By column, as SQLAlchemy reflects them."""
@@ -75,12 +75,12 @@ def _insertable(name: str, column: pa.ChunkedArray, sql: Any, dialect: str) -> p
         if pa.types.is_timestamp(column.type):
             # No database that we know holds nanoseconds.
             column = column.cast(pa.timestamp("us", column.type.tz))
-        # Here and not later, when nobody knows any more which column it is.
+        # Checked here, since later errors don't name the column.
         cells = column.to_pylist()
     except DataRefused:
         raise
     except (pa.ArrowInvalid, OverflowError, ValueError, KeyError) as error:
-        # A zone that nobody knows is a KeyError.
+        # An unknown zone is a KeyError.
         raise DataRefused(f"the column {name!r} holds what a database can't: {error}; don't keep it") from None
     return pa.chunked_array([pa.array(map(_plain, cells), pa.string())]) if dialect == "sqlite" else column
 

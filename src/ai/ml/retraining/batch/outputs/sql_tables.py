@@ -98,7 +98,7 @@ class AnswerTables:
         return sa.insert(sa.table(name, *[sa.column(column) for column in (*columns, PART, ROW)], schema=schema))
 
     def drop_answers(self, connection: Any, answers_exist: bool) -> None:
-        """Take away an earlier job's rows and receipts."""
+        """Delete an earlier job's rows and receipts."""
         if answers_exist:
             self.answers.drop(connection)
         connection.execute(self.parts.delete())
@@ -188,7 +188,7 @@ def open_database(url: str) -> Generator[Database]:
 
 
 def is_same_database(one: str, other: str) -> bool:
-    """Whether two URLs name one database, as far as they tell."""
+    """Whether two URLs name one database, judged by the URLs alone."""
     first, second = _engine(one)[0].url, _engine(other)[0].url
     if first.get_backend_name() == second.get_backend_name() == "sqlite":
         return Path(first.database or "").resolve() == Path(second.database or "").resolve()
