@@ -16,6 +16,7 @@ from prefect.results import ResultStore, get_result_store
 from ai.ml.core.errors import BundlegateError, UsageError
 from ai.ml.retraining.console.progress import logger
 from ai.ml.retraining.records import Record, code_version, content_key, problems
+from tasks.stored_record import foreign
 
 # Settings of every task: its result is small JSON, and it is stored.
 KEPT: dict[str, Any] = {"persist_result": True, "result_serializer": "json"}
@@ -66,10 +67,13 @@ class ContentKey(CachePolicy):
 
 
 def _stale_reasons(store: ResultStore, key: str) -> list[str]:
+    stored = _record_path(store, key)
+    reason = foreign(stored) if stored is not None and stored.exists() else None
+    if reason is not None:
+        return [f"its checkpoint {reason}"]
     if not store.exists(key):
         # Prefect calls a record absent that it can't read.
-        record = _record_path(store, key)
-        return ["its checkpoint can't be read"] if record is not None and record.exists() else []
+        return ["its checkpoint can't be read"] if stored is not None and stored.exists() else []
     try:
         result = store.read(key).result
         if not isinstance(result, Record):

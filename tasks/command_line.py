@@ -18,6 +18,7 @@ from ai.ml.retraining.console.exit_codes import run_command
 from ai.ml.retraining.console.progress import log_to_terminal
 from ai.ml.retraining.settings.fields import Section, SomeSection
 from ai.ml.retraining.settings.flags import asked_settings, settings_parser
+from tasks.hidden_passwords import without_passwords
 
 _NO_SERVER = "; start it, or unset PREFECT_API_URL for one of this run's own; what is done is kept"
 _UNREACHED = ("Failed to reach API", "Timed out while attempting to connect to ephemeral")
@@ -54,7 +55,7 @@ def run_from_command_line(
         chosen, settings_of_flow, show_result = (flow, config, show) if choose is None else choose(config)
         log_to_terminal()
         with server_answers(_NO_SERVER):
-            state: State[Any] = chosen(settings_of_flow, return_state=True)
+            state: State[Any] = chosen(without_passwords(settings_of_flow), return_state=True)
         return _end(state, show=None if given.json else show_result)
 
     return run_command(run)

@@ -19,6 +19,7 @@ from prefect_cli import python_of
 
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.console.exit_codes import INTERRUPTED
+from ai.ml.retraining.store.anchor import anchor_file
 from ai.ml.retraining.store.audit import audit
 from ai.ml.retraining.store.store import Store
 
@@ -131,6 +132,10 @@ def start_over(scene: Scene, *, keep_work: bool) -> None:
         work.rename(kept)
     shutil.rmtree(scene.store)
     shutil.copytree(scene.folder / "champion", scene.store)
+    # An older copy of the store is meant, so this machine forgets the newer one.
+    remembered = anchor_file(str(scene.store / "m")).path
+    assert remembered is not None
+    remembered.unlink(missing_ok=True)
     if kept.exists():
         kept.rename(work)
 

@@ -199,13 +199,13 @@ def test_predict_scores_a_table_in_its_order(run: Run, folder: Path, suffix: str
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["show", "nobody"], 6, "nothing was promoted"),
+        (["show", "nobody"], 2, "nothing was promoted"),
         (["show", "../x"], 2, "model name '../x'"),
         (["verify", "m@12"], 2, "at least 6 characters"),
-        (["verify", "m@ffffffff"], 6, "no version begins like that"),
-        (["verify", "nowhere"], 6, "no bundle at nowhere"),
+        (["verify", "m@ffffffff"], 2, "no version begins like that"),
+        (["verify", "nowhere"], 2, "no bundle at nowhere"),
         (["predict", "m@champion", "gone.csv", "out.csv"], 4, "gone.csv"),
-        (["audit", "nobody"], 6, "no model 'nobody'"),
+        (["audit", "nobody"], 2, "no model 'nobody'"),
     ],
 )
 def test_a_users_mistake_is_one_sentence(run: Run, arguments: list[str], code: int, sentence: str) -> None:

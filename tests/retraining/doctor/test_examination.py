@@ -203,11 +203,11 @@ def test_a_store_that_isnt_whole_a_model_that_isnt_there(
     tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(examination, "check_server", lambda environment: (None, []))
-    (_, message, remedy), *_ = examined(capsys, 6, "chrun", "--store", store)["store"]
+    (_, message, remedy), *_ = examined(capsys, 2, "chrun", "--store", store)["store"]
     assert ("no model 'chrun'" in message, "the model's first run makes it" in remedy) == (True, True)
     (status, message, _), *_ = examined(capsys, 0, "--store", tmp_path / "none")["store"]
     assert (status, "there is no store at" in message) == ("warn", True)
-    ((status, message, remedy),) = examined(capsys, 6, "churn", "--store", tmp_path / "none")["store"]
+    ((status, message, remedy),) = examined(capsys, 2, "churn", "--store", tmp_path / "none")["store"]
     assert (status, "there is no store at" in message) == ("fail", True)
     assert remedy.startswith("the model's first run makes it; if another place or name was meant: --store PLACE")
     assert main(["doctor", "..", "--store", str(store)]) == 2

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ai.ml.core.errors import Busy, UsageError
+from ai.ml.core.files.atomic import dump_json
 from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.resume import interrupted_run
 from ai.ml.retraining.runs.work_folder import locked_work_dir, work_dir
@@ -96,13 +97,55 @@ def test_other_settings_and_another_folder_are_refused(tmp_path: Path, monkeypat
         (lambda record: json.dumps({**record, "format": 2}), "isn't what a run of this version leaves"),
         (lambda record: json.dumps({**record, "settings": {"data": {}}}), "isn't what a run of this version leaves"),
         (lambda record: json.dumps({**record, "settings": {"data": []}}), "isn't what a run of this version leaves"),
-        (lambda record: json.dumps({**record, "settings": {**record["settings"], "name": "n"}}), "is of a run of n"),
-        (lambda record: json.dumps({**record, "settings": {**record["settings"], "new": 1}}), "unknown key new"),
+        (json.dumps, "isn't what a run on this machine wrote"),
     ],
 )
 def test_a_record_that_says_nothing_is_refused_in_one_sentence(tmp_path: Path, change: Any, sentence: str) -> None:
     path = interrupt(settings(tmp_path))
     path.write_text(change(json.loads(path.read_bytes())), encoding="utf-8")
+    with pytest.raises(UsageError, match=sentence):
+        interrupted_run("m", {"store": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gate": {"pythons": ["/tmp/evil.sh"]}},
+        {"data": {"source": "elsewhere.csv", "target": "y"}},
+        {"data": {"source": URL.replace(":s3cret", ""), "target": "y", "query": "drop table t"}},
+        {"name": "n"},
+    ],
+)
+def test_who_can_write_into_the_store_chooses_no_program_source_or_query(
+    tmp_path: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = interrupt(settings(tmp_path))
+    whole = path.read_bytes()
+    record = json.loads(whole)
+    path.write_bytes(dump_json({**record, "settings": record["settings"] | change}))
+    with pytest.raises(UsageError, match=r"run\.json isn't what a run on this machine wrote"):
+        interrupted_run("m", {"store": str(tmp_path)})
+    path.write_bytes(whole)
+    assert interrupted_run("m", {"store": str(tmp_path)}).name == "m"
+    monkeypatch.setenv("BUNDLEGATE_STATE", str(tmp_path / "another machine"))
+    with pytest.raises(UsageError, match="start m with its settings instead"):
+        interrupted_run("m", {"store": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"), [("name", "n", "is of a run of n"), ("new", 1, "unknown key new")]
+)
+def test_a_run_of_another_version_is_refused_in_one_sentence(
+    tmp_path: Path, key: str, value: object, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wrote the file on this machine, and remembered it."""
+
+    def other_version(record: dict[str, Any]) -> bytes:
+        settings: dict[str, Any] = record["settings"]
+        return dump_json({**record, "settings": settings | {key: value}})
+
+    monkeypatch.setattr("ai.ml.retraining.runs.resume.dump_json", other_version)
+    interrupt(settings(tmp_path))
     with pytest.raises(UsageError, match=sentence):
         interrupted_run("m", {"store": str(tmp_path)})
 

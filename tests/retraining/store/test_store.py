@@ -194,6 +194,18 @@ def test_a_reason_that_looks_like_markup_is_shown_as_it_is(
         assert "[/red] [bold]" in capsys.readouterr().out
 
 
+def test_control_characters_in_a_reason_are_shown_and_not_obeyed(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promoted(store, tmp_path, 1), promoted(store, tmp_path, 2)
+    store.rollback("m", reason="\x1b[2Jall is well\x07\r", prove=proving)
+    for command in ("history", "show"):
+        assert main([command, "m", "--store", str(store.root)]) == 0
+        said = capsys.readouterr().out
+        assert not {"\x1b", "\x07", "\r"} & set(said)
+        assert "\\x1b[2J" in said.replace("\n", "")
+
+
 def test_a_pointer_can_not_lead_out_of_the_store(store: Store, tmp_path: Path) -> None:
     promoted(store, tmp_path, 1), promoted(store, tmp_path, 2)
     pointer = store.folder("m") / "champion"

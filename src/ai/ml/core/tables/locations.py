@@ -5,10 +5,13 @@ No message, record or ledger has a database's password.
 
 from __future__ import annotations
 
+import os
 import re
+from hashlib import sha256
 from pathlib import Path
 
 BUCKET_SCHEMES = ("s3", "s3a")
+_DATABASE = re.compile(r"(?!https?:|s3a?:)[A-Za-z][\w+.-]*://")
 _AUTHORITY = re.compile(r"(://[^:/?#]*):.*@")
 _PARAMETER = re.compile(r"(?i)([?&][^=&#]*(?:password|passwd|pwd|secret|token)[^=&#]*=)[^&#]*")
 
@@ -46,3 +49,23 @@ def source_name(source: object) -> str:
         return "the table"
     text = str(source)
     return _PARAMETER.sub(r"\1***", _AUTHORITY.sub(r"\1:***@", text)) if is_url(text) else text
+
+
+def hide_password(location: str) -> str:
+    """The URL of a database without its password, which `with_password` gives back in this process and its children.
+
+    Anything else, the text of a query too, comes back as it is.
+    """
+    if not _DATABASE.match(location) or (shown := source_name(location)) == location:
+        return location
+    os.environ[_variable(shown)] = location
+    return shown
+
+
+def with_password(location: str) -> str:
+    """The URL that `hide_password` made this of; itself where it made none."""
+    return os.environ.get(_variable(location), location)
+
+
+def _variable(shown: str) -> str:
+    return f"BUNDLEGATE_URL_{sha256(shown.encode()).hexdigest()[:16].upper()}"

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from ai.ml.core.errors import BundlegateError, Busy, DataNotFound, DataRefused, StorageFailed, UsageError
-from ai.ml.core.tables.locations import source_name
+from ai.ml.core.tables.locations import source_name, with_password
 from ai.ml.core.tables.type_promotion import cells_array, texts_array, widened, wider_type
 
 _FETCH_ROWS = 16_384
@@ -128,7 +128,7 @@ def _connectable(url: str) -> tuple[Any, Any]:
     except ImportError:
         raise UsageError("reading a database needs the extra: pip install 'bundlegate[sql]'") from None
     try:
-        address = sqlalchemy.make_url(url)
+        address = sqlalchemy.make_url(with_password(url))
     except SQLAlchemyError:
         dialect = url.partition("://")[0]
         raise UsageError(f"{dialect}://… is no database URL; expected dialect://user:password@host/name") from None

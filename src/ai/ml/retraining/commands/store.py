@@ -13,6 +13,7 @@ from rich.table import Table
 from ai.ml.core.errors import BundleNotFound, ExitCode
 from ai.ml.core.number_text import figure
 from ai.ml.retraining.commands.cli import usual_store
+from ai.ml.retraining.commands.doctor import printable
 from ai.ml.retraining.commands.flow import flow_module
 from ai.ml.retraining.console.interruption import lasting_change
 from ai.ml.retraining.console.progress import result_console, working
@@ -46,6 +47,7 @@ def history(arguments: Namespace) -> int:
         when, who = str(body.get("time", ""))[:19].replace("T", " "), str(body.get("actor", ""))
         # What people wrote may look like markup.
         cells = (str(entry.sequence), when, entry.action, entry.digest[:SHORT], who, reason_of(body))
+        cells = tuple(map(printable, cells))
         table.add_row(*map(escape, cells))
         if console.width < TABLE_WIDTH:
             lines = (" ".join(cells[:4]), f"  {who}: {cells[5]}")
@@ -63,7 +65,9 @@ def show(arguments: Namespace) -> int:
         return ExitCode.OK
     metrics = ", ".join(f"{name} {figure(value)}" for name, value in (facts["metrics"] or {}).items())
     shown = facts | {"metrics": metrics, "rows": facts["decided by"]}
-    print_facts(result_console(), [(key, "–" if shown[key] in (None, "") else str(shown[key])) for key in SHOWN])
+    print_facts(
+        result_console(), [(key, "–" if shown[key] in (None, "") else printable(str(shown[key]))) for key in SHOWN]
+    )
     return ExitCode.OK
 
 

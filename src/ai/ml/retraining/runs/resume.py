@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ai.ml.core.errors import UsageError
-from ai.ml.core.files.atomic import dump_json, write_atomic
-from ai.ml.core.tables.locations import source_name
+from ai.ml.core.errors import StorageFailed, UsageError
+from ai.ml.core.files.atomic import dump_json, make_dirs, sha256_bytes, write_atomic
+from ai.ml.core.tables.locations import source_name, with_password
 from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.retrain import RetrainConfig
+from ai.ml.retraining.store.anchor import state_folder
 from ai.ml.retraining.store.location import checked_name, work_folder
 
 FILE = "run.json"
@@ -32,16 +34,22 @@ def write_run(work: Path, config: RetrainConfig) -> None:
         "format": FORMAT,
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "folder": str(Path.cwd()),
-        "secret": shown != config.data.source,
+        "secret": shown != with_password(config.data.source),
         "settings": settings,
     }
-    write_atomic(work / FILE, dump_json(record))
+    content = dump_json(record)
+    _remember(work / FILE, content)
+    write_atomic(work / FILE, content)
 
 
 def remove_run(work: Path) -> None:
     """Remove the settings of a run that has ended: there is nothing to resume."""
     with contextlib.suppress(FileNotFoundError):
         (work / FILE).unlink()
+    memory = _memory(work / FILE)
+    with contextlib.suppress(OSError):
+        if memory is not None:
+            memory.unlink()
 
 
 def interrupted_run(name: str, given: dict[str, Any]) -> RetrainConfig:
@@ -52,13 +60,14 @@ def interrupted_run(name: str, given: dict[str, Any]) -> RetrainConfig:
         given: `store`, where it isn't the default, and `data.source` again, where the run's was a URL with a password.
 
     Raises:
-        UsageError: there is no such run, what it left can't be read, it was started in another folder, or what is given
-            is more than that or another source.
+        UsageError: there is no such run, what it left can't be read or isn't what a run on this machine wrote, it was
+            started in another folder, or what is given is more than that or another source.
     """
     store = str(given.get("store", RetrainConfig.model_fields["store"].default))
     source: str | None = given.get("data", {}).get("source")
     path = work_folder(store, checked_name(name)) / FILE
     record = _read(path, name)
+    _refuse_foreign(path, name)
     settings: dict[str, Any] = record["settings"]
     shown = settings["data"]["source"]
     if given.keys() - {"store", "data"} or given.get("data", {}).keys() - {"source"}:
@@ -75,6 +84,38 @@ def interrupted_run(name: str, given: dict[str, Any]) -> RetrainConfig:
     if config.name != name:
         raise UsageError(f"{path} is of a run of {config.name}: start {name} with its settings instead")
     return config
+
+
+def _memory(path: Path) -> Path | None:
+    """Where this machine keeps the sha-256 of what its run wrote into the store."""
+    folder, place = state_folder(), os.path.realpath(path)
+    return None if folder is None else folder / "runs" / f"{sha256_bytes(place.encode())}.sha256"
+
+
+def _remember(path: Path, content: bytes) -> None:
+    memory = _memory(path)
+    if memory is not None:
+        with contextlib.suppress(StorageFailed):
+            make_dirs(memory.parent)
+            write_atomic(memory, sha256_bytes(content).encode())
+
+
+def _refuse_foreign(path: Path, name: str) -> None:
+    """The settings name programs, sources and queries: who may write into the store must not choose them.
+
+    Raises:
+        UsageError: the file isn't the one that a run on this machine wrote.
+    """
+    memory = _memory(path)
+    try:
+        known = None if memory is None else memory.read_text()
+    except OSError:
+        known = None
+    if known != sha256_bytes(path.read_bytes()):
+        raise UsageError(
+            f"{path} isn't what a run on this machine wrote, and such a file may name programs to start: start {name} "
+            "with its settings instead"
+        )
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:

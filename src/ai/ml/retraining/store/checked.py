@@ -127,12 +127,10 @@ def mismatch(location: str, name: str, pointer: Pointer | None, head: Head | Non
         said = f"it is gone, but line {change.sequence} of the ledger made one"
     else:
         said = f"it is not what line {change.sequence} of the ledger, the last that changed the champion, made it"
-    return (
-        f"{place} was moved by hand: {said}; run `bundlegate history {name}` against what you know, then `bundlegate "
-        f"audit {name} --mend REASON` puts it where the ledger says"
-        if change is not None
-        else f"{place} was moved by hand: {said}; restore the ledger from a backup, or delete the pointer"
-    )
+    if change is None:
+        return f"{place} was moved by hand: {said}; restore the ledger from a backup, or delete the pointer"
+    mending = f"`bundlegate audit {name} --mend REASON` puts it where the ledger says"
+    return f"{place} was moved by hand: {said}; once you know who did it, {mending}"
 
 
 def gone_back(file: AnchorFile, anchor: Anchor, sequence: int) -> str:

@@ -69,15 +69,20 @@ def _log_or_refuse(path: Path, sheet: str, what: str, share: float, remedy: str)
     say_note(f"{path.name}, sheet {sheet!r}: {what}: read as missing")
 
 
+def sheet_part(archive: zipfile.ZipFile, sheet: str) -> str:
+    """The name of the file in a workbook that holds a sheet; KeyError or ParseError where there is none."""
+    book = ElementTree.fromstring(archive.read("xl/workbook.xml"))
+    links = ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels"))
+    targets = {link.get("Id"): link.get("Target", "") for link in links}
+    ids = {found.get("name"): found.get(_ID) for found in book.iter(f"{_MAIN}sheet")}
+    target = targets.get(ids.get(sheet), "")
+    return target.lstrip("/") if target.startswith("/") else posixpath.join("xl", target)
+
+
 def _sheet_xml(path: Path, sheet: str) -> bytes | None:
     try:
         with zipfile.ZipFile(path) as archive:
-            book = ElementTree.fromstring(archive.read("xl/workbook.xml"))
-            links = ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels"))
-            targets = {link.get("Id"): link.get("Target", "") for link in links}
-            ids = {found.get("name"): found.get(_ID) for found in book.iter(f"{_MAIN}sheet")}
-            target = targets.get(ids.get(sheet), "")
-            return archive.read(target.lstrip("/") if target.startswith("/") else posixpath.join("xl", target))
+            return archive.read(sheet_part(archive, sheet))
     except (KeyError, OSError, zipfile.BadZipFile, ElementTree.ParseError):
         # Another format, or a workbook of an odd make: who reads it says so.
         return None

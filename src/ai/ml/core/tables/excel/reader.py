@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ai.ml.core.errors import DataNotFound, DataRefused, UsageError
 from ai.ml.core.tables.excel.cells import audit_cells
+from ai.ml.core.tables.excel.extent import refuse_far_cells
 
 
 def read_sheet(path: Path, sheet: str | None = None, missing_marks: Collection[str] = ()) -> pa.Table:
@@ -39,6 +40,7 @@ def read_sheet(path: Path, sheet: str | None = None, missing_marks: Collection[s
         near = difflib.get_close_matches(sheet, names, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(map(repr, names))}"
         raise DataNotFound(f"{path.name} has no sheet {sheet!r}{hint}; name one by --sheet")
+    refuse_far_cells(path, sheet or names[0])
     sheet_key = sheet if sheet is not None else 0
     try:
         # A second column of a name would be read under a name of the library's.

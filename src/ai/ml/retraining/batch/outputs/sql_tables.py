@@ -15,7 +15,7 @@ from typing import Any
 from ai.ml.core.errors import Busy, DataRefused, StorageFailed, UsageError, storage_failed
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.core.files.lock import locked_file
-from ai.ml.core.tables.locations import source_name
+from ai.ml.core.tables.locations import source_name, with_password
 
 PART = "bundlegate_part"
 ROW = "bundlegate_row"
@@ -273,7 +273,7 @@ def _engine(url: str) -> tuple[Any, str, Any]:
     except ImportError:
         raise UsageError("a database needs the extra: pip install 'bundlegate[sql]' (or [postgresql])") from None
     try:
-        address = sqlalchemy.make_url(url)
+        address = sqlalchemy.make_url(with_password(url))
         if address.drivername in _DEFAULT_DRIVERS:
             address = address.set(drivername=_DEFAULT_DRIVERS[address.drivername])
     except SQLAlchemyError:
