@@ -67,8 +67,8 @@ def test_nothing_but_a_hold_can_be_overruled(tmp_path: Path, capsys: pytest.Capt
         (rejected, 2, "it is below a limit of the decision"),
         (digest, 2, "the gate refused it, and nobody overrules that"),
         (edited, 6, "has changed since its verdict"),
-        (lost, 6, "is no longer in"),
-        ("0" * 12, 6, "no decision on a bundle 000000000000"),
+        (lost, 2, "is no longer in"),
+        ("0" * 12, 2, "no decision on a bundle 000000000000"),
         ("abc", 2, "at least 6 characters of a digest are needed"),
     ):
         assert main([*asked, candidate]) == code, candidate

@@ -14,7 +14,7 @@ from store_samples import DECISION, BucketPlace, FolderPlace, Place, make_place,
 from ai.ml.core.errors import BundlegateError, ExitCode, StoreRefused
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.store.anchor import anchor_file
+from ai.ml.retraining.store.anchor import anchor_file, forget
 from ai.ml.retraining.store.audit import audit
 from ai.ml.retraining.store.ledger import read_line
 from ai.ml.retraining.store.mend import mend
@@ -331,3 +331,15 @@ def test_pruning_a_model_whose_every_candidate_was_refused(tmp_path: Path) -> No
         store.quarantine("m", bundle, verdict_on(digest, passed=False))
     assert len(store.prune("m", 1, keep_quarantine=1)) == 1
     assert len(store.backend("m").names("quarantine")) == 1
+
+
+def test_a_store_made_anew_is_refused_until_it_is_forgotten(tmp_path: Path) -> None:
+    """An empty folder may be a disk that isn't mounted: a first bundle would be promoted there without a comparison."""
+    store = Store(tmp_path / "store")
+    promoted(store, tmp_path, 1)
+    shutil.rmtree(tmp_path / "store")
+    with pytest.raises(StoreRefused, match=r"now it has 0.*the store was made anew, delete"):
+        promoted(store, tmp_path, 2)
+    forget(str(tmp_path / "store" / "m"))
+    assert promoted(store, tmp_path, 2) == store.champion("m")
+    forget(str(tmp_path / "never" / "m"))

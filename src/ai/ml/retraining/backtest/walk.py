@@ -43,6 +43,7 @@ from ai.ml.retraining.runs import retrain as steps
 from ai.ml.retraining.runs.steps.holdout import score_known
 from ai.ml.retraining.settings.backtest import BacktestConfig, with_policy
 from ai.ml.retraining.settings.retrain import RetrainConfig
+from ai.ml.retraining.store.anchor import forget
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ def _decided(past: Past, policy: str, nights: range) -> list[Choice]:
     """A policy's choices, made by the pipeline's own steps in a store of the policy's own."""
     single = past.config.single
     store = backtest_dir(past.config) / "policies" / policy.replace(":", "-").replace("%", "-percent")
+    forget(str(store / single.name))
     shutil.rmtree(store, ignore_errors=True)
     own = single.model_copy(update={"store": str(store), "decision": with_policy(single.decision, policy)})
     choices: list[Choice] = []

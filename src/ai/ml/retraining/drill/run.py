@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from ai.ml.retraining.drill import columns, formats, good, labels, rows, targets
 from ai.ml.retraining.drill.kind import FAMILIES, Family, Kind
 from ai.ml.retraining.drill.play import Night, Player
 from ai.ml.retraining.drill.scene import drill_settings, set_scene
+from ai.ml.retraining.store.anchor import forget
 
 CATALOGUE: tuple[Kind, ...] = (*good.KINDS, *labels.KINDS, *columns.KINDS, *rows.KINDS, *formats.KINDS, *targets.KINDS)
 
@@ -105,11 +107,14 @@ def drill(
     nights: list[Night] = []
     with scratch_folder() as folder, _quiet():
         config = drill_settings(manifest, source, folder)
-        player = Player(config, set_scene(config, table))
-        for kind in kinds:
-            nights.append(player.play(kind))
-            if show is not None:
-                show(nights[-1])
+        try:
+            player = Player(config, set_scene(config, table))
+            for kind in kinds:
+                nights.append(player.play(kind))
+                if show is not None:
+                    show(nights[-1])
+        finally:
+            forget(str(Path(config.store) / config.name))
     return DrillReport(tuple(nights), table.num_rows)
 
 

@@ -107,6 +107,21 @@ def anchor_file(location: str) -> AnchorFile:
     return AnchorFile(None if folder is None else folder / "ledgers" / name, store)
 
 
+def forget(location: str) -> None:
+    """Remember nothing of a model at a folder or URL: its store is about to be made anew by who made it.
+
+    Raises:
+        StorageFailed: the disk refused.
+    """
+    path = anchor_file(location).path
+    if path is None:
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_failed(f"removing {path}", error, "nothing was changed") from error
+
+
 def state_folder() -> Path | None:
     """`$BUNDLEGATE_STATE`, else `bundlegate` in the user's state folder (XDG); None for a user without a home."""
     given, state = os.environ.get("BUNDLEGATE_STATE"), os.environ.get("XDG_STATE_HOME")
