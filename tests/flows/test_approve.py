@@ -85,6 +85,7 @@ def asked(warm_environment: dict[str, str], tmp_path_factory: pytest.TempPathFac
     return Asked(place, folder, runs)
 
 
+@pytest.mark.processor_seconds(80)
 def test_a_suspended_run_holds_nothing_and_tells_what_it_asks(asked: Asked) -> None:
     digest = asked.digest("good")
     assert asked.actions("good") == []
@@ -135,6 +136,7 @@ def test_a_run_that_has_not_stored_its_question_is_busy(asked: Asked) -> None:
     assert asked.place.state(run) == "Suspended"
 
 
+@pytest.mark.processor_seconds(60)
 def test_of_two_answers_at_once_one_counts_and_each_run_ends_as_it_must(asked: Asked) -> None:
     digest = asked.digest("good")
     with ThreadPoolExecutor(2) as pool:

@@ -76,6 +76,7 @@ def by_flow(
     return folder, ended(start(folder, words, own)), own
 
 
+@pytest.mark.processor_seconds(60)
 def test_a_killed_flow_goes_on_and_its_origins_are_sub_runs(by_flow: tuple[Path, Result, dict[str, str]]) -> None:
     folder, (code, summary, said), environment = by_flow
     assert code == 0, said
@@ -97,6 +98,7 @@ def test_a_killed_flow_goes_on_and_its_origins_are_sub_runs(by_flow: tuple[Path,
     assert Store(folder / "store").champion("m") is None
 
 
+@pytest.mark.processor_seconds(70)
 def test_without_prefect_killed_at_three_moments_it_ends_the_same(
     tmp_path: Path, by_flow: tuple[Path, Result, dict[str, str]]
 ) -> None:

@@ -39,6 +39,7 @@ def actions(folder: Path) -> list[str]:
     return [entry.body["action"] for entry in Store(folder / "store").history("m")]
 
 
+@pytest.mark.processor_seconds(50)
 @pytest.mark.slow
 def test_csv_classification_is_promoted_and_a_second_run_keeps_what_is_done(
     tmp_path: Path,

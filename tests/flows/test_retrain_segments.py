@@ -170,6 +170,7 @@ def test_real_models_killed_in_the_middle_are_each_promoted_once(
     assert again["m-SE"]["digest"] != found["m-SE"]["digest"]
 
 
+@pytest.mark.processor_seconds(50)
 def test_on_a_dask_cluster_it_is_the_same(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
     table_of(tmp_path, {"a": 60, "b": 60, "bad": 60})
     code, found, said = ended(start(prefect_environment, SMALL, tmp_path, "--parallel", "2", "--runner", "dask"))

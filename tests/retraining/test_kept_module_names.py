@@ -54,6 +54,7 @@ print(json.dumps(answers["y_predicted"].tolist()))
 """
 
 
+@pytest.mark.slow(4)
 def test_a_gate_of_an_older_version_replays_here(tmp_path: Path) -> None:
     """It writes a file of jobs and starts the module by the name that it knows."""
     bundle_dir = sealed(tmp_path / "bundle")

@@ -57,9 +57,13 @@ class ProcessorSeconds:
         self.limit: float | None = config.getoption("--processor-limit")
         self.table: Path | None = config.getoption("--processor-table")
         self.taken: dict[str, dict[str, float]] = {}
+        self.own_limits: dict[str, float] = {}
+        """Of the tests that are marked with one."""
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
+        if (marker := item.get_closest_marker("processor_seconds")) is not None:
+            item.user_properties.append(("processor_seconds.limit", float(marker.args[0])))
         yield from self._measured(item, "setup")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -78,11 +82,15 @@ class ProcessorSeconds:
         found = dict(report.user_properties)
         if report.when in _PHASES and (key := f"processor_seconds.{report.when}") in found:
             self.taken.setdefault(report.nodeid, {})[report.when] = float(str(found[key]))
+            if "processor_seconds.limit" in found:
+                self.own_limits[report.nodeid] = float(str(found["processor_seconds.limit"]))
 
     def over_limit(self) -> dict[str, float]:
-        """Tests of which a part took more than the limit, with what it took."""
+        """Tests of which a part took more than the limit, or than their own, with what it took."""
+        if self.limit is None:
+            return {}
         most = {test: max(phases.values()) for test, phases in self.taken.items()}
-        return {test: seconds for test, seconds in most.items() if self.limit is not None and seconds > self.limit}
+        return {test: seconds for test, seconds in most.items() if seconds > self.own_limits.get(test, self.limit)}
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if hasattr(session.config, "workerinput"):
@@ -100,6 +108,5 @@ class ProcessorSeconds:
             for test, took in sorted(self.taken.items(), key=lambda item: -sum(item[1].values()))[:25]:
                 terminalreporter.line(f"{took.get('call', 0.0):10.1f}  {test}, fixtures {took.get('setup', 0.0):.1f}")
         for test, seconds in self.over_limit().items():
-            terminalreporter.line(
-                f"{test} took {seconds:.1f} processor seconds, and {self.limit:g} are the limit", red=True
-            )
+            limit = self.own_limits.get(test, self.limit or 0.0)
+            terminalreporter.line(f"{test} took {seconds:.1f} processor seconds, and {limit:g} are the limit", red=True)

@@ -91,6 +91,7 @@ def roll_back_by_flow(environment: dict[str, str], store: Store, name: str) -> s
     return run_module(environment, "flows.rollback", *arguments, patience_s=PATIENCE_S)
 
 
+@pytest.mark.processor_seconds(40)
 @pytest.mark.slow(130)
 def test_a_run_whose_worker_was_killed_with_it_ends_as_crashed(
     tmp_path: Path, prefect_environment: dict[str, str]

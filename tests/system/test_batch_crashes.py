@@ -126,6 +126,7 @@ def _runs(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow(4)
 def test_a_full_disk_loses_nothing_that_was_finished(bundle: Path, tmp_path: Path) -> None:
     source = dataset(tmp_path / "in", 3)
     write_table(rows_to_score(30_000, seed=1).drop_columns(["plan"]), source / "plan=plus" / "part-1.parquet")

@@ -107,6 +107,7 @@ def test_what_init_prints_and_writes_deploys_on_a_new_server(
     assert [schedule["active"] for schedule in deployment["schedules"]] == [True]
 
 
+@pytest.mark.processor_seconds(110)
 @pytest.mark.slow(50)
 def test_deployed_and_run_by_a_process_worker_it_ends_completed(
     tmp_path: Path, prefect_environment: dict[str, str]

@@ -70,6 +70,7 @@ def test_the_plain_wheel_retrains_without_prefect(wheel: Path, tmp_path: Path) -
     assert (folder / "scored.csv").is_file()
 
 
+@pytest.mark.processor_seconds(70)
 def test_the_flows_run_and_deploy_from_the_wheel_in_a_folder_of_ones_own(
     wheel: Path, tmp_path: Path, prefect_environment: dict[str, str]
 ) -> None:

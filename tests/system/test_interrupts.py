@@ -57,6 +57,7 @@ def interrupted(process: subprocess.Popen[str], moment: Callable[[], Any]) -> tu
     return struck(process, moment, lambda: process.send_signal(signal.SIGINT))
 
 
+@pytest.mark.slow(6)
 def test_ctrl_c_is_not_a_pass(whole: Path) -> None:
     replays: set[str] = set()
 
@@ -75,6 +76,7 @@ def test_ctrl_c_is_not_a_pass(whole: Path) -> None:
         assert "PASSED" not in out
 
 
+@pytest.mark.slow(5)
 def test_ctrl_c_while_a_bundle_is_replayed_is_130(whole: Path, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     hangs = patched(tmp_path, f"import pathlib, time; pathlib.Path({str(begun)!r}).touch(); time.sleep(3600)")
@@ -85,6 +87,7 @@ def test_ctrl_c_while_a_bundle_is_replayed_is_130(whole: Path, tmp_path: Path) -
     assert "Traceback" not in err
 
 
+@pytest.mark.slow(5)
 def test_a_replay_that_is_killed_is_75(whole: Path, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     waits = replaying(tmp_path, f"echo $$ > {begun}.pid; mv {begun}.pid {begun}; exec sleep 3600")

@@ -44,6 +44,7 @@ def suite_on_a_bare_machine(folder: Path, *arguments: str, ci: str | None = None
     )
 
 
+@pytest.mark.slow(6)
 def test_what_is_missing_is_said_and_its_tests_are_left_out(tmp_path: Path) -> None:
     run = suite_on_a_bare_machine(tmp_path, "--collect-only")
     assert run.returncode == 0, run.stdout + run.stderr
@@ -56,6 +57,7 @@ def test_what_is_missing_is_said_and_its_tests_are_left_out(tmp_path: Path) -> N
         assert not [line for line in tree if needy in line]
 
 
+@pytest.mark.slow(6)
 def test_a_run_of_what_is_left_passes(tmp_path: Path) -> None:
     run = suite_on_a_bare_machine(tmp_path, "-k", "harness_finds or mistakes_are_sentences or names_that_no_column")
     assert run.returncode == 0, run.stdout + run.stderr

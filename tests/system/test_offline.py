@@ -23,6 +23,7 @@ CI = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "BUILDKITE", "TF_BUILD
 """With one of these set Prefect counts nobody by itself."""
 
 
+@pytest.mark.processor_seconds(80)
 @pytest.mark.slow(30)
 @pytest.mark.needs("root")
 def test_the_demo_needs_no_network(tmp_path: Path) -> None:

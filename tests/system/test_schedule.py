@@ -80,6 +80,7 @@ def told(place: Deployed, log: Path) -> str:
     return f"{[run['state']['name'] for run in runs(place)]}\n{log.read_text()[-4000:]}"
 
 
+@pytest.mark.processor_seconds(160)
 @pytest.mark.slow(90)
 def test_a_run_that_nobody_asked_for_is_made_picked_up_and_completed(tmp_path: Path) -> None:
     home, log = tmp_path / "home", tmp_path / "worker.log"

@@ -19,6 +19,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "soak: of a soak only")
+    config.addinivalue_line("markers", "processor_seconds(limit): its own")
     config.pluginmanager.register(ProcessorSeconds(config))
     config.pluginmanager.register(Totals())
 
@@ -86,6 +87,15 @@ def test_a_test_that_takes_more_processor_seconds_than_the_limit_fails_the_run(t
     taken = {test.partition("::")[2]: took["call"] for test, took in json.loads(table.read_text()).items()}
     assert taken["test_of_a_child_that_ended"] > 0.5 < taken["test_of_a_grandchild_that_still_runs"]
     assert taken["test_that_waits"] < 0.5
+
+
+def test_a_limit_of_its_own_goes_before_the_runs(tmp_path: Path) -> None:
+    own = "import pytest\n@pytest.mark.processor_seconds({})\ndef test_of_a_child_that_ended"
+    for limit, blamed in ((60, 1), (0.1, 2)):
+        content = BURNING.replace("def test_of_a_child_that_ended", own.format(limit))
+        run = suite(tmp_path, content, "-n", "2", "--dist", "loadfile", "--processor-limit", "0.5")
+        assert run.stdout.count(" are the limit") == blamed, run.stdout
+        assert run.stdout.count("0.1 are the limit") == blamed - 1
 
 
 def test_below_the_limit_nothing_is_said(tmp_path: Path) -> None:

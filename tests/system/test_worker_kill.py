@@ -65,6 +65,7 @@ def start_worker(checkout: Path, environment: dict[str, str], log: Path) -> subp
         )
 
 
+@pytest.mark.processor_seconds(60)
 @pytest.mark.slow(60)
 def test_killed_with_its_worker_the_next_run_goes_on(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
     url, log = prefect_environment["PREFECT_API_URL"], tmp_path / "worker.log"

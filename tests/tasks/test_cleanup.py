@@ -95,6 +95,7 @@ def process_of(place: Deployed, folder: Path, name: str) -> int:
     return int((work / ".holder").read_text().split()[1])
 
 
+@pytest.mark.processor_seconds(70)
 @pytest.mark.slow(40)
 def test_a_cancelled_run_and_a_killed_one_leave_the_store_clean(
     tmp_path: Path, prefect_environment: dict[str, str]

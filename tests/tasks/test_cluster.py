@@ -139,6 +139,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sealed_bundle(tmp_path_factory.mktemp("bundles"))
 
 
+@pytest.mark.processor_seconds(40)
 def test_a_local_cluster_gives_the_same_bytes_and_survives_a_killed_worker(
     bundle: Path, tmp_path: Path, prefect_environment: dict[str, str]
 ) -> None:

@@ -77,6 +77,8 @@ def test_a_run_remembers_that_its_password_must_be_given_again(tmp_path: Path) -
     assert "cr@t" not in content
 
 
+@pytest.mark.slow(22)
+@pytest.mark.processor_seconds(40)
 def test_nothing_that_prefect_keeps_holds_it(tmp_path: Path) -> None:
     words = ["--name", "x", "--store", "store", "--data", URL, "--query", "select 1", "--target", "y"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "home")}

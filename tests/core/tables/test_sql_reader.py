@@ -64,6 +64,7 @@ def test_types_are_the_servers(server: Server) -> None:
     assert table["free"][0].as_py() == 0.1
 
 
+@pytest.mark.slow(4)
 def test_nulls_in_the_first_batch_keep_their_type(server: Server) -> None:
     options = ReadOptions(query="select * from wide order by i;")
     batches = list(read_batches(url(server), options, 5_000))

@@ -38,6 +38,7 @@ def whole() -> dict[tuple[str, str, str], tuple[Scorer, np.ndarray]]:
     return scored
 
 
+@pytest.mark.slow(6)
 @settings(max_examples=20)
 @given(offset=st.integers(0, 2_400), size=st.sampled_from([1, 2, 7, 63, 64, 65, 1_000, 1_023, 1_024, 1_025]))
 def test_batches_of_any_size_at_any_offset(whole: dict, offset: int, size: int) -> None:
@@ -46,6 +47,7 @@ def test_batches_of_any_size_at_any_offset(whole: dict, offset: int, size: int) 
         assert got.tobytes() == expected[offset : offset + size].tobytes()
 
 
+@pytest.mark.slow(5)
 @settings(max_examples=6)
 @given(seed=st.integers(0, 10_000))
 def test_permuted_rows_and_columns(whole: dict, seed: int) -> None:
@@ -74,6 +76,7 @@ def test_another_number_of_threads(whole: dict) -> None:
         assert fresh.score_table(TABLE.slice(700, 900)).raw.tobytes() == expected[700:1600].tobytes()
 
 
+@pytest.mark.slow(7)
 def test_rows_tables_and_frames_of_bundles_without_a_contract(whole: dict) -> None:
     frame = TABLE.to_pandas()
     forms = [
@@ -92,6 +95,7 @@ def test_rows_tables_and_frames_of_bundles_without_a_contract(whole: dict) -> No
         assert scorer.score_rows(ROWS).raw.tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow(5)
 @settings(max_examples=8)
 @given(
     rows=st.lists(st.integers(0, 2_499), min_size=1, max_size=40), form=st.sampled_from(["dicts", "pandas", "polars"])

@@ -73,6 +73,7 @@ def test_equal_content_gives_equal_bytes_whatever_its_memory_looks_like(tmp_path
     assert encode_bundle(odd) == encode_bundle(plain)
 
 
+@pytest.mark.slow(7)
 def test_two_processes_write_the_same_bytes() -> None:
     script = (
         "import hashlib, builders; from ai.ml.frameworks.pytorch.serialization.save import encode_bundle\n"
@@ -221,6 +222,7 @@ def test_labels_of_every_plain_kind_survive(tmp_path: Path, labels: tuple[Any, .
 # ---- the disk --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(4)
 def test_a_full_disk_is_one_sentence_and_the_old_pair_stays(tmp_path: Path) -> None:
     path = save_bundle(tiny_bundle(), tmp_path, METRICS)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

@@ -96,6 +96,7 @@ def losses_of(summary: BacktestSummary, folder: Path) -> dict[tuple[int, int], n
     return found
 
 
+@pytest.mark.processor_seconds(40)
 def test_every_origin_is_trained_on_the_rows_before_it_and_proved(folder: Path, summary: BacktestSummary) -> None:
     when = read_table(str(folder / "table.parquet"))["signup"].to_numpy()
     assert [origin.outcome for origin in summary.origins] == [PROVED] * ORIGINS
@@ -158,6 +159,7 @@ def test_nothing_touches_the_models_own_store(folder: Path, summary: BacktestSum
     assert {path.name for path in (folder / "store" / "m").iterdir()} == {"work"}
 
 
+@pytest.mark.slow(14)
 def test_run_again_nothing_is_trained_and_everything_is_the_same(
     folder: Path, summary: BacktestSummary, messages: list[str]
 ) -> None:
@@ -216,6 +218,7 @@ def test_page_and_json_say_the_same_and_the_page_fetches_nothing(
         assert name in shown
 
 
+@pytest.mark.slow(10)
 def test_values_are_measured_by_rmse(tmp_path: Path) -> None:
     write_table(mixed_table(300, seed=4, task="regression"), tmp_path / "table.parquet")
     some = {"training_mode": "mlp_dense", "epochs": 4}

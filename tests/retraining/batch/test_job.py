@@ -78,6 +78,7 @@ def test_a_regression_gives_values_and_no_probabilities(tmp_path: Path) -> None:
     assert not (tmp_path / "x.csv").exists()
 
 
+@pytest.mark.slow(14)
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_partitioned_folder_keeps_its_shape(bundle: Path, tmp_path: Path, suffix: str) -> None:
     source = dataset(tmp_path / "in", suffix=suffix)

@@ -209,6 +209,7 @@ def run_settings(folder: Path) -> dict[str, Any]:
     return {"name": "n", "store": str(folder / "store"), "data": data, **more}
 
 
+@pytest.mark.slow(5)
 def test_a_retraining_and_its_console_commands_remember(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,6 +227,7 @@ def test_a_retraining_and_its_console_commands_remember(
     assert "--decimal , --thousands ." in capsys.readouterr().out.replace("\n", " ")
 
 
+@pytest.mark.slow(8)
 def test_each_segment_s_model_remembers(tmp_path: Path) -> None:
     settings = run_settings(tmp_path) | {"segments": {"column": "land"}}
     retrain_segments(SegmentsConfig.model_validate(settings))

@@ -101,6 +101,7 @@ def test_history_lists_every_decision(run: Run) -> None:
     assert "promoted" in run("history", "m").stdout
 
 
+@pytest.mark.slow(5)
 def test_rollback_proves_the_former_champion_and_makes_it_live(run: Run) -> None:
     before = json.loads(run("show", "m", "--json").stdout)
     back = run("rollback", "m", "--reason", "complaints")
@@ -141,6 +142,7 @@ def test_audit_sees_a_flipped_bit_an_edited_line_and_a_moved_pointer(run: Run, f
     assert "moved by hand" in run("audit", "m").stdout
 
 
+@pytest.mark.slow(7)
 def test_verify_passes_a_whole_bundle_and_names_the_damaged_file(run: Run, folder: Path) -> None:
     passed = run("verify", "m@champion", "--junit", "j.xml", "--markdown", "v.md")
     assert passed.returncode == 0, passed.stdout + passed.stderr

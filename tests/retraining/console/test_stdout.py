@@ -52,11 +52,13 @@ def test_a_reader_that_goes_away_changes_nothing(whole: Path, refused: Path, com
         assert unheard.stderr == heard.stderr
 
 
+@pytest.mark.slow(6)
 def test_a_closed_output_changes_nothing(whole: Path, refused: Path) -> None:
     assert shell('"$@" >&-', "verify", whole, "--json").returncode == ExitCode.OK
     assert shell('"$@" >&-', "verify", refused, "--json").returncode == ExitCode.INTEGRITY
 
 
+@pytest.mark.slow(6)
 def test_a_full_disk_behind_the_output_is_said_and_hides_no_refusal(whole: Path, refused: Path) -> None:
     for bundle_dir, code in ((whole, ExitCode.STORAGE), (refused, ExitCode.INTEGRITY)):
         done = shell('"$@" >/dev/full', "verify", bundle_dir, "--json", program=COLD)

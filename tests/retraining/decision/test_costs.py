@@ -101,6 +101,7 @@ def test_settings_that_make_no_cost(settings: dict[str, object], said: str) -> N
         DecisionSettings.model_validate(settings)
 
 
+@pytest.mark.slow(6)
 def test_a_night_is_decided_by_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = mixed_table(300, seed=2)
     write_table(table, tmp_path / "t.csv")

@@ -163,6 +163,7 @@ def test_rows_must_be_there_and_the_same() -> None:
         decide(classifier(1.0), classifier(1.0, rows=10))
 
 
+@pytest.mark.slow(4)
 @pytest.mark.parametrize("rows", [400, 10_000])
 def test_the_interval_covers_the_true_gain_as_often_as_it_says(rows: int) -> None:
     """400 rows are resampled singly, 10,000 in groups."""
@@ -216,6 +217,7 @@ def test_a_hold_says_what_its_rows_could_have_shown() -> None:
     assert few.least_gain > 3 * held.least_gain
 
 
+@pytest.mark.slow(4)
 def test_not_worse_promotes_what_surely_harms_less_than_the_tolerance() -> None:
     champion, alike, worse = classifier(1.0), classifier(1.0, seed=1), classifier(0.6)
     loss = measure(champion)["log_loss"]

@@ -59,6 +59,7 @@ def test_a_process_that_takes_too_long_is_a_failure_with_the_time(tmp_path: Path
     assert outcome.failure == "the replay process gave no answer within 0.5 s, before it had looked at the bundle"
 
 
+@pytest.mark.slow(4)
 def test_a_bundle_that_cant_be_loaded_doesnt_take_the_others_with_it(tmp_path: Path) -> None:
     whole = sealed(tmp_path / "whole")
     (tmp_path / "empty").mkdir()
@@ -96,6 +97,7 @@ def test_fast_bits_that_differ_are_named_per_environment(tmp_path: Path, monkeyp
         assert plain.figures["rows_differing"] > 0
 
 
+@pytest.mark.slow(8)
 def test_the_console_names_the_other_interpreter_and_its_figures(tmp_path: Path) -> None:
     sealed(tmp_path / "bundle")
     command = [str(Path(sys.executable).with_name("bundlegate")), "verify", "bundle", "--json"]

@@ -261,6 +261,7 @@ def test_an_interpreter_without_bundlegate_is_a_users_mistake(whole: Path) -> No
         prove(whole, GatePolicy(pythons=("/nonexistent/python",)))
 
 
+@pytest.mark.processor_seconds(110)
 @pytest.mark.slow
 def test_the_cpu_matrix_gives_the_same_bits_in_exact(whole: Path) -> None:
     verdict = valid(prove(whole, GatePolicy(cpu_matrix=True)))
@@ -271,6 +272,7 @@ def test_the_cpu_matrix_gives_the_same_bits_in_exact(whole: Path) -> None:
     assert "COMPATIBLE" in {record.get("MKL_CBWR") for record in settings}
 
 
+@pytest.mark.slow(4)
 @pytest.mark.usefixtures("cold_processes")
 def test_the_replay_process_gets_the_directory_and_nothing_else(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -38,6 +38,7 @@ def settings(folder: Path, **more: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow(9)
 def test_the_steps_end_in_a_champion_and_a_second_run_trains_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -53,6 +54,7 @@ def test_the_steps_end_in_a_champion_and_a_second_run_trains_nothing(
     assert second.promotion.sentence.endswith("is the champion already")
 
 
+@pytest.mark.slow(9)
 def test_a_candidate_that_has_changed_is_trained_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = RetrainConfig.model_validate(settings(tmp_path))
     first = retrain(config)
@@ -64,6 +66,7 @@ def test_a_candidate_that_has_changed_is_trained_again(tmp_path: Path, caplog: p
     assert again.candidate.bundle.digest == first.candidate.bundle.digest
 
 
+@pytest.mark.slow(8)
 def test_each_segment_has_a_model_and_one_that_fails_stops_no_other(tmp_path: Path) -> None:
     given = settings(
         tmp_path, segments={"named": {"a": {"half": ["up"]}, "b": {"half": ["nowhere"]}, "c": {"half": ["down"]}}}
@@ -89,6 +92,7 @@ def test_what_takes_a_server_is_refused_before_anything_is_read(tmp_path: Path, 
     assert not Path(config.store).exists()
 
 
+@pytest.mark.slow(5)
 def test_one_bar_is_drawn_and_an_interrupt_after_the_promotion_says_that_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def test_the_page_has_every_chart_with_words_for_who_cannot_see_it(binary: tuple
     assert "#0101" not in text, "a stand-in colour was left"
 
 
+@pytest.mark.slow(5)
 def test_the_same_material_gives_the_same_bytes(binary: tuple[Material, Study]) -> None:
     material, _ = binary
     assert to_html(material, study(material)) == to_html(*binary)

@@ -84,6 +84,7 @@ def test_another_question_is_refused_before_anything_is_trained_unless_it_is_mea
     assert decision.document["gain"] is None, "two losses of two questions aren't compared"
 
 
+@pytest.mark.slow(12)
 def test_the_flag_and_the_file_say_the_same_and_the_sentence_ends_with_the_way_out(
     champion: tuple[Path, pa.Table, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

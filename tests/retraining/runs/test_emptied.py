@@ -33,6 +33,7 @@ def config_of(folder: Path, table: pa.Table, **more: Any) -> RetrainConfig:
     return RetrainConfig.model_validate(settings | {"report": {"enabled": False}})
 
 
+@pytest.mark.slow(9)
 def test_an_emptied_column_is_refused_unless_it_is_meant(tmp_path: Path) -> None:
     table = mixed_table(240, seed=3)
     name = next(name for name in table.column_names if pa.types.is_floating(table[name].type))
@@ -46,6 +47,7 @@ def test_an_emptied_column_is_refused_unless_it_is_meant(tmp_path: Path) -> None
     assert summary.promotion.outcome in ("PROMOTED", "HELD")
 
 
+@pytest.mark.slow(5)
 def test_missing_cells_are_in_the_sentence_of_a_scoring(tmp_path: Path) -> None:
     table = mixed_table(240, seed=3)
     name = next(name for name in table.column_names if pa.types.is_floating(table[name].type))

@@ -162,6 +162,7 @@ def test_a_rollback_out_of_time_moves_nothing_and_quarantines_nothing(whole: Pat
     assert store.backend("m").names("quarantine") == []
 
 
+@pytest.mark.slow(5)
 @pytest.mark.usefixtures("cold_processes")
 def test_the_candidate_stays_and_the_third_run_without_a_proof_asks_for_a_person(whole: Path, tmp_path: Path) -> None:
     data = DataSettings(source="table.csv", target="y")

@@ -109,6 +109,7 @@ def test_a_defect_that_changes_no_byte_is_listed_with_the_proof(tmp_path: Path) 
     assert fates["medians set to 0"].fate == "caught"
 
 
+@pytest.mark.slow(4)
 def test_a_gate_that_no_longer_looks_is_found_out(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def blind(check: Any) -> Any:
         def pass_all(*arguments: Any, **options: Any) -> CheckResult:
@@ -132,6 +133,8 @@ def test_only_a_bundle_that_passes_can_be_tried(classifier: Path, tmp_path: Path
         selftest(tmp_path / "bundle")
 
 
+@pytest.mark.slow(20)
+@pytest.mark.processor_seconds(40)
 @pytest.mark.usefixtures("cold_processes")
 def test_the_console_shows_each_defect_and_writes_json(classifier: Path, tmp_path: Path) -> None:
     command = [bundlegate(), "selftest", str(classifier), "--json", "result.json"]

@@ -112,6 +112,7 @@ def test_predict_reports_and_refuses(
     assert "no drift in 400 rows" in capsys.readouterr().out
 
 
+@pytest.mark.slow(12)
 def test_drift_is_measured_over_all_parts_whoever_scores_them(folder: Path, tmp_path: Path) -> None:
     bundle = Store(folder / "store").resolve("m@champion")
     source = str(dataset(tmp_path / "in", n_rows=40))
