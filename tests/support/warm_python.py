@@ -192,8 +192,13 @@ class _Server:
             connection.close()
             return None
         asked: dict[str, Any] = json.loads(message)
+        note = Path(self.program).with_name(f"pid-{asked['pid']}")
         pid = os.fork()
         if pid == 0:
+            # Before anything it says can be read, and whole: who reads it may be about to kill.
+            written = note.with_name(f"{note.name}-written")
+            written.write_text(str(os.getpid()))
+            written.replace(note)
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
                 os.close(stream)
@@ -204,8 +209,6 @@ class _Server:
             os.close(stream)
         if asked["leads"]:
             os.setpgid(pid, pid)
-        note = Path(self.program).with_name(f"pid-{asked['pid']}")
-        note.write_text(str(pid))
         self.running[pid] = (connection, note)
         self.events.register(connection, selectors.EVENT_READ, pid)
         self.events.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
@@ -225,7 +228,7 @@ class _Server:
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
         connection, note = self.running.pop(pid)
-        note.unlink()
+        note.unlink(missing_ok=True)
         with contextlib.suppress(KeyError, ValueError):
             self.events.unregister(connection)
         with contextlib.suppress(OSError):
