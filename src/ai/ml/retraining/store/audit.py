@@ -9,10 +9,10 @@ from pathlib import Path
 from ai.ml.core.errors import BundleNotFound, BundleRefused, StoreRefused, UsageError
 from ai.ml.core.files.atomic import sha256_bytes
 from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.store.backend import CHAMPION_ACTIONS, Pointer, StoreBackend
+from ai.ml.retraining.store.backend import CHAMPION_ACTIONS, Pointer, StoreBackend, read_pointer
 from ai.ml.retraining.store.checked import check
 from ai.ml.retraining.store.ledger import Entry, Head, LedgerSnapshot
-from ai.ml.retraining.store.state import champion_changes, read_pointer
+from ai.ml.retraining.store.state import champion_changes
 from ai.ml.retraining.store.store import Store
 
 MAX_RETRIES = 3
@@ -78,7 +78,7 @@ def _ledger_and_pointer(backend: StoreBackend, name: str) -> tuple[LedgerSnapsho
 def _read_once(backend: StoreBackend, name: str) -> tuple[LedgerSnapshot, list[str]]:
     pointer, problems = None, list[str]()
     try:
-        pointer = read_pointer(backend, name)
+        pointer, _ = read_pointer(backend, name)
     except StoreRefused as error:
         problems.append(str(error))
     head = 0

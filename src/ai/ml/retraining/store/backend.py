@@ -34,6 +34,8 @@ CHAMPION_ACTIONS = ("promoted", "rolled-back")
 """These make a bundle the champion."""
 RETIRED = "retired"
 """The ledger's word for a champion that was taken out of service."""
+POINTER_ACTIONS = (*CHAMPION_ACTIONS, RETIRED)
+"""These move the pointer."""
 DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 
@@ -218,6 +220,17 @@ class StoreBackend(Protocol):
     def sweep(self) -> None:
         """Remove what killed writers left; called while `writing`."""
         ...
+
+
+def read_pointer(backend: StoreBackend, name: str) -> tuple[Pointer | None, Any]:
+    """What the champion's pointer says, None if there is none; and the token for `replace_pointer`.
+
+    Raises:
+        StoreRefused: it is damaged.
+    """
+    data, token = backend.read_pointer()
+    pointer = None if data is None else Pointer.from_json(data, f"{backend.location}/{POINTER_NAME}", name)
+    return pointer, token
 
 
 def plain_files(folder: Path) -> Iterator[tuple[str, Path]]:

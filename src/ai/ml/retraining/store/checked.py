@@ -16,15 +16,15 @@ from typing import Any
 from ai.ml.core.errors import StoreRefused
 from ai.ml.retraining.store.anchor import Anchor, AnchorFile, anchor_file, tags_sha256
 from ai.ml.retraining.store.backend import (
-    CHAMPION_ACTIONS,
     HEAD_NAME,
+    POINTER_ACTIONS,
     POINTER_NAME,
-    RETIRED,
     LedgerBytes,
     Pointer,
     StoreBackend,
+    read_pointer,
 )
-from ai.ml.retraining.store.ledger import GENESIS, Entry, Head, is_torn, read_line
+from ai.ml.retraining.store.ledger import GENESIS, Entry, Head, broken_link, damaged_line, is_torn, read_line
 
 LOOKS = 4
 LOOK_AGAIN_S = 0.2
@@ -94,24 +94,37 @@ def check(backend: StoreBackend, name: str) -> CheckedLedger:
     raise StoreRefused(sentence)
 
 
-def mismatch(location: str, name: str, pointer: Pointer | None, head: Head | None, facts: Facts) -> str | None:
-    """What of pointer and head doesn't follow from the ledger, and what to do, in a sentence; None if all does."""
-    place, last = f"{location}/{POINTER_NAME}", facts.sequence
-    written = max(head.sequence if head else 0, pointer.sequence if pointer else 0)
-    if written > last:
+def durable_lines(pointer: Pointer | None, head: Head | None) -> int:
+    """How many lines are known to have been on the disk: pointer and head follow a line only then."""
+    return max(head.sequence if head else 0, pointer.sequence if pointer else 0)
+
+
+def lost_lines(location: str, pointer: Pointer | None, head: Head | None, facts: Facts) -> str | None:
+    """The sentence for a ledger that lacks a line that pointer or head name, which only a backup brings back."""
+    written = durable_lines(pointer, head)
+    if written > facts.sequence:
         return (
-            f"{location}: the ledger ends with line {last}, but line {written} was written once: it was cut; restore "
-            "it from a backup"
-        )
-    if head is None and last > 1:
-        return (
-            f"{location}/{HEAD_NAME} is gone, which says how many lines the ledger has: it may have been cut; restore "
-            f"it from a backup, or see `bundlegate audit {name} --mend REASON`"
+            f"{location}: the ledger ends with line {facts.sequence}, but line {written} was written once: it was cut; "
+            "restore it from a backup"
         )
     if head is not None and facts.at_head not in (None, head.sha256):
         return (
             f"{location}: line {head.sequence} of the ledger isn't the one that {HEAD_NAME} names: the ledger was "
             "rewritten; restore it from a backup"
+        )
+    return None
+
+
+def mismatch(location: str, name: str, pointer: Pointer | None, head: Head | None, facts: Facts) -> str | None:
+    """What of pointer and head doesn't follow from the ledger, and what to do, in a sentence; None if all does."""
+    place, last = f"{location}/{POINTER_NAME}", facts.sequence
+    lost = lost_lines(location, pointer, head, facts)
+    if lost is not None:
+        return lost
+    if head is None and last > 1:
+        return (
+            f"{location}/{HEAD_NAME} is gone, which says how many lines the ledger has: it may have been cut; restore "
+            f"it from a backup, or see `bundlegate audit {name} --mend REASON`"
         )
     made = tuple(Pointer.to(entry) for entry in facts.changes)
     if pointer == (made[-1] if made else None):
@@ -145,13 +158,12 @@ def gone_back(file: AnchorFile, anchor: Anchor, sequence: int) -> str:
 
 def _look(backend: StoreBackend, name: str) -> CheckedLedger:
     # In this order: what the first two say was written before the ledger is read, so it must be in it.
-    data, _ = backend.read_pointer()
-    pointer = None if data is None else Pointer.from_json(data, f"{backend.location}/{POINTER_NAME}", name)
+    pointer, _ = read_pointer(backend, name)
     head = backend.read_head()
     file = anchor_file(backend.location)
     anchor = file.read()
     ledger = backend.ledger_bytes(anchor)
-    walk = _Walk(ledger, max(head.sequence if head else 0, pointer.sequence if pointer else 0), head)
+    walk = _Walk(ledger, durable_lines(pointer, head), head)
     continues = anchor is None or walk.begin_at(anchor)
     walk.go()
     sentence = mismatch(backend.location, name, pointer, head, walk.facts)
@@ -165,7 +177,7 @@ def _look(backend: StoreBackend, name: str) -> CheckedLedger:
             f"of the ledger made it; run `bundlegate audit {name} --mend REASON`, which puts it where the ledger says"
         )
     if walk.seen is not None and walk.seen != anchor:
-        file.keep(walk.seen)
+        file.keep_anchor(walk.seen)
         backend.keep_lines(ledger.data[: walk.seen.size])
     change = next(
         (entry for _, entry in reversed(walk.changes) if pointer and entry.sequence == pointer.sequence), None
@@ -223,21 +235,16 @@ class _Walk:
             if entry is None:
                 break
             if (entry.sequence, entry.previous) != (self.sequence + 1, self.previous):
-                raise _Mismatch(
-                    f"{name}: line {self.sequence + 1} doesn't follow from the line before it: a line was edited, "
-                    "removed or added; nothing of it is believed until it is restored from a backup"
-                )
+                sentence = broken_link(name, self.sequence + 1)
+                raise _Mismatch(f"{sentence}; nothing of it is believed until it is restored from a backup")
             self._take(entry, line)
         rest = data[self.position :]
         if not is_torn(rest):
             later = max(rest.count(b"\n") - 1, 0)
-            raise StoreRefused(
-                f"{name}: line {self.sequence + 1} is damaged, {later} lines are behind it; nothing of it is believed "
-                "until it is restored from a backup, `bundlegate audit` tells if it is"
-            )
+            raise StoreRefused(damaged_line(name, self.sequence + 1, later, "nothing of it is believed"))
 
     def _take(self, entry: Entry, line: bytes) -> None:
-        if entry.action in (*CHAMPION_ACTIONS, RETIRED):
+        if entry.action in POINTER_ACTIONS:
             self.changes = [*self.changes[-1:], ((self.position, len(line)), entry)]
         self.sequence, self.previous, self.position = entry.sequence, entry.sha256, self.position + len(line)
         self._content.update(line)

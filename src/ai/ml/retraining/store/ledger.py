@@ -75,10 +75,7 @@ class LedgerSnapshot:
         """What is damaged, in a sentence; None if nothing is."""
         if not self.damaged:
             return None
-        return (
-            f"{self.name}: line {len(self.entries) + 1} is damaged, {self.later_lines} lines are behind it; nothing is "
-            "written to it until it is restored from a backup, `bundlegate audit` tells if it is"
-        )
+        return damaged_line(self.name, len(self.entries) + 1, self.later_lines, "nothing is written to it")
 
     def chain_problems(self) -> list[str]:
         """One sentence per line that doesn't follow from the one before."""
@@ -103,6 +100,14 @@ class LedgerSnapshot:
 def broken_link(name: str, number: int) -> str:
     """The sentence for a line that the one before it doesn't lead to."""
     return f"{name}: line {number} doesn't follow from the line before it: a line was edited, removed or added"
+
+
+def damaged_line(name: str, number: int, later: int, consequence: str) -> str:
+    """The sentence for a line that was whole once and can't be read, with `later` whole ones behind it."""
+    return (
+        f"{name}: line {number} is damaged, {later} lines are behind it; {consequence} until it is restored from a "
+        "backup, `bundlegate audit` tells if it is"
+    )
 
 
 def next_entry(entries: Sequence[Entry], body: dict[str, Any]) -> tuple[Entry, bytes]:

@@ -8,9 +8,15 @@ from typing import TypeVar
 
 from ai.ml.core.errors import BundleNotFound, Busy, StoreRefused
 from ai.ml.retraining.store.backend import POINTER_NAME, LineTaken, Pointer, StoreBackend
-from ai.ml.retraining.store.checked import check
+from ai.ml.retraining.store.checked import check, lost_lines
 from ai.ml.retraining.store.ledger import Entry
-from ai.ml.retraining.store.state import champion_changes, line_body, refuse_broken_chain, refuse_gone_back
+from ai.ml.retraining.store.state import (
+    champion_changes,
+    facts_of,
+    line_body,
+    refuse_broken_chain,
+    refuse_gone_back,
+)
 from ai.ml.retraining.store.store import Store
 
 Result = TypeVar("Result")
@@ -50,14 +56,9 @@ def _mend(backend: StoreBackend, name: str, reason: str) -> Entry:
     snapshot = backend.read_ledger()
     refuse_broken_chain(backend, snapshot)
     pointer = None if data is None else _if_readable(lambda: Pointer.from_json(data, place, name))
-    written = max(head.sequence if head else 0, pointer.sequence if pointer else 0)
-    if written > len(snapshot.entries):
-        raise StoreRefused(
-            f"{snapshot.name} ends with line {len(snapshot.entries)}, but line {written} was written once: restore it "
-            "from a backup"
-        )
-    if head is not None and snapshot.entries[head.sequence - 1].sha256 != head.sha256:
-        raise StoreRefused(f"{snapshot.name}: line {head.sequence} was rewritten: restore it from a backup")
+    lost = lost_lines(backend.location, pointer, head, facts_of(snapshot, head))
+    if lost is not None:
+        raise StoreRefused(lost)
     refuse_gone_back(backend, snapshot)
     changes = champion_changes(snapshot.entries)
     if not changes and data is not None:

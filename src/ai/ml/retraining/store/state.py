@@ -13,12 +13,13 @@ from ai.ml.retraining.gate.verdict import Verdict
 from ai.ml.retraining.store.actor import identity, whoami
 from ai.ml.retraining.store.anchor import anchor_file
 from ai.ml.retraining.store.backend import (
-    CHAMPION_ACTIONS,
+    POINTER_ACTIONS,
     POINTER_NAME,
     RETIRED,
     LineTaken,
     Pointer,
     StoreBackend,
+    read_pointer,
 )
 from ai.ml.retraining.store.checked import Facts, check, gone_back, mismatch
 from ai.ml.retraining.store.ledger import Entry, Head, LedgerSnapshot
@@ -46,17 +47,7 @@ class ModelState:
 
 def champion_changes(entries: list[Entry]) -> list[Entry]:
     """The lines that move the pointer: they made a bundle the champion, or retired it."""
-    return [entry for entry in entries if entry.action in (*CHAMPION_ACTIONS, RETIRED)]
-
-
-def read_pointer(backend: StoreBackend, name: str) -> Pointer | None:
-    """What the champion's pointer says; None if there is none.
-
-    Raises:
-        StoreRefused: it is damaged.
-    """
-    data, _ = backend.read_pointer()
-    return None if data is None else Pointer.from_json(data, f"{backend.location}/{POINTER_NAME}", name)
+    return [entry for entry in entries if entry.action in POINTER_ACTIONS]
 
 
 def recovered_state(backend: StoreBackend, name: str) -> ModelState:
@@ -67,11 +58,10 @@ def recovered_state(backend: StoreBackend, name: str) -> ModelState:
         LineTaken: another writer moved the pointer meanwhile.
     """
     # In this order: what the first two say was written before the ledger is read, so it must be in it.
-    data, token = backend.read_pointer()
+    pointer, token = read_pointer(backend, name)
     head = backend.read_head()
     snapshot = backend.read_ledger()
     changes = champion_changes(snapshot.entries)
-    pointer = None if data is None else Pointer.from_json(data, f"{backend.location}/{POINTER_NAME}", name)
     refuse_broken_chain(backend, snapshot)
     cut = pointer is not None and pointer.sequence > len(snapshot.entries)
     if pointer is not None and not cut and pointer not in [Pointer.to(entry) for entry in changes]:
@@ -125,11 +115,17 @@ def _mismatch(
     backend: StoreBackend, name: str, pointer: Pointer | None, head: Head | None, snapshot: LedgerSnapshot
 ) -> str | None:
     """As `mismatch`; but a writer puts a pointer that isn't there where the ledger says."""
-    entries, changes = snapshot.entries, champion_changes(snapshot.entries)
-    at_head = entries[head.sequence - 1].sha256 if head and 1 <= head.sequence <= len(entries) else None
-    if pointer is None and changes:
-        pointer = Pointer.to(changes[-1])
-    return mismatch(backend.location, name, pointer, head, Facts(len(entries), tuple(changes[-2:]), at_head))
+    facts = facts_of(snapshot, head)
+    if pointer is None and facts.changes:
+        pointer = Pointer.to(facts.changes[-1])
+    return mismatch(backend.location, name, pointer, head, facts)
+
+
+def facts_of(snapshot: LedgerSnapshot, head: Head | None) -> Facts:
+    """What pointer and head are held against, from a ledger whose chain holds."""
+    entries = snapshot.entries
+    at_head = entries[head.sequence - 1].sha256 if head and head.sequence <= len(entries) else None
+    return Facts(len(entries), tuple(champion_changes(entries)[-2:]), at_head)
 
 
 def refuse_damaged(backend: StoreBackend, digest: str) -> None:
@@ -178,8 +174,7 @@ def last_promotion(entries: list[Entry], name: str, digest: str) -> Entry:
 
 def as_it_is(backend: StoreBackend, name: str) -> ModelState:
     """The state for who only looks: nothing is mended, and nobody is waited for."""
-    check(backend, name)
-    snapshot = backend.read_ledger()
+    snapshot = LedgerSnapshot(backend.location, check(backend, name).entries)
     changes = champion_changes(snapshot.entries)
     pointer = Pointer.to(changes[-1]) if changes else None
     return ModelState(backend, snapshot, pointer and pointer.digest, pointer and pointer.previous)

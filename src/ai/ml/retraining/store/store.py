@@ -32,7 +32,7 @@ from ai.ml.core.errors import (
 )
 from ai.ml.core.tables.locations import is_url
 from ai.ml.retraining.gate.verdict import Verdict
-from ai.ml.retraining.store.backend import CHAMPION_ACTIONS, RETIRED, VERDICT_NAME, LineTaken, Pointer, StoreBackend
+from ai.ml.retraining.store.backend import POINTER_ACTIONS, RETIRED, VERDICT_NAME, LineTaken, Pointer, StoreBackend
 from ai.ml.retraining.store.checked import CheckedLedger, check
 from ai.ml.retraining.store.ledger import Entry
 from ai.ml.retraining.store.location import checked_name, model_names, open_backend
@@ -221,7 +221,7 @@ class Store:
         **body: Any,
     ) -> Entry:
         """Write a decision that leaves the champion as it is: `held`, `rejected`; once for the same digest in a row."""
-        if action in (*CHAMPION_ACTIONS, RETIRED):
+        if action in POINTER_ACTIONS:
             raise StoreRefused(f"{action!r} moves the champion: use promote or rollback")
 
         def step(state: ModelState) -> Entry:
@@ -259,7 +259,7 @@ class Store:
             digest = self.digest_of(name, to or "previous") if to in ALIASES else self._digest_from_prefix(name, to)
         else:
             digest = further_back(name, checked.entries, checked.pointer.digest)
-        if digest == self.champion(name):
+        if checked.pointer is not None and digest == checked.pointer.digest:
             raise UsageError(f"{name}: {digest[:12]} is the champion already")
         if digest not in {entry.digest for entry in champion_changes(checked.entries)}:
             raise UsageError(f"{name}: {digest[:12]} was never the champion; only a former one can come back")
