@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -221,8 +222,12 @@ class _Levels:
         self.dictionary = pa.array(self.texts, pa.string())
         self.truth = _truth_codes(levels, self.codes)
         self.composed = _composed_codes(levels, self.codes)
-        self.by_form = levels_by_form(levels)
         self.expects_numbers = any(read_number(text) is not None for text in levels)
+
+    @cached_property
+    def by_form(self) -> dict[str, str]:
+        """Asked for only where many cells are unseen, so that opening a bundle of many levels doesn't wait for it."""
+        return levels_by_form(self.texts[1:])
 
     def cast(self, array: pa.Array) -> _Cast:
         """Cast a column of any plain type."""
@@ -244,13 +249,14 @@ class _Levels:
             level_codes[index] = unseen.setdefault(level, known + len(unseen)) if code is None else code
         self._refuse_numbers(array, level_codes, unseen, codes)
         row_codes = level_codes[codes]
-        self._refuse_other_writing(row_codes, unseen)
+        unseen_cells = int((row_codes >= known).sum())
+        self._refuse_other_writing(row_codes, unseen, unseen_cells)
         dictionary = (
             pa.concat_arrays([self.dictionary, pa.array(list(unseen), pa.string())]) if unseen else self.dictionary
         )
         values = pa.DictionaryArray.from_arrays(pa.array(row_codes), dictionary)
         content = row_codes > 0
-        counts = ColumnCounts(int(len(row_codes) - content.sum()), int((row_codes >= known).sum()))
+        counts = ColumnCounts(int(len(row_codes) - content.sum()), unseen_cells)
         return _Cast({self.name: values}, counts, content, note)
 
     def _refuse_numbers(
@@ -267,16 +273,16 @@ class _Levels:
                     f"now all {cells} cells are numbers such as {next(iter(unseen))!r}"
                 )
 
-    def _refuse_other_writing(self, row_codes: np.ndarray, unseen: Mapping[str, int]) -> None:
+    def _refuse_other_writing(self, row_codes: np.ndarray, unseen: Mapping[str, int], unseen_cells: int) -> None:
         """Codes that have lost their leading zeros, or texts in other letters: each would count as an unknown one."""
-        if not unseen or not self.by_form:
+        if unseen_cells < KIND_CELLS or not self.by_form:
             return
         cells = np.bincount(row_codes, minlength=len(self.texts) + len(unseen))
         if any(cells[self.codes[level]] for level in self.by_form.values()):
             return
         meant = {text: self.by_form[form] for text in unseen if (form := loose_form(text)) in self.by_form}
         changed = sum(int(cells[unseen[text]]) for text in meant)
-        if changed >= KIND_CELLS and changed >= OTHER_WRITING_SHARE * sum(int(cells[code]) for code in unseen.values()):
+        if changed >= KIND_CELLS and changed >= OTHER_WRITING_SHARE * unseen_cells:
             text, level = next(iter(meant.items()))
             raise DataRefused(
                 f"column {self.name!r} is written otherwise than at training: {text!r} for {level!r} and the like in "
