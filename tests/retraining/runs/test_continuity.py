@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ import pytest
 from builders import mixed_table
 from quick_nights import night, settings
 
-from ai.ml.core.errors import DataRefused
+from ai.ml.core.errors import BundleRefused, DataRefused, ExitCode
 from ai.ml.core.tables.reader import write_table
 from ai.ml.retraining.commands.cli import main
-from ai.ml.retraining.runs.continuity import table_problem
+from ai.ml.retraining.runs.continuity import _version_contract, table_problem
 from ai.ml.retraining.runs.steps.candidate import candidate_key
 from ai.ml.retraining.runs.steps.source import read_data
 from ai.ml.retraining.store.store import Store
@@ -179,3 +180,13 @@ def test_a_champions_task_is_kept_where_the_values_say_another(tmp_path: Path) -
         night(settings(tmp_path, more, "grade"))
     _, meant = night(settings(tmp_path, more, "grade", decision={"new_target": True}))
     assert meant.document["metric"] == "rmse", "by its values, as nothing is to be kept"
+
+
+def test_a_champion_whose_version_is_gone_stops_the_night_as_damage(champion: tuple[Path, pa.Table, str]) -> None:
+    folder, table, digest = champion
+    shutil.rmtree(folder / "store" / "m" / "versions" / digest)
+    # What a process has read of a version it goes on believing; a night is a process of its own.
+    _version_contract.cache_clear()
+    with pytest.raises(BundleRefused, match=digest[:12]) as refused:
+        night(settings(folder, table, **KEYED))
+    assert refused.value.exit_code == ExitCode.INTEGRITY

@@ -98,14 +98,14 @@ def with_task(config: RetrainConfig, data: DataRef) -> RetrainConfig:
 def champion_contract(config: RetrainConfig) -> InputContract | None:
     """What the champion reads and predicts; None without a champion, or where it has no contract."""
     store = Store(config.store)
-    while (digest := store.champion(config.name)) is not None:
-        try:
-            return _version_contract(config.store, config.name, digest)
-        except BundleNotFound:
-            # Unless it was replaced and pruned between the two reads, it is missing.
-            if store.champion(config.name) == digest:
-                raise
-    return None
+    digest = store.champion(config.name)
+    if digest is None:
+        return None
+    try:
+        return _version_contract(config.store, config.name, digest)
+    except BundleNotFound:
+        # Replaced and pruned between the two reads, or missing: which of them, the store knows.
+        return read_contract(store.resolve(f"{config.name}@champion"))
 
 
 @lru_cache(maxsize=8)
