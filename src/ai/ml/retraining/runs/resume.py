@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ai.ml.core.errors import StorageFailed, UsageError
-from ai.ml.core.files.atomic import dump_json, make_dirs, sha256_bytes, write_atomic
+from ai.ml.core.files.atomic import dump_json, sha256_bytes, write_atomic
+from ai.ml.core.files.user_folders import StateFile, state_file
 from ai.ml.core.tables.locations import source_name, with_password
 from ai.ml.retraining.settings.load import load_config
 from ai.ml.retraining.settings.retrain import RetrainConfig
-from ai.ml.retraining.store.anchor import state_folder
 from ai.ml.retraining.store.location import checked_name, work_folder
 
 FILE = "run.json"
@@ -38,7 +38,7 @@ def write_run(work: Path, config: RetrainConfig) -> None:
         "settings": settings,
     }
     content = dump_json(record)
-    _remember(work / FILE, content)
+    _memory(work / FILE).keep(sha256_bytes(content).encode())
     write_atomic(work / FILE, content)
 
 
@@ -46,10 +46,8 @@ def remove_run(work: Path) -> None:
     """Remove the settings of a run that has ended: there is nothing to resume."""
     with contextlib.suppress(FileNotFoundError):
         (work / FILE).unlink()
-    memory = _memory(work / FILE)
-    with contextlib.suppress(OSError):
-        if memory is not None:
-            memory.unlink()
+    with contextlib.suppress(StorageFailed):
+        _memory(work / FILE).remove()
 
 
 def interrupted_run(name: str, given: dict[str, Any]) -> RetrainConfig:
@@ -86,18 +84,9 @@ def interrupted_run(name: str, given: dict[str, Any]) -> RetrainConfig:
     return config
 
 
-def _memory(path: Path) -> Path | None:
+def _memory(path: Path) -> StateFile:
     """Where this machine keeps the sha-256 of what its run wrote into the store."""
-    folder, place = state_folder(), os.path.realpath(path)
-    return None if folder is None else folder / "runs" / f"{sha256_bytes(place.encode())}.sha256"
-
-
-def _remember(path: Path, content: bytes) -> None:
-    memory = _memory(path)
-    if memory is not None:
-        with contextlib.suppress(StorageFailed):
-            make_dirs(memory.parent)
-            write_atomic(memory, sha256_bytes(content).encode())
+    return state_file("runs", f"{sha256_bytes(os.path.realpath(path).encode())}.sha256")
 
 
 def _refuse_foreign(path: Path, name: str) -> None:
@@ -106,7 +95,7 @@ def _refuse_foreign(path: Path, name: str) -> None:
     Raises:
         UsageError: the file isn't the one that a run on this machine wrote.
     """
-    memory = _memory(path)
+    memory = _memory(path).path
     try:
         known = None if memory is None else memory.read_text()
     except OSError:

@@ -7,16 +7,15 @@ Only lines that are known to be durable count: a power cut can't take them back.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from ai.ml.core.errors import StorageFailed, StoreRefused, storage_failed
-from ai.ml.core.files.atomic import dump_json, make_dirs, sha256_bytes, write_atomic
+from ai.ml.core.errors import StoreRefused, storage_failed
+from ai.ml.core.files.atomic import dump_json, sha256_bytes
+from ai.ml.core.files.user_folders import StateFile, state_file
 from ai.ml.core.tables.locations import is_url
 
 FORMAT = 1
@@ -58,10 +57,9 @@ class Anchor:
 
 
 @dataclass(frozen=True)
-class AnchorFile:
-    """Where the anchor of one model lies; nowhere if this machine has no folder for it."""
+class AnchorFile(StateFile):
+    """Where the anchor of one model lies."""
 
-    path: Path | None
     store: str
     """The model's folder or URL."""
 
@@ -86,25 +84,20 @@ class AnchorFile:
                 "audit`, and delete the file to begin anew"
             ) from None
 
-    def keep(self, anchor: Anchor) -> None:
+    def keep_anchor(self, anchor: Anchor) -> None:
         """Remember; a machine that can't write there checks everything again each time."""
-        if self.path is None:
-            return
-        with contextlib.suppress(StorageFailed):
-            make_dirs(self.path.parent)
-            write_atomic(self.path, anchor.to_json(self.store))
+        self.keep(anchor.to_json(self.store))
 
 
 def anchor_file(location: str) -> AnchorFile:
     """The anchor of the model at a folder or URL."""
-    folder = state_folder()
     if is_url(location):
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         store = f"{location} {endpoint}".strip()
     else:
         store = os.path.realpath(location)
     name = f"{location.rstrip('/').rpartition('/')[2]}-{sha256_bytes(store.encode())[:16]}.json"
-    return AnchorFile(None if folder is None else folder / "ledgers" / name, store)
+    return AnchorFile(state_file("ledgers", name).path, store)
 
 
 def forget(location: str) -> None:
@@ -113,24 +106,7 @@ def forget(location: str) -> None:
     Raises:
         StorageFailed: the disk refused.
     """
-    path = anchor_file(location).path
-    if path is None:
-        return
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_failed(f"removing {path}", error, "nothing was changed") from error
-
-
-def state_folder() -> Path | None:
-    """`$BUNDLEGATE_STATE`, else `bundlegate` in the user's state folder (XDG); None for a user without a home."""
-    given, state = os.environ.get("BUNDLEGATE_STATE"), os.environ.get("XDG_STATE_HOME")
-    if given:
-        return Path(given).absolute()
-    try:
-        return (Path(state) if state else Path.home() / ".local" / "state") / "bundlegate"
-    except RuntimeError:
-        return None
+    anchor_file(location).remove()
 
 
 def tags_sha256(tags: Sequence[str]) -> str:

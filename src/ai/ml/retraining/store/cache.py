@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Callable
@@ -11,18 +10,10 @@ from pathlib import Path, PurePosixPath
 from ai.ml.core.bundle_dir import MANIFEST_NAME, Manifest, directory_problems
 from ai.ml.core.errors import BundleNotFound, BundleRefused
 from ai.ml.core.files.atomic import make_dirs, publish_dir, sha256_bytes, write_atomic
+from ai.ml.core.files.user_folders import cache_folder
 
 Download = Callable[[str, Path, int], bool]
 """Key below the version, file to write, maximum bytes; False if there is no such object or it is longer."""
-
-
-def cache_folder() -> Path:
-    """`$BUNDLEGATE_CACHE`, else `bundlegate` in the user's cache folder; losing it costs downloads only."""
-    given = os.environ.get("BUNDLEGATE_CACHE")
-    if given:
-        return Path(given).absolute()
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "bundlegate"
 
 
 def cached_version(digest: str, manifest: bytes, download: Download) -> Path:
